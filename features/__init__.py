@@ -1,0 +1,1 @@
+"""What we know about a customer at a moment: events, journeys, the feature kernel and its stores."""

@@ -1,0 +1,1 @@
+"""What we believe, how we choose and how we judge: pure decisions, estimators and their artefacts."""

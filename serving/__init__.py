@@ -1,0 +1,1 @@
+"""How a question is answered: the use cases of the hot path and the HTTP doors."""

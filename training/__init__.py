@@ -1,0 +1,1 @@
+"""How beliefs are fitted and watched: the pipeline stages and their reports."""
