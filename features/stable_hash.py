@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
-_SPAN = float(2**53)
+_SPAN = float(2**52)
 
 
 def stable_hash(salt: str, *parts: str) -> int:
@@ -30,9 +30,9 @@ def stable_hash(salt: str, *parts: str) -> int:
 
 
 def stable_unit(salt: str, *parts: str) -> float:
-    """Uniform number strictly between 0 and 1: the middle of one of ``2**53`` equal cells.
+    """Uniform number strictly between 0 and 1: the middle of one of ``2**52`` equal cells.
 
     >>> 0.0 < stable_unit("arm", "c-1") < 1.0
     True
     """
-    return ((stable_hash(salt, *parts) >> 11) + 0.5) / _SPAN
+    return ((stable_hash(salt, *parts) >> 12) + 0.5) / _SPAN
