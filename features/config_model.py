@@ -1,0 +1,19 @@
+"""What every object read from a configuration file has in common: frozen, and unknown keys refused."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+"""An identifier written in configuration: lower case, digits and underscores; it may end up in a feature's name."""
+
+StateName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
+"""The name of a customer state: upper case, digits and underscores."""
+
+
+class ConfigModel(BaseModel):
+    """A frozen object read from YAML; a key it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, str_strip_whitespace=True)

@@ -1,0 +1,110 @@
+"""Declared journeys (``journeys.yaml``): stages in order, a goal, exits, and the outcomes that actions aim at."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Literal
+
+from pydantic import Field
+
+from features.config_model import ConfigModel, Name, StateName
+from features.durations import Duration
+
+PROGRESS = "progress"
+"""As an outcome's ``event``: entering a later stage, or the goal."""
+
+
+class Stage(ConfigModel):
+    """One step of a journey.
+
+    Attributes:
+        enter: the kinds of event that enter it.
+        stall_after: how long without progress until a customer counts as stalled here.
+        stall_state: the name of being stuck here, for rules and people.
+    """
+
+    id: Name
+    title: str
+    enter: tuple[Name, ...] = Field(min_length=1)
+    stall_after: Duration
+    stall_state: StateName
+
+
+class Goal(ConfigModel):
+    """Where the journey wants to end."""
+
+    id: Name
+    title: str
+    enter: tuple[Name, ...] = Field(min_length=1)
+
+
+class StateRule(ConfigModel):
+    """How a customer is stuck: the first rule whose bounds hold names the state."""
+
+    state: StateName
+    feature: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+class Outcome(ConfigModel):
+    """What an action tries to change.
+
+    Attributes:
+        event: a kind of event, or ``progress``; an ``outcome_observed`` event with this outcome's id always counts.
+        window: the reward window; at its end the outcome is "no" (or 0).
+        type: ``binary`` (did it happen) or ``continuous`` (the sum of its values).
+        value: money for one yes, or for one unit of a continuous outcome, in the taxonomy's currency.
+    """
+
+    id: Name
+    title: str
+    event: Name
+    window: Duration
+    type: Literal["binary", "continuous"] = "binary"
+    value: float = Field(ge=0)
+
+
+class Journey(ConfigModel):
+    """One declared journey.
+
+    Attributes:
+        entry: the kinds of event that open a new instance when none is open.
+        exits: named ways to leave without the goal, each with the kinds of event that mean it.
+        abandon_after: a silence this long also means abandoned.
+        horizon: the horizon H of the stall propensity.
+        states: how customers get stuck, first match first; where none holds the customer is ``ACTIVE``.
+    """
+
+    id: Name
+    title: str
+    entry: tuple[Name, ...] = Field(min_length=1)
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    goal: Goal
+    exits: dict[Name, tuple[Name, ...]] = Field(default_factory=dict)
+    abandon_after: Duration
+    horizon: Duration
+    outcomes: tuple[Outcome, ...] = Field(min_length=1)
+    states: tuple[StateRule, ...] = ()
+
+    @cached_property
+    def outcome_by_id(self) -> dict[str, Outcome]:
+        """The declared outcomes by id."""
+        return {outcome.id: outcome for outcome in self.outcomes}
+
+    @cached_property
+    def stage_ids(self) -> tuple[str, ...]:
+        """Stage ids in order, without the goal."""
+        return tuple(stage.id for stage in self.stages)
+
+
+class Journeys(ConfigModel):
+    """All declared journeys of one installation."""
+
+    version: Literal[1]
+    journeys: tuple[Journey, ...] = Field(min_length=1)
+
+    @cached_property
+    def by_id(self) -> dict[str, Journey]:
+        """The journeys by id."""
+        return {journey.id: journey for journey in self.journeys}

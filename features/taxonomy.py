@@ -1,0 +1,150 @@
+"""The event taxonomy (``taxonomy.yaml``): what may happen, over which channels, and what is known of a customer.
+
+Every system that sends events shares this vocabulary. What the kernel does with a kind follows from its ``role``.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Literal
+
+from pydantic import Field
+
+from features.config_model import ConfigModel, Name
+
+Role = Literal[
+    "activity",  # the customer did something
+    "call",  # the customer called, or was on the phone with us
+    "contact",  # we contacted the customer
+    "response",  # the customer responded to a contact
+    "feedback",  # the customer told us how it went: facts `nps` (0..10) and `sentiment` (-1..1)
+    "offer_shown",
+    "offer_accepted",
+    "offer_rejected",
+    "operation",  # something that we did ourselves: back office, decision, dispatch
+    "outcome",  # what came back for a decision
+    "override",  # a person decided otherwise
+    "profile",  # attributes or holdings changed; folds into the profile, not into the journey state
+    "consent",  # a consent was granted or withdrawn, or the customer objected
+]
+FactType = Literal["number", "text", "boolean"]
+AttributeType = Literal["number", "boolean", "category", "text"]
+
+
+class Fact(ConfigModel):
+    """One fact that an event of a kind may carry."""
+
+    dtype: FactType
+    unit: str | None = None
+    pii: bool = False
+    required: bool = False
+
+
+class Kind(ConfigModel):
+    """One kind of event.
+
+    Attributes:
+        role: what it means to the kernel.
+        channels: the channels it may come over; empty for any channel, or none.
+        waiting: ``starts`` where the customer then waits on us, ``ends`` where that wait is over.
+        value_fact: the numeric fact that is the event's money value, if any.
+        facts: what it may carry; other facts are refused.
+    """
+
+    title: str
+    role: Role = "activity"
+    channels: tuple[Name, ...] = ()
+    waiting: Literal["starts", "ends"] | None = None
+    value_fact: Name | None = None
+    facts: dict[Name, Fact] = Field(default_factory=dict)
+
+
+class Channel(ConfigModel):
+    """One channel.
+
+    Attributes:
+        digital: self-service by screen; leaving it for one that is not is a leak to offline.
+        outbound: we can reach out to a customer over it.
+    """
+
+    title: str
+    digital: bool
+    outbound: bool = False
+
+
+class Attribute(ConfigModel):
+    """One customer attribute, kept in the profile.
+
+    Attributes:
+        values: the allowed values of a category, in their natural order: the model sees the position.
+        feature: whether the models see it. Text never is a feature.
+        pii: masked wherever people look, and never logged.
+    """
+
+    dtype: AttributeType
+    values: tuple[str, ...] = ()
+    unit: str | None = None
+    meaning: str = ""
+    feature: bool = False
+    pii: bool = False
+
+
+BUILT_IN_KINDS: dict[str, Kind] = {
+    "action_exposed": Kind(
+        title="An action was shown or sent to the customer",
+        role="contact",
+        facts={
+            "decision_id": Fact(dtype="text"),
+            "action_id": Fact(dtype="text", required=True),
+            "treatment_id": Fact(dtype="text"),
+        },
+    ),
+    "outcome_observed": Kind(
+        title="An outcome came back",
+        role="outcome",
+        value_fact="value",
+        facts={
+            "decision_id": Fact(dtype="text"),
+            "outcome_id": Fact(dtype="text", required=True),
+            "value": Fact(dtype="number", required=True),
+        },
+    ),
+    "profile_updated": Kind(title="Attributes or holdings of the customer changed", role="profile"),
+    "consent_changed": Kind(
+        title="A consent was granted or withdrawn, or the customer objected",
+        role="consent",
+        facts={"consent": Fact(dtype="text", required=True), "state": Fact(dtype="text", required=True)},
+    ),
+    "decision_overridden": Kind(
+        title="A person decided otherwise",
+        role="override",
+        facts={"decision_id": Fact(dtype="text", required=True), "reason": Fact(dtype="text")},
+    ),
+}
+"""Kinds that exist in every taxonomy. ``profile_updated`` takes the declared attributes, and ``holding:<name>``, as facts."""
+
+
+class Taxonomy(ConfigModel):
+    """The whole taxonomy of one installation.
+
+    Attributes:
+        currency: the one currency of all money, ISO 4217.
+        time_zone: the default IANA time zone, for quiet hours and local time.
+    """
+
+    version: Literal[1]
+    currency: str = Field(pattern=r"^[A-Z]{3}$")
+    time_zone: str
+    channels: dict[Name, Channel] = Field(min_length=1)
+    kinds: dict[Name, Kind] = Field(min_length=1)
+    attributes: dict[Name, Attribute] = Field(default_factory=dict)
+
+    @cached_property
+    def all_kinds(self) -> dict[str, Kind]:
+        """Declared kinds in their order, then the built-in ones."""
+        return {**self.kinds, **BUILT_IN_KINDS}
+
+    @cached_property
+    def feature_attributes(self) -> dict[str, Attribute]:
+        """The attributes that the models see, in declared order."""
+        return {name: attribute for name, attribute in self.attributes.items() if attribute.feature}

@@ -1,0 +1,111 @@
+"""The catalogue (``actions.yaml``): what could be done for a customer, how it is said, and what it costs."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Final, Literal
+
+from pydantic import Field
+
+from features.config_model import ConfigModel, Name, StateName
+from features.durations import Duration
+
+NO_ACTION: Final = "no_action"
+"""The action that is always possible, costs nothing and is worth exactly 0. Its treatment has the same name."""
+
+RuleStage = Literal["eligibility", "applicability", "suitability"]
+
+
+class Condition(ConfigModel):
+    """One typed predicate over one thing known of the customer or the request. Exactly one operator is given.
+
+    Attributes:
+        field: ``feature:<name>``, ``attribute:<name>``, ``context:<name>``, ``holding:<name>``, or one of ``stage``,
+            ``state``, ``stall_state``, ``journey_status``, ``channel``, ``stall_propensity``.
+        missing: what an unknown value makes of the condition; unknown fails unless ``pass`` is stated.
+    """
+
+    field: str
+    equals: str | float | bool | None = None
+    one_of: tuple[str, ...] = ()
+    none_of: tuple[str, ...] = ()
+    at_least: float | None = None
+    at_most: float | None = None
+    missing: Literal["fail", "pass"] = "fail"
+
+
+class Rule(ConfigModel):
+    """A named rule of one stage of the funnel; all its conditions must hold."""
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9_.]{0,79}$")
+    stage: RuleStage
+    all_of: tuple[Condition, ...] = Field(min_length=1)
+
+
+class Treatment(ConfigModel):
+    """One way of saying or doing an action, on one channel.
+
+    Attributes:
+        contact_cost: money for one contact.
+        fatigue_cost: money that one more contact costs in patience.
+        talking_points: keys of texts for an agent or a template.
+    """
+
+    id: Name
+    channel: Name
+    contact_cost: float = Field(ge=0)
+    fatigue_cost: float = Field(default=0.0, ge=0)
+    talking_points: tuple[str, ...] = ()
+
+
+class Action(ConfigModel):
+    """One thing that could be done.
+
+    Attributes:
+        outcome: the declared outcome it aims at.
+        incentive_cost: money paid to everyone who converts under it.
+        regulated: needs its disclosures to be said; refused by the policy without them.
+        assigned_to: the queue that works a case or a call.
+        sla: how soon a case must be resolved.
+        min_stall_propensity: below it the action is not applicable.
+        lever_pct: the business lever, in percent of a positive net value.
+        prior_uplift: what it is believed to change before there is data; None for "unknown", which is never scored.
+        prior_sigma: one standard deviation of that belief.
+    """
+
+    id: Name
+    title: str
+    kind: Literal["nudge", "offer", "call", "case", "message"]
+    issue: Name
+    group: Name
+    journey: Name
+    outcome: Name
+    treatments: tuple[Treatment, ...] = Field(min_length=1)
+    incentive_cost: float = Field(default=0.0, ge=0)
+    regulated: bool = False
+    disclosures: tuple[str, ...] = ()
+    transactional: bool = False
+    assigned_to: str | None = None
+    sla: Duration | None = None
+    stall_states: tuple[StateName, ...] = ()
+    stages: tuple[Name, ...] = ()
+    min_stall_propensity: float = Field(default=0.0, ge=0, le=1)
+    lever_pct: float = Field(default=0.0, ge=-100, le=1000)
+    context_weight_pct: float = Field(default=0.0, ge=-100, le=1000)
+    prior_uplift: float | None = Field(default=None, ge=-1, le=1)
+    prior_sigma: float = Field(default=0.05, gt=0)
+    valid_from: str | None = None
+    valid_to: str | None = None
+    rules: tuple[Rule, ...] = ()
+
+
+class Catalogue(ConfigModel):
+    """All actions of one installation, in catalogue order."""
+
+    version: Literal[1]
+    actions: tuple[Action, ...] = Field(min_length=1)
+
+    @cached_property
+    def by_id(self) -> dict[str, Action]:
+        """The actions by id."""
+        return {action.id: action for action in self.actions}

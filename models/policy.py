@@ -1,0 +1,94 @@
+"""The policy (``policy.yaml``): global rules, consent, contact limits, quiet hours, experiment arms, exploration."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from features.config_model import ConfigModel, Name
+from features.durations import Duration
+from models.actions import Rule
+
+Arm = Literal["no_contact_holdout", "random_eligible", "champion", "challenger"]
+
+
+class ContactCap(ConfigModel):
+    """At most ``contacts`` contacts within ``period``; over one channel, or over all where none is named."""
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9_.]{0,79}$")
+    contacts: int = Field(ge=0)
+    period: Duration
+    channel: Name | None = None
+
+
+class QuietHours(ConfigModel):
+    """No outbound contact on these channels between two local times of day, ``HH:MM``; may cross midnight."""
+
+    start: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
+    end: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
+    channels: tuple[Name, ...] = Field(min_length=1)
+
+
+class Consent(ConfigModel):
+    """Which channels need a granted consent, and which are open until withdrawn.
+
+    An objection (to ``marketing``, or to ``all``) closes everything that is not transactional.
+    """
+
+    opt_in: tuple[Name, ...] = ()
+    opt_out: tuple[Name, ...] = ()
+
+
+class ContactPolicy(ConfigModel):
+    """When a customer may be contacted."""
+
+    consent: Consent = Consent()
+    caps: tuple[ContactCap, ...] = ()
+    quiet_hours: QuietHours | None = None
+
+
+class Experiment(ConfigModel):
+    """The parts of the population that learn rather than earn, by stable hash of customer and salt.
+
+    Attributes:
+        no_contact_holdout: share never contacted.
+        random_eligible: share that gets a uniformly random candidate, no action included.
+        challenger: share that the challenger's bundle decides.
+    """
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")
+    salt: str = Field(min_length=1)
+    no_contact_holdout: float = Field(ge=0, le=1)
+    random_eligible: float = Field(ge=0, le=1)
+    challenger: float = Field(default=0.0, ge=0, le=1)
+
+
+class Exploration(ConfigModel):
+    """Epsilon-softmax over the safe set.
+
+    Attributes:
+        epsilon: share of the champion's decisions that explore.
+        temperature: in money; the larger, the closer to uniform.
+    """
+
+    epsilon: float = Field(ge=0, le=1)
+    temperature: float = Field(gt=0)
+
+
+class Policy(ConfigModel):
+    """The whole policy of one installation.
+
+    Attributes:
+        channel_price: money per contact over a channel, on top of the treatment's own cost.
+        decision_ttl: how long a decision may be acted on.
+        rules: rules that hold for every action.
+    """
+
+    version: Literal[1]
+    contact_policy: ContactPolicy = ContactPolicy()
+    experiment: Experiment
+    exploration: Exploration
+    channel_price: dict[Name, float] = Field(default_factory=dict)
+    decision_ttl: Duration
+    rules: tuple[Rule, ...] = ()
