@@ -1,0 +1,1 @@
+"""The tests of Headway; folders mirror the packages."""
