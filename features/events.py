@@ -1,6 +1,6 @@
 """Journey events: what happened, to whom, when, and when we learned of it; and the versioned wire format.
 
-Identity is ``(source, event_id)``. The order inside a customer is ``occurred_at``, ``sequence``, ``source``, ``event_id``.
+Identity is ``(source, event_id)``. Order inside a customer: ``occurred_at``, ``sequence``, ``source``, ``event_id``.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -30,9 +30,8 @@ FUTURE_SKEW_US: Final = 5 * 60 * 1_000_000
 """How far a sender's clock may run ahead of ours."""
 
 HOLDING_PREFIX: Final = "holding:"
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KEYS = ("event_id", "customer_id", "kind", "occurred_at", "channel", "sequence", "facts", "text")
-_REQUIRED = ("event_id", "customer_id", "kind", "occurred_at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,108 @@
+"""The port of the feature store: folded state and profile of a customer. A cache of the event log, never a record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from features.kernel import Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StateRow:
+    """A customer's folded state in one journey.
+
+    Attributes:
+        version: version of the feature set that folded it.
+        vector: the state vector.
+        last_event_at: ``occurred_at`` of the newest event folded, microseconds.
+        last_sequence: its ``sequence``.
+        last_source: its source.
+        last_event_id: its id. Together they are the order key an event must exceed to be folded on top.
+        log_position: position in the log of the last arrival folded; behind the log's own means stale.
+    """
+
+    customer_id: str
+    journey_id: str
+    version: str
+    vector: Floats
+    last_event_at: int
+    last_sequence: int
+    last_source: str
+    last_event_id: str
+    log_position: int
+
+    @property
+    def order(self) -> tuple[int, int, str, str]:
+        """Order key of the newest event folded."""
+        return (self.last_event_at, self.last_sequence, self.last_source, self.last_event_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileRow:
+    """What is known of a customer apart from the journey.
+
+    Attributes:
+        attributes: declared attributes that are known.
+        consents: state by consent: ``granted``, ``withdrawn`` or ``objected``.
+        holdings: products held.
+        updated_at: ``occurred_at`` of the newest event folded, microseconds; 0 where there is none.
+    """
+
+    customer_id: str
+    attributes: Mapping[str, str | float | bool] = field(default_factory=dict)
+    consents: Mapping[str, str] = field(default_factory=dict)
+    holdings: frozenset[str] = frozenset()
+    updated_at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerRow:
+    """One read: the state in a journey and the profile; None where the store has none."""
+
+    state: StateRow | None
+    profile: ProfileRow | None
+
+
+class FeatureStore(Protocol):
+    """Keeps states and profiles by customer; a later write of the same key replaces the earlier one."""
+
+    def read(self, customer_id: str, journey_id: str) -> CustomerRow:
+        """State and profile of one customer in one round trip.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+
+    def write(self, states: Sequence[StateRow], profiles: Sequence[ProfileRow]) -> None:
+        """Write states and profiles.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+
+    def close(self) -> None:
+        """Release the store."""
+
+
+class MemoryStore:
+    """A feature store in memory, for tests and trials."""
+
+    def __init__(self) -> None:
+        self._states: dict[tuple[str, str], StateRow] = {}
+        self._profiles: dict[str, ProfileRow] = {}
+
+    def read(self, customer_id: str, journey_id: str) -> CustomerRow:
+        """State and profile of one customer."""
+        return CustomerRow(self._states.get((customer_id, journey_id)), self._profiles.get(customer_id))
+
+    def write(self, states: Sequence[StateRow], profiles: Sequence[ProfileRow]) -> None:
+        """Write states and profiles."""
+        for state in states:
+            self._states[state.customer_id, state.journey_id] = state
+        for profile in profiles:
+            self._profiles[profile.customer_id] = profile
+
+    def close(self) -> None:
+        """Nothing to release."""
