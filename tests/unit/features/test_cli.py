@@ -17,7 +17,7 @@ _COMMANDS = '''
 import typer
 from features.errors import Refused, StoreUnavailable
 
-group = typer.Typer(help="A group of commands.\\n\\nMore about it.")
+group = typer.Typer(help="A group of commands.\\n\\nMore about it.", no_args_is_help=True)
 
 
 @group.command()
