@@ -1,0 +1,151 @@
+"""The decision record: everything that one answer was made of, in versioned canonical bytes.
+
+This one record feeds replay, off-policy evaluation, uplift training, drift, audit, reports and erase. The format is
+frozen by golden files: a new version adds a decoder and never changes an old one.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from features.errors import StoreCorrupted
+from models.actions import NO_ACTION
+
+RECORD_VERSION: Final = 1
+_HEADER: Final = b"HWD"
+
+Mode = Literal["live", "shadow", "dry_run", "imported"]
+DropStage = Literal[
+    "catalogue", "eligibility", "applicability", "suitability", "contact_policy", "capacity", "scoring", "holdout"
+]
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """One action x treatment x channel of a decision, whether it survived the funnel or not.
+
+    Attributes:
+        dropped: the stage of the funnel that dropped it; None for one that was scored.
+        rule_ids: every rule that failed, the first of the stage first.
+        control_response: response without action, p0. NaN where it was not scored; so for all numbers below.
+        uplift: response with the action minus p0.
+        sigma: one standard deviation of the uplift.
+        effect_source: where the uplift came from: ``model``, ``mean``, ``prior`` or ``none``.
+        net_value: money.
+        priority: what the ranking sorts by, money.
+        value: money of one more response.
+        selection_probability: probability of slot 1, marginal over the experiment's arms.
+        arm_selection_probability: the same, given the arm that the customer is in.
+    """
+
+    action_id: str
+    treatment_id: str
+    channel: str | None
+    dropped: DropStage | None = None
+    rule_ids: tuple[str, ...] = ()
+    control_response: float = float("nan")
+    uplift: float = float("nan")
+    sigma: float = float("nan")
+    effect_source: str = "none"
+    value: float = float("nan")
+    contact_cost: float = float("nan")
+    incentive_cost: float = float("nan")
+    fatigue_cost: float = float("nan")
+    channel_price: float = float("nan")
+    budget_price: float = float("nan")
+    context_weight_pct: float = 0.0
+    lever_pct: float = 0.0
+    net_value: float = float("nan")
+    priority: float = float("nan")
+    selection_probability: float = 0.0
+    arm_selection_probability: float = 0.0
+
+
+class Selected(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """One filled slot."""
+
+    slot: int
+    placement: str | None
+    action_id: str
+    treatment_id: str
+
+
+class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """One decision. Times are microseconds since the epoch, UTC.
+
+    Attributes:
+        source: who asked, from the caller's key; with ``request_id`` the idempotency key.
+        request_hash: hash of the canonical request body.
+        request: the canonical request body, so that it can be decided again.
+        as_of: the moment that the features were read at; events strictly before it count.
+        arm: the customer's part of the experiment.
+        arm_probabilities: probability of each arm, for this customer's population.
+        vector: the feature vector as read, in the order of ``versions["features"]``; empty where there was none.
+        log_position: position in the event log that the state had folded.
+        last_event_at: ``occurred_at`` of the newest event in the state; 0 where there is none.
+        candidates: the full candidate set in catalogue order, ``no_action`` last.
+        explored: slot 1 was drawn, not ranked first.
+        activated: contacts are counted from the commit on.
+        degraded: what was missing or stale when deciding.
+    """
+
+    decision_id: str
+    source: str
+    request_id: str
+    request_hash: str
+    request: bytes
+    customer_id: str
+    journey_id: str
+    mode: Mode
+    decided_at: int
+    as_of: int
+    expires_at: int
+    arm: str
+    experiment_id: str
+    arm_probabilities: dict[str, float]
+    versions: dict[str, str]
+    vector: tuple[float, ...]
+    log_position: int
+    last_event_at: int
+    stage: str | None
+    state: str | None
+    stall_propensity: float
+    abandon_probability: float
+    expected_days_to_progress: float
+    candidates: tuple[Candidate, ...]
+    selected: tuple[Selected, ...]
+    explored: bool
+    activated: bool
+    send_id: str | None
+    degraded: tuple[str, ...]
+    latency_us: int
+
+    @property
+    def first(self) -> Candidate:
+        """The candidate in slot 1, which is ``no_action`` where no slot was filled."""
+        treatment_id = self.selected[0].treatment_id if self.selected else NO_ACTION
+        return next(candidate for candidate in self.candidates if candidate.treatment_id == treatment_id)
+
+
+_ENCODER = msgspec.msgpack.Encoder(order="deterministic")
+_DECODER = msgspec.msgpack.Decoder(DecisionRecord)
+
+
+def dump_record(record: DecisionRecord) -> bytes:
+    """Canonical bytes of a record: ``HWD``, one byte of version, then MessagePack. NaN survives bit for bit."""
+    return _HEADER + bytes([RECORD_VERSION]) + _ENCODER.encode(record)
+
+
+def load_record(data: bytes) -> DecisionRecord:
+    """The record that ``dump_record`` wrote.
+
+    Raises:
+        StoreCorrupted: the bytes are no record, or of a version that this code does not know.
+    """
+    if data[:3] != _HEADER or data[3:4] != bytes([RECORD_VERSION]):
+        raise StoreCorrupted(f"no decision record of version {RECORD_VERSION}: starts with {data[:4].hex()}")
+    try:
+        return _DECODER.decode(data[4:])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise StoreCorrupted(f"decision record cannot be decoded: {error}") from error

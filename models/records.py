@@ -1,0 +1,126 @@
+"""The port of the record store: decisions, contacts and consents, committed together or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from models.decision import DecisionRecord
+
+ContactStatus = Literal["lease", "confirmed", "released"]
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A contact that was counted, or a lease on one."""
+
+    decision_id: str
+    customer_id: str
+    action_id: str
+    channel: str
+    at: int
+    status: ContactStatus
+    expires_at: int
+    send_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerRecords:
+    """What the rules need from the record store, in one read.
+
+    Attributes:
+        contacts: contacts and live leases not older than asked for, oldest first.
+        consents: state by consent as last written: ``granted``, ``withdrawn`` or ``objected``.
+    """
+
+    contacts: tuple[Contact, ...] = ()
+    consents: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CapLimit:
+    """A contact cap as it applies to one decision: at most ``limit`` contacts since ``since``, this one included."""
+
+    rule_id: str
+    limit: int
+    since: int
+    channel: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A decision as it was stored: the record and the very bytes of the answer."""
+
+    record: DecisionRecord
+    answer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The answer that holds: this one, or the one stored before under the same request."""
+
+    answer: bytes
+    was_stored_before: bool
+
+
+class LostRace(Exception):
+    """A contact that was free when the decision was made is taken: the candidate must be dropped and decided again.
+
+    Attributes:
+        treatment_id: whose contact it was.
+        rule_id: the cap that was reached.
+    """
+
+    def __init__(self, treatment_id: str, rule_id: str) -> None:
+        self.treatment_id = treatment_id
+        self.rule_id = rule_id
+        super().__init__(f"{treatment_id}: {rule_id} was reached by another decision")
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """The contacts that a decision makes or leases, with the caps they must still fit under, checked in the commit."""
+
+    contacts: tuple[Contact, ...]
+    treatment_ids: tuple[str, ...]
+    caps: tuple[CapLimit, ...]
+
+
+class RecordStore(Protocol):
+    """Append-only decisions with their counters. Everything it answered is durable."""
+
+    def commit(self, record: DecisionRecord, answer: bytes, reservation: Reservation | None) -> Committed:
+        """Store a decision and its contacts in one transaction, before the answer leaves.
+
+        The same source, request id and request hash gives the answer stored before, and stores nothing.
+
+        Raises:
+            Conflict: the request id was used for another body.
+            LostRace: a cap was reached meanwhile; nothing was stored.
+            StoreUnavailable: nothing was stored, or it is unknown whether it was: a retry tells.
+        """
+
+    def decision(self, decision_id: str) -> Stored | None:
+        """A decision by its id."""
+
+    def decision_of_request(self, source: str, request_id: str) -> Stored | None:
+        """A decision by its idempotency key."""
+
+    def customer(self, customer_id: str, *, since: int, now: int) -> CustomerRecords:
+        """Contacts since ``since``, leases still live at ``now``, and consents of a customer."""
+
+    def confirm_contact(self, contact: Contact) -> None:
+        """Count a contact that really happened; a lease of the same decision and action becomes confirmed."""
+
+    def set_consents(self, customer_id: str, consents: Mapping[str, str], *, at: int) -> None:
+        """Remember consents and objections; one that is older than what is known changes nothing."""
+
+    def append_imported(self, records: Sequence[DecisionRecord]) -> int:
+        """Store past decisions of an import, idempotent by source and request id; how many were new."""
+
+    def read(self, *, after: str = "", page: int = 5_000) -> Iterator[list[DecisionRecord]]:
+        """Pages of all decisions in order of their ids, from after ``after`` on."""
+
+    def close(self) -> None:
+        """Finish what is under way and release the store."""
