@@ -1,0 +1,266 @@
+"""What the members of a bundle mean: each head turns the raw scores of some of them into one quantity.
+
+A head says how its members combine, so nothing assumes one booster for each quantity. Its names are ``stall``,
+``abandon``, ``control:<outcome>`` and ``effect:<outcome>:<action>``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, get_args
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from features.errors import BundleError
+from models.calibration import IDENTITY, MonotoneMap
+
+FloatArray = NDArray[np.float64]
+Fact = str | int | float | bool
+Combine = Literal["mean"]
+Link = Literal["identity", "logistic"]
+Spread = Literal["none", "jackknife"]
+
+STALL: Final = "stall"
+ABANDON: Final = "abandon"
+
+
+def control_head(outcome_id: str) -> str:
+    """The name of the head that gives the response under no action."""
+    return f"control:{outcome_id}"
+
+
+def effect_head(outcome_id: str, action_id: str) -> str:
+    """The name of the head that gives what an action changes."""
+    return f"effect:{outcome_id}:{action_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """One quantity: ``calibration(link(weight * combine(members) + (1 - weight) * mean))``.
+
+    Attributes:
+        name: what it gives.
+        members: names of the boosters whose raw scores it combines; none means that it gives its mean.
+        combine: how: their ``mean``.
+        link: from the combined raw score to the quantity.
+        calibration: applied after the link.
+        mean: what it falls back to, on the scale before the link: for an effect, the arm's mean effect.
+        mean_se: standard error of ``mean``.
+        weight: of the members against the mean, in ``[0, 1]``.
+        spread: how far to trust the members: ``jackknife``: they were fitted leaving out one of K groups of customers
+            each, and their variance is ``(K - 1) / K * sum((t_k - t)**2)``; ``none``: no standard deviation is given.
+        sigma_floor: the smallest standard deviation it gives.
+        facts: what a report says of it: counts, the choice made, whether the arm was randomised.
+
+    References:
+        Efron and Stein 1981, The jackknife estimate of variance.
+    """
+
+    name: str
+    members: tuple[str, ...] = ()
+    combine: Combine = "mean"
+    link: Link = "identity"
+    calibration: MonotoneMap = IDENTITY
+    mean: float = 0.0
+    mean_se: float = 0.0
+    weight: float = 1.0
+    spread: Spread = "none"
+    sigma_floor: float = 0.0
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The head as JSON values; ``head_from_json`` is its inverse."""
+        return {
+            "name": self.name,
+            "members": list(self.members),
+            "combine": self.combine,
+            "link": self.link,
+            "calibration": self.calibration.to_json(),
+            "mean": self.mean,
+            "mean_se": self.mean_se,
+            "weight": self.weight,
+            "spread": self.spread,
+            "sigma_floor": self.sigma_floor,
+            "facts": dict(self.facts),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class FittedHeads:
+    """What a fit hands to the bundle.
+
+    Attributes:
+        heads: the quantities it gives.
+        boosters: LightGBM text of every member that the heads name.
+    """
+
+    heads: tuple[Head, ...]
+    boosters: Mapping[str, str]
+
+    def head(self, name: str) -> Head:
+        """The head of that name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return next_named(self.heads, name)
+
+
+def next_named(heads: Sequence[Head], name: str) -> Head:
+    """The head of that name.
+
+    Raises:
+        KeyError: there is none.
+    """
+    for head in heads:
+        if head.name == name:
+            return head
+    raise KeyError(name)
+
+
+_NUMBERS: Final = ("mean", "mean_se", "weight", "sigma_floor")
+_CLOSED: Final[dict[str, tuple[str, ...]]] = {
+    "combine": get_args(Combine),
+    "link": get_args(Link),
+    "spread": get_args(Spread),
+}
+_KEYS: Final = {"name", "members", "calibration", "facts", *_NUMBERS, *_CLOSED}
+
+
+def head_from_json(document: object) -> Head:
+    """The head that ``Head.to_json`` described.
+
+    Raises:
+        BundleError: a key is missing or unknown, or a value is out of its range. A rule this version does not know is
+            refused and not guessed.
+    """
+    if not isinstance(document, dict) or set(document) != _KEYS:
+        raise BundleError(f"a head {document!r:.200}, expected the keys {sorted(_KEYS)}")
+    name = document["name"]
+    if not isinstance(name, str):
+        raise BundleError(f"a head named {name!r:.200}, expected text")
+    for key, allowed in _CLOSED.items():
+        if document[key] not in allowed:
+            raise BundleError(f"head {name}: {key} {document[key]!r:.200}, expected one of {list(allowed)}")
+    for key in _NUMBERS:
+        if not isinstance(document[key], int | float) or not math.isfinite(document[key]):
+            raise BundleError(f"head {name}: {key} {document[key]!r:.200}, expected a finite number")
+    if not (0 <= document["weight"] <= 1 and document["mean_se"] >= 0 and document["sigma_floor"] >= 0):
+        raise BundleError(f"head {name}: a weight outside [0, 1] or a negative deviation; the file is damaged")
+    members, facts, calibration = document["members"], document["facts"], document["calibration"]
+    if not isinstance(members, list) or not all(isinstance(member, str) for member in members):
+        raise BundleError(f"head {name}: members {members!r:.200}, expected a list of names")
+    if not isinstance(facts, dict) or not isinstance(calibration, dict):
+        raise BundleError(f"head {name}: facts and calibration must be objects")
+    made = {**document, "members": tuple(members), "calibration": MonotoneMap.from_json(calibration)}
+    return Head(**{**made, **{key: float(document[key]) for key in _NUMBERS}})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeadTable:
+    """All heads of a bundle as arrays, ready to be evaluated.
+
+    Attributes:
+        names: in the order of the columns that ``head_values`` gives.
+        start: ``(n_heads + 1,)`` each head's first place in ``member``.
+        member: ``(n_places,)`` index of the forest's member.
+        numbers: ``(n_heads, 5)`` mean, mean_se, weight, sigma_floor, jackknife factor (NaN: no deviation is given).
+        logistic: ``(n_heads,)`` whether the link is logistic.
+        calibrated: columns whose calibration is not the identity, with it.
+    """
+
+    names: tuple[str, ...]
+    start: NDArray[np.int32]
+    member: NDArray[np.int32]
+    numbers: FloatArray
+    logistic: NDArray[np.bool_]
+    calibrated: tuple[tuple[int, MonotoneMap], ...]
+
+
+def head_table(heads: Sequence[Head], members: Sequence[str]) -> HeadTable:
+    """The heads as arrays.
+
+    Args:
+        heads: in any order; their names differ.
+        members: names of the forest's members, in its order.
+
+    Raises:
+        BundleError: a head names a member that is not there, or two heads have one name.
+    """
+    names = tuple(head.name for head in heads)
+    if len(set(names)) != len(names) or len(set(members)) != len(members):
+        raise BundleError("two heads or two members have the same name; expected each once")
+    index = {name: place for place, name in enumerate(members)}
+    if unknown := [member for head in heads for member in head.members if member not in index]:
+        raise BundleError(f"a head combines the member {unknown[0]!r:.200}, which is not in the forest")
+    return HeadTable(
+        names=names,
+        start=np.cumsum([0, *(len(head.members) for head in heads)], dtype=np.int32),
+        member=np.array([index[member] for head in heads for member in head.members], dtype=np.int32),
+        numbers=np.array(
+            [[head.mean, head.mean_se, head.weight, head.sigma_floor, _jackknife(head)] for head in heads]
+        ).reshape(-1, 5),
+        logistic=np.array([head.link == "logistic" for head in heads], dtype=np.bool_),
+        calibrated=tuple(
+            (column, head.calibration) for column, head in enumerate(heads) if head.calibration.kind != "identity"
+        ),
+    )
+
+
+def _jackknife(head: Head) -> float:
+    if head.spread == "none":
+        return math.nan
+    return (len(head.members) - 1) / len(head.members) if head.members else 0.0
+
+
+def head_values(table: HeadTable, raw: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Every head's quantity and its standard deviation.
+
+    Args:
+        table: from ``head_table``.
+        raw: ``(n_rows, n_members)`` raw scores.
+
+    Returns:
+        Two arrays ``(n_rows, n_heads)``; a deviation is NaN where the head gives none.
+    """
+    shape = (raw.shape[0], len(table.names))
+    values, sigmas = np.empty(shape), np.empty(shape)
+    _combine(raw, table.start, table.member, table.numbers, table.logistic, values, sigmas)
+    for column, calibration in table.calibrated:
+        values[:, column] = calibration.apply(values[:, column])
+    return values, sigmas
+
+
+def _combine_rows(
+    raw: FloatArray,
+    start: NDArray[np.int32],
+    member: NDArray[np.int32],
+    numbers: FloatArray,
+    logistic: NDArray[np.bool_],
+    values: FloatArray,
+    sigmas: FloatArray,
+) -> None:
+    for row in range(raw.shape[0]):
+        for head in range(start.shape[0] - 1):
+            mean, mean_se, weight, floor, factor = numbers[head]
+            first, last = start[head], start[head + 1]
+            value, variance = mean, mean_se * mean_se
+            if last > first:
+                centre = 0.0
+                for place in range(first, last):
+                    centre += raw[row, member[place]]
+                centre /= last - first
+                spread = 0.0
+                for place in range(first, last):
+                    spread += (raw[row, member[place]] - centre) ** 2
+                value = weight * centre + (1.0 - weight) * mean
+                variance += weight * weight * factor * spread
+            values[row, head] = 1.0 / (1.0 + np.exp(-value)) if logistic[head] else value
+            sigmas[row, head] = np.nan if np.isnan(factor) else max(floor, np.sqrt(variance))
+
+
+_combine = njit(cache=True, nogil=True)(_combine_rows)
