@@ -1,0 +1,369 @@
+"""The model artefact: one folder of text and arrays that is written, verified and loaded as one; never a pickle.
+
+``manifest.json`` names every other part with its SHA-256; parts are verified before any parser sees them. The manifest
+itself is verified by whoever points at the bundle and keeps its digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.errors import BundleError
+from features.events import dump_timestamp, parse_timestamp
+from models.forest import Forest, forest_arrays, forest_from_arrays, forest_from_text, raw_scores_block
+from models.heads import FittedHeads, Head, HeadTable, head_from_json, head_table, head_values
+
+FloatArray = NDArray[np.float64]
+
+FORMAT: Final = 1
+MANIFEST: Final = "manifest.json"
+HEADS: Final = "heads.json"
+FOREST: Final = "forest.npz"
+GOLDEN: Final = "golden.npz"
+TOLERANCE: Final = 1e-9
+"""How far a recomputed golden score may lie from LightGBM's: sums of some hundred leaves agree to 1e-14."""
+_MANIFEST_KEYS: Final = {
+    "format",
+    "name",
+    "journey_id",
+    "created_at",
+    "feature_names",
+    "features_version",
+    "configuration",
+    "training",
+    "heads",
+    "metrics",
+    "parts",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """Where a bundle comes from: what the manifest says of it besides its parts.
+
+    Attributes:
+        name: of the registered model, ``nba-<journey_id>``.
+        created_at: microseconds since the epoch.
+        feature_names: the model vector, in order.
+        features_version: version of the feature set.
+        configuration: versions of ``taxonomy``, ``journeys``, ``actions`` and ``policy``.
+        training: JSON values: fingerprint and watermark of the snapshot, ``n_rows``, ``cut_off``, parameters, seed.
+        metrics: JSON values; here and in ``training`` NaN (unknown) is written, and comes back, as null.
+    """
+
+    name: str
+    journey_id: str
+    created_at: int
+    feature_names: tuple[str, ...]
+    features_version: str
+    configuration: Mapping[str, str]
+    training: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """A verified bundle, ready to score.
+
+    Attributes:
+        lineage: where it comes from.
+        forest: the members.
+        heads: what they mean.
+        table: the heads as arrays.
+        manifest_sha256: names the exact bytes of all of it.
+    """
+
+    lineage: Lineage
+    forest: Forest
+    heads: tuple[Head, ...]
+    table: HeadTable
+    manifest_sha256: str
+
+
+def write_bundle(
+    directory: Path, *, lineage: Lineage, fitted: Sequence[FittedHeads], golden_rows: FloatArray, golden_raw: FloatArray
+) -> Bundle:
+    """The bundle, written to ``directory`` whole or not at all, and loaded from there again.
+
+    Args:
+        directory: must not exist; its parent is made.
+        lineage: what the manifest says of it.
+        fitted: what the fits gave; members lie in the forest in this order.
+        golden_rows: ``(n, n_features)`` rows to prove the bundle with at every load; NaN means unknown.
+        golden_raw: ``(n, n_members)`` LightGBM's own raw scores of them, members ordered as ``member_names`` says.
+
+    Raises:
+        BundleError: the directory exists, the parts do not fit together, or the forest does not score the golden rows
+            as LightGBM does.
+    """
+    if directory.exists():
+        raise BundleError(
+            f"{directory} exists, expected a new folder: a bundle is never changed, register a new version"
+        )
+    texts = {name: text for part in fitted for name, text in part.boosters.items()}
+    heads = tuple(head for part in fitted for head in part.heads)
+    forest = forest_from_text(list(texts.values()), len(lineage.feature_names))
+    table = head_table(heads, list(texts))
+    rows = np.ascontiguousarray(golden_rows, dtype=np.float64)
+    values, sigmas = head_values(table, raw_scores_block(forest, rows))
+    boosters = {name: f"boosters/{place:04d}.txt" for place, name in enumerate(texts)}
+    parts = {
+        FOREST: _npz(forest_arrays(forest)),
+        GOLDEN: _npz({"rows": rows, "raw": golden_raw, "values": values, "sigmas": sigmas}),
+        HEADS: _json({"members": boosters, "heads": [head.to_json() for head in heads]}),
+        **{boosters[name]: text.encode() for name, text in texts.items()},
+    }
+    manifest = _json(_manifest(lineage, heads, parts))
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    try:
+        for path, data in {**parts, MANIFEST: manifest}.items():
+            _write_durably(staging / path, data)
+        bundle = load_bundle(staging, lineage.feature_names)
+        staging.chmod(0o755)
+        staging.rename(directory)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    _sync_folder(directory.parent)
+    return bundle
+
+
+def member_names(fitted: Sequence[FittedHeads]) -> tuple[str, ...]:
+    """The members that a bundle of these fits has, in its order."""
+    return tuple(name for part in fitted for name in part.boosters)
+
+
+def load_bundle(directory: Path, feature_names: Sequence[str], *, manifest_sha256: str | None = None) -> Bundle:
+    """The bundle in ``directory``, once everything about it is proven.
+
+    Every part's SHA-256 is compared before it is parsed, the forest is bound-checked, and the golden rows are scored
+    again.
+
+    Args:
+        directory: as ``write_bundle`` left it.
+        feature_names: the model vector that the caller computes, in order.
+        manifest_sha256: digest that the caller was promised, if any.
+
+    Raises:
+        BundleError: whatever is wrong with it.
+    """
+    data = _read(directory, MANIFEST)
+    digest = hashlib.sha256(data).hexdigest()
+    if manifest_sha256 is not None and digest != manifest_sha256:
+        raise BundleError(
+            f"{directory / MANIFEST} has SHA-256 {digest}, expected {manifest_sha256}: restore the bundle"
+        )
+    manifest = _parsed(data, MANIFEST)
+    lineage = _lineage(manifest)
+    if lineage.feature_names != tuple(feature_names):
+        raise BundleError(_feature_difference(lineage.feature_names, tuple(feature_names)))
+    parts = _verified_parts(directory, manifest["parts"])
+    forest = forest_from_arrays(_arrays(parts[FOREST], FOREST))
+    members, heads = _heads(_parsed(parts[HEADS], HEADS))
+    if forest.n_features != len(feature_names) or forest.n_members != len(members):
+        raise BundleError(
+            f"a forest of {forest.n_features} features and {forest.n_members} members, "
+            f"expected {len(feature_names)} and {len(members)}"
+        )
+    if [head.name for head in heads] != manifest["heads"]:
+        raise BundleError(f"heads {[head.name for head in heads]!r:.200}, expected those of the manifest")
+    bundle = Bundle(lineage, forest, heads, head_table(heads, members), digest)
+    _prove(bundle, _arrays(parts[GOLDEN], GOLDEN))
+    return bundle
+
+
+def booster_text(directory: Path, member: str) -> str:
+    """LightGBM's text of one member, for audit and explanations; verified, and never parsed by serving.
+
+    Raises:
+        BundleError: there is no such member, or a part is damaged.
+    """
+    parts = _verified_parts(directory, _parsed(_read(directory, MANIFEST), MANIFEST)["parts"])
+    path = _parsed(parts[HEADS], HEADS)["members"].get(member)
+    if path not in parts:
+        raise BundleError(f"{directory} has no member {member!r}, expected one that {HEADS} lists")
+    return parts[path].decode()
+
+
+def _manifest(lineage: Lineage, heads: Sequence[Head], parts: Mapping[str, bytes]) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "name": lineage.name,
+        "journey_id": lineage.journey_id,
+        "created_at": dump_timestamp(lineage.created_at),
+        "feature_names": list(lineage.feature_names),
+        "features_version": lineage.features_version,
+        "configuration": dict(lineage.configuration),
+        "training": _null_for_nan(lineage.training),
+        "heads": [head.name for head in heads],
+        "metrics": _null_for_nan(lineage.metrics),
+        "parts": {
+            path: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for path, data in parts.items()
+        },
+    }
+
+
+def _lineage(manifest: dict[str, Any]) -> Lineage:
+    if manifest.get("format") != FORMAT:
+        raise BundleError(f"bundle format {manifest.get('format')!r:.50}, expected {FORMAT}: train again")
+    if set(manifest) != _MANIFEST_KEYS:
+        raise BundleError(f"manifest keys {sorted(manifest)!r:.300}, expected {sorted(_MANIFEST_KEYS)}")
+    for key, kind in (("feature_names", list), ("heads", list), ("parts", dict)):
+        if not isinstance(manifest[key], kind):
+            raise BundleError(f"manifest {key} is {manifest[key]!r:.100}, expected a {kind.__name__}")
+    for key in ("configuration", "training", "metrics"):
+        if not isinstance(manifest[key], dict):
+            raise BundleError(f"manifest {key} is {manifest[key]!r:.100}, expected an object")
+    try:
+        return Lineage(
+            name=str(manifest["name"]),
+            journey_id=str(manifest["journey_id"]),
+            created_at=parse_timestamp(manifest["created_at"]),
+            feature_names=tuple(map(str, manifest["feature_names"])),
+            features_version=str(manifest["features_version"]),
+            configuration=manifest["configuration"],
+            training=manifest["training"],
+            metrics=manifest["metrics"],
+        )
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BundleError(f"manifest created_at: {error}; expected a timestamp with offset") from error
+
+
+def _verified_parts(directory: Path, listed: object) -> dict[str, bytes]:
+    """The bytes of every part, each as the manifest promises it."""
+    if not isinstance(listed, dict) or not {FOREST, HEADS, GOLDEN} <= set(listed):
+        raise BundleError(f"manifest parts {listed!r:.200}, expected at least {FOREST}, {HEADS} and {GOLDEN}")
+    parts = {}
+    for path, promise in listed.items():
+        if path not in (FOREST, HEADS, GOLDEN) and not _is_booster(path):
+            raise BundleError(f"manifest names the part {path!r:.200}, expected boosters/<number>.txt")
+        data = _read(directory, path)
+        found = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        if found != promise:
+            raise BundleError(f"{directory / path} is {found}, expected {promise!r:.200}: restore the bundle")
+        parts[path] = data
+    return parts
+
+
+def _is_booster(path: str) -> bool:
+    folder, _, name = path.partition("/")
+    stem, _, suffix = name.partition(".")
+    return folder == "boosters" and stem.isascii() and stem.isdigit() and suffix == "txt"
+
+
+def _heads(document: dict[str, Any]) -> tuple[list[str], tuple[Head, ...]]:
+    members, heads = document.get("members"), document.get("heads")
+    if set(document) != {"members", "heads"} or not isinstance(members, dict) or not isinstance(heads, list):
+        raise BundleError(f"{HEADS} holds {sorted(document)!r:.200}, expected members (an object) and heads (a list)")
+    return list(members), tuple(head_from_json(head) for head in heads)
+
+
+def _prove(bundle: Bundle, golden: Mapping[str, NDArray[Any]]) -> None:
+    """Score the golden rows again and compare with LightGBM's scores and with the values at writing.
+
+    Raises:
+        BundleError: a shape or a score differs.
+    """
+    rows, width = golden.get("rows"), bundle.forest.n_features
+    if set(golden) != {"rows", "raw", "values", "sigmas"} or rows is None or rows.ndim != 2 or rows.shape[1] != width:
+        raise BundleError(f"{GOLDEN} holds {sorted(golden)}, expected rows of {width} features, raw, values and sigmas")
+    if any(array.dtype != np.float64 for array in golden.values()):
+        raise BundleError(f"{GOLDEN} holds other numbers than 64-bit floats; the file is damaged")
+    raw = raw_scores_block(bundle.forest, rows)
+    values, sigmas = head_values(bundle.table, raw)
+    for name, computed in (("raw", raw), ("values", values), ("sigmas", sigmas)):
+        expected = golden[name]
+        if expected.shape != computed.shape:
+            raise BundleError(f"{GOLDEN}: {name} has shape {expected.shape}, expected {computed.shape}")
+        if not np.allclose(computed, expected, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
+            worst = float(np.nanmax(np.abs(computed - expected)))
+            raise BundleError(
+                f"{GOLDEN}: {name} scored again differ by {worst:.3g}, expected at most {TOLERANCE}: the forest does "
+                f"not score as the boosters did; train again"
+            )
+
+
+def _feature_difference(bundled: tuple[str, ...], expected: tuple[str, ...]) -> str:
+    unknown = [name for name in bundled if name not in expected][:5]
+    missing = [name for name in expected if name not in bundled][:5]
+    return (
+        f"a bundle for {len(bundled)} features, expected the {len(expected)} of this configuration in the same order "
+        f"(only in the bundle: {unknown}; only here: {missing}): train again with this configuration"
+    )
+
+
+def _null_for_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _null_for_nan(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_null_for_nan(part) for part in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _parsed(data: bytes, name: str) -> dict[str, Any]:
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{name} is not JSON: {error}; restore the bundle") from error
+    if not isinstance(document, dict):
+        raise BundleError(f"{name} holds {document!r:.100}, expected an object")
+    return document
+
+
+def _npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def _arrays(data: bytes, name: str) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise BundleError(f"{name} is not an archive of arrays: {error}; restore the bundle") from error
+
+
+def _read(directory: Path, path: str) -> bytes:
+    try:
+        return (directory / path).read_bytes()
+    except OSError as error:
+        raise BundleError(f"cannot read {directory / path}: {error.strerror}; expected a whole bundle") from error
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

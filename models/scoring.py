@@ -1,0 +1,220 @@
+"""What a bundle believes of customers: stall, response and uplift, with one pass over the forest for each customer.
+
+One customer is a block of one: serving and evaluation run the same lines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.bundle import Bundle
+from models.forest import raw_scores_block
+from models.heads import ABANDON, STALL, control_head, effect_head, head_values
+
+FloatArray = NDArray[np.float64]
+Source = Literal["model", "mean", "prior", "none"]
+Pair = tuple[str, str]
+"""An outcome and an action that aims at it."""
+
+
+class StallScore(NamedTuple):
+    """Where a customer's journey is going; NaN where the bundle does not estimate it.
+
+    Attributes:
+        stall_propensity: probability of no progress within the journey's horizon.
+        abandon_probability: probability of leaving the journey within the horizon.
+        expected_days_to_progress: restricted mean, in days.
+    """
+
+    stall_propensity: float
+    abandon_probability: float
+    expected_days_to_progress: float
+
+
+class EffectScore(NamedTuple):
+    """What one action would change for one customer; NaN where nothing is known.
+
+    Attributes:
+        control_response: expected outcome under no action.
+        uplift: expected outcome under the action, minus that; for a binary outcome both stay probabilities.
+        sigma: standard deviation of the uplift.
+        source: ``model`` this customer's own effect, ``mean`` the arm's, ``prior`` the catalogue's, ``none`` unknown.
+    """
+
+    control_response: float
+    uplift: float
+    sigma: float
+    source: Source
+
+
+class StallBlock(NamedTuple):
+    """``StallScore`` of many customers, each ``(n,)``."""
+
+    stall_propensity: FloatArray
+    abandon_probability: FloatArray
+    expected_days_to_progress: FloatArray
+
+
+class EffectBlock(NamedTuple):
+    """``EffectScore`` of many customers, each ``(n, n_pairs)``, and ``n_pairs`` sources."""
+
+    control_response: FloatArray
+    uplift: FloatArray
+    sigma: FloatArray
+    source: tuple[Source, ...]
+
+
+class _Column(NamedTuple):
+    """How to score a pair."""
+
+    control: int
+    effect: int
+    is_binary: bool
+    prior: tuple[float, float]
+    source: Source
+
+
+_ABSENT: Final = -1
+
+
+class CustomerScores:
+    """The scores of a block of customers; the forest has been walked already."""
+
+    __slots__ = ("_scorer", "_sigmas", "_values")
+
+    def __init__(self, scorer: Scorer, values: FloatArray, sigmas: FloatArray) -> None:
+        self._scorer = scorer
+        self._values = values
+        self._sigmas = sigmas
+
+    def stall_block(self) -> StallBlock:
+        """Stall scores of all customers of the block."""
+        unknown = np.full(len(self._values), np.nan)
+        stall, abandon = self._scorer.stall_columns
+        return StallBlock(
+            unknown if stall == _ABSENT else self._values[:, stall],
+            unknown if abandon == _ABSENT else self._values[:, abandon],
+            unknown,
+        )
+
+    def effect_block(self, pairs: Sequence[Pair]) -> EffectBlock:
+        """Effect scores of all customers of the block for each pair."""
+        columns = [self._scorer.column(pair) for pair in pairs]
+        shape = (len(self._values), len(columns))
+        control, tau, sigma = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, np.nan)
+        for place, column in enumerate(columns):
+            if column.control != _ABSENT:
+                control[:, place] = self._values[:, column.control]
+            if column.effect != _ABSENT:
+                tau[:, place] = self._values[:, column.effect]
+                sigma[:, place] = self._sigmas[:, column.effect]
+            else:
+                tau[:, place], sigma[:, place] = column.prior
+        is_binary = np.array([column.is_binary for column in columns], dtype=np.bool_)
+        # Where p0 is unknown the clipped response is too, and the effect stays what it is.
+        bounded = is_binary & ~np.isnan(control)
+        uplift = np.where(bounded, np.clip(control + tau, 0.0, 1.0) - control, tau)
+        return EffectBlock(control, uplift, sigma, tuple(column.source for column in columns))
+
+    def stall(self) -> StallScore:
+        """The stall score of the only customer."""
+        stall, abandon = self._scorer.stall_columns
+        only = self._values[0]
+        return StallScore(
+            math.nan if stall == _ABSENT else float(only[stall]),
+            math.nan if abandon == _ABSENT else float(only[abandon]),
+            math.nan,
+        )
+
+    def effects(self, pairs: Sequence[Pair]) -> tuple[EffectScore, ...]:
+        """The effect scores of the only customer, one a pair."""
+        values, sigmas = self._values[0].tolist(), self._sigmas[0].tolist()
+        return tuple(_effect(self._scorer.column(pair), values, sigmas) for pair in pairs)
+
+
+def _effect(column: _Column, values: list[float], sigmas: list[float]) -> EffectScore:
+    control = math.nan if column.control == _ABSENT else values[column.control]
+    known = column.effect != _ABSENT
+    tau, sigma = (values[column.effect], sigmas[column.effect]) if known else column.prior
+    if column.is_binary and not math.isnan(control) and not math.isnan(tau):
+        tau = min(max(control + tau, 0.0), 1.0) - control
+    return EffectScore(control, tau, sigma, column.source)
+
+
+class Scorer:
+    """Scores customers with one bundle.
+
+    Args:
+        bundle: a loaded bundle.
+        priors: mean and standard deviation of the uplift of a pair that the bundle has no head for.
+    """
+
+    def __init__(self, bundle: Bundle, priors: Mapping[Pair, tuple[float, float]] | None = None) -> None:
+        self.bundle = bundle
+        self._priors = dict(priors or {})
+        self._places = {name: place for place, name in enumerate(bundle.table.names)}
+        self._heads = {head.name: head for head in bundle.heads}
+        self._columns: dict[Pair, _Column] = {}
+        self.stall_columns = (self._places.get(STALL, _ABSENT), self._places.get(ABANDON, _ABSENT))
+
+    def customer(self, x: FloatArray) -> CustomerScores:
+        """All scores of one customer, from one pass over the forest.
+
+        Args:
+            x: ``(n_features,)`` in the order of the bundle's feature names; NaN means unknown.
+        """
+        return self.customers(x.reshape(1, -1))
+
+    def customers(self, x: FloatArray) -> CustomerScores:
+        """All scores of a block of customers.
+
+        Args:
+            x: ``(n, n_features)``.
+        """
+        return CustomerScores(self, *head_values(self.bundle.table, raw_scores_block(self.bundle.forest, x)))
+
+    def stall(self, x: FloatArray) -> StallScore:
+        """The stall score of one customer; ``customer`` is cheaper where effects are wanted too."""
+        return self.customer(x).stall()
+
+    def effects(self, x: FloatArray, pairs: Sequence[Pair]) -> tuple[EffectScore, ...]:
+        """The effect scores of one customer, one a pair."""
+        return self.customer(x).effects(pairs)
+
+    def stall_block(self, x: FloatArray) -> StallBlock:
+        """Stall scores of the rows of ``x``, ``(n, n_features)``."""
+        return self.customers(x).stall_block()
+
+    def effect_block(self, x: FloatArray, pairs: Sequence[Pair]) -> EffectBlock:
+        """Effect scores of the rows of ``x``, ``(n, n_features)``, for each pair."""
+        return self.customers(x).effect_block(pairs)
+
+    def column(self, pair: Pair) -> _Column:
+        """How this scorer scores a pair; found once."""
+        found = self._columns.get(pair)
+        if found is None:
+            found = self._columns[pair] = self._found_column(pair)
+        return found
+
+    def _found_column(self, pair: Pair) -> _Column:
+        control_name, effect_name = control_head(pair[0]), effect_head(*pair)
+        control = self._heads.get(control_name)
+        effect = self._heads.get(effect_name)
+        prior = self._priors.get(pair)
+        source: Source = "none"
+        if effect is not None:
+            source = "model" if effect.members and effect.weight > 0 else "mean"
+        elif prior is not None:
+            source = "prior"
+        return _Column(
+            control=self._places.get(control_name, _ABSENT),
+            effect=self._places.get(effect_name, _ABSENT),
+            is_binary=control is not None and control.link == "logistic",
+            prior=prior or (math.nan, math.nan),
+            source=source,
+        )
