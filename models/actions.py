@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from features.config_model import ConfigModel, Name, StateName
 from features.durations import Duration
@@ -13,6 +13,7 @@ from features.durations import Duration
 NO_ACTION: Final = "no_action"
 """The action that is always possible, costs nothing and is worth exactly 0. Its treatment has the same name."""
 
+OPERATORS: Final = ("equals", "one_of", "none_of", "at_least", "at_most")
 RuleStage = Literal["eligibility", "applicability", "suitability"]
 
 
@@ -32,6 +33,16 @@ class Condition(ConfigModel):
     at_least: float | None = None
     at_most: float | None = None
     missing: Literal["fail", "pass"] = "fail"
+
+    @model_validator(mode="after")
+    def _exactly_one_operator(self) -> Self:
+        given = [name for name in OPERATORS if getattr(self, name) not in (None, ())]
+        bounds_only = set(given) == {"at_least", "at_most"}
+        if len(given) != 1 and not bounds_only:
+            raise ValueError(
+                f"a condition has one of {', '.join(OPERATORS)} (or both bounds), this one has {given or 'none'}"
+            )
+        return self
 
 
 class Rule(ConfigModel):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from features.config_model import ConfigModel, Name
 from features.durations import Duration
@@ -62,6 +62,13 @@ class Experiment(ConfigModel):
     no_contact_holdout: float = Field(ge=0, le=1)
     random_eligible: float = Field(ge=0, le=1)
     challenger: float = Field(default=0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> Self:
+        total = self.no_contact_holdout + self.random_eligible + self.challenger
+        if total > 1:
+            raise ValueError(f"the shares of holdout, random and challenger add up to {total:g}, at most 1 is possible")
+        return self
 
 
 class Exploration(ConfigModel):
