@@ -1,0 +1,239 @@
+"""Requests and answers of the doors: their shape on the wire, and nothing of how they are decided.
+
+Text of the wire stays text here (timestamps are ISO 8601 with an offset); unknown numbers are ``None``, never zero.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from features.events import parse_timestamp
+
+Scalar: TypeAlias = str | float | bool | None
+Direction = Literal["outbound", "inbound"]
+RequestMode = Literal["live", "shadow", "dry_run"]
+Explain = Literal["none", "stages", "factors"]
+Interval: TypeAlias = tuple[float, float]
+
+
+class CandidateFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which actions may be candidates.
+
+    Attributes:
+        include: action ids; where given, only these.
+        exclude: action ids never to be candidates.
+        issues: where given, only actions of these issues.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    issues: tuple[str, ...] = ()
+
+
+class DecisionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One question: what is the next best action for this customer?
+
+    Attributes:
+        request_id: the idempotency key; the doors make one where the caller gave none.
+        channel: where given, only treatments of this channel are candidates.
+        placements: places to fill, in order; slots are numbered 1, 2, ... where none are named.
+        send_id: one send of a marketing tool, which may ask several times for it.
+        journey_id: the journey to decide in; None where the configuration has only one.
+        context: facts of the moment, seen by rules as ``context:<name>``.
+        deadline_ms: how long the caller will wait; None for the service's default.
+        as_of: an earlier moment to decide at, ISO 8601 with an offset; only with mode ``dry_run``.
+        activate: count the contacts of this decision from its commit on.
+        require_known: refuse a customer of whom nothing is known.
+    """
+
+    request_id: str
+    customer_id: str
+    channel: str | None = None
+    direction: Direction = "outbound"
+    placements: tuple[str, ...] = ()
+    send_id: str | None = None
+    journey_id: str | None = None
+    context: dict[str, Scalar] = msgspec.field(default_factory=dict)
+    candidates: CandidateFilter = CandidateFilter()
+    max_actions: int = 3
+    deadline_ms: int | None = None
+    mode: RequestMode = "live"
+    as_of: str | None = None
+    activate: bool = True
+    explain: Explain = "none"
+    require_known: bool = False
+
+    @property
+    def as_of_at(self) -> int | None:
+        """``as_of`` in microseconds since the epoch."""
+        return None if self.as_of is None else parse_timestamp(self.as_of)
+
+
+class JourneyStanding(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the customer stands in the journey, and what is expected; None where it is not known."""
+
+    journey_id: str
+    stage: str | None
+    state: str | None
+    stall_propensity: float | None
+    horizon_days: float
+    abandon_probability: float | None
+    expected_days_to_progress: float | None
+
+
+class Factors(msgspec.Struct, frozen=True, kw_only=True):
+    """What the net value and the priority were made of: money, and percentages for the two levers."""
+
+    value: float | None
+    contact_cost: float
+    incentive_cost: float
+    fatigue_cost: float
+    channel_price: float
+    budget_price: float
+    context_weight_pct: float
+    lever_pct: float
+
+
+class RankedAction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One action of the ranking.
+
+    Attributes:
+        selection_probability: probability that it was chosen for slot 1, marginal over the experiment's arms.
+        explored: it stands first because it was drawn, not because it ranked first.
+        reasons: codes, the strongest first.
+        disclosures: what must be said with it; left out where there is nothing to say.
+    """
+
+    rank: int
+    action_id: str
+    treatment_id: str
+    channel: str | None
+    issue: str
+    group: str
+    response_probability: float | None
+    control_response_probability: float | None
+    uplift: float | None
+    uplift_interval: Interval | None
+    net_value: float | None
+    net_value_interval: Interval | None
+    currency: str
+    priority: float | None
+    factors: Factors
+    selection_probability: float
+    explored: bool
+    reasons: tuple[str, ...]
+    talking_points: tuple[str, ...]
+    disclosures: tuple[str, ...] = ()
+
+
+class SelectedAction(msgspec.Struct, frozen=True, kw_only=True):
+    """One filled slot."""
+
+    slot: int
+    placement: str | None
+    action_id: str
+
+
+class NoAction(msgspec.Struct, frozen=True, kw_only=True):
+    """The candidate that is always there and is worth exactly 0."""
+
+    net_value: float
+    chosen: bool
+
+
+class Funnel(msgspec.Struct, frozen=True, kw_only=True):
+    """How many candidates were left after each stage; ``no_action`` is not counted."""
+
+    catalogue: int
+    eligible: int
+    applicable: int
+    suitable: int
+    contactable: int
+    capacity: int
+    scored: int
+
+
+class DroppedAction(msgspec.Struct, frozen=True, kw_only=True):
+    """An action that left the funnel, where, and by which rule."""
+
+    action_id: str
+    stage: str
+    rule_id: str
+
+
+class ExperimentArm(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of the experiment that the customer is in."""
+
+    arm: str
+    experiment_id: str
+    holdout: bool
+
+
+class Versions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the decision was made with; None for what was missing."""
+
+    policy: str
+    bundle: str | None
+    stall: str | None
+    uplift: str | None
+    features: str
+    prices: str | None
+    service: str
+
+
+class FeatureFreshness(msgspec.Struct, frozen=True, kw_only=True):
+    """How fresh the features were.
+
+    Attributes:
+        as_of: the moment they were read at.
+        age_seconds: since the customer's newest event; None where there is none.
+        stale: states that had not folded all events of the log.
+        missing: features whose value is unknown.
+    """
+
+    as_of: str
+    age_seconds: float | None
+    stale: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+class DecisionAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The ranked next best action, and everything needed to understand it."""
+
+    decision_id: str
+    request_id: str
+    decided_at: str
+    expires_at: str
+    customer_id: str
+    journey: JourneyStanding
+    ranked_actions: tuple[RankedAction, ...]
+    selected: tuple[SelectedAction, ...]
+    no_action: NoAction
+    funnel: Funnel
+    dropped: tuple[DroppedAction, ...]
+    experiment: ExperimentArm
+    versions: Versions
+    features: FeatureFreshness
+    degraded: tuple[str, ...]
+    latency_ms: float
+
+
+def canonical_request(request: DecisionRequest) -> bytes:
+    """Canonical JSON of a request: every field, sorted keys. Equal questions have equal bytes."""
+    return _ENCODER.encode(request)
+
+
+def request_hash(request: DecisionRequest) -> str:
+    """Hash of the canonical request: the same request id with another hash is a conflict."""
+    return hashlib.blake2b(canonical_request(request), digest_size=16).hexdigest()
+
+
+def decode_canonical_request(data: bytes) -> DecisionRequest:
+    """The request that ``canonical_request`` wrote."""
+    return msgspec.json.decode(data, type=DecisionRequest)
+
+
+_ENCODER = msgspec.json.Encoder(order="sorted")
