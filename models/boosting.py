@@ -1,0 +1,175 @@
+"""Fitting LightGBM boosters, the same way for every estimator: deterministic, on one thread, judged on held-out rows.
+
+The one module that imports LightGBM; what leaves it is text and arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import lightgbm as lgb
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+Objective = Literal["binary", "regression"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boosting:
+    """How one booster grows.
+
+    Attributes:
+        rounds: the most trees.
+        patience: rounds without a better held-out loss after which it stops.
+        num_leaves: the most leaves of a tree.
+        min_rows: the fewest rows of a leaf.
+        learning_rate: shrinkage of a tree.
+        lambda_l2: penalty on leaf values.
+        feature_fraction: share of the features that a tree may use.
+        max_bin: the most bins of a feature.
+    """
+
+    rounds: int = 300
+    patience: int = 20
+    num_leaves: int = 15
+    min_rows: int = 50
+    learning_rate: float = 0.08
+    lambda_l2: float = 1.0
+    feature_fraction: float = 1.0
+    max_bin: int = 255
+
+
+class TrainingTable:
+    """A table that several boosters are fitted on; its features are binned once.
+
+    Args:
+        x: ``(n, n_features)``; NaN means unknown.
+        max_bin: the most bins of a feature.
+        categorical: indices of the features that are codes and not amounts.
+    """
+
+    def __init__(self, x: FloatArray, *, max_bin: int = 255, categorical: Sequence[int] = ()) -> None:
+        self.x = x
+        self._binned = lgb.Dataset(
+            x,
+            params={**_FIXED, "max_bin": max_bin, "feature_pre_filter": False, "min_data_in_bin": 3},
+            categorical_feature=list(categorical),
+            free_raw_data=False,
+        ).construct()
+
+    def part(
+        self, rows: NDArray[np.int64], label: FloatArray, weight: FloatArray | None, offset: FloatArray | None
+    ) -> Any:
+        """Some of the rows as a LightGBM data set; ``label``, ``weight`` and ``offset`` belong to all rows."""
+        part = self._binned.subset(np.sort(rows).tolist()).construct()
+        chosen = np.sort(rows)
+        part.set_label(label[chosen])
+        if weight is not None:
+            part.set_weight(weight[chosen])
+        if offset is not None:
+            part.set_init_score(offset[chosen])
+        return part
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """A fitted booster and how it did on held-out rows.
+
+    Attributes:
+        losses: ``(n_rounds,)`` loss after each tree on the held-out rows (log loss, or mean squared error), if any.
+    """
+
+    booster: Any
+    losses: FloatArray
+
+    def raw(self, x: FloatArray, rounds: int | None = None) -> FloatArray:
+        """Raw scores ``(n,)`` of the first ``rounds`` trees, without any offset."""
+        scores: FloatArray = self.booster.predict(x, raw_score=True, num_threads=1, num_iteration=rounds or -1)
+        return scores
+
+    def text(self, rounds: int | None = None) -> str:
+        """The first ``rounds`` trees as LightGBM's text."""
+        return str(self.booster.model_to_string(num_iteration=rounds or -1))
+
+
+_FIXED: Mapping[str, Any] = {
+    "deterministic": True,
+    "force_row_wise": True,
+    "num_threads": 1,  # two threads beside other work took six times as long as one
+    "verbosity": -1,
+}
+_METRICS: Mapping[str, str] = {"binary": "binary_logloss", "regression": "l2"}
+
+
+def boosted(
+    table: TrainingTable,
+    label: FloatArray,
+    *,
+    objective: Objective,
+    boosting: Boosting,
+    seed: int,
+    rows: NDArray[np.int64],
+    held_out: NDArray[np.int64] | None = None,
+    weight: FloatArray | None = None,
+    offset: FloatArray | None = None,
+) -> Fit:
+    """One booster fitted on some rows of the table, its loss followed on others.
+
+    Args:
+        table: all rows.
+        label: ``(n,)`` of all rows.
+        objective: ``binary`` (log loss) or ``regression`` (squared error).
+        boosting: how it grows; with ``held_out`` it stops after ``patience`` rounds without a better loss.
+        seed: fixes everything that is drawn.
+        rows: indices that it is fitted on.
+        held_out: indices that it is judged on.
+        weight: ``(n,)`` weights of all rows.
+        offset: ``(n,)`` raw scores that the booster adds to; ``Fit.raw`` does not contain them.
+    """
+    params = {
+        **_FIXED,
+        "objective": objective,
+        "metric": _METRICS[objective] if held_out is not None else "none",
+        "seed": seed,
+        "num_leaves": boosting.num_leaves,
+        "min_data_in_leaf": boosting.min_rows,
+        "learning_rate": boosting.learning_rate,
+        "lambda_l2": boosting.lambda_l2,
+        "feature_fraction": boosting.feature_fraction,
+        "max_bin": boosting.max_bin,
+        "feature_pre_filter": False,
+    }
+    curve: dict[str, dict[str, list[float]]] = {}
+    callbacks = [lgb.record_evaluation(curve)]
+    valid = []
+    if held_out is not None:
+        callbacks.append(lgb.early_stopping(boosting.patience, verbose=False))
+        valid = [table.part(held_out, label, weight, offset)]
+    booster = lgb.train(
+        params,
+        table.part(rows, label, weight, offset),
+        num_boost_round=boosting.rounds,
+        valid_sets=valid,
+        valid_names=["held_out"] * len(valid),
+        callbacks=callbacks,
+    )
+    losses = curve["held_out"][_METRICS[objective]] if valid else []
+    return Fit(booster, np.array(losses, dtype=np.float64))
+
+
+def lightgbm_raw_scores(texts: Sequence[str], x: FloatArray) -> FloatArray:
+    """LightGBM's own raw scores, to prove a bundle's forest with.
+
+    Args:
+        texts: LightGBM texts, one a member.
+        x: ``(n, n_features)``.
+
+    Returns:
+        ``(n, n_members)``.
+    """
+    scores = [lgb.Booster(model_str=text).predict(x, raw_score=True, num_threads=1) for text in texts]
+    return np.stack(scores, axis=1) if scores else np.empty((len(x), 0))
