@@ -1,0 +1,195 @@
+"""Net value, priority, ranking, and the exact probability with which each candidate is selected."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from features.stable_hash import stable_unit
+from models.actions import NO_ACTION
+from models.policy import Arm, Exploration
+
+Z_95: Final = 1.959963984540054
+"""Two-sided 95 % quantile of the standard normal distribution."""
+
+Probabilities: TypeAlias = dict[str, float]
+"""Probability of slot 1 by treatment id, ``no_action`` included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Factors:
+    """Everything that a net value is made of, in money unless it says otherwise.
+
+    Attributes:
+        control_response: p0, expected outcome without action; NaN where unknown.
+        uplift: what the action changes of it.
+        sigma: one standard deviation of the uplift.
+        is_binary: the outcome is a yes or no, so responses are probabilities.
+        value: money of one more unit of the outcome.
+        incentive_cost: paid to everyone who responds under the action.
+        context_weight_pct: percent, raises a positive priority only.
+        lever_pct: percent, likewise.
+    """
+
+    control_response: float
+    uplift: float
+    sigma: float
+    is_binary: bool
+    value: float
+    contact_cost: float
+    incentive_cost: float
+    fatigue_cost: float
+    channel_price: float
+    budget_price: float = 0.0
+    context_weight_pct: float = 0.0
+    lever_pct: float = 0.0
+
+    @property
+    def incentive_share(self) -> float:
+        """Share of customers to whom the incentive is paid: p_a, or everyone where p_a is unknown or no probability."""
+        if not self.is_binary or math.isnan(self.control_response):
+            return 1.0
+        return self.control_response + self.uplift
+
+    @property
+    def net_value(self) -> float:
+        """``uplift * value - contact - p_a * incentive - fatigue - channel price - budget price``."""
+        return (
+            self.uplift * self.value
+            - self.contact_cost
+            - self.incentive_share * self.incentive_cost
+            - self.fatigue_cost
+            - self.channel_price
+            - self.budget_price
+        )
+
+    @property
+    def net_value_sigma(self) -> float:
+        """One standard deviation of the net value: the uplift's, times the money that moves with it."""
+        moves = self.is_binary and not math.isnan(self.control_response)
+        return self.sigma * abs(self.value - (self.incentive_cost if moves else 0.0))
+
+    @property
+    def priority(self) -> float:
+        """``(1 + context/100)(1 + lever/100) V`` where V > 0, else V: a boost never lifts a harmful action."""
+        value = self.net_value
+        if not value > 0:
+            return value
+        return (1 + self.context_weight_pct / 100) * (1 + self.lever_pct / 100) * value
+
+
+def interval(center: float, sigma: float) -> tuple[float, float]:
+    """The two-sided 95 % interval of a normal estimate."""
+    return (center - Z_95 * sigma, center + Z_95 * sigma)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One candidate that reached arbitration, in catalogue order."""
+
+    action_id: str
+    treatment_id: str
+    priority: float
+    net_value: float
+    net_value_sigma: float
+
+    @property
+    def is_safe(self) -> bool:
+        """The upper bound of its net value is above that of doing nothing."""
+        return interval(self.net_value, self.net_value_sigma)[1] > 0
+
+
+_NOTHING: Final = Scored(NO_ACTION, NO_ACTION, 0.0, 0.0, 0.0)
+
+
+def ranked(candidates: Sequence[Scored]) -> list[Scored]:
+    """Candidates by priority, highest first; equal ones keep the catalogue's order."""
+    return sorted(candidates, key=lambda candidate: -candidate.priority)
+
+
+def greedy_choice(candidates: Sequence[Scored]) -> str:
+    """Treatment with the highest priority above 0, else ``no_action``."""
+    best = max(candidates, key=lambda candidate: candidate.priority, default=_NOTHING)
+    return best.treatment_id if best.priority > 0 else NO_ACTION
+
+
+def _explorable(candidates: Sequence[Scored]) -> list[Scored]:
+    return [*(candidate for candidate in candidates if candidate.is_safe), _NOTHING]
+
+
+def softmax(scored: Sequence[Scored], temperature: float) -> Probabilities:
+    """Softmax of the priorities at a temperature in money."""
+    top = max(candidate.priority for candidate in scored)
+    weights = {c.treatment_id: math.exp((c.priority - top) / temperature) for c in scored}
+    total = math.fsum(weights.values())
+    return {treatment_id: weight / total for treatment_id, weight in weights.items()}
+
+
+def arm_selection(arm: Arm, candidates: Sequence[Scored], exploration: Exploration) -> Probabilities:
+    """Exact probability of each candidate in slot 1, given the arm; they sum to 1.
+
+    The holdout always gets ``no_action``. ``random_eligible`` is uniform over all candidates and ``no_action``. The
+    others are greedy with probability 1 - epsilon and draw from the softmax over the safe set otherwise.
+    """
+    everything = [*(candidate.treatment_id for candidate in candidates), NO_ACTION]
+    if arm == "no_contact_holdout":
+        return {treatment_id: float(treatment_id == NO_ACTION) for treatment_id in everything}
+    if arm == "random_eligible":
+        return dict.fromkeys(everything, 1.0 / len(everything))
+    explored = softmax(_explorable(candidates), exploration.temperature)
+    greedy = greedy_choice(candidates)
+    return {
+        treatment_id: (1 - exploration.epsilon) * (treatment_id == greedy)
+        + exploration.epsilon * explored.get(treatment_id, 0.0)
+        for treatment_id in everything
+    }
+
+
+def marginal_selection(
+    arms: Mapping[Arm, float], candidates: Sequence[Scored], exploration: Exploration
+) -> Probabilities:
+    """Exact probability of each candidate in slot 1, marginal over the arms."""
+    total: Probabilities = {}
+    for arm, share in arms.items():
+        for treatment_id, probability in arm_selection(arm, candidates, exploration).items():
+            total[treatment_id] = total.get(treatment_id, 0.0) + share * probability
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Slot 1, and whether chance rather than the ranking chose it."""
+
+    treatment_id: str
+    how: Literal["greedy", "explored", "random", "holdout"]
+
+
+def choose(
+    arm: Arm, candidates: Sequence[Scored], exploration: Exploration, *, decision_id: str, policy_version: str
+) -> Choice:
+    """Draw slot 1 with the probabilities of ``arm_selection``.
+
+    The draw is a Gumbel-max with noise from the stable hash of decision, policy version and candidate, and the coin of
+    epsilon has a hash of its own: it replays bit for bit, and removing a candidate that lost never changes the winner.
+
+    References:
+        Gumbel (1954), Statistical Theory of Extreme Values; argmax(log p + G) has distribution p for i.i.d. standard G.
+    """
+    if arm == "no_contact_holdout":
+        return Choice(NO_ACTION, "holdout")
+    if arm == "random_eligible":
+        return Choice(_gumbel_max([*candidates, _NOTHING], math.inf, decision_id, policy_version), "random")
+    if stable_unit("epsilon", decision_id, policy_version) < exploration.epsilon:
+        drawn = _gumbel_max(_explorable(candidates), exploration.temperature, decision_id, policy_version)
+        return Choice(drawn, "explored")
+    return Choice(greedy_choice(candidates), "greedy")
+
+
+def _gumbel_max(scored: Sequence[Scored], temperature: float, decision_id: str, policy_version: str) -> str:
+    def noisy(candidate: Scored) -> float:
+        unit = stable_unit("gumbel", decision_id, policy_version, candidate.treatment_id)
+        return candidate.priority / temperature - math.log(-math.log(unit))
+
+    return max(scored, key=noisy).treatment_id

@@ -1,0 +1,60 @@
+"""Named rules over a situation: eligibility, applicability and suitability, from a closed set of typed predicates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from models.actions import Action, Condition, Rule, RuleStage
+from models.situation import Situation, Value
+
+
+def condition_holds(condition: Condition, situation: Situation) -> bool:
+    """Whether one condition holds; an unknown value fails it unless it says that missing passes."""
+    value = situation.value(condition.field)
+    if value is None:
+        return condition.missing == "pass"
+    if condition.equals is not None:
+        return value == condition.equals
+    if condition.one_of:
+        return _text(value) in condition.one_of
+    if condition.none_of:
+        return _text(value) not in condition.none_of
+    return _within(value, condition)
+
+
+def _within(value: Value, condition: Condition) -> bool:
+    if isinstance(value, str):
+        return False
+    above = condition.at_least is None or value >= condition.at_least
+    below = condition.at_most is None or value <= condition.at_most
+    return above and below
+
+
+def _text(value: Value) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def failing_rules(stage: RuleStage, rules: Iterable[Rule], situation: Situation) -> tuple[str, ...]:
+    """Ids of the rules of one stage that do not hold, in their order."""
+    return tuple(
+        rule.id
+        for rule in rules
+        if rule.stage == stage and not all(condition_holds(condition, situation) for condition in rule.all_of)
+    )
+
+
+def failing_applicability(action: Action, situation: Situation) -> tuple[str, ...]:
+    """Ids of what makes an action inapplicable by its own stages, stall states and least stall propensity."""
+    failing = []
+    if action.stages and situation.stage not in action.stages:
+        failing.append("applicability.stage")
+    if action.stall_states and situation.stall_state not in action.stall_states:
+        failing.append("applicability.stall_state")
+    if action.min_stall_propensity > 0 and not situation.stall_propensity >= action.min_stall_propensity:
+        failing.append("applicability.min_stall_propensity")
+    return tuple(failing)
+
+
+def failing_suitability(action: Action) -> tuple[str, ...]:
+    """Ids of what makes an action unsuitable for anyone: a regulated one that does not carry its disclosures."""
+    return ("suitability.disclosures",) if action.regulated and not action.disclosures else ()

@@ -1,0 +1,134 @@
+"""Where a customer stands at the moment of a decision: the one thing that rules, states and reasons are read from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+from features import kernel
+from features.journeys import Journey
+from features.kernel import Floats
+from features.schema import FeatureSet
+
+Value: TypeAlias = str | float | bool
+JourneyStatus = Literal["never", "open", "reached", "exited", "abandoned"]
+
+_STATUSES: Final[tuple[JourneyStatus, ...]] = ("never", "open", "reached", "exited", "abandoned")
+ACTIVE: Final = "ACTIVE"
+"""The state of a customer on the way, whom no declared state describes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """One customer in one journey at one moment.
+
+    Attributes:
+        features: the model's vector by name; NaN means unknown.
+        status: of the journey.
+        stage: the stage, or the goal; None where the journey was never entered.
+        stall_state: the stage's name for being stuck; None while not stalled.
+        state: how the customer is stuck, ``ACTIVE`` where no declared state holds, None while no journey is open.
+        stall_propensity: NaN where unknown.
+        holdings: products held, None where the profile is unknown.
+        context: the request's own facts.
+    """
+
+    features: Mapping[str, float]
+    status: JourneyStatus
+    stage: str | None
+    stall_state: str | None
+    state: str | None
+    stall_propensity: float = math.nan
+    attributes: Mapping[str, Value] = field(default_factory=dict)
+    holdings: frozenset[str] | None = None
+    context: Mapping[str, Value] = field(default_factory=dict)
+    channel: str | None = None
+
+    def value(self, reference: str) -> Value | None:
+        """What a rule's ``field`` refers to; None where it is unknown.
+
+        Raises:
+            KeyError: the reference is none that rules may use.
+        """
+        scope, _, name = reference.partition(":")
+        if scope == "feature":
+            return _known(self.features[name])
+        if scope == "attribute":
+            return self.attributes.get(name)
+        if scope == "context":
+            return self.context.get(name)
+        if scope == "holding":
+            return None if self.holdings is None else name in self.holdings
+        if reference == "stall_propensity":
+            return _known(self.stall_propensity)
+        plain: dict[str, Value | None] = {
+            "stage": self.stage,
+            "state": self.state,
+            "stall_state": self.stall_state,
+            "journey_status": self.status,
+            "channel": self.channel,
+        }
+        return plain[reference]
+
+
+def _known(number: float) -> float | None:
+    return None if math.isnan(number) else number
+
+
+def situation_of(
+    journey: Journey,
+    feature_set: FeatureSet,
+    vector: Floats,
+    *,
+    attributes: Mapping[str, Value],
+    holdings: frozenset[str] | None,
+    context: Mapping[str, Value],
+    channel: str | None,
+    stall_propensity: float = math.nan,
+) -> Situation:
+    """The situation that a feature vector means in a journey.
+
+    Args:
+        journey: the declared journey.
+        feature_set: names of the vector.
+        vector: ``(n_features,)``.
+        attributes: what is known of the customer.
+        holdings: products held, None where unknown.
+        context: the request's own facts.
+        channel: the channel of the request.
+        stall_propensity: as scored; NaN where it was not.
+    """
+    features = dict(zip(feature_set.names, vector.tolist(), strict=True))
+    status = _STATUSES[int(features["journey_status"])]
+    stage_index = features["stage_index"]
+    steps = (*journey.stage_ids, journey.goal.id)
+    stalled = features["stalled_now"] == 1.0
+    return Situation(
+        features=features,
+        status=status,
+        stage=None if math.isnan(stage_index) else steps[int(stage_index)],
+        stall_state=journey.stages[int(stage_index)].stall_state if stalled else None,
+        state=_state(journey, features) if status == "open" else None,
+        stall_propensity=stall_propensity,
+        attributes=attributes,
+        holdings=holdings,
+        context=context,
+        channel=channel,
+    )
+
+
+def _state(journey: Journey, features: Mapping[str, float]) -> str:
+    for rule in journey.states:
+        number = features[rule.feature]
+        high_enough = rule.at_least is None or number >= rule.at_least
+        low_enough = rule.at_most is None or number <= rule.at_most
+        if not math.isnan(number) and high_enough and low_enough:
+            return rule.state
+    return ACTIVE
+
+
+def is_open(vector: Floats, feature_set: FeatureSet) -> bool:
+    """Whether the journey is open, by its feature vector."""
+    return bool(vector[feature_set.names.index("journey_status")] == kernel.OPEN)
