@@ -116,11 +116,11 @@ def fitted_map(predicted: FloatArray, happened: FloatArray) -> MonotoneMap:
             f"{positives} of {len(happened)} calibration rows are positive, expected some of both kinds: "
             f"choose an earlier cut-off"
         )
-    platt = _platt(predicted, happened)
+    platt = platt_map(predicted, happened)
     if len(happened) < SMALLEST_ISOTONIC_ROWS:
         return platt
     isotonic_loss = _held_out_loss(_isotonic, predicted, happened)
-    platt_loss = _held_out_loss(_platt, predicted, happened)
+    platt_loss = _held_out_loss(platt_map, predicted, happened)
     return _isotonic(predicted, happened) if isotonic_loss < platt_loss else platt
 
 
@@ -135,7 +135,13 @@ def _held_out_loss(fit: Any, predicted: FloatArray, happened: FloatArray) -> flo
     return float(np.mean(losses))
 
 
-def _platt(predicted: FloatArray, happened: FloatArray) -> MonotoneMap:
+def platt_map(predicted: FloatArray, happened: FloatArray) -> MonotoneMap:
+    """Platt's map, fitted on rows that the model was not fitted on.
+
+    Args:
+        predicted: ``(n,)`` probabilities.
+        happened: ``(n,)`` 0 or 1, some of both.
+    """
     from sklearn.linear_model import LogisticRegression  # fitting only: the hot path applies maps without scikit-learn
 
     # Platt's targets, (n+ + 1)/(n+ + 2) and 1/(n- + 2), keep a perfectly separated slice finite.
