@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from features.config_model import ConfigModel, Name, StateName
 from features.durations import Duration
+from features.events import parse_timestamp
 
 NO_ACTION: Final = "no_action"
 """The action that is always possible, costs nothing and is worth exactly 0. Its treatment has the same name."""
@@ -46,10 +48,17 @@ class Condition(ConfigModel):
 
 
 class Rule(ConfigModel):
-    """A named rule of one stage of the funnel; all its conditions must hold."""
+    """A named rule of one stage of the funnel; all its conditions must hold.
+
+    Attributes:
+        issues: only actions of these issues; empty for all.
+        groups: only actions of these groups; empty for all.
+    """
 
     id: str = Field(pattern=r"^[a-z][a-z0-9_.]{0,79}$")
     stage: RuleStage
+    issues: tuple[Name, ...] = ()
+    groups: tuple[Name, ...] = ()
     all_of: tuple[Condition, ...] = Field(min_length=1)
 
 
@@ -82,6 +91,8 @@ class Action(ConfigModel):
         lever_pct: the business lever, in percent of a positive net value.
         prior_uplift: what it is believed to change before there is data; None for "unknown", which is never scored.
         prior_sigma: one standard deviation of that belief.
+        valid_from: ISO 8601 with an offset; from this moment on.
+        valid_to: likewise; until before this moment.
     """
 
     id: Name
@@ -108,6 +119,20 @@ class Action(ConfigModel):
     valid_from: str | None = None
     valid_to: str | None = None
     rules: tuple[Rule, ...] = ()
+
+    @field_validator("valid_from", "valid_to")
+    @classmethod
+    def _is_timestamp(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_timestamp(value)
+        return value
+
+    @cached_property
+    def validity(self) -> tuple[float, float]:
+        """From when until before when it is valid, microseconds since the epoch; infinite where open."""
+        start = -math.inf if self.valid_from is None else float(parse_timestamp(self.valid_from))
+        end = math.inf if self.valid_to is None else float(parse_timestamp(self.valid_to))
+        return start, end
 
 
 class Catalogue(ConfigModel):
