@@ -1,0 +1,133 @@
+"""SQLite files as every store opens them: one durable writing connection per file, read-only ones beside it.
+
+Only integers, bytes and text are bound: importing Feast changes how ``sqlite3`` binds datetimes in the whole process.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from features.errors import StoreCorrupted, StoreUnavailable, UnknownObject
+
+Durability = Literal["FULL", "NORMAL"]
+"""FULL: an answered commit survives power loss. NORMAL: it survives the death of the process only."""
+
+BUSY_TIMEOUT_MS = 5_000
+_CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def connect_writer(path: Path, *, durability: Durability = "FULL") -> sqlite3.Connection:
+    """The one connection that writes and checkpoints ``path``; its folder is made, transactions are the caller's.
+
+    Deleted content is overwritten with zeros, so that an erase leaves no byte.
+
+    Raises:
+        StoreUnavailable: if the file cannot be opened or written.
+        StoreCorrupted: if it is no SQLite file.
+    """
+    with store_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"cannot make the folder of {path}: {error.strerror}; expected it writable"
+            ) from error
+        connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {durability}")
+        connection.execute("PRAGMA secure_delete = ON")
+        return connection
+
+
+def connect_reader(path: Path) -> sqlite3.Connection:
+    """A connection that can only read ``path``; it takes no lock that a writer would wait for.
+
+    Raises:
+        UnknownObject: if there is no such file.
+        StoreUnavailable: if it cannot be opened.
+    """
+    if not path.is_file():
+        raise UnknownObject(f"there is no file {path}; expected a store that was written before: import or serve first")
+    with store_errors(path):
+        # Closing it is left to whoever closes the store, in whatever thread; each is used by one thread only.
+        return sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro",
+            uri=True,
+            isolation_level=None,
+            timeout=BUSY_TIMEOUT_MS / 1000,
+            check_same_thread=False,
+        )
+
+
+class Readers:
+    """One read-only connection per thread: a connection shared between threads gives torn reads."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._local = threading.local()
+        self._guard = threading.Lock()
+        self._opened: list[sqlite3.Connection] = []
+        self._is_closed = False
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """This thread's connection; errors of the driver leave as errors of the store.
+
+        Raises:
+            StoreUnavailable: if the store was closed or does not answer.
+            StoreCorrupted: if the file is damaged.
+        """
+        if self._is_closed:
+            raise StoreUnavailable(f"{self._path} was closed; expected to be open: open the store again")
+        with store_errors(self._path):
+            yield self._connection()
+
+    def _connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = connect_reader(self._path)
+            self._local.connection = connection
+            with self._guard:
+                self._opened.append(connection)
+        return connection
+
+    def close(self) -> None:
+        """Close every connection; no thread may be reading."""
+        self._is_closed = True
+        with self._guard:
+            while self._opened:
+                self._opened.pop().close()
+
+
+@contextmanager
+def store_errors(path: Path) -> Iterator[None]:
+    """Errors of the driver as errors of the store at ``path``."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise store_error(path, error) from error
+
+
+def store_error(path: Path, error: sqlite3.Error) -> StoreCorrupted | StoreUnavailable:
+    """What an error of the driver means for the store at ``path``."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is not None and code & 0xFF in _CORRUPT:
+        return StoreCorrupted(f"{path}: {error}; expected a sound SQLite file: restore it from a backup")
+    return StoreUnavailable(f"{path}: {error}; expected it to answer: look at its disk and at who else uses it")
+
+
+def check_version(connection: sqlite3.Connection, path: Path, expected: int) -> int:
+    """The layout version that the file carries; 0 where it is new.
+
+    Raises:
+        StoreCorrupted: if another version of the layout wrote it.
+    """
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version not in (0, expected):
+        raise StoreCorrupted(f"{path} has layout version {version}; expected {expected}: use the release that wrote it")
+    return version

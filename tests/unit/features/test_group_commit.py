@@ -1,0 +1,225 @@
+"""Group commit: what is answered is committed, refusals undo themselves alone, and the queue is bounded."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from features.errors import Conflict, StoreCorrupted, StoreUnavailable
+from features.group_commit import GroupCommit
+from features.sqlite_files import connect_reader, connect_writer
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file with one table of numbers."""
+    path = tmp_path / "numbers.db"
+    connection = connect_writer(path)
+    connection.execute("CREATE TABLE numbers (n INTEGER PRIMARY KEY)")
+    connection.close()
+    return path
+
+
+@pytest.fixture
+def writer(path: Path) -> Iterator[GroupCommit]:
+    """Its writer."""
+    writer = GroupCommit(path, lambda: connect_writer(path))
+    yield writer
+    writer.close()
+
+
+def _insert(connection: sqlite3.Connection, n: int) -> int:
+    connection.execute("INSERT INTO numbers VALUES (?)", (n,))
+    return n
+
+
+def _numbers(path: Path) -> list[int]:
+    connection = connect_reader(path)
+    numbers = [n for (n,) in connection.execute("SELECT n FROM numbers ORDER BY n")]
+    connection.close()
+    return numbers
+
+
+class _Gate:
+    """A job that holds the writer until it is opened, so that later jobs wait together."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.opened = threading.Event()
+
+    def __call__(self, connection: sqlite3.Connection) -> None:
+        self.entered.set()
+        self.opened.wait(10)
+
+
+def test_an_answered_job_is_committed(writer: GroupCommit, path: Path) -> None:
+    """When the future resolves, another connection sees the row."""
+    assert writer.submit(lambda c: _insert(c, 7)).result() == 7
+    assert _numbers(path) == [7]
+
+
+def test_waiting_jobs_share_one_transaction(writer: GroupCommit) -> None:
+    """Jobs that waited together run in the same transaction: each sees what the others wrote."""
+    gate = _Gate()
+    first = writer.submit(gate)
+    gate.entered.wait(10)
+    statements: list[str] = []
+    writer.submit(lambda c: c.set_trace_callback(statements.append))
+    inserted = [writer.submit(lambda c, n=n: _insert(c, n)) for n in range(50)]  # type: ignore[misc]  # n is bound
+    gate.opened.set()
+
+    first.result()
+    assert [future.result() for future in inserted] == list(range(50))
+    assert statements.count("COMMIT") == 1
+
+
+def test_a_refused_job_does_not_undo_the_others(writer: GroupCommit, path: Path) -> None:
+    """One job's exception reaches its caller alone, and only its own writes are undone."""
+
+    def refuse(connection: sqlite3.Connection) -> None:
+        _insert(connection, 2)
+        raise Conflict("no")
+
+    gate = _Gate()
+    writer.submit(gate)
+    gate.entered.wait(10)
+    one, two, three = (
+        writer.submit(lambda c: _insert(c, 1)),
+        writer.submit(refuse),
+        writer.submit(lambda c: _insert(c, 3)),
+    )
+    gate.opened.set()
+
+    assert one.result() == 1
+    assert three.result() == 3
+    with pytest.raises(Conflict, match="no"):
+        two.result()
+    assert _numbers(path) == [1, 3]
+
+
+def test_an_error_of_the_driver_is_an_error_of_the_store(writer: GroupCommit, path: Path) -> None:
+    """A failed statement is a StoreUnavailable that names the file; the writer lives on."""
+    with pytest.raises(StoreUnavailable, match=r"numbers\.db.*no such table"):
+        writer.submit(lambda c: c.execute("INSERT INTO letters VALUES ('a')")).result()
+    writer.submit(lambda c: _insert(c, 1)).result()
+    assert _numbers(path) == [1]
+
+
+def test_a_lost_transaction_fails_every_job_in_it(writer: GroupCommit, path: Path) -> None:
+    """Where the driver rolled everything back, as it does on a full disk, no job of the group claims to be stored."""
+
+    def lose(connection: sqlite3.Connection) -> None:
+        connection.execute("ROLLBACK")
+        raise sqlite3.OperationalError("database or disk is full")
+
+    gate = _Gate()
+    writer.submit(gate)
+    gate.entered.wait(10)
+    before, lost, after = (
+        writer.submit(lambda c: _insert(c, 1)),
+        writer.submit(lose),
+        writer.submit(lambda c: _insert(c, 2)),
+    )
+    gate.opened.set()
+
+    for future in (before, lost, after):
+        with pytest.raises(StoreUnavailable, match="disk is full"):
+            future.result()
+    assert _numbers(path) == []
+    assert writer.submit(lambda c: _insert(c, 3)).result() == 3
+
+
+def test_a_failed_commit_fails_every_job_in_it(path: Path) -> None:
+    """Where only the commit fails, every job of the group fails and nothing of it is kept."""
+
+    def connect() -> sqlite3.Connection:
+        connection = connect_writer(path)
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("CREATE TABLE children (n REFERENCES numbers (n) DEFERRABLE INITIALLY DEFERRED)")
+        return connection
+
+    writer = GroupCommit(path, connect)
+    gate = _Gate()
+    writer.submit(gate)
+    gate.entered.wait(10)
+    sound = writer.submit(lambda c: _insert(c, 1))
+    dangling = writer.submit(lambda c: c.execute("INSERT INTO children VALUES (99)"))
+    gate.opened.set()
+
+    for future in (sound, dangling):
+        with pytest.raises(StoreUnavailable, match="FOREIGN KEY"):
+            future.result()
+    assert writer.submit(lambda c: _insert(c, 2)).result() == 2
+    writer.close()
+    assert _numbers(path) == [2]
+
+
+def test_a_full_queue_refuses(path: Path) -> None:
+    """More waiting jobs than allowed are refused at once, not kept in memory."""
+    writer = GroupCommit(path, lambda: connect_writer(path), max_waiting=2)
+    gate = _Gate()
+    writer.submit(gate)
+    gate.entered.wait(10)
+    waiting = [writer.submit(lambda c, n=n: _insert(c, n)) for n in (1, 2)]  # type: ignore[misc]  # n is bound
+
+    with pytest.raises(StoreUnavailable, match="2 writes wait already"):
+        writer.submit(lambda c: _insert(c, 3))
+
+    gate.opened.set()
+    assert [future.result() for future in waiting] == [1, 2]
+    writer.close()
+
+
+def test_closing_finishes_what_was_accepted(path: Path) -> None:
+    """Jobs accepted before close are committed; later ones are refused; closing twice is harmless."""
+    writer = GroupCommit(path, lambda: connect_writer(path))
+    futures = [writer.submit(lambda c, n=n: _insert(c, n)) for n in range(300)]  # type: ignore[misc]  # n is bound
+    writer.close()
+    writer.close()
+
+    assert [future.result(0) for future in futures] == list(range(300))
+    assert _numbers(path) == list(range(300))
+    with pytest.raises(StoreUnavailable, match="was closed"):
+        writer.submit(lambda c: _insert(c, 1_000))
+
+
+def test_a_cancelled_job_is_not_run(writer: GroupCommit, path: Path) -> None:
+    """A caller that went away while waiting writes nothing."""
+    gate = _Gate()
+    writer.submit(gate)
+    gate.entered.wait(10)
+    cancelled, kept = writer.submit(lambda c: _insert(c, 1)), writer.submit(lambda c: _insert(c, 2))
+    assert cancelled.cancel()
+    gate.opened.set()
+
+    kept.result()
+    assert _numbers(path) == [2]
+
+
+def test_a_file_that_cannot_be_opened_is_refused_at_once(tmp_path: Path) -> None:
+    """What goes wrong while opening is raised by the constructor."""
+    path = tmp_path / "notes.txt"
+    path.write_bytes(b"these are notes, not a database" * 100)
+    with pytest.raises(StoreCorrupted, match=r"notes\.txt.*restore"):
+        GroupCommit(path, lambda: connect_writer(path))
+
+
+def test_the_writer_is_durable_and_erases(path: Path) -> None:
+    """WAL, a full fsync per commit, and zeros over what was deleted."""
+    connection = connect_writer(path)
+    found = [
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous", "secure_delete")
+    ]
+    connection.close()
+    assert found == ["wal", 2, 1]
+
+
+def test_durability_has_a_named_opt_out(path: Path) -> None:
+    """NORMAL leaves the fsync of the WAL to the checkpoint."""
+    connection = connect_writer(path, durability="NORMAL")
+    assert connection.execute("PRAGMA synchronous").fetchone()[0] == 1
+    connection.close()
