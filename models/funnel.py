@@ -61,7 +61,7 @@ def considered_candidates(
     time_zone: str,
 ) -> list[Considered]:
     """Every candidate of a journey in catalogue order, with the first stage that drops it and all its failing rules."""
-    found = []
+    found: list[Considered] = []
     for action in catalogue.actions:
         if action.journey != journey.id:
             continue
