@@ -1,0 +1,1 @@
+"""Tests over real stores and frameworks."""

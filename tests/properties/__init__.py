@@ -1,0 +1,1 @@
+"""Properties: what must hold for every history, found by generated ones."""
