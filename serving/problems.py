@@ -1,0 +1,268 @@
+"""Errors as they leave by HTTP: problem details (RFC 9457), one documented type per kind of failure.
+
+Refusals that only a door can make, beside the tree of ``features.errors``:
+
+Refused
+├── MalformedBody         the body is not the JSON that it should be
+├── Unauthenticated       no key, or one that is not valid
+├── Forbidden             a valid key without the role
+├── BodyTooLarge          more bytes than this door takes
+├── UnsupportedEncoding   a content encoding that this door does not read
+└── TooManyRequests       more requests are waiting than can be answered soon
+
+References:
+    M. Nottingham, E. Wilde, S. Dalal (2023), RFC 9457, Problem Details for HTTP APIs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from features.errors import Conflict, InFlight, InvalidInput, Problem, Refused, StoreError, UnknownObject
+
+MEDIA_TYPE: Final = "application/problem+json"
+TYPE_PATH: Final = "/docs/problems/"
+
+
+class MalformedBody(Refused):
+    """The body is not the JSON that it should be."""
+
+
+class Unauthenticated(Refused):
+    """No key, or one that is not valid."""
+
+
+class Forbidden(Refused):
+    """A valid key without the role."""
+
+
+class BodyTooLarge(Refused):
+    """More bytes than this door takes."""
+
+
+class UnsupportedEncoding(Refused):
+    """A content encoding that this door does not read."""
+
+
+class TooManyRequests(Refused):
+    """More requests are waiting than can be answered soon."""
+
+
+class FieldError(msgspec.Struct, frozen=True, kw_only=True):
+    """One bad field.
+
+    Attributes:
+        pointer: JSON pointer (RFC 6901) into the body; empty for the body itself.
+        value: the offending value as text, shortened; empty where something is missing.
+        expected: what would have been accepted.
+    """
+
+    pointer: str
+    value: str
+    expected: str
+
+
+class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of every answer that is not a success.
+
+    Attributes:
+        type: path of the page that explains this type of problem.
+        detail: what was wrong this time, and what to do.
+        errors: every bad field, where fields are at fault.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: tuple[FieldError, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemType:
+    """One documented kind of failure."""
+
+    slug: str
+    status: int
+    title: str
+    meaning: str
+    remedy: str
+
+    @property
+    def path(self) -> str:
+        """Path of its page."""
+        return TYPE_PATH + self.slug
+
+    def page(self) -> str:
+        """Its page, as Markdown; ``docs/problems/<slug>.md`` is this text."""
+        return (
+            f"# {self.title}\n\nStatus {self.status} · type `{self.path}`\n\n"
+            f"{self.meaning}\n\n**What to do.** {self.remedy}\n"
+        )
+
+
+MALFORMED = ProblemType(
+    "malformed-body",
+    400,
+    "The body is not valid JSON",
+    "The body could not be read as JSON in UTF-8, or is nested more than 32 levels deep. Nothing of it was used.",
+    "Correct the body; `detail` says where reading stopped.",
+)
+UNAUTHENTICATED = ProblemType(
+    "unauthenticated",
+    401,
+    "No valid API key",
+    "The request carries no API key, or one that is unknown or revoked.",
+    "Send `Authorization: Bearer <key>`. An operator makes keys with `headway keys create`.",
+)
+FORBIDDEN = ProblemType(
+    "forbidden",
+    403,
+    "The API key may not do this",
+    "The API key is valid, but none of its roles may use this call.",
+    "Use a key with one of the roles that `detail` names.",
+)
+NOT_FOUND = ProblemType(
+    "not-found",
+    404,
+    "Nothing here by that name",
+    "The path or the identifier names nothing, or nothing that this key may see.",
+    "Check the identifier. A decision can be read by the key's own source, and by the roles admin and analyst.",
+)
+METHOD = ProblemType(
+    "method-not-allowed",
+    405,
+    "The path does not take this method",
+    "The path exists, but not with this HTTP method.",
+    "See `/docs` for the methods of every path.",
+)
+IN_FLIGHT = ProblemType(
+    "in-flight",
+    409,
+    "The same request is being answered",
+    "A request with the same request id from the same source has not been answered yet.",
+    "Ask again with the same body after `Retry-After`: the answer will be the one that was committed.",
+)
+TOO_LARGE = ProblemType(
+    "body-too-large",
+    413,
+    "The body is too large",
+    "The body, after decompression, has more bytes than this call takes. Nothing of it was used.",
+    "Send smaller batches, or raise the limit in the settings.",
+)
+ENCODING = ProblemType(
+    "unsupported-encoding",
+    415,
+    "The content encoding is not supported",
+    "The body is compressed in a way that this service does not read.",
+    "Send the body as it is, or with `Content-Encoding: gzip`.",
+)
+INVALID = ProblemType(
+    "invalid-input",
+    422,
+    "The request has invalid fields",
+    "The body is JSON, but fields are missing, unknown or out of range. `errors` lists every one of them with a JSON "
+    "pointer, the value and what was expected. Nothing of the request was used.",
+    "Correct the fields in `errors`.",
+)
+REUSED = ProblemType(
+    "request-id-reused",
+    422,
+    "The request id was used for another request",
+    "The request id (`request_id` or `Idempotency-Key`) was used before by the same source with another body.",
+    "Use a new request id for a new question; repeat an old question with exactly its body.",
+)
+TOO_MANY = ProblemType(
+    "too-many-requests",
+    429,
+    "Too many requests are waiting",
+    "More requests are waiting than this service can answer soon. The request was not begun.",
+    "Ask again after `Retry-After`.",
+)
+INTERNAL = ProblemType(
+    "internal-error",
+    500,
+    "The service failed",
+    "Something went wrong that should not. What was committed before stays; it is unknown whether this request was.",
+    "Repeat the request with the same request id or event ids. Report it with the log entry of that time.",
+)
+UNAVAILABLE = ProblemType(
+    "unavailable",
+    503,
+    "A store does not answer",
+    "A store that this request needs does not answer, or what it holds cannot be read.",
+    "Repeat the request with the same request id or event ids after `Retry-After`.",
+)
+
+PROBLEM_TYPES: Final = (
+    *(MALFORMED, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD, IN_FLIGHT, TOO_LARGE),
+    *(ENCODING, INVALID, REUSED, TOO_MANY, INTERNAL, UNAVAILABLE),
+)
+"""Every type of problem, by status."""
+
+_BY_ERROR: Final[tuple[tuple[type[Exception], ProblemType], ...]] = (
+    (MalformedBody, MALFORMED),
+    (Unauthenticated, UNAUTHENTICATED),
+    (Forbidden, FORBIDDEN),
+    (UnknownObject, NOT_FOUND),
+    (InFlight, IN_FLIGHT),
+    (BodyTooLarge, TOO_LARGE),
+    (UnsupportedEncoding, ENCODING),
+    (InvalidInput, INVALID),
+    (Conflict, REUSED),
+    (TooManyRequests, TOO_MANY),
+    (StoreError, UNAVAILABLE),
+)
+_RETRY_LATER: Final = frozenset({IN_FLIGHT.slug, TOO_MANY.slug, UNAVAILABLE.slug})
+
+
+def problem_type(error: Exception) -> ProblemType:
+    """The type of problem that an error is; anything unforeseen is an internal error."""
+    return next((kind for error_class, kind in _BY_ERROR if isinstance(error, error_class)), INTERNAL)
+
+
+def problem_details(error: Exception) -> ProblemDetails:
+    """The problem details of an error. An unforeseen error or a failing store tells nothing of its inside."""
+    kind = problem_type(error)
+    if isinstance(error, InvalidInput):
+        return details(kind, error.headline, errors=field_errors(error.problems))
+    if kind is INTERNAL or kind is UNAVAILABLE:
+        return details(kind, f"{kind.meaning} {kind.remedy}")
+    return details(kind, str(error))
+
+
+def details(kind: ProblemType, detail: str, *, errors: tuple[FieldError, ...] = ()) -> ProblemDetails:
+    """Problem details of one type."""
+    return ProblemDetails(type=kind.path, title=kind.title, status=kind.status, detail=detail, errors=errors)
+
+
+def headers(kind: ProblemType) -> Mapping[str, str]:
+    """The headers that go with a type of problem."""
+    if kind is UNAUTHENTICATED:
+        return {"WWW-Authenticate": 'Bearer realm="headway"'}
+    return {"Retry-After": "1"} if kind.slug in _RETRY_LATER else {}
+
+
+def field_errors(problems: tuple[Problem, ...]) -> tuple[FieldError, ...]:
+    """Problems of an input document as field errors."""
+    return tuple(
+        FieldError(pointer=pointer(problem.path), value=problem.value, expected=problem.expected)
+        for problem in problems
+    )
+
+
+def pointer(path: str) -> str:
+    """The JSON pointer of a dotted path.
+
+    >>> pointer("events[3].facts.amount")
+    '/events/3/facts/amount'
+    >>> pointer("")
+    ''
+    """
+    parts = [part for part in re.split(r"\.|\[(\d+)\]", path) if part]
+    return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts)

@@ -1,0 +1,238 @@
+"""Deployment settings: everything that ``HEADWAY_*`` variables say to the service, read once and checked together."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from features.errors import ConfigurationError, Problem
+
+PREFIX: Final = "HEADWAY_"
+TEST_PREFIX: Final = "HEADWAY_TEST_"
+SHORTEST_KEY: Final = 16
+
+Durability = Literal["full", "normal"]
+FeatureReader = Literal["online", "feast"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The deployment of one service. The bootstrap key never shows in a ``repr``."""
+
+    home: Path = Path("data")
+    config: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 3000
+    workers: int = 1
+    bootstrap_key: str | None = field(default=None, repr=False)
+    max_body_bytes: int = 1 << 20
+    max_batch_bytes: int = 8 << 20
+    max_batch_items: int = 5_000
+    durability: Durability = "full"
+    feature_reader: FeatureReader = "online"
+    deadline_ms: int = 1_000
+    threads: int = 16
+    log_level: LogLevel = "info"
+
+    @classmethod
+    def from_environment(cls, env: Mapping[str, str]) -> Settings:
+        """The settings that ``env`` names, defaults for the rest; an empty variable counts as not set.
+
+        Raises:
+            ConfigurationError: with every unknown name and every bad value at once.
+        """
+        problems = _unknown_names(env)
+        values: dict[str, Any] = {}
+        for variable in VARIABLES:
+            text = env.get(variable.name, "")
+            if not text or variable.attribute is None:
+                continue
+            try:
+                values[variable.attribute] = variable.parse(text)
+            except ValueError:
+                shown = "(hidden)" if variable.is_secret else repr(text)
+                problems.append(Problem(variable.name, shown, variable.expected))
+        if problems:
+            raise ConfigurationError("the environment cannot be used", problems)
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One variable of the environment.
+
+    Attributes:
+        attribute: the attribute of ``Settings`` it sets; None for one that is read elsewhere.
+        expected: what it may be, for messages and the reference.
+        default: its default, as text for the reference.
+    """
+
+    name: str
+    attribute: str | None
+    parse: Callable[[str], Any]
+    expected: str
+    default: str
+    meaning: str
+    is_secret: bool = False
+
+
+def _integer(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        number = int(text)
+        if not least <= number <= most:
+            raise ValueError(text)
+        return number
+
+    return parse
+
+
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in allowed:
+            raise ValueError(text)
+        return text
+
+    return parse
+
+
+def _key(text: str) -> str:
+    if len(text) < SHORTEST_KEY or not text.isascii() or any(character.isspace() for character in text):
+        raise ValueError("too short")
+    return text
+
+
+VARIABLES: Final = (
+    Variable("HEADWAY_HOME", "home", Path, "a folder", "data", "Where all state lives."),
+    Variable(
+        "HEADWAY_CONFIG",
+        "config",
+        Path,
+        "a folder",
+        "",
+        "Folder of the configuration; where it is not set, the home's `config`, then the built-in journey.",
+    ),
+    Variable("HEADWAY_HOST", "host", str, "an IP address", "127.0.0.1", "Address to listen on."),
+    Variable("HEADWAY_PORT", "port", _integer(1, 65_535), "a port from 1 to 65535", "3000", "Port to listen on."),
+    Variable(
+        "HEADWAY_WORKERS",
+        "workers",
+        _integer(1, 1),
+        "1: the embedded stores have one writing process",
+        "1",
+        "Worker processes.",
+    ),
+    Variable(
+        "HEADWAY_BOOTSTRAP_KEY",
+        "bootstrap_key",
+        _key,
+        f"at least {SHORTEST_KEY} printable ASCII characters without spaces",
+        "",
+        "An API key with the role admin, for the first steps; source `bootstrap`.",
+        is_secret=True,
+    ),
+    Variable(
+        "HEADWAY_MAX_BODY_BYTES",
+        "max_body_bytes",
+        _integer(1_024, 1 << 26),
+        "bytes from 1024 to 67108864",
+        "1048576",
+        "Largest body of a decision, after decompression.",
+    ),
+    Variable(
+        "HEADWAY_MAX_BATCH_BYTES",
+        "max_batch_bytes",
+        _integer(1_024, 1 << 28),
+        "bytes from 1024 to 268435456",
+        "8388608",
+        "Largest body of a batch of events or outcomes, after decompression.",
+    ),
+    Variable(
+        "HEADWAY_MAX_BATCH_ITEMS",
+        "max_batch_items",
+        _integer(1, 100_000),
+        "a number from 1 to 100000",
+        "5000",
+        "Most events or outcomes in one batch.",
+    ),
+    Variable(
+        "HEADWAY_DURABILITY",
+        "durability",
+        _one_of("full", "normal"),
+        "full or normal",
+        "full",
+        "`full`: an answer survives power loss. `normal`: it survives a crash of the process, and is faster.",
+    ),
+    Variable(
+        "HEADWAY_FEATURE_READER",
+        "feature_reader",
+        _one_of("online", "feast"),
+        "online or feast",
+        "online",
+        "`feast` reads features through Feast itself: slower, and a check on the own reader.",
+    ),
+    Variable(
+        "HEADWAY_DEADLINE_MS",
+        "deadline_ms",
+        _integer(1, 60_000),
+        "milliseconds from 1 to 60000",
+        "1000",
+        "Deadline of a decision whose request names none.",
+    ),
+    Variable(
+        "HEADWAY_THREADS",
+        "threads",
+        _integer(1, 256),
+        "a number from 1 to 256",
+        "16",
+        "Threads that answer requests; 64 times as many requests may wait, the next is answered 429.",
+    ),
+    Variable(
+        "HEADWAY_LOG_LEVEL",
+        "log_level",
+        _one_of("debug", "info", "warning", "error"),
+        "debug, info, warning or error",
+        "info",
+        "Least severe log entries to write.",
+    ),
+    Variable("HEADWAY_DEBUG", None, str, "anything", "", "Where set, the command line shows tracebacks."),
+)
+
+
+def _unknown_names(env: Mapping[str, str]) -> list[Problem]:
+    known = [variable.name for variable in VARIABLES]
+    problems = []
+    for name in sorted(env):
+        if not name.startswith(PREFIX) or name.startswith(TEST_PREFIX) or name in known:
+            continue
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(known)}"
+        # The value stays out of the message: a misspelt name may carry the key.
+        problems.append(Problem(name, "", f"a known variable; {hint}"))
+    return problems
+
+
+def reference() -> str:
+    """The reference of all settings, as Markdown; ``docs/reference/settings.md`` is this text."""
+    rows = [
+        f"| `{variable.name}` | {f'`{variable.default}`' if variable.default else ''} | {variable.expected} "
+        f"| {variable.meaning} |"
+        for variable in VARIABLES
+    ]
+    return "\n".join(
+        [
+            "# Settings",
+            "",
+            "A deployment is set by environment variables. They are read once, at start, and checked together: an",
+            "unknown `HEADWAY_` name or a bad value stops the start with a message that lists all of them. An empty",
+            "variable counts as not set.",
+            "",
+            "| variable | default | accepted | meaning |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
