@@ -1,0 +1,139 @@
+"""The parameters of the experiment (``params.yaml``): frozen, seeds included, unknown keys refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from features.config_model import ConfigModel
+from features.yaml_files import load_yaml
+
+PARAMS_FILE: Final = Path(__file__).with_name("params.yaml")
+
+
+class SimulateParams(ConfigModel):
+    """The population that stands in for an empty home."""
+
+    customers: int = Field(ge=1)
+    seed: int = Field(ge=0)
+
+
+class SnapshotParams(ConfigModel):
+    """What the snapshot does where there is nothing to freeze."""
+
+    when_empty: Literal["simulate", "fail"]
+    simulate: SimulateParams
+
+
+class MomentParams(ConfigModel):
+    """Which moments become rows.
+
+    Attributes:
+        idle_hours: hours after the last event at which a silent customer is looked at again.
+        max_rows: above it whole customers are left out, by stable hash.
+    """
+
+    idle_hours: tuple[float, ...]
+    max_rows: int = Field(ge=1000)
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if any(hours <= 0 for hours in self.idle_hours) or list(self.idle_hours) != sorted(set(self.idle_hours)):
+            raise ValueError("idle_hours above 0, each later than the one before")
+        return self
+
+
+class SplitParams(ConfigModel):
+    """Where time is cut.
+
+    Attributes:
+        train_share: share of the moments before the first cut-off.
+        calibration_share: share between the two cut-offs; the rest is the test.
+        flat_salts: where all times are equal, one half-and-half split of the customers for each.
+    """
+
+    train_share: float = Field(gt=0, lt=1)
+    calibration_share: float = Field(gt=0, lt=1)
+    flat_salts: tuple[str, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _leaves_a_test(self) -> Self:
+        if self.train_share + self.calibration_share >= 1:
+            raise ValueError("train_share and calibration_share that leave a share for the test")
+        return self
+
+
+class BoostingParams(ConfigModel):
+    """How one booster grows; what is not given is the estimator's own."""
+
+    rounds: int = Field(ge=1)
+    patience: int = Field(ge=1)
+    num_leaves: int = Field(ge=2)
+    min_rows: int = Field(ge=1)
+    learning_rate: float = Field(gt=0, le=1)
+    lambda_l2: float = Field(default=1.0, ge=0)
+    feature_fraction: float = Field(default=1.0, gt=0, le=1)
+    max_bin: int = Field(default=255, ge=2, le=65535)
+
+
+class StallFitParams(ConfigModel):
+    """How the stall models are fitted."""
+
+    boosting: BoostingParams
+
+
+class UpliftFitParams(ConfigModel):
+    """How responses and effects are fitted; see ``models.uplift.UpliftParams``."""
+
+    n_folds: int = Field(ge=2)
+    response: BoostingParams
+    effect: BoostingParams
+    effect_leaves: tuple[int, ...] = Field(min_length=1)
+    smallest_arm: int = Field(ge=1)
+    shrink_rows: float = Field(ge=0)
+    smallest_probability: float = Field(gt=0, lt=0.5)
+
+
+class EvaluationParams(ConfigModel):
+    """How the judging is done.
+
+    Attributes:
+        resamples: bootstrap resamples of whole customers.
+        curve_points: points of a plotted curve.
+    """
+
+    resamples: int = Field(ge=20)
+    curve_points: int = Field(ge=5)
+
+
+class DriftParams(ConfigModel):
+    """How drift is judged; see ``training.drift``."""
+
+    sample: int = Field(ge=100)
+    smallest: int = Field(ge=1)
+    psi_threshold: float = Field(gt=0)
+    drift_share: float = Field(gt=0, le=1)
+
+
+class Params(ConfigModel):
+    """Everything that one training run may be tuned by."""
+
+    seed: int = Field(ge=0)
+    snapshot: SnapshotParams
+    moments: MomentParams
+    split: SplitParams
+    stall: StallFitParams
+    uplift: UpliftFitParams
+    evaluation: EvaluationParams
+    drift: DriftParams
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """The parameters in a file.
+
+    Raises:
+        ConfigurationError: every problem of the file, with its line.
+    """
+    return load_yaml(Params, path)
