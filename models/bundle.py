@@ -132,14 +132,14 @@ def write_bundle(
     staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
         for path, data in {**parts, MANIFEST: manifest}.items():
-            _write_durably(staging / path, data)
+            write_durably(staging / path, data)
         bundle = load_bundle(staging, lineage.feature_names)
         staging.chmod(0o755)
         staging.rename(directory)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    _sync_folder(directory.parent)
+    sync_folder(directory.parent)
     return bundle
 
 
@@ -148,7 +148,7 @@ def member_names(fitted: Sequence[FittedHeads]) -> tuple[str, ...]:
     return tuple(name for part in fitted for name in part.boosters)
 
 
-def load_bundle(directory: Path, feature_names: Sequence[str], *, manifest_sha256: str | None = None) -> Bundle:
+def load_bundle(directory: Path, feature_names: Sequence[str] | None, *, manifest_sha256: str | None = None) -> Bundle:
     """The bundle in ``directory``, once everything about it is proven.
 
     Every part's SHA-256 is compared before it is parsed, the forest is bound-checked, and the golden rows are scored
@@ -156,7 +156,8 @@ def load_bundle(directory: Path, feature_names: Sequence[str], *, manifest_sha25
 
     Args:
         directory: as ``write_bundle`` left it.
-        feature_names: the model vector that the caller computes, in order.
+        feature_names: the model vector that the caller computes, in order; None to take the bundle's own, where it is
+            only looked at and nothing is scored.
         manifest_sha256: digest that the caller was promised, if any.
 
     Raises:
@@ -170,15 +171,16 @@ def load_bundle(directory: Path, feature_names: Sequence[str], *, manifest_sha25
         )
     manifest = _parsed(data, MANIFEST)
     lineage = _lineage(manifest)
-    if lineage.feature_names != tuple(feature_names):
+    if feature_names is not None and lineage.feature_names != tuple(feature_names):
         raise BundleError(_feature_difference(lineage.feature_names, tuple(feature_names)))
     parts = _verified_parts(directory, manifest["parts"])
     forest = forest_from_arrays(_arrays(parts[FOREST], FOREST))
     members, heads = _heads(_parsed(parts[HEADS], HEADS))
-    if forest.n_features != len(feature_names) or forest.n_members != len(members):
+    width = len(lineage.feature_names)
+    if forest.n_features != width or forest.n_members != len(members):
         raise BundleError(
             f"a forest of {forest.n_features} features and {forest.n_members} members, "
-            f"expected {len(feature_names)} and {len(members)}"
+            f"expected {width} and {len(members)}"
         )
     if [head.name for head in heads] != manifest["heads"]:
         raise BundleError(f"heads {[head.name for head in heads]!r:.200}, expected those of the manifest")
@@ -352,16 +354,18 @@ def _read(directory: Path, path: str) -> bytes:
         raise BundleError(f"cannot read {directory / path}: {error.strerror}; expected a whole bundle") from error
 
 
-def _write_durably(path: Path, data: bytes) -> None:
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a new file so that it survives a loss of power; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make renames and new names in a folder survive a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
