@@ -1,0 +1,193 @@
+"""From a decision and its deliberation to the answer on the wire."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import msgspec
+
+from features.events import MICROSECONDS_PER_DAY, dump_timestamp
+from models.actions import NO_ACTION
+from models.arbitration import Factors as NetValueFactors
+from models.arbitration import interval
+from models.decision import Candidate, DecisionRecord
+from models.deliberation import Deliberation, Rulebook
+from models.reasons import reason_codes
+from serving.schemas import (
+    DecisionAnswer,
+    DecisionRequest,
+    DroppedAction,
+    ExperimentArm,
+    Factors,
+    FeatureFreshness,
+    Funnel,
+    JourneyStanding,
+    NoAction,
+    RankedAction,
+    SelectedAction,
+    Versions,
+)
+
+_FUNNEL = (
+    ("catalogue", "catalogue"),
+    ("eligible", "eligibility"),
+    ("applicable", "applicability"),
+    ("suitable", "suitability"),
+    ("contactable", "contact_policy"),
+    ("capacity", "capacity"),
+    ("scored", "scoring"),
+)
+_ENCODER = msgspec.json.Encoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """What an answer needs beside the record."""
+
+    rulebook: Rulebook
+    request: DecisionRequest
+
+
+def answer_bytes(record: DecisionRecord, deliberation: Deliberation, about: Answering) -> bytes:
+    """The answer as JSON."""
+    return _ENCODER.encode(answer_of(record, deliberation, about))
+
+
+def answer_of(record: DecisionRecord, deliberation: Deliberation, about: Answering) -> DecisionAnswer:
+    """The answer.
+
+    In the holdout nothing is ranked, so that nothing can be done by mistake.
+    """
+    holdout = record.arm == "no_contact_holdout"
+    ranking = () if holdout else deliberation.ranking[: about.request.max_actions]
+    return DecisionAnswer(
+        decision_id=record.decision_id,
+        request_id=record.request_id,
+        decided_at=dump_timestamp(record.decided_at),
+        expires_at=dump_timestamp(record.expires_at),
+        customer_id=record.customer_id,
+        journey=_standing(record, about.rulebook),
+        ranked_actions=tuple(
+            _ranked_action(rank, treatment_id, deliberation, about.rulebook)
+            for rank, treatment_id in enumerate(ranking, start=1)
+        ),
+        selected=tuple(
+            SelectedAction(slot=one.slot, placement=one.placement, action_id=one.action_id) for one in record.selected
+        ),
+        no_action=NoAction(net_value=0.0, chosen=not record.selected),
+        funnel=_funnel(record.candidates),
+        dropped=_dropped(record.candidates),
+        experiment=ExperimentArm(arm=record.arm, experiment_id=record.experiment_id, holdout=holdout),
+        versions=Versions(
+            policy=record.versions["policy"],
+            bundle=record.versions.get("bundle"),
+            stall=record.versions.get("stall"),
+            uplift=record.versions.get("uplift"),
+            features=record.versions["features"],
+            prices=None,
+            service=record.versions["service"],
+        ),
+        features=_freshness(record, about),
+        degraded=record.degraded,
+        latency_ms=record.latency_us / 1000,
+    )
+
+
+def _standing(record: DecisionRecord, rulebook: Rulebook) -> JourneyStanding:
+    return JourneyStanding(
+        journey_id=record.journey_id,
+        stage=record.stage,
+        state=record.state,
+        stall_propensity=_known(record.stall_propensity),
+        horizon_days=rulebook.journey.horizon / MICROSECONDS_PER_DAY,
+        abandon_probability=_known(record.abandon_probability),
+        expected_days_to_progress=_known(record.expected_days_to_progress),
+    )
+
+
+def _ranked_action(rank: int, treatment_id: str, deliberation: Deliberation, rulebook: Rulebook) -> RankedAction:
+    candidate = next(one for one in deliberation.candidates if one.treatment_id == treatment_id)
+    factors = deliberation.factors[treatment_id]
+    action = rulebook.catalogue.by_id[candidate.action_id]
+    treatment = next(one for one in action.treatments if one.id == treatment_id)
+    choice = deliberation.choice
+    is_first = treatment_id == choice.treatment_id
+    return RankedAction(
+        rank=rank,
+        action_id=candidate.action_id,
+        treatment_id=treatment_id,
+        channel=candidate.channel,
+        issue=action.issue,
+        group=action.group,
+        response_probability=_known(factors.control_response + factors.uplift) if factors.is_binary else None,
+        control_response_probability=_known(factors.control_response) if factors.is_binary else None,
+        uplift=_known(factors.uplift),
+        uplift_interval=_interval(factors.uplift, factors.sigma),
+        net_value=_known(factors.net_value),
+        net_value_interval=_interval(factors.net_value, factors.net_value_sigma),
+        currency=rulebook.taxonomy.currency,
+        priority=_known(factors.priority),
+        factors=_wire_factors(factors),
+        selection_probability=candidate.selection_probability,
+        explored=is_first and choice.how in ("explored", "random"),
+        reasons=reason_codes(
+            deliberation.situation,
+            factors,
+            effect_source=candidate.effect_source,
+            channel=candidate.channel,
+            choice=choice if is_first else None,
+        ),
+        talking_points=treatment.talking_points,
+        disclosures=action.disclosures,
+    )
+
+
+def _wire_factors(factors: NetValueFactors) -> Factors:
+    return Factors(
+        value=factors.value,
+        contact_cost=factors.contact_cost,
+        incentive_cost=factors.incentive_cost,
+        fatigue_cost=factors.fatigue_cost,
+        channel_price=factors.channel_price,
+        budget_price=factors.budget_price,
+        context_weight_pct=factors.context_weight_pct,
+        lever_pct=factors.lever_pct,
+    )
+
+
+def _funnel(candidates: tuple[Candidate, ...]) -> Funnel:
+    dropped = [candidate.dropped for candidate in candidates if candidate.treatment_id != NO_ACTION]
+    left = len(dropped)
+    counts = {}
+    for name, stage in _FUNNEL:
+        left -= dropped.count(stage)  # type: ignore[arg-type]  # the stages of the table are drop stages
+        counts[name] = left
+    return Funnel(**counts)
+
+
+def _dropped(candidates: tuple[Candidate, ...]) -> tuple[DroppedAction, ...]:
+    rows = dict.fromkeys(
+        (candidate.action_id, candidate.dropped, rule_id)
+        for candidate in candidates
+        if candidate.dropped is not None
+        for rule_id in candidate.rule_ids
+    )
+    return tuple(DroppedAction(action_id=action, stage=stage, rule_id=rule) for action, stage, rule in rows)
+
+
+def _freshness(record: DecisionRecord, about: Answering) -> FeatureFreshness:
+    # A state behind the log is rebuilt before it is read: nothing stale is ever served.
+    age = (record.as_of - record.last_event_at) / 1_000_000 if record.last_event_at else None
+    names = about.rulebook.feature_set.names
+    missing = tuple(name for name, value in zip(names, record.vector, strict=True) if math.isnan(value))
+    return FeatureFreshness(as_of=dump_timestamp(record.as_of), age_seconds=age, stale=(), missing=missing)
+
+
+def _known(number: float) -> float | None:
+    return None if math.isnan(number) else number
+
+
+def _interval(center: float, sigma: float) -> tuple[float, float] | None:
+    low, high = interval(center, sigma)
+    return None if math.isnan(low) or math.isnan(high) else (low, high)

@@ -1,0 +1,296 @@
+"""The one use case of the hot path: observe the customer, deliberate, record, answer. Both doors come through here."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from features.errors import Conflict, InFlight, UnknownObject
+from features.events import shown
+from features.store import ProfileRow
+from models.actions import NO_ACTION
+from models.contact_policy import cap_limits, longest_period
+from models.decision import DecisionRecord, Selected
+from models.deliberation import Deliberation, Inputs, Rulebook, deliberate
+from models.experiment import arm_of, arm_probabilities
+from models.ids import decision_id
+from models.policy import Arm, Policy
+from models.records import Contact, CustomerRecords, LostRace, RecordStore, Reservation
+from models.scoring import Scorer
+from serving.answers import Answering, answer_bytes
+from serving.observe import Observed, Observer
+from serving.questions import channel_of_placement, question_of, rulebook_for, time_zone_of
+from serving.schemas import DecisionRequest, canonical_request, request_hash
+
+MODEL_MISSING: Final = "model_missing"
+CHALLENGER_MISSING: Final = "challenger_missing"
+DEADLINE: Final = "deadline_exceeded"
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """The bundle that decides for a journey.
+
+    Attributes:
+        label: ``name@alias/version``.
+        stall_version: version of its stall part.
+        uplift_version: version of its uplift part.
+    """
+
+    scorer: Scorer
+    label: str
+    stall_version: str | None
+    uplift_version: str | None
+
+
+class Decider:
+    """Decides.
+
+    Args:
+        rulebooks: by journey.
+        versions: content versions by configuration file, and ``service``.
+        observer: reads customers.
+        records: keeps decisions.
+        served_model: the champion of a journey at this moment; None where there is none.
+        randomness: so many random bytes.
+        timer: a monotonic clock in microseconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        rulebooks: Mapping[str, Rulebook],
+        versions: Mapping[str, str],
+        observer: Observer,
+        records: RecordStore,
+        served_model: Callable[[str], ServedModel | None],
+        randomness: Callable[[int], bytes],
+        timer: Callable[[], int],
+    ) -> None:
+        self._rulebooks = rulebooks
+        self._versions = versions
+        self._observer = observer
+        self._records = records
+        self._served_model = served_model
+        self._randomness = randomness
+        self._timer = timer
+        self._in_flight: set[tuple[str, str]] = set()
+        self._in_flight_lock = threading.Lock()
+
+    def decide(self, request: DecisionRequest, *, source: str, now: int) -> bytes:
+        """The answer to a request, recorded before it is returned; the same request again gives the same bytes.
+
+        Args:
+            request: what is asked.
+            source: who asks, from the caller's key.
+            now: microseconds since the epoch.
+
+        Returns:
+            The answer as JSON.
+
+        Raises:
+            InvalidInput: with every bad field.
+            Conflict: the request id was used for another body.
+            InFlight: the same request is being answered right now.
+            UnknownObject: the customer must be known, and is not.
+            StoreUnavailable: the event log or the record store does not answer.
+        """
+        started = self._timer()
+        if request.mode == "dry_run":
+            return self._answer(request, source=source, now=now, started=started)
+        key = (source, request.request_id)
+        with self._in_flight_lock:
+            if key in self._in_flight:
+                raise InFlight(f"request {request.request_id} is being answered; ask again in a moment")
+            self._in_flight.add(key)
+        try:
+            stored = self._records.decision_of_request(source, request.request_id)
+            if stored is None:
+                return self._answer(request, source=source, now=now, started=started)
+            if stored.record.request_hash != request_hash(request):
+                raise Conflict(f"request_id {request.request_id} was used for another body; use a new one")
+            return stored.answer
+        finally:
+            with self._in_flight_lock:
+                self._in_flight.discard(key)
+
+    def _answer(self, request: DecisionRequest, *, source: str, now: int, started: int) -> bytes:
+        rulebook = rulebook_for(request, self._rulebooks, now=now)
+        at = request.as_of_at or now
+        observed = self._observer.observe(request.customer_id, rulebook.journey.id, at=at)
+        if request.require_known and not observed.is_known:
+            raise UnknownObject(f"customer {shown(request.customer_id)} is not known, and require_known is true")
+        served = self._served_model(rulebook.journey.id)
+        records = self._customer_records(request, rulebook, observed.profile, at)
+        new_id = decision_id(at=now, customer_id=request.customer_id, randomness=self._randomness(9))
+        lost: dict[str, str] = {}
+        while True:
+            inputs = self._inputs(request, rulebook, observed, records, new_id, at, lost)
+            deliberation = deliberate(inputs, rulebook, None if served is None else served.scorer)
+            record = self._record(request, rulebook, served, observed, inputs, deliberation, source, now, started)
+            answer = answer_bytes(record, deliberation, Answering(rulebook, request))
+            if request.mode == "dry_run":
+                return answer
+            try:
+                reservation = _reservation(request, record, rulebook.policy)
+                return self._records.commit(record, answer, reservation).answer
+            except LostRace as race:
+                lost[race.treatment_id] = race.rule_id
+
+    def _customer_records(
+        self, request: DecisionRequest, rulebook: Rulebook, profile: ProfileRow, at: int
+    ) -> CustomerRecords:
+        since = at - longest_period(rulebook.policy.contact_policy)
+        records = self._records.customer(request.customer_id, since=since, now=at)
+        if request.as_of is None:
+            return records
+        # In the past the profile says what had been consented to then; the record store knows only what holds now.
+        contacts = tuple(contact for contact in records.contacts if contact.at < at)
+        return CustomerRecords(contacts=contacts, consents=profile.consents)
+
+    def _inputs(
+        self,
+        request: DecisionRequest,
+        rulebook: Rulebook,
+        observed: Observed,
+        records: CustomerRecords,
+        new_id: str,
+        at: int,
+        lost: Mapping[str, str],
+    ) -> Inputs:
+        return Inputs(
+            decision_id=new_id,
+            vector=observed.vector,
+            attributes=observed.profile.attributes,
+            holdings=observed.profile.holdings if observed.is_known else None,
+            context={name: value for name, value in request.context.items() if value is not None},
+            channel=request.channel,
+            records=records,
+            question=question_of(request, at=at, lost=lost),
+            time_zone=time_zone_of(observed.profile, rulebook.taxonomy.time_zone),
+            arm=arm_of(request.customer_id, rulebook.policy.experiment),
+        )
+
+    def _record(
+        self,
+        request: DecisionRequest,
+        rulebook: Rulebook,
+        served: ServedModel | None,
+        observed: Observed,
+        inputs: Inputs,
+        deliberation: Deliberation,
+        source: str,
+        now: int,
+        started: int,
+    ) -> DecisionRecord:
+        latency_us = self._timer() - started
+        degraded = [*observed.degraded]
+        if served is None:
+            degraded.append(MODEL_MISSING)
+        if inputs.arm == "challenger":
+            degraded.append(CHALLENGER_MISSING)
+        if request.deadline_ms is not None and latency_us > 1000 * request.deadline_ms:
+            degraded.append(DEADLINE)
+        return DecisionRecord(
+            decision_id=inputs.decision_id,
+            source=source,
+            request_id=request.request_id,
+            request_hash=request_hash(request),
+            request=canonical_request(request),
+            customer_id=request.customer_id,
+            journey_id=rulebook.journey.id,
+            mode=request.mode,
+            decided_at=now,
+            as_of=inputs.question.at,
+            expires_at=now + rulebook.policy.decision_ttl,
+            arm=inputs.arm,
+            experiment_id=rulebook.policy.experiment.id,
+            arm_probabilities=_by_name(arm_probabilities(rulebook.policy.experiment)),
+            versions=self._versions_of(served, rulebook),
+            vector=tuple(inputs.vector.tolist()),
+            log_position=observed.log_position,
+            last_event_at=observed.last_event_at,
+            stage=deliberation.situation.stage,
+            state=deliberation.situation.state,
+            stall_propensity=deliberation.stall.stall_propensity,
+            abandon_probability=deliberation.stall.abandon_probability,
+            expected_days_to_progress=deliberation.stall.expected_days_to_progress,
+            candidates=deliberation.candidates,
+            selected=_selected(request, deliberation, inputs.arm),
+            explored=deliberation.choice.how in ("explored", "random"),
+            activated=request.activate and request.mode == "live",
+            send_id=request.send_id,
+            degraded=tuple(degraded),
+            latency_us=latency_us,
+        )
+
+    def _versions_of(self, served: ServedModel | None, rulebook: Rulebook) -> dict[str, str]:
+        versions = {**self._versions, "features": rulebook.feature_set.version}
+        if served is not None:
+            versions["bundle"] = served.label
+            if served.stall_version is not None:
+                versions["stall"] = served.stall_version
+            if served.uplift_version is not None:
+                versions["uplift"] = served.uplift_version
+        return versions
+
+
+def _by_name(arms: Mapping[Arm, float]) -> dict[str, float]:
+    return {str(arm): share for arm, share in arms.items()}
+
+
+def _selected(request: DecisionRequest, deliberation: Deliberation, arm: Arm) -> tuple[Selected, ...]:
+    """Slots in order: the chosen candidate first, then by priority, above 0 and no action twice.
+
+    A random decision fills only the first slot: what is behind it was not drawn.
+    """
+    if deliberation.choice.treatment_id == NO_ACTION:
+        return ()
+    candidates = {candidate.treatment_id: candidate for candidate in deliberation.candidates}
+    free: dict[int, str | None] = dict(enumerate(request.placements or (None,), start=1))
+    filled: list[Selected] = []
+    for treatment_id in deliberation.ranking:
+        candidate = candidates[treatment_id]
+        is_chosen = treatment_id == deliberation.choice.treatment_id
+        is_worth_it = candidate.priority > 0 and arm != "random_eligible"
+        is_repeated = any(selected.action_id == candidate.action_id for selected in filled)
+        slot = next((slot for slot, place in free.items() if _fits(place, candidate.channel)), None)
+        if slot is None or is_repeated or not (is_chosen or is_worth_it):
+            continue
+        place = free.pop(slot)
+        filled.append(Selected(slot=slot, placement=place, action_id=candidate.action_id, treatment_id=treatment_id))
+    return tuple(filled)
+
+
+def _fits(placement: str | None, channel: str | None) -> bool:
+    return placement is None or channel_of_placement(placement) == channel
+
+
+def _reservation(request: DecisionRequest, record: DecisionRecord, policy: Policy) -> Reservation | None:
+    """The contacts of a live decision: counted at once where we reach out and activate, leased otherwise."""
+    if record.mode != "live" or not record.selected:
+        return None
+    channel_of = {candidate.treatment_id: candidate.channel for candidate in record.candidates}
+    counted = record.activated and request.direction == "outbound"
+    contacts = tuple(
+        Contact(
+            decision_id=record.decision_id,
+            customer_id=record.customer_id,
+            action_id=selected.action_id,
+            channel=channel_of[selected.treatment_id] or "",
+            at=record.decided_at,
+            status="confirmed" if counted else "lease",
+            expires_at=record.expires_at,
+            send_id=record.send_id,
+        )
+        for selected in record.selected
+    )
+    caps = {
+        cap.rule_id: cap
+        for contact in contacts
+        for cap in cap_limits(policy.contact_policy, contact.channel, record.decided_at)
+    }
+    treatment_ids = tuple(selected.treatment_id for selected in record.selected)
+    return Reservation(contacts=contacts, treatment_ids=treatment_ids, caps=tuple(caps.values()))

@@ -1,0 +1,104 @@
+"""What is known of a customer at the moment of a decision: one feature store read, or the event log behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from features.errors import StoreUnavailable
+from features.event_log import EventLog
+from features.kernel import Floats, new_state
+from features.schema import FeatureSet
+from features.store import FeatureStore, ProfileRow, StateRow
+
+Rebuild: TypeAlias = Callable[..., tuple[StateRow | None, ProfileRow]]
+"""``rebuild(customer_id, journey_id, before=at)``: state and profile from the event log, strictly before a moment."""
+
+STORE_DOWN: Final = "feature_store_unavailable"
+REBUILT: Final = "features_rebuilt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Observed:
+    """A customer as of a moment.
+
+    Attributes:
+        vector: ``(n_features,)``.
+        profile: attributes, holdings and consents.
+        is_known: any event of the customer is known.
+        log_position: position in the log of the last arrival in the state; 0 where there is none.
+        last_event_at: ``occurred_at`` of the newest event in the state; 0 where there is none.
+        degraded: what was missing, or had to be done the slow way, while observing.
+    """
+
+    vector: Floats
+    profile: ProfileRow
+    is_known: bool
+    log_position: int
+    last_event_at: int
+    degraded: tuple[str, ...]
+
+
+class Observer:
+    """Reads customers as of a moment.
+
+    A state that is missing, of another feature set, newer than the moment, or behind the log is not used: the customer
+    is rebuilt from the event log, which is slower and always right. So features are never stale, only slower.
+    """
+
+    def __init__(
+        self,
+        *,
+        feature_sets: Mapping[str, FeatureSet],
+        store: FeatureStore,
+        log: EventLog,
+        rebuild: Rebuild,
+    ) -> None:
+        self._feature_sets = feature_sets
+        self._store = store
+        self._log = log
+        self._rebuild = rebuild
+
+    def observe(self, customer_id: str, journey_id: str, *, at: int) -> Observed:
+        """A customer in a journey, from what happened strictly before ``at``.
+
+        Raises:
+            StoreUnavailable: the event log does not answer.
+        """
+        feature_set = self._feature_sets[journey_id]
+        newest = self._log.last_position(customer_id)
+        if newest == 0:
+            return _observed(feature_set, None, ProfileRow(customer_id), at)
+        try:
+            row = self._store.read(customer_id, journey_id)
+        except StoreUnavailable:
+            return self._from_log(customer_id, feature_set, at, degraded=(STORE_DOWN,))
+        state, profile = row.state, row.profile
+        if state is None or profile is None or state.version != feature_set.version or state.log_position < newest:
+            return self._from_log(customer_id, feature_set, at, degraded=(REBUILT,))
+        if state.last_event_at >= at or profile.updated_at >= at:
+            return self._from_log(customer_id, feature_set, at, degraded=())
+        return _observed(feature_set, state, profile, at)
+
+    def _from_log(self, customer_id: str, feature_set: FeatureSet, at: int, *, degraded: tuple[str, ...]) -> Observed:
+        state, profile = self._rebuild(customer_id, feature_set.journey_id, before=at)
+        return _observed(feature_set, state, profile, at, degraded)
+
+
+def _observed(
+    feature_set: FeatureSet,
+    state: StateRow | None,
+    profile: ProfileRow,
+    at: int,
+    degraded: tuple[str, ...] = (),
+) -> Observed:
+    vector = new_state(feature_set.plan) if state is None else state.vector
+    return Observed(
+        vector=feature_set.vector(vector, profile.attributes, at),
+        profile=profile,
+        is_known=state is not None or profile.updated_at > 0,
+        log_position=0 if state is None else state.log_position,
+        last_event_at=0 if state is None else state.last_event_at,
+        degraded=degraded,
+    )

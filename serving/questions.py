@@ -1,0 +1,125 @@
+"""From a request to the question that the core decides, its names checked against the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from features.errors import InvalidInput, Problem
+from features.events import dump_timestamp, shown
+from features.store import ProfileRow
+from models.deliberation import Rulebook
+from models.funnel import Question
+from serving.schemas import DecisionRequest
+
+PLACEMENT_SEPARATOR: Final = "/"
+"""A placement is ``channel/name``, such as ``web/home_banner``."""
+
+
+def rulebook_for(request: DecisionRequest, rulebooks: Mapping[str, Rulebook], *, now: int) -> Rulebook:
+    """The rulebook of the request's journey, after every name in the request was found in it.
+
+    Raises:
+        InvalidInput: with every name that the configuration does not know, and an ``as_of`` that is not allowed.
+    """
+    journey_id = request.journey_id
+    if journey_id is None and len(rulebooks) == 1:
+        journey_id = next(iter(rulebooks))
+    rulebook = rulebooks.get(journey_id or "")
+    if rulebook is None:
+        problem = _problem("journey_id", request.journey_id, f"a declared journey: {', '.join(rulebooks)}")
+        raise InvalidInput("the request cannot be decided", [problem])
+    problems = [*_unknown_names(request, rulebook), *_bad_moment(request, now)]
+    if problems:
+        raise InvalidInput("the request cannot be decided", problems)
+    return rulebook
+
+
+def question_of(request: DecisionRequest, *, at: int, lost: Mapping[str, str]) -> Question:
+    """What the caller allows.
+
+    Args:
+        request: the request.
+        at: the moment, microseconds since the epoch.
+        lost: treatments that lost a race for a contact, with the cap that was reached.
+    """
+    channels = {channel_of_placement(placement) for placement in request.placements}
+    if request.channel is not None:
+        channels.add(request.channel)
+    return Question(
+        at=at,
+        outbound=request.direction == "outbound",
+        channels=frozenset(channels) if channels else None,
+        include=frozenset(request.candidates.include),
+        exclude=frozenset(request.candidates.exclude),
+        issues=frozenset(request.candidates.issues),
+        lost=dict(lost),
+    )
+
+
+def channel_of_placement(placement: str) -> str:
+    """The channel that a placement is on.
+
+    >>> channel_of_placement("web/home_banner")
+    'web'
+    """
+    return placement.partition(PLACEMENT_SEPARATOR)[0]
+
+
+def time_zone_of(profile: ProfileRow, default: str) -> str:
+    """The customer's time zone, from the attribute ``time_zone``; the installation's where it is unknown or no zone."""
+    zone = profile.attributes.get("time_zone")
+    return zone if isinstance(zone, str) and _is_zone(zone) else default
+
+
+@lru_cache(maxsize=1024)
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError):
+        return False
+    return True
+
+
+def _unknown_names(request: DecisionRequest, rulebook: Rulebook) -> list[Problem]:
+    channels = tuple(rulebook.taxonomy.channels)
+    actions = tuple(rulebook.catalogue.by_id)
+    issues = tuple(dict.fromkeys(action.issue for action in rulebook.catalogue.actions))
+    problems = []
+    if request.channel is not None:
+        problems.extend(_unknown("channel", [request.channel], channels, "a channel"))
+    problems.extend(_unknown_placements(request.placements, channels))
+    problems.extend(_unknown("candidates.include", request.candidates.include, actions, "an action"))
+    problems.extend(_unknown("candidates.exclude", request.candidates.exclude, actions, "an action"))
+    problems.extend(_unknown("candidates.issues", request.candidates.issues, issues, "an issue"))
+    return problems
+
+
+def _unknown(path: str, names: Iterable[str], known: tuple[str, ...], what: str) -> list[Problem]:
+    return [
+        _problem(path, name, f"{what} of the configuration: {', '.join(known)}") for name in names if name not in known
+    ]
+
+
+def _unknown_placements(placements: Iterable[str], channels: tuple[str, ...]) -> list[Problem]:
+    return [
+        _problem(f"placements[{i}]", placement, f"channel/name with a channel of the taxonomy: {', '.join(channels)}")
+        for i, placement in enumerate(placements)
+        if channel_of_placement(placement) not in channels
+    ]
+
+
+def _bad_moment(request: DecisionRequest, now: int) -> list[Problem]:
+    if request.as_of_at is None:
+        return []
+    if request.mode != "dry_run":
+        return [_problem("as_of", request.as_of, "no as_of, or mode dry_run")]
+    if request.as_of_at > now:
+        return [_problem("as_of", request.as_of, f"a moment not after {dump_timestamp(now)}")]
+    return []
+
+
+def _problem(path: str, value: object, expected: str) -> Problem:
+    return Problem(path, "" if value is None else shown(value), expected)
