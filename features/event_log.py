@@ -41,8 +41,8 @@ class EventLog(Protocol):
             StoreUnavailable: nothing of the batch was kept.
         """
 
-    def of_customer(self, customer_id: str) -> list[LoggedEvent]:
-        """All events of a customer in the order of ``JourneyEvent.order``."""
+    def of_customer(self, customer_id: str, *, after: int = 0) -> list[LoggedEvent]:
+        """The events of a customer past position ``after``, in the order of ``JourneyEvent.order``."""
 
     def last_position(self, customer_id: str) -> int:
         """The position of the customer's event that arrived last; 0 where there is none."""
@@ -79,9 +79,9 @@ class MemoryEventLog:
         bisect.insort(self._by_customer.setdefault(event.customer_id, []), logged, key=lambda item: item.event.order)
         return Appended(logged.position, duplicate=False)
 
-    def of_customer(self, customer_id: str) -> list[LoggedEvent]:
-        """All events of a customer in their order."""
-        return list(self._by_customer.get(customer_id, ()))
+    def of_customer(self, customer_id: str, *, after: int = 0) -> list[LoggedEvent]:
+        """The events of a customer past a position, in their order."""
+        return [logged for logged in self._by_customer.get(customer_id, ()) if logged.position > after]
 
     def last_position(self, customer_id: str) -> int:
         """The position of the customer's event that arrived last; 0 where there is none."""

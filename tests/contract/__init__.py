@@ -1,0 +1,1 @@
+"""One suite of promises for each port, run over all its adapters."""
