@@ -1,0 +1,123 @@
+"""What the service tells about itself: structured log entries and Prometheus metrics. Ids only, never attributes.
+
+Every series has few values of each label: no customer, decision, key or path parameter is ever a label.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import IO, Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from features.events import dump_timestamp
+
+LOGGER: Final = "headway"
+METRICS_MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: ``at``, ``level``, ``event``, then the fields of the entry."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of one entry; an exception is told by its type and place, without its values."""
+        entry = {
+            "at": dump_timestamp(int(record.created * 1_000_000)),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info and record.exc_info[0] is not None:
+            entry["error"] = record.exc_info[0].__name__
+            entry["raised_at"] = _places(record.exc_info[2])
+        return json.dumps(entry, ensure_ascii=True)
+
+
+def _places(trace: object) -> list[str]:
+    places = []
+    while trace is not None:
+        code = trace.tb_frame.f_code  # type: ignore[attr-defined]  # a traceback; logging types it loosely
+        places.append(f"{code.co_filename}:{trace.tb_lineno}")  # type: ignore[attr-defined]  # as above
+        trace = trace.tb_next  # type: ignore[attr-defined]  # as above
+    return places[-8:]
+
+
+def configure_logging(level: str, stream: IO[str]) -> None:
+    """Write Headway's entries to ``stream``, from ``level`` on. Calling it again replaces the stream."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    logger = logging.getLogger(LOGGER)
+    logger.handlers[:] = [handler]
+    logger.setLevel(level.upper())
+    logger.propagate = False
+
+
+def log_event(
+    event: str, /, *, level: int = logging.INFO, error: BaseException | None = None, **fields: object
+) -> None:
+    """Write one entry: a constant past-tense event and its fields."""
+    logging.getLogger(LOGGER).log(level, event, extra={"fields": fields}, exc_info=error)
+
+
+class Metrics:
+    """The service's metrics, each prefixed ``headway_``.
+
+    Args:
+        multiprocess_dir: the folder that worker processes share their values in; None for one process.
+    """
+
+    def __init__(self, multiprocess_dir: str | None = None) -> None:
+        self._multiprocess_dir = multiprocess_dir
+        self._registry = registry = CollectorRegistry()
+        self._decisions = Counter(
+            "headway_decisions", "Decisions answered, by what they chose.", ("chosen", "arm"), registry=registry
+        )
+        self._degraded = Counter(
+            "headway_degraded_decisions", "Decisions that said what was missing.", ("reason",), registry=registry
+        )
+        self._events = Counter("headway_events", "Events received, by result.", ("result",), registry=registry)
+        self._outcomes = Counter(
+            "headway_outcomes", "Exposures and outcomes received, by result.", ("result",), registry=registry
+        )
+        self._requests = Histogram(
+            "headway_request_seconds",
+            "Time to answer, by route and status.",
+            ("route", "status"),
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+
+    def count_decision(self, *, chosen: str, arm: str, degraded: tuple[str, ...]) -> None:
+        """Count one answered decision."""
+        self._decisions.labels(chosen, arm).inc()
+        for reason in degraded:
+            self._degraded.labels(reason).inc()
+
+    def count_events(self, *, accepted: int, duplicate: int, rejected: int) -> None:
+        """Count one answered batch of events."""
+        _count(self._events, accepted, duplicate, rejected)
+
+    def count_outcomes(self, *, accepted: int, duplicate: int, rejected: int) -> None:
+        """Count one answered batch of exposures and outcomes."""
+        _count(self._outcomes, accepted, duplicate, rejected)
+
+    def observe_request(self, *, route: str, status: int, seconds: float) -> None:
+        """Count one answered request and its time."""
+        self._requests.labels(route, str(status)).observe(seconds)
+
+    def exposition(self) -> bytes:
+        """All series as Prometheus reads them, over all worker processes."""
+        if self._multiprocess_dir is None:
+            return generate_latest(self._registry)
+        together = CollectorRegistry()
+        MultiProcessCollector(together, path=self._multiprocess_dir)  # type: ignore[no-untyped-call]  # untyped there
+        return generate_latest(together)
+
+
+def _count(counter: Counter, accepted: int, duplicate: int, rejected: int) -> None:
+    counter.labels("accepted").inc(accepted)
+    counter.labels("duplicate").inc(duplicate)
+    counter.labels("rejected").inc(rejected)
