@@ -1,0 +1,45 @@
+"""What is known of a customer apart from the journey: attributes, consents and holdings, folded from events.
+
+The last writer by event order wins, so the events must come in the order of ``JourneyEvent.order``; an event older than
+the newest one folded means folding all of them anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from features.events import HOLDING_PREFIX, JourneyEvent, fact_problem
+from features.store import ProfileRow
+from features.taxonomy import Taxonomy
+
+
+def folds_into_profile(kind: str, taxonomy: Taxonomy) -> bool:
+    """Whether events of a kind change the profile."""
+    return taxonomy.all_kinds[kind].role in ("profile", "consent")
+
+
+def fold_profile(profile: ProfileRow, events: Iterable[JourneyEvent], taxonomy: Taxonomy) -> ProfileRow:
+    """The profile after further events of the same customer, each not older than what was folded.
+
+    Events that do not concern the profile change nothing. Values that the taxonomy no longer allows (an attribute that
+    was dropped, or is of another type now) are left out: unknown under today's vocabulary.
+    """
+    attributes, consents, holdings = dict(profile.attributes), dict(profile.consents), set(profile.holdings)
+    updated_at = profile.updated_at
+    for event in events:
+        role = taxonomy.all_kinds[event.kind].role
+        if role == "consent":
+            consents[str(event.facts["consent"])] = str(event.facts["state"])
+        elif role == "profile":
+            for name, value in event.facts.items():
+                if name.startswith(HOLDING_PREFIX):
+                    (holdings.add if value else holdings.discard)(name.removeprefix(HOLDING_PREFIX))
+                elif (attribute := taxonomy.attributes.get(name)) and fact_problem(name, value, attribute) is None:
+                    attributes[name] = float(value) if attribute.dtype == "number" else value
+        else:
+            continue
+        updated_at = max(updated_at, event.occurred_at)
+    return replace(
+        profile, attributes=attributes, consents=consents, holdings=frozenset(holdings), updated_at=updated_at
+    )
