@@ -30,7 +30,9 @@ def fold_profile(profile: ProfileRow, events: Iterable[JourneyEvent], taxonomy: 
     for event in events:
         role = taxonomy.all_kinds[event.kind].role
         if role == "consent":
-            consents[str(event.facts["consent"])] = str(event.facts["state"])
+            # A declared kind of this role may carry them or not; the built-in one always does.
+            if "consent" in event.facts and "state" in event.facts:
+                consents[str(event.facts["consent"])] = str(event.facts["state"])
         elif role == "profile":
             for name, value in event.facts.items():
                 if name.startswith(HOLDING_PREFIX):

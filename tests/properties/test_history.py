@@ -13,18 +13,19 @@ from hypothesis import strategies as st
 
 from features import kernel
 from features.errors import Refused
+from features.event_tables import EventTable, event_tables, whole_table
 from features.events import JourneyEvent
 from features.history import (
-    EventTable,
-    event_tables,
     final_states,
+    profiles,
     reads_at,
     states_per_arrival,
     transitions,
-    whole_table,
 )
 from features.kernel import Floats
+from features.profile import fold_profile, folds_into_profile
 from features.schema import FeatureSet
+from features.store import ProfileRow
 from tests.histories import FEATURES, MINUTE_US, START_AT, TAXONOMY, arrow_events, event, random_history
 
 SEEDS = st.integers(min_value=0, max_value=2**32 - 1)
@@ -38,12 +39,8 @@ def _folded(events: list[JourneyEvent], features: FeatureSet = FEATURES) -> Floa
     return state
 
 
-def _attributes(events: list[JourneyEvent]) -> dict[str, object]:
-    told: dict[str, object] = {}
-    for one in sorted(events, key=lambda one: one.order):
-        if one.kind == "profile_updated":
-            told |= one.facts
-    return told
+def _profile(events: list[JourneyEvent], customer_id: str) -> ProfileRow:
+    return fold_profile(ProfileRow(customer_id), sorted(events, key=lambda one: one.order), TAXONOMY)
 
 
 def _known(events: list[JourneyEvent], customer_id: str, at: int) -> list[JourneyEvent]:
@@ -71,7 +68,7 @@ def test_reads_equal_folding_what_was_known(seed: int) -> None:
 
     for row, customer_id, at in zip(features, customers, moments, strict=True):
         known = _known(events, customer_id, at)
-        expected = FEATURES.vector(_folded(known), _attributes(known), at)
+        expected = FEATURES.vector(_folded(known), _profile(known, customer_id).attributes, at)
         np.testing.assert_array_equal(row, expected)
 
 
@@ -115,6 +112,22 @@ def test_the_last_arrival_before_a_moment_is_what_was_known_then(seed: int) -> N
             np.testing.assert_array_equal(states.vectors[row], _folded(known))
             assert states.last_event_at[row] == max(one.occurred_at for one in known)
             assert states.log_positions[row] == max(events.index(one) + 1 for one in known)
+
+
+@given(seed=SEEDS)
+@_EXACT
+def test_profiles_are_what_was_known_of_each_customer(seed: int) -> None:
+    """The last profile known before t is the fold of the profile events known at t; the last of all is today's."""
+    events = random_history(seed, n_customers=3, n_events=120)
+    told = [one for one in events if folds_into_profile(one.kind, TAXONOMY)]
+
+    known_profiles = list(profiles(_table(events), TAXONOMY))
+
+    assert [profile.customer_id for profile, _ in known_profiles] == sorted(p.customer_id for p, _ in known_profiles)
+    for profile, known_at in known_profiles:
+        assert profile == _profile(_known(told, profile.customer_id, known_at + 1), profile.customer_id)
+    last = {profile.customer_id: profile for profile, _ in known_profiles}
+    assert last == {c: _profile([o for o in told if o.customer_id == c], c) for c in {o.customer_id for o in told}}
 
 
 @given(seed=SEEDS, events_per_table=st.integers(1, 40))
