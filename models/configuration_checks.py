@@ -1,0 +1,280 @@
+"""What the four configuration files say of each other: every reference must lead somewhere.
+
+Each check reads only files that are valid by themselves, so that one bad file does not hide what is wrong elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from features.errors import Problem
+from features.journeys import PROGRESS, Journey, Journeys
+from features.taxonomy import BUILT_IN_KINDS, Taxonomy
+from features.yaml_files import Loaded, YamlDocument, one_of
+from models.actions import NO_ACTION, Action, Catalogue, Rule
+from models.policy import Policy
+
+Place = tuple[str | int, ...]
+
+_PLAIN_FIELDS: Final = ("stage", "state", "stall_state", "journey_status", "channel", "stall_propensity")
+_SCOPES: Final = ("feature", "attribute", "context", "holding")
+
+
+def reference_problems(
+    taxonomy: Loaded[Taxonomy], journeys: Loaded[Journeys], catalogue: Loaded[Catalogue], policy: Loaded[Policy]
+) -> list[Problem]:
+    """Every dangling or contradictory reference between the files, and inside them, as far as they could be read."""
+    problems: list[Problem] = []
+    if taxonomy.value is not None:
+        problems += _taxonomy_problems(taxonomy.value, taxonomy.document)
+    if taxonomy.value is not None and journeys.value is not None:
+        problems += _journeys_problems(journeys.value, journeys.document, taxonomy.value)
+    # Feature names exist only where taxonomy and journeys fit together.
+    features = None
+    if taxonomy.value is not None and journeys.value is not None and not problems:
+        features = _feature_names(taxonomy.value, journeys.value)
+        problems += _state_problems(journeys.value, journeys.document, features)
+    names = _Names(taxonomy.value, journeys.value, features)
+    if catalogue.value is not None:
+        problems += _catalogue_problems(catalogue.value, catalogue.document, names)
+    if policy.value is not None:
+        problems += _policy_problems(policy.value, policy.document, names, catalogue.value)
+    return problems
+
+
+class _Names:
+    """The names that actions and policy may refer to; None where the file that declares them is not valid."""
+
+    def __init__(
+        self, taxonomy: Taxonomy | None, journeys: Journeys | None, features: Mapping[str, Sequence[str]] | None
+    ) -> None:
+        self.channels = None if taxonomy is None else tuple(taxonomy.channels)
+        self.attributes = None if taxonomy is None else tuple(taxonomy.attributes)
+        self.journeys = None if journeys is None else journeys.by_id
+        self.features = features
+
+
+def _taxonomy_problems(taxonomy: Taxonomy, document: YamlDocument) -> Iterator[Problem]:
+    try:
+        ZoneInfo(taxonomy.time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        yield document.problem(("time_zone",), taxonomy.time_zone, "an IANA time zone, such as UTC or Europe/Amsterdam")
+    for name, kind in taxonomy.kinds.items():
+        here: Place = ("kinds", name)
+        if name in BUILT_IN_KINDS:
+            yield document.problem(here, name, "another name: this kind is built in")
+        yield from _unknown(document, (*here, "channels"), kind.channels, tuple(taxonomy.channels))
+        if kind.value_fact is not None:
+            fact = kind.facts.get(kind.value_fact)
+            if fact is None:
+                yield document.problem(
+                    (*here, "value_fact"), kind.value_fact, one_of(list(kind.facts), kind.value_fact)
+                )
+            elif fact.dtype != "number":
+                yield document.problem((*here, "value_fact"), kind.value_fact, f"a number, this fact is {fact.dtype}")
+    for name, attribute in taxonomy.attributes.items():
+        here = ("attributes", name)
+        if (attribute.dtype == "category") != bool(attribute.values):
+            yield document.problem(
+                (*here, "values"), list(attribute.values), "values for a category, and for a category only"
+            )
+        if attribute.dtype == "text" and attribute.feature:
+            yield document.problem((*here, "feature"), True, "false: text never is a feature")
+
+
+def _journeys_problems(journeys: Journeys, document: YamlDocument, taxonomy: Taxonomy) -> Iterator[Problem]:
+    kinds = tuple(taxonomy.all_kinds)
+    yield from _repeated(document, ("journeys",), [journey.id for journey in journeys.journeys])
+    outcome_ids = [outcome.id for journey in journeys.journeys for outcome in journey.outcomes]
+    for outcome_id, count in Counter(outcome_ids).items():
+        if count > 1:
+            yield document.problem(
+                ("journeys",), outcome_id, f"outcome ids that are unique; this one stands {count} times"
+            )
+    for index, journey in enumerate(journeys.journeys):
+        here: Place = ("journeys", index)
+        yield from _unknown(document, (*here, "entry"), journey.entry, kinds)
+        yield from _repeated(document, (*here, "stages"), [*journey.stage_ids, journey.goal.id])
+        for place, names in _entering(journey):
+            yield from _unknown(document, (*here, *place), names, kinds)
+        for name, places in _entered_by(journey).items():
+            if len(places) > 1:
+                yield document.problem(
+                    (*here, *places[1]), name, "a kind that enters one stage only, or leaves, not both"
+                )
+        for position, outcome in enumerate(journey.outcomes):
+            if outcome.event not in (*kinds, PROGRESS):
+                place = (*here, "outcomes", position, "event")
+                yield document.problem(place, outcome.event, one_of([*kinds, PROGRESS], outcome.event))
+            if outcome.window == 0:
+                yield document.problem((*here, "outcomes", position, "window"), "0s", "more than 0s")
+        yield from _duration_problems(journey, document, here)
+
+
+def _entering(journey: Journey) -> Iterator[tuple[Place, tuple[str, ...]]]:
+    """Every place of a journey that moves a customer, with the kinds that do."""
+    for index, stage in enumerate(journey.stages):
+        yield ("stages", index, "enter"), stage.enter
+    yield ("goal", "enter"), journey.goal.enter
+    for name, kinds in journey.exits.items():
+        yield ("exits", name), kinds
+
+
+def _entered_by(journey: Journey) -> dict[str, list[Place]]:
+    places: dict[str, list[Place]] = {}
+    for place, names in _entering(journey):
+        for name in names:
+            places.setdefault(name, []).append(place)
+    return places
+
+
+def _duration_problems(journey: Journey, document: YamlDocument, here: Place) -> Iterator[Problem]:
+    for name in ("abandon_after", "horizon"):
+        if getattr(journey, name) == 0:
+            yield document.problem((*here, name), "0s", "more than 0s")
+    for index, stage in enumerate(journey.stages):
+        if not 0 < stage.stall_after < journey.abandon_after:
+            place = (*here, "stages", index, "stall_after")
+            yield document.problem(place, stage.model_dump()["stall_after"], "more than 0s, less than abandon_after")
+
+
+def _state_problems(
+    journeys: Journeys, document: YamlDocument, features: Mapping[str, Sequence[str]]
+) -> Iterator[Problem]:
+    for index, journey in enumerate(journeys.journeys):
+        for position, rule in enumerate(journey.states):
+            here: Place = ("journeys", index, "states", position)
+            if rule.feature not in features[journey.id]:
+                expected = one_of(features[journey.id], rule.feature)
+                yield document.problem((*here, "feature"), rule.feature, expected)
+            if rule.at_least is None and rule.at_most is None:
+                yield document.problem(here, rule.state, "at_least, at_most or both")
+
+
+def _catalogue_problems(catalogue: Catalogue, document: YamlDocument, names: _Names) -> Iterator[Problem]:
+    yield from _repeated(document, ("actions",), [action.id for action in catalogue.actions])
+    seen: set[str] = {NO_ACTION}
+    for index, action in enumerate(catalogue.actions):
+        here: Place = ("actions", index)
+        if action.id == NO_ACTION:
+            yield document.problem((*here, "id"), action.id, "another id: this one is built in")
+        for position, treatment in enumerate(action.treatments):
+            place = (*here, "treatments", position)
+            if treatment.id in seen:
+                yield document.problem(
+                    (*place, "id"), treatment.id, "an id that no other treatment of the catalogue has"
+                )
+            seen.add(treatment.id)
+            if names.channels is not None and treatment.channel not in names.channels:
+                yield document.problem(
+                    (*place, "channel"), treatment.channel, one_of(names.channels, treatment.channel)
+                )
+        if action.regulated and not action.disclosures:
+            yield document.problem((*here, "disclosures"), [], "the disclosures of a regulated action")
+        if names.journeys is not None:
+            yield from _journey_reference_problems(action, document, here, names.journeys)
+        journeys = [action.journey]
+        yield from _rules_problems(action.rules, document, here, names, journeys)
+
+
+def _journey_reference_problems(
+    action: Action, document: YamlDocument, here: Place, journeys: Mapping[str, Journey]
+) -> Iterator[Problem]:
+    journey = journeys.get(action.journey)
+    if journey is None:
+        yield document.problem((*here, "journey"), action.journey, one_of(list(journeys), action.journey))
+        return
+    if action.outcome not in journey.outcome_by_id:
+        expected = f"an outcome of {journey.id}: {one_of(list(journey.outcome_by_id), action.outcome)}"
+        yield document.problem((*here, "outcome"), action.outcome, expected)
+    yield from _unknown(document, (*here, "stages"), action.stages, journey.stage_ids)
+    stall_states = tuple(dict.fromkeys(stage.stall_state for stage in journey.stages))
+    yield from _unknown(document, (*here, "stall_states"), action.stall_states, stall_states)
+
+
+def _policy_problems(
+    policy: Policy, document: YamlDocument, names: _Names, catalogue: Catalogue | None
+) -> Iterator[Problem]:
+    limits: Place = ("contact_policy",)
+    contact_policy = policy.contact_policy
+    if names.channels is not None:
+        consent = contact_policy.consent
+        yield from _unknown(document, (*limits, "consent", "opt_in"), consent.opt_in, names.channels)
+        yield from _unknown(document, (*limits, "consent", "opt_out"), consent.opt_out, names.channels)
+        for index, cap in enumerate(contact_policy.caps):
+            if cap.channel is not None and cap.channel not in names.channels:
+                place = (*limits, "caps", index, "channel")
+                yield document.problem(place, cap.channel, one_of(names.channels, cap.channel))
+        if contact_policy.quiet_hours is not None:
+            quiet = contact_policy.quiet_hours.channels
+            yield from _unknown(document, (*limits, "quiet_hours", "channels"), quiet, names.channels)
+        for channel in policy.channel_price:
+            if channel not in names.channels:
+                yield document.problem(("channel_price", channel), channel, one_of(names.channels, channel))
+    both = sorted(set(contact_policy.consent.opt_in) & set(contact_policy.consent.opt_out))
+    for channel in both:
+        yield document.problem((*limits, "consent", "opt_out"), channel, "a channel that is not in opt_in too")
+    yield from _repeated(document, (*limits, "caps"), [cap.id for cap in contact_policy.caps])
+    journeys = list(names.journeys) if names.journeys is not None else []
+    yield from _rules_problems(policy.rules, document, (), names, journeys)
+    if catalogue is not None:
+        issues = tuple(dict.fromkeys(action.issue for action in catalogue.actions))
+        groups = tuple(dict.fromkeys(action.group for action in catalogue.actions))
+        for index, rule in enumerate(policy.rules):
+            yield from _unknown(document, ("rules", index, "issues"), rule.issues, issues)
+            yield from _unknown(document, ("rules", index, "groups"), rule.groups, groups)
+
+
+def _rules_problems(
+    rules: Sequence[Rule], document: YamlDocument, here: Place, names: _Names, journeys: Sequence[str]
+) -> Iterator[Problem]:
+    """What is wrong with rules that are read in each of ``journeys``."""
+    yield from _repeated(document, (*here, "rules"), [rule.id for rule in rules])
+    for index, rule in enumerate(rules):
+        for position, condition in enumerate(rule.all_of):
+            expected = _field_expectation(condition.field, names, journeys)
+            if expected is not None:
+                place = (*here, "rules", index, "all_of", position, "field")
+                yield document.problem(place, condition.field, expected)
+
+
+def _field_expectation(reference: str, names: _Names, journeys: Sequence[str]) -> str | None:
+    """What a condition's field should have been, None where it is right or cannot be judged."""
+    scope, colon, name = reference.partition(":")
+    if not colon:
+        return None if reference in _PLAIN_FIELDS else _any_field(reference)
+    if scope == "attribute" and names.attributes is not None and name not in names.attributes:
+        return f"attribute: and {one_of(names.attributes, name)}"
+    if scope == "feature" and names.features is not None:
+        for journey_id in journeys:
+            known = names.features.get(journey_id, (name,))
+            if name not in known:
+                return f"feature: and a feature of {journey_id}: {one_of(known, name)}"
+    return None if scope in _SCOPES and name else _any_field(reference)
+
+
+def _any_field(reference: str) -> str:
+    return f"{', '.join(f'{scope}:<name>' for scope in _SCOPES)}, or {one_of(_PLAIN_FIELDS, reference)}"
+
+
+def _feature_names(taxonomy: Taxonomy, journeys: Journeys) -> dict[str, Sequence[str]]:
+    # Imported here because it loads compiled code, for which the caller chooses the folder first.
+    from features.schema import feature_set
+
+    return {journey.id: feature_set(taxonomy, journey).names for journey in journeys.journeys}
+
+
+def _unknown(document: YamlDocument, place: Place, names: Iterable[str], known: Sequence[str]) -> Iterator[Problem]:
+    for index, name in enumerate(names):
+        if name not in known:
+            yield document.problem((*place, index), name, one_of(known, name))
+
+
+def _repeated(document: YamlDocument, place: Place, ids: Sequence[str]) -> Iterator[Problem]:
+    for name, count in Counter(ids).items():
+        if count > 1:
+            last = len(ids) - 1 - list(reversed(ids)).index(name)
+            yield document.problem((*place, last), name, f"ids that are unique here; this one stands {count} times")
