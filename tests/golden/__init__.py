@@ -1,0 +1,1 @@
+"""What is frozen: formats and values that must not change."""
