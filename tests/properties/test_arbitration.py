@@ -1,0 +1,95 @@
+"""Arbitration under any values: probabilities are exact, draws follow them, and losers do not matter."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.actions import NO_ACTION
+from models.arbitration import Scored, arm_selection, choose, greedy_choice
+from models.experiment import arm_of, arm_probabilities
+from models.policy import Arm, Experiment
+from tests.decisions import exploration, scored
+
+MONEY = st.floats(-500, 500, allow_nan=False)
+CANDIDATES = st.lists(st.tuples(MONEY, st.floats(0, 50)), max_size=8).map(
+    lambda rows: [scored(f"t{i}", value, sigma=sigma) for i, (value, sigma) in enumerate(rows)]
+)
+ARMS = st.sampled_from(["no_contact_holdout", "random_eligible", "champion"])
+
+
+@given(CANDIDATES, ARMS, st.floats(0, 1), st.floats(0.01, 100))
+def test_probabilities_are_a_distribution(
+    candidates: list[Scored], arm: Arm, epsilon: float, temperature: float
+) -> None:
+    """They are never negative, cover every candidate and no action, and sum to 1."""
+    found = arm_selection(arm, candidates, exploration(epsilon=epsilon, temperature=temperature))
+
+    assert set(found) == {*(one.treatment_id for one in candidates), NO_ACTION}
+    assert all(probability >= 0 for probability in found.values())
+    assert sum(found.values()) == pytest.approx(1.0, abs=1e-12)
+
+
+@given(CANDIDATES, ARMS, st.integers(0, 10**6))
+def test_only_what_has_a_probability_is_chosen(candidates: list[Scored], arm: Arm, decision: int) -> None:
+    """A draw never gives what the probabilities exclude."""
+    explored = exploration(epsilon=0.5)
+
+    choice = choose(arm, candidates, explored, decision_id=f"d-{decision}", policy_version="p")
+
+    assert arm_selection(arm, candidates, explored)[choice.treatment_id] > 0
+
+
+@given(CANDIDATES, ARMS, st.integers(0, 10**6), st.integers(0, 7))
+def test_removing_a_loser_never_changes_the_winner(
+    candidates: list[Scored], arm: Arm, decision: int, removed: int
+) -> None:
+    """The noise belongs to the candidate, not to its place in a cumulative sum."""
+    explored = exploration(epsilon=0.5)
+    winner = choose(arm, candidates, explored, decision_id=f"d-{decision}", policy_version="p").treatment_id
+    others = [one for i, one in enumerate(candidates) if i != removed or one.treatment_id == winner]
+
+    again = choose(arm, others, explored, decision_id=f"d-{decision}", policy_version="p").treatment_id
+
+    assert winner == again
+
+
+@given(CANDIDATES)
+def test_the_greedy_choice_is_never_harmful(candidates: list[Scored]) -> None:
+    """It is worth more than nothing, or it is nothing."""
+    by_id = {one.treatment_id: one for one in candidates}
+    choice = greedy_choice(candidates)
+
+    assert choice == NO_ACTION or by_id[choice].priority > 0
+
+
+@pytest.mark.parametrize("arm", ["champion", "random_eligible"])
+def test_draws_follow_their_probabilities(arm: Arm) -> None:
+    """Of 20,000 draws each candidate gets its share within four standard errors."""
+    n = 20_000
+    candidates = [scored("a", 2.0), scored("b", 1.0), scored("c", 0.5), scored("d", -3.0, sigma=0.1)]
+    explored = exploration(epsilon=0.4, temperature=1.0)
+
+    drawn = Counter(
+        choose(arm, candidates, explored, decision_id=f"d-{i}", policy_version="p").treatment_id for i in range(n)
+    )
+
+    for treatment_id, probability in arm_selection(arm, candidates, explored).items():
+        error = (probability * (1 - probability) / n) ** 0.5
+        assert drawn[treatment_id] / n == pytest.approx(probability, abs=4 * error)
+
+
+def test_arms_follow_their_shares_and_stay() -> None:
+    """Of 20,000 customers each arm gets its share within four standard errors, and nobody moves."""
+    n = 20_000
+    experiment = Experiment(id="e", salt="s", no_contact_holdout=0.05, random_eligible=0.1, challenger=0.2)
+
+    arms = [arm_of(f"c-{i}", experiment) for i in range(n)]
+
+    for arm, share in arm_probabilities(experiment).items():
+        error = (share * (1 - share) / n) ** 0.5
+        assert arms.count(arm) / n == pytest.approx(share, abs=4 * error)
+    assert arms == [arm_of(f"c-{i}", experiment) for i in range(n)]

@@ -1,0 +1,107 @@
+"""Rules: each predicate means what it says, and what is unknown never passes by accident."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from models.rules import condition_holds, failing_applicability, failing_rules, failing_suitability
+from tests.decisions import action, condition, known, rule, situation
+from tests.histories import FEATURES
+
+
+@pytest.mark.parametrize(
+    ("field", "operator", "holds"),
+    [
+        ("stage", {"equals": "looking"}, True),
+        ("stage", {"equals": "applied"}, False),
+        ("attribute:tier", {"one_of": ("gold", "basic")}, True),
+        ("attribute:tier", {"none_of": ("gold",)}, False),
+        ("attribute:member", {"equals": True}, True),
+        ("attribute:member", {"one_of": ("false",)}, False),
+        ("attribute:age", {"at_least": 40, "at_most": 40}, True),
+        ("attribute:age", {"at_least": 40.5}, False),
+        ("attribute:tier", {"at_least": 1}, False),
+        ("holding:card", {"equals": True}, True),
+        ("holding:loan", {"equals": False}, True),
+        ("context:device", {"equals": "mobile"}, True),
+        ("stall_propensity", {"at_least": 0.4}, True),
+        ("journey_status", {"equals": "open"}, True),
+        ("state", {"equals": "ACTIVE"}, True),
+    ],
+)
+def test_a_condition_means_what_it_says(field: str, operator: dict[str, Any], holds: bool) -> None:
+    """Every operator compares the value that the field refers to."""
+    customer = situation(
+        attributes=known(tier="gold", member=True, age=40.0),
+        holdings=frozenset({"card"}),
+        context=known(device="mobile"),
+        stall_propensity=0.41,
+    )
+
+    assert condition_holds(condition(field, **operator), customer) is holds
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["attribute:tier", "context:device", "holding:card", "stall_propensity", "stall_state", "feature:nps_last"],
+)
+@pytest.mark.parametrize("operator", [{"equals": "x"}, {"none_of": ("x",)}, {"at_least": 0.0}])
+def test_unknown_fails_unless_missing_passes(field: str, operator: dict[str, Any]) -> None:
+    """A value that is not known fails every operator, and passes where the condition says so."""
+    customer = situation(holdings=None, stall_propensity=math.nan)
+
+    assert not condition_holds(condition(field, **operator), customer)
+    assert condition_holds(condition(field, missing="pass", **operator), customer)
+
+
+def test_a_feature_is_compared_by_its_number() -> None:
+    """``feature:`` reads the model's vector."""
+    customer = situation(features={**dict.fromkeys(FEATURES.names, math.nan), "calls_7d": 3.0})
+
+    assert condition_holds(condition("feature:calls_7d", at_least=3), customer)
+
+
+@pytest.mark.parametrize("operators", [{}, {"equals": 1, "at_least": 0}])
+def test_a_condition_has_one_operator(operators: dict[str, Any]) -> None:
+    """None, or two that are no pair of bounds, are refused when the file is read."""
+    with pytest.raises(ValidationError, match="a condition has one of"):
+        condition("stage", **operators)
+
+
+def test_all_failing_rules_of_a_stage_are_listed() -> None:
+    """Every failing rule is named, in its order, and those of other stages are not."""
+    rules = [
+        rule("a", condition("stage", equals="applied")),
+        rule("b", condition("stage", equals="looking")),
+        rule("c", condition("state", equals="IDLE")),
+        rule("d", condition("stage", equals="applied"), stage="suitability"),
+    ]
+
+    assert failing_rules("eligibility", rules, situation()) == ("a", "c")
+
+
+def test_an_action_is_crafted_for_stages_and_stall_states() -> None:
+    """An action for other stages, other stall states or likelier stalls is not applicable."""
+    picky = action(stages=["applied"], stall_states=["APPLIED"], min_stall_propensity=0.5)
+
+    failing = failing_applicability(picky, situation(stall_propensity=0.49))
+
+    assert failing == ("applicability.stage", "applicability.stall_state", "applicability.min_stall_propensity")
+
+
+def test_an_unknown_stall_propensity_meets_no_minimum() -> None:
+    """Without a model an action that asks for a likely stall is not applicable, and one that asks for none is."""
+    assert failing_applicability(action(min_stall_propensity=0.1), situation()) == (
+        "applicability.min_stall_propensity",
+    )
+    assert failing_applicability(action(), situation()) == ()
+
+
+def test_a_regulated_action_needs_its_disclosures() -> None:
+    """A regulated action without disclosures is unsuitable for everyone."""
+    assert failing_suitability(action(regulated=True)) == ("suitability.disclosures",)
+    assert failing_suitability(action(regulated=True, disclosures=["credit.warning"])) == ()
