@@ -14,15 +14,22 @@ import msgspec
 from features.errors import InvalidInput, Problem
 from features.events import LARGEST_INTEGER, MAX_ID_CHARACTERS, parse_timestamp, shown
 from serving.problems import MalformedBody
-from serving.schemas import CandidateFilter, DecisionRequest, Direction, Explain, RequestMode, Scalar
+from serving.schemas import (
+    MAX_ACTIONS,
+    MAX_DEADLINE_MS,
+    MAX_NAMES,
+    MAX_PLACEMENTS,
+    CandidateFilter,
+    DecisionRequest,
+    Direction,
+    Explain,
+    RequestMode,
+    Scalar,
+)
 
 DEEPEST: Final = 32
 MAX_CONTEXT_FACTS: Final = 64
 MAX_CONTEXT_CHARACTERS: Final = 2_000
-MAX_NAMES: Final = 500
-MAX_ACTIONS: Final = 50
-MAX_PLACEMENTS: Final = 20
-MAX_DEADLINE_MS: Final = 60_000
 REQUIRED: Final = "a value: the field is required"
 
 Document = dict[str, Any]
@@ -81,13 +88,16 @@ def parse_batch(document: object, *, key: str, limit: int) -> list[object]:
     return cast(list[object], items)
 
 
-def parse_decision_request(document: object, *, idempotency_key: str | None, new_request_id: str) -> DecisionRequest:
+def parse_decision_request(
+    document: object, *, idempotency_key: str | None, new_request_id: str, default_deadline_ms: int | None = None
+) -> DecisionRequest:
     """The request that a decoded body means.
 
     Args:
         document: the decoded body.
         idempotency_key: the ``Idempotency-Key`` header; counts where the body has no ``request_id``.
         new_request_id: the request id where the caller gave none.
+        default_deadline_ms: the deadline where the caller gave none.
 
     Raises:
         InvalidInput: with every bad field, its value and what was expected.
@@ -104,7 +114,7 @@ def parse_decision_request(document: object, *, idempotency_key: str | None, new
         context=_context(fields),
         candidates=_candidates(fields),
         max_actions=fields.integer("max_actions", 1, MAX_ACTIONS, 3) or 3,
-        deadline_ms=fields.integer("deadline_ms", 1, MAX_DEADLINE_MS, None),
+        deadline_ms=fields.integer("deadline_ms", 1, MAX_DEADLINE_MS, default_deadline_ms),
         mode=cast(RequestMode, fields.choice("mode", get_args(RequestMode), "live")),
         as_of=fields.timestamp("as_of"),
         activate=fields.flag("activate", True),

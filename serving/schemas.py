@@ -6,16 +6,25 @@ Text of the wire stays text here (timestamps are ISO 8601 with an offset); unkno
 from __future__ import annotations
 
 import hashlib
-from typing import Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
-from features.events import parse_timestamp
+from features.events import MAX_ID_CHARACTERS, MAX_TEXT_CHARACTERS, parse_timestamp
 
+MAX_ACTIONS: Final = 50
+MAX_PLACEMENTS: Final = 20
+MAX_NAMES: Final = 500
+MAX_DEADLINE_MS: Final = 60_000
+
+Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]
+Timestamp: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Scalar: TypeAlias = str | float | bool | None
 Direction = Literal["outbound", "inbound"]
 RequestMode = Literal["live", "shadow", "dry_run"]
 Explain = Literal["none", "stages", "factors"]
+Names: TypeAlias = Annotated[tuple[Text, ...], Meta(max_length=MAX_NAMES)]
 Interval: TypeAlias = tuple[float, float]
 
 
@@ -28,9 +37,9 @@ class CandidateFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         issues: where given, only actions of these issues.
     """
 
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    issues: tuple[str, ...] = ()
+    include: Names = ()
+    exclude: Names = ()
+    issues: Names = ()
 
 
 class DecisionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,19 +58,19 @@ class DecisionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         require_known: refuse a customer of whom nothing is known.
     """
 
-    request_id: str
-    customer_id: str
-    channel: str | None = None
+    request_id: Text
+    customer_id: Text
+    channel: Text | None = None
     direction: Direction = "outbound"
-    placements: tuple[str, ...] = ()
-    send_id: str | None = None
-    journey_id: str | None = None
+    placements: Annotated[tuple[Text, ...], Meta(max_length=MAX_PLACEMENTS)] = ()
+    send_id: Text | None = None
+    journey_id: Text | None = None
     context: dict[str, Scalar] = msgspec.field(default_factory=dict)
     candidates: CandidateFilter = CandidateFilter()
-    max_actions: int = 3
-    deadline_ms: int | None = None
+    max_actions: Annotated[int, Meta(ge=1, le=MAX_ACTIONS)] = 3
+    deadline_ms: Annotated[int, Meta(ge=1, le=MAX_DEADLINE_MS)] | None = None
     mode: RequestMode = "live"
-    as_of: str | None = None
+    as_of: Timestamp | None = None
     activate: bool = True
     explain: Explain = "none"
     require_known: bool = False
@@ -194,7 +203,7 @@ class FeatureFreshness(msgspec.Struct, frozen=True, kw_only=True):
         missing: features whose value is unknown.
     """
 
-    as_of: str
+    as_of: Timestamp
     age_seconds: float | None
     stale: tuple[str, ...]
     missing: tuple[str, ...]
@@ -205,8 +214,8 @@ class DecisionAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     decision_id: str
     request_id: str
-    decided_at: str
-    expires_at: str
+    decided_at: Timestamp
+    expires_at: Timestamp
     customer_id: str
     journey: JourneyStanding
     ranked_actions: tuple[RankedAction, ...]
@@ -219,6 +228,76 @@ class DecisionAnswer(msgspec.Struct, frozen=True, kw_only=True):
     features: FeatureFreshness
     degraded: tuple[str, ...]
     latency_ms: float
+
+
+class EventDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One event as it is sent; its source is the key's own.
+
+    Attributes:
+        event_id: with the source, the identity: sent twice it counts once.
+        kind: a kind of the taxonomy.
+        occurred_at: ISO 8601 with an offset.
+        channel: a channel of the taxonomy.
+        sequence: order among equal times; where it is missing, the position in the batch.
+        facts: the facts that the taxonomy allows for the kind.
+        text: feedback as the customer said it.
+    """
+
+    event_id: Text
+    customer_id: Text
+    kind: Text
+    occurred_at: Timestamp
+    channel: Text | None = None
+    sequence: int | None = None
+    facts: dict[str, str | float | bool] | None = None
+    text: Annotated[str, Meta(max_length=MAX_TEXT_CHARACTERS)] | None = None
+
+
+class EventBatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Events to take in; each is accepted or rejected by itself."""
+
+    events: Annotated[tuple[EventDocument, ...], Meta(min_length=1)]
+
+
+class ExposureDocument(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="exposure", tag_field="type"
+):
+    """An action of a decision was really shown or sent.
+
+    Attributes:
+        action_id: which one; the first selected one where neither it nor the treatment is named.
+        outcome_event_id: identity of this exposure; by default there is one for each decision and treatment.
+    """
+
+    decision_id: Text
+    occurred_at: Timestamp
+    action_id: Text | None = None
+    treatment_id: Text | None = None
+    outcome_event_id: Text | None = None
+
+
+class OutcomeDocument(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="outcome", tag_field="type"
+):
+    """An outcome of a decision came back.
+
+    Attributes:
+        outcome_id: an outcome that the decision's journey declares.
+        value: 1 or 0 for a binary outcome, the amount for a continuous one.
+        outcome_event_id: identity of this outcome; by default there is one for each decision and outcome id.
+    """
+
+    decision_id: Text
+    occurred_at: Timestamp
+    outcome_id: Text
+    value: float
+    outcome_event_id: Text | None = None
+
+
+class OutcomeBatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Exposures and outcomes to take in; each is accepted or rejected by itself."""
+
+    outcomes: Annotated[tuple[ExposureDocument | OutcomeDocument, ...], Meta(min_length=1)]
 
 
 def canonical_request(request: DecisionRequest) -> bytes:

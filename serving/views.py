@@ -1,0 +1,181 @@
+"""What can be read back and what batches answer: shapes on the wire. Numbers that are not known are null."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+from features.events import dump_timestamp
+from models.decision import Candidate, DecisionRecord
+from models.records import Stored
+from serving.problems import FieldError
+from serving.schemas import DecisionAnswer
+
+
+class Rejection(msgspec.Struct, frozen=True, kw_only=True):
+    """One item of a batch that was refused, and why."""
+
+    index: int
+    errors: tuple[FieldError, ...]
+
+
+class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a batch: ``accepted + duplicate + rejected`` is what was sent. Everything accepted is durable.
+
+    Attributes:
+        duplicate: items that were known already; nothing changed.
+        rejections: every rejected item by its index in the batch.
+        degraded: what could not be brought up to date yet; nothing accepted is lost.
+    """
+
+    accepted: int
+    duplicate: int
+    rejected: int
+    rejections: tuple[Rejection, ...]
+    degraded: tuple[str, ...]
+
+
+class CandidateView(msgspec.Struct, frozen=True, kw_only=True):
+    """One candidate of a recorded decision; numbers are null where it was not scored."""
+
+    action_id: str
+    treatment_id: str
+    channel: str | None
+    dropped: str | None
+    rule_ids: tuple[str, ...]
+    control_response: float | None
+    uplift: float | None
+    sigma: float | None
+    effect_source: str
+    value: float | None
+    contact_cost: float | None
+    incentive_cost: float | None
+    fatigue_cost: float | None
+    channel_price: float | None
+    budget_price: float | None
+    context_weight_pct: float
+    lever_pct: float
+    net_value: float | None
+    priority: float | None
+    selection_probability: float
+    arm_selection_probability: float
+
+
+class RecordView(msgspec.Struct, frozen=True, kw_only=True):
+    """The record of a decision.
+
+    Attributes:
+        request: the canonical request that was decided.
+        vector: the features as the models saw them, in the order of the feature set.
+        features: the same by name; null where the feature set has changed since.
+        candidates: the full candidate set in catalogue order, ``no_action`` last.
+    """
+
+    source: str
+    request_id: str
+    request_hash: str
+    request: msgspec.Raw
+    customer_id: str
+    journey_id: str
+    mode: str
+    decided_at: str
+    as_of: str
+    expires_at: str
+    arm: str
+    experiment_id: str
+    arm_probabilities: dict[str, float]
+    versions: dict[str, str]
+    vector: tuple[float | None, ...]
+    features: dict[str, float | None] | None
+    log_position: int
+    last_event_at: str | None
+    stage: str | None
+    state: str | None
+    stall_propensity: float | None
+    abandon_probability: float | None
+    expected_days_to_progress: float | None
+    candidates: tuple[CandidateView, ...]
+    explored: bool
+    activated: bool
+    send_id: str | None
+    degraded: tuple[str, ...]
+    latency_us: int
+
+
+class DecisionView(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored decision: the very answer that was given, and its record."""
+
+    decision_id: str
+    answer: msgspec.Raw
+    record: RecordView
+
+
+class DecisionViewShape(msgspec.Struct, frozen=True, kw_only=True):
+    """The shape of ``DecisionView`` for readers: the answer is not parsed again when it is sent."""
+
+    decision_id: str
+    answer: DecisionAnswer
+    record: RecordView
+
+
+def decision_view(stored: Stored, *, feature_names: tuple[str, ...] | None) -> DecisionView:
+    """A stored decision to be read.
+
+    Args:
+        stored: the decision.
+        feature_names: names of the vector's numbers, where they are known.
+    """
+    return DecisionView(
+        decision_id=stored.record.decision_id,
+        answer=msgspec.Raw(stored.answer),
+        record=_record_view(stored.record, feature_names),
+    )
+
+
+def _record_view(record: DecisionRecord, feature_names: tuple[str, ...] | None) -> RecordView:
+    vector = tuple(_known(number) for number in record.vector)
+    is_named = feature_names is not None and len(feature_names) == len(vector)
+    return RecordView(
+        source=record.source,
+        request_id=record.request_id,
+        request_hash=record.request_hash,
+        request=msgspec.Raw(record.request),
+        customer_id=record.customer_id,
+        journey_id=record.journey_id,
+        mode=record.mode,
+        decided_at=dump_timestamp(record.decided_at),
+        as_of=dump_timestamp(record.as_of),
+        expires_at=dump_timestamp(record.expires_at),
+        arm=record.arm,
+        experiment_id=record.experiment_id,
+        arm_probabilities=record.arm_probabilities,
+        versions=record.versions,
+        vector=vector,
+        features=dict(zip(feature_names or (), vector, strict=True)) if is_named else None,
+        log_position=record.log_position,
+        last_event_at=dump_timestamp(record.last_event_at) if record.last_event_at else None,
+        stage=record.stage,
+        state=record.state,
+        stall_propensity=_known(record.stall_propensity),
+        abandon_probability=_known(record.abandon_probability),
+        expected_days_to_progress=_known(record.expected_days_to_progress),
+        candidates=tuple(_candidate_view(candidate) for candidate in record.candidates),
+        explored=record.explored,
+        activated=record.activated,
+        send_id=record.send_id,
+        degraded=record.degraded,
+        latency_us=record.latency_us,
+    )
+
+
+def _candidate_view(candidate: Candidate) -> CandidateView:
+    fields: dict[str, Any] = msgspec.structs.asdict(candidate)
+    return CandidateView(
+        **{name: _known(value) if isinstance(value, float) else value for name, value in fields.items()}
+    )
+
+
+def _known(number: float) -> float | None:
+    return number if math.isfinite(number) else None
