@@ -18,8 +18,8 @@ from features.event_log import Appended, LoggedEvent
 from features.events import JourneyEvent, dump_facts, load_facts
 from features.group_commit import GroupCommit
 from features.home import FileLock, lock_file
-from features.sql_text import BYTES, TEXT, WHOLE, ZERO, sqlite_layout, sqlite_text
-from features.sqlite_files import Durability, Readers, check_version, connect_writer
+from features.sql_text import BYTES, TEXT, WHOLE, ZERO, open_layout, sqlite_text
+from features.sqlite_files import Durability, Readers, check_version
 
 LAYOUT_VERSION: Final = 1
 
@@ -95,7 +95,7 @@ class SqlEventLog:
             return
         self._lock = lock_file(path)
         try:
-            self._writer = GroupCommit(path, lambda: _open(path, durability))
+            self._writer = GroupCommit(path, lambda: open_layout(path, metadata, LAYOUT_VERSION, durability=durability))
         except BaseException:
             self._lock.close()
             raise
@@ -149,17 +149,6 @@ class SqlEventLog:
         self._readers.close()
         if self._lock is not None:
             self._lock.close()
-
-
-def _open(path: Path, durability: Durability) -> sqlite3.Connection:
-    connection = connect_writer(path, durability=durability)
-    if check_version(connection, path, LAYOUT_VERSION) == 0:
-        connection.execute("BEGIN IMMEDIATE")
-        for statement in sqlite_layout(metadata):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {LAYOUT_VERSION}")
-        connection.execute("COMMIT")
-    return connection
 
 
 def _append(connection: sqlite3.Connection, rows: list[_Row]) -> list[Appended]:

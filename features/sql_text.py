@@ -6,10 +6,15 @@ statements are compiled once, and stores run the text on the driver's own connec
 
 from __future__ import annotations
 
+import sqlite3
+from pathlib import Path
+
 from sqlalchemy import BigInteger, ColumnElement, Integer, LargeBinary, MetaData, Text, literal_column
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.sql.elements import CompilerElement
+
+from features.sqlite_files import Durability, check_version, connect_writer, store_errors
 
 WHOLE = BigInteger().with_variant(Integer(), "sqlite")
 """A 64-bit integer. SQLite must see the word INTEGER to make a primary key its row id."""
@@ -44,3 +49,21 @@ def sqlite_layout(metadata: MetaData) -> list[str]:
         indexes = sorted(table.indexes, key=lambda index: str(index.name))
         statements.extend(str(CreateIndex(index).compile(dialect=dialect)) for index in indexes)
     return statements
+
+
+def open_layout(path: Path, metadata: MetaData, version: int, *, durability: Durability) -> sqlite3.Connection:
+    """The writing connection to ``path``, with the tables of ``metadata`` made where the file is new.
+
+    Raises:
+        StoreUnavailable: if the file cannot be opened.
+        StoreCorrupted: if it is no SQLite file, or another version of the layout wrote it.
+    """
+    connection = connect_writer(path, durability=durability)
+    with store_errors(path):
+        if check_version(connection, path, version) == 0:
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in sqlite_layout(metadata):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {version}")
+            connection.execute("COMMIT")
+    return connection

@@ -1,0 +1,48 @@
+"""How contacts and leases are counted against caps inside a commit, for every record store alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from models.contact_policy import contacts_under
+from models.decision import DecisionRecord
+from models.records import Contact, LostRace, Reservation
+
+
+def counts(contact: Contact, *, now: int) -> bool:
+    """Whether a contact counts: confirmed, or a lease that is still live at ``now``."""
+    return contact.status == "confirmed" or (contact.status == "lease" and contact.expires_at > now)
+
+
+def check_caps(reservation: Reservation, existing: Iterable[Contact], *, now: int) -> None:
+    """Refuse a reservation that does not fit under its caps beside the customer's ``existing`` contacts.
+
+    A live lease of the same send does not count: the reservation replaces it.
+
+    Raises:
+        LostRace: naming the first treatment that does not fit, and the cap.
+    """
+    sends = {contact.send_id for contact in reservation.contacts} - {None}
+    taken = [
+        contact
+        for contact in existing
+        if counts(contact, now=now) and not (contact.status == "lease" and contact.send_id in sends)
+    ]
+    for contact, treatment_id in zip(reservation.contacts, reservation.treatment_ids, strict=True):
+        for cap in reservation.caps:
+            if cap.channel in (None, contact.channel) and contacts_under(cap, taken) >= cap.limit:
+                raise LostRace(treatment_id, cap.rule_id)
+        taken.append(contact)
+
+
+def occasion(contact: Contact) -> int:
+    """What tells contacts of one customer and action apart: the decision alone, or the time where there was none."""
+    return 0 if contact.decision_id else contact.at
+
+
+def conflict_message(record: DecisionRecord) -> str:
+    """What to say where a request id was used for another body."""
+    return (
+        f"request_id {record.request_id!r} of source {record.source!r} was used before for another request; "
+        f"expected the same body again, or a new request_id"
+    )

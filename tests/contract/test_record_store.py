@@ -1,0 +1,275 @@
+"""The record store: what every adapter of ``models.records.RecordStore`` promises."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from features.errors import Conflict
+from models.decision import dump_record
+from models.memory_records import MemoryRecordStore
+from models.record_store import SqlRecordStore
+from models.records import Committed, Contact, CustomerRecords, LostRace, RecordStore, Stored
+from tests.decision_records import DAY_US, DECIDED_AT, cap, contact, record, reservation
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RecordStore]:
+    """An empty store of every adapter."""
+    store: RecordStore = MemoryRecordStore() if request.param == "memory" else SqlRecordStore(tmp_path / "records.db")
+    yield store
+    store.close()
+
+
+def _contacts(store: RecordStore, *, since: int = 0, now: int = DECIDED_AT) -> tuple[Contact, ...]:
+    return store.customer("c1", since=since, now=now).contacts
+
+
+def test_an_empty_store_answers(store: RecordStore) -> None:
+    """Nothing is known of anyone, and nothing fails."""
+    assert store.decision("d-1") is None
+    assert store.decision_of_request("crm", "r-1") is None
+    assert store.customer("c1", since=0, now=DECIDED_AT) == CustomerRecords()
+    assert list(store.read()) == []
+
+
+def test_a_decision_is_found_by_id_and_by_request(store: RecordStore) -> None:
+    """Record and answer come back byte for byte, NaN and negative zero included."""
+    kept = record()
+    assert store.commit(kept, b'{"answer":1}', None) == Committed(b'{"answer":1}', was_stored_before=False)
+
+    by_id, by_request = store.decision(kept.decision_id), store.decision_of_request("crm", "r-1")
+
+    assert isinstance(by_id, Stored)
+    assert (dump_record(by_id.record), by_id.answer) == (dump_record(kept), b'{"answer":1}')
+    assert isinstance(by_request, Stored)
+    assert dump_record(by_request.record) == dump_record(kept)
+    assert store.decision_of_request("web", "r-1") is None
+
+
+def test_the_same_request_gives_the_same_bytes(store: RecordStore) -> None:
+    """A repeated request stores nothing, counts no contact, and gets the answer given before."""
+    first, again = record(1), record(2, request_id="r-1")
+    store.commit(first, b"first", reservation(contact(first)))
+
+    committed = store.commit(again, b"again", reservation(contact(again)))
+
+    assert committed == Committed(b"first", was_stored_before=True)
+    assert store.decision("d-000002") is None
+    assert _contacts(store) == (contact(first),)
+
+
+def test_a_request_id_is_not_used_twice(store: RecordStore) -> None:
+    """Another body under the same request id is refused, naming it; another source is another request."""
+    store.commit(record(1), b"first", None)
+    with pytest.raises(Conflict, match=r"request_id 'r-1' of source 'crm'.*expected the same body"):
+        store.commit(record(2, request_id="r-1", request_hash="other"), b"other", None)
+    committed = store.commit(record(3, request_id="r-1", request_hash="other", source="web"), b"web", None)
+    assert committed == Committed(b"web", was_stored_before=False)
+
+
+def test_contacts_are_counted_with_the_decision(store: RecordStore) -> None:
+    """Contacts since a moment, that moment included, oldest first, of that customer alone."""
+    for number, customer_id in ((1, "c1"), (2, "c1"), (3, "c2"), (4, "c1")):
+        made = record(number, customer_id=customer_id)
+        store.commit(made, b"", reservation(contact(made)))
+
+    assert [each.decision_id for each in _contacts(store, since=DECIDED_AT + 2)] == ["d-000002", "d-000004"]
+
+
+def test_a_lease_counts_until_it_expires(store: RecordStore) -> None:
+    """A live lease is a contact to the rules; an expired one is not."""
+    made = record()
+    lease = contact(made, status="lease", expires_at=DECIDED_AT + 100, send_id="s-1")
+    store.commit(made, b"", reservation(lease))
+
+    assert _contacts(store, now=DECIDED_AT + 99) == (lease,)
+    assert _contacts(store, now=DECIDED_AT + 100) == ()
+
+
+def test_a_lease_is_confirmed(store: RecordStore) -> None:
+    """An exposure turns the lease of its decision into a contact at its own time, even after the lease ended."""
+    made = record()
+    lease = contact(made, status="lease", expires_at=DECIDED_AT + 100, send_id="s-1")
+    store.commit(made, b"", reservation(lease))
+    happened = contact(made, at=DECIDED_AT + 500)
+
+    store.confirm_contact(happened)
+
+    assert _contacts(store, now=DECIDED_AT + 500) == (replace(lease, status="confirmed", at=DECIDED_AT + 500),)
+
+
+def test_a_contact_is_confirmed_once(store: RecordStore) -> None:
+    """Telling of the same contact again changes nothing, neither count nor time."""
+    made = record()
+    store.commit(made, b"", reservation(contact(made)))
+    for at in (DECIDED_AT + 7, DECIDED_AT + 8):
+        store.confirm_contact(contact(made, at=at))
+    assert _contacts(store) == (contact(made),)
+
+
+def test_contacts_without_a_decision_are_told_apart_by_time(store: RecordStore) -> None:
+    """A contact that no decision made counts once per moment, as confirmed whatever it says."""
+    outside = replace(contact(record(), at=DECIDED_AT, status="lease"), decision_id="")
+    for each in (outside, outside, replace(outside, at=DECIDED_AT + 1)):
+        store.confirm_contact(each)
+    assert [(each.at, each.status) for each in _contacts(store)] == [
+        (DECIDED_AT, "confirmed"),
+        (DECIDED_AT + 1, "confirmed"),
+    ]
+
+
+def test_a_cap_is_checked_in_the_commit(store: RecordStore) -> None:
+    """The contact that would exceed a cap is refused by name of treatment and rule, and nothing is stored."""
+    caps = (cap(2),)
+    for number in (1, 2):
+        made = record(number)
+        store.commit(made, b"", reservation(contact(made), caps=caps))
+    third = record(3)
+
+    with pytest.raises(LostRace) as lost:
+        store.commit(third, b"", reservation(contact(third), caps=caps))
+
+    assert (lost.value.treatment_id, lost.value.rule_id) == ("nudge_sms", "at_most_2")
+    assert store.decision("d-000003") is None
+    assert len(_contacts(store)) == 2
+
+
+def test_caps_count_what_they_say(store: RecordStore) -> None:
+    """Only contacts since the cap's moment and over its channel count, and only contacts over it are refused."""
+    for number, channel, at in ((1, "sms", -DAY_US - 1), (2, "email", 0), (3, "sms", -DAY_US)):
+        made = record(number)
+        store.commit(made, b"", reservation(contact(made, channel=channel, at=DECIDED_AT + at)))
+    caps = (cap(1, channel="sms"),)
+    by_sms, by_mail = record(4), record(5)
+
+    with pytest.raises(LostRace, match="at_most_1"):
+        store.commit(by_sms, b"", reservation(contact(by_sms), caps=caps))
+    store.commit(by_mail, b"", reservation(contact(by_mail, channel="email"), caps=caps))
+    assert len(_contacts(store)) == 4
+
+
+def test_a_slate_counts_in_its_own_order(store: RecordStore) -> None:
+    """Two contacts in one decision that leave room for one refuse the second, and nothing of it is stored."""
+    made = record()
+    slate = reservation(contact(made), contact(made, action_id="survey", channel="email"), caps=(cap(1),))
+    with pytest.raises(LostRace) as lost:
+        store.commit(made, b"", slate)
+    assert lost.value.treatment_id == "survey_email"
+    assert _contacts(store) == ()
+
+
+def test_leases_count_against_caps_while_they_live(store: RecordStore) -> None:
+    """A live lease takes a place under a cap; once it has expired the place is free."""
+    leased, early, late = record(1), record(2), record(3, decided_at=DECIDED_AT + 200)
+    store.commit(leased, b"", reservation(contact(leased, status="lease", expires_at=DECIDED_AT + 100)))
+
+    with pytest.raises(LostRace):
+        store.commit(early, b"", reservation(contact(early), caps=(cap(1),)))
+    store.commit(late, b"", reservation(contact(late), caps=(cap(1),)))
+    assert [each.decision_id for each in _contacts(store, now=DECIDED_AT + 200)] == ["d-000003"]
+
+
+def test_a_send_holds_one_lease(store: RecordStore) -> None:
+    """Deciding the same send for a customer again replaces its lease, also where the cap has no other room."""
+    for number in (1, 2):
+        made = record(number, send_id="s-1")
+        lease = contact(made, status="lease", send_id="s-1")
+        store.commit(made, b"", reservation(lease, caps=(cap(1),)))
+    assert [each.decision_id for each in _contacts(store)] == ["d-000002"]
+
+
+def test_a_lost_race_leaves_the_lease_of_the_send(store: RecordStore) -> None:
+    """Where the new decision of a send does not fit, the lease that it would have replaced stays."""
+    other, leased, again = record(1), record(2, send_id="s-1"), record(3, send_id="s-1")
+    store.commit(leased, b"", reservation(contact(leased, status="lease", send_id="s-1")))
+    store.commit(other, b"", reservation(contact(other)))
+    with pytest.raises(LostRace):
+        store.commit(again, b"", reservation(contact(again, status="lease", send_id="s-1"), caps=(cap(1),)))
+    assert [each.decision_id for each in _contacts(store)] == ["d-000001", "d-000002"]
+
+
+def test_caps_are_exact_under_concurrency(store: RecordStore) -> None:
+    """Thirty-two threads that decide for one customer at once make exactly as many contacts as the cap allows."""
+    lost: list[str] = []
+    start = threading.Barrier(32)
+
+    def decide(worker: int) -> None:
+        start.wait(10)
+        for i in range(4):
+            made = record(100 * worker + i)
+            try:
+                store.commit(made, b"", reservation(contact(made), caps=(cap(5),)))
+            except LostRace as race:
+                lost.append(race.rule_id)
+
+    threads = [threading.Thread(target=decide, args=(worker,)) for worker in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(_contacts(store)) == 5
+    assert lost == ["at_most_5"] * (32 * 4 - 5)
+    assert sum(len(page) for page in store.read()) == 5
+
+
+def test_one_request_is_answered_once_under_concurrency(store: RecordStore) -> None:
+    """Threads that send the same request at once all get the answer of the one that was stored."""
+    answers: list[Committed] = []
+    start = threading.Barrier(16)
+
+    def decide(worker: int) -> None:
+        made = record(worker, request_id="same")
+        start.wait(10)
+        answers.append(store.commit(made, str(worker).encode(), reservation(contact(made))))
+
+    threads = [threading.Thread(target=decide, args=(worker,)) for worker in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(answers) == 16
+    assert len({committed.answer for committed in answers}) == 1
+    assert sum(not committed.was_stored_before for committed in answers) == 1
+    assert len(_contacts(store)) == 1
+
+
+def test_the_newest_consent_holds(store: RecordStore) -> None:
+    """By its own time, not by arrival; at the same time the later word holds; consents do not touch each other."""
+    store.set_consents("c1", {"marketing": "objected", "profiling": "granted"}, at=DECIDED_AT)
+    store.set_consents("c1", {"marketing": "granted"}, at=DECIDED_AT - 1)
+    store.set_consents("c1", {"profiling": "withdrawn"}, at=DECIDED_AT)
+    store.set_consents("c2", {"marketing": "granted"}, at=DECIDED_AT)
+
+    assert store.customer("c1", since=0, now=DECIDED_AT).consents == {"marketing": "objected", "profiling": "withdrawn"}
+    assert store.customer("c2", since=0, now=DECIDED_AT).consents == {"marketing": "granted"}
+
+
+def test_imported_decisions_are_stored_once(store: RecordStore) -> None:
+    """An import that is repeated, or repeats itself, adds nothing; what was decided here is not overwritten."""
+    store.commit(record(1), b"answered", None)
+    past = [record(number, mode="imported") for number in (1, 2, 3, 3)]
+
+    assert store.append_imported(past) == 2
+    assert store.append_imported(past) == 0
+
+    kept = store.decision("d-000001")
+    assert isinstance(kept, Stored)
+    assert (kept.record.mode, kept.answer) == ("live", b"answered")
+    assert [each.decision_id for page in store.read() for each in page] == ["d-000001", "d-000002", "d-000003"]
+
+
+def test_pages_cover_the_decisions_once(store: RecordStore) -> None:
+    """Pages come in order of ids, whatever the order of arrival, from after the one asked for."""
+    store.append_imported([record(number, mode="imported") for number in (5, 3, 1, 4, 2)])
+    pages = list(store.read(after="d-000001", page=3))
+    assert [[each.decision_id for each in page] for page in pages] == [
+        ["d-000002", "d-000003", "d-000004"],
+        ["d-000005"],
+    ]

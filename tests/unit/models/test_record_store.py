@@ -1,0 +1,112 @@
+"""The record store on SQLite: durable before it answers, one writer, readers beside it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from features.errors import HomeLocked, StoreCorrupted, StoreUnavailable
+from models.record_store import SqlRecordStore
+from tests.decision_records import DECIDED_AT, contact, record, reservation
+
+_COMMIT = """
+import sys
+from pathlib import Path
+from models.record_store import SqlRecordStore
+from tests.decision_records import contact, record, reservation
+store = SqlRecordStore(Path(sys.argv[1]))
+for i in range(1000):
+    made = record(i)
+    store.commit(made, b"answer %d" % i, reservation(contact(made)))
+    print(i, flush=True)
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the records go."""
+    return tmp_path / "state" / "records.db"
+
+
+def test_an_answered_decision_survives_a_kill(path: Path) -> None:
+    """What was answered before kill -9 is there with its contact, and a retry gets the same bytes."""
+    child = subprocess.Popen([sys.executable, "-c", _COMMIT, str(path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    answered = [int(child.stdout.readline()) for _ in range(20)][-1]
+    os.kill(child.pid, signal.SIGKILL)
+    answered = max([answered, *(int(line) for line in child.stdout if line.endswith("\n"))])
+    child.stdout.close()
+    child.wait()
+
+    store = SqlRecordStore(path)
+    counted = {each.decision_id for each in store.customer("c1", since=0, now=DECIDED_AT).contacts}
+    retried = [store.commit(record(10_000 + i, request_id=f"r-{i}"), b"other", None) for i in range(answered + 1)]
+    store.close()
+
+    assert {f"d-{i:06d}" for i in range(answered + 1)} <= counted
+    assert [committed.answer for committed in retried] == [b"answer %d" % i for i in range(answered + 1)]
+
+
+def test_a_second_writer_is_refused(path: Path) -> None:
+    """One process writes; the next is told which."""
+    store = SqlRecordStore(path)
+    with pytest.raises(HomeLocked, match=rf"records\.db is being written by process {os.getpid()} "):
+        SqlRecordStore(path)
+    store.close()
+    SqlRecordStore(path).close()
+
+
+def test_a_reader_reads_beside_the_writer(path: Path) -> None:
+    """A read-only store sees what is committed, and cannot write."""
+    store = SqlRecordStore(path)
+    reader = SqlRecordStore(path, readonly=True)
+    store.commit(record(), b"", None)
+
+    assert [each.decision_id for page in reader.read() for each in page] == ["d-000001"]
+    with pytest.raises(StoreUnavailable, match="opened read-only"):
+        reader.commit(record(2), b"", None)
+    reader.close()
+    store.close()
+
+
+def test_a_commit_need_not_block(path: Path) -> None:
+    """``submit_commit`` gives a future of the same answer."""
+    store = SqlRecordStore(path)
+    futures = [store.submit_commit(record(i), b"%d" % i, None) for i in range(10)]
+    assert [future.result(10).answer for future in futures] == [b"%d" % i for i in range(10)]
+    store.close()
+
+
+def test_records_are_kept_by_day(path: Path) -> None:
+    """The UTC day of a decision stands beside it, so that whole days can be let go."""
+    store = SqlRecordStore(path)
+    for number, decided_at in ((1, 86_400_000_000 * 20_000 - 1), (2, 86_400_000_000 * 20_000)):
+        store.commit(record(number, decided_at=decided_at), b"", None)
+    store.close()
+
+    connection = sqlite3.connect(path)
+    days = connection.execute("SELECT decision_id, day FROM decisions ORDER BY decision_id").fetchall()
+    connection.close()
+    assert days == [("d-000001", 19_999), ("d-000002", 20_000)]
+
+
+def test_a_damaged_record_is_said_to_be_damaged(path: Path) -> None:
+    """Bytes that are no record are an error, never an empty answer."""
+    store = SqlRecordStore(path)
+    store.commit(record(), b"", reservation(contact(record())))
+    store.close()
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE decisions SET record = x'00'")
+    connection.commit()
+    connection.close()
+
+    store = SqlRecordStore(path, readonly=True)
+    with pytest.raises(StoreCorrupted, match="no decision record of version 1"):
+        store.decision("d-000001")
+    store.close()
