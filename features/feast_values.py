@@ -1,0 +1,162 @@
+"""Feast's own bytes, written and read without Feast: entity keys (serialisation 3) and values (protobuf).
+
+Only the kinds of value that ``features.feast_layout`` uses. Both directions are checked against Feast's classes in the
+integration tests.
+
+References:
+    Feast 0.67: ``feast.infra.key_encoding_utils``, ``protos/feast/types/Value.proto``; Protocol Buffers, "Encoding".
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from features.errors import StoreCorrupted
+from features.feast_layout import ColumnType, ColumnValue
+from features.kernel import Floats
+
+_STRING_TYPE: Final = 2  # ValueType.STRING
+
+# Tags: field number of ``Value`` shifted by three, plus the wire type.
+_TEXT: Final = 2 << 3 | 2
+_INTEGER: Final = 4 << 3 | 0
+_NUMBER: Final = 5 << 3 | 1
+_BOOLEAN: Final = 7 << 3 | 0
+_TEXTS: Final = 12 << 3 | 2
+_FLOATS: Final = 15 << 3 | 2
+_ITEM: Final = 1 << 3 | 2  # the one field of the list messages
+
+_U32: Final = struct.Struct("<I")
+_F64: Final = struct.Struct("<d")
+
+
+def entity_key(keys: Mapping[str, str]) -> bytes:
+    """The key under which Feast keeps the values of an entity, given its join keys and their values."""
+    names = sorted(keys)
+    parts = [_U32.pack(len(names))]
+    for name in names:
+        parts += (_U32.pack(_STRING_TYPE), _sized(name))
+    for name in names:
+        parts += (_U32.pack(_STRING_TYPE), _sized(keys[name]))
+    return b"".join(parts)
+
+
+def _sized(text: str) -> bytes:
+    data = text.encode()
+    return _U32.pack(len(data)) + data
+
+
+def encode_value(value: ColumnValue, column: ColumnType) -> tuple[bytes, str | None]:
+    """A value as the message that Feast keeps, and as the text that it keeps beside single values.
+
+    Raises:
+        TypeError: the value is not of the column's type.
+    """
+    if value is None:
+        return b"", None
+    if column == "floats" and isinstance(value, np.ndarray):
+        packed = np.ascontiguousarray(value, dtype="<f8").tobytes()
+        return _message(_FLOATS, _message(_ITEM, packed) if packed else b""), None
+    if column == "texts" and isinstance(value, Sequence) and not isinstance(value, str):
+        return _message(_TEXTS, b"".join(_message(_ITEM, str(text).encode()) for text in value)), None
+    if column == "text" and isinstance(value, str):
+        return _message(_TEXT, value.encode()), value
+    if column == "boolean" and isinstance(value, bool):
+        return bytes((_BOOLEAN, value)), str(value)
+    if column == "integer" and isinstance(value, int) and not isinstance(value, bool):
+        return bytes((_INTEGER,)) + _varint(value & (2**64 - 1)), str(value)
+    if column == "number" and isinstance(value, int | float) and not isinstance(value, bool):
+        return bytes((_NUMBER,)) + _F64.pack(value), str(float(value))
+    raise TypeError(f"got {value!r}, expected a value for a column of {column}")
+
+
+def decode_value(data: bytes) -> ColumnValue:
+    """The value in a message; None where it holds none.
+
+    Raises:
+        StoreCorrupted: it is no value of a kind that is used here.
+    """
+    if not data:
+        return None
+    try:
+        return _decoded(data)
+    except (IndexError, ValueError, struct.error) as error:  # a UnicodeDecodeError is a ValueError
+        raise StoreCorrupted(
+            f"the online store holds {data[:24]!r}..., expected a value that Feast or Headway wrote: "
+            f"rebuild it with `headway features backfill`"
+        ) from error
+
+
+def _decoded(data: bytes) -> ColumnValue:
+    tag = data[0]
+    if tag == _NUMBER:
+        return float(_F64.unpack(data[1:])[0])
+    size, start = _read_varint(data, 1)
+    if tag == _INTEGER:
+        return size - 2**64 if size >= 2**63 else size
+    if tag == _BOOLEAN:
+        return bool(size)
+    if start + size != len(data):
+        raise ValueError(f"{len(data) - start} bytes, expected {size}")
+    if tag == _FLOATS:
+        return _floats(data, start)
+    if tag == _TEXT:
+        return data[start:].decode()
+    if tag == _TEXTS:
+        return _texts(data, start)
+    raise ValueError(f"tag {tag}")
+
+
+def _floats(data: bytes, start: int) -> Floats:
+    if start == len(data):
+        return np.empty(0)
+    size, first = _read_varint(data, start + 1)
+    if data[start] != _ITEM or first + size != len(data):
+        raise ValueError("expected one packed run of doubles")
+    return np.frombuffer(data, dtype="<f8", offset=first)
+
+
+def _texts(data: bytes, at: int) -> list[str]:
+    texts = []
+    while at < len(data):
+        if data[at] != _ITEM:
+            raise ValueError(f"tag {data[at]}")
+        size, first = _read_varint(data, at + 1)
+        at = first + size
+        if at > len(data):
+            raise ValueError("cut short")
+        texts.append(data[first:at].decode())
+    return texts
+
+
+def _message(tag: int, content: bytes) -> bytes:
+    return bytes((tag,)) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    if value < 0x80:
+        return bytes((value,))
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """An unsigned integer and where what follows it starts."""
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at += 1
+        if byte < 0x80:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise ValueError("an integer of more than 64 bits")
