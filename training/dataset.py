@@ -1,0 +1,295 @@
+"""The training frames of one journey: moments with what followed, and past decisions with what came of them.
+
+Frames hold personal data. They are kept as Parquet under ``frames/<journey_id>/`` and never cached or published.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from features import kernel
+from features.history import EventTable, reads_at, transitions
+from features.journeys import PROGRESS, Journey
+from features.kernel import Floats, Integers
+from features.schema import FeatureSet
+from features.stable_hash import stable_unit
+from models.actions import Catalogue
+from training.moments import HOUR_US, Booleans, Moments, labelled_moments
+from training.params import MomentParams
+from training.past_decisions import PastDecisions, past_decisions
+from training.responses import reported_outcomes, responses
+
+MOMENTS_FILE: Final = "moments.parquet"
+DECISIONS_FILE: Final = "decisions.parquet"
+_PROBABILITY: Final = "probability:"
+_RESPONSE: Final = "response:"
+_FEATURE: Final = "feature:"
+_ARMS: Final = b"headway.arms"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MomentFrame:
+    """Moments of open journeys; see ``training.moments``.
+
+    Attributes:
+        customer_ids: ``(n,)`` text.
+        at: ``(n,)`` microseconds since the epoch.
+        stage: ``(n,)`` index of the stage.
+        progressed: ``(n,)`` within the horizon.
+        abandoned: ``(n,)`` within the horizon.
+        x: ``(n, n_features)`` as of the moment; NaN means unknown.
+    """
+
+    customer_ids: NDArray[np.str_]
+    at: Integers
+    stage: Integers
+    progressed: Booleans
+    abandoned: Booleans
+    x: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecisionFrame:
+    """Past decisions; see ``training.past_decisions``.
+
+    Attributes:
+        customer_ids: ``(n,)`` text.
+        at: ``(n,)`` when it was decided, microseconds since the epoch.
+        arm: ``(n,)`` index into ``arm_ids``; 0 is no action.
+        arm_ids: ``no_action`` and the actions.
+        selection_probability: ``(n,)`` logged, marginal, of the arm taken; NaN where none was logged.
+        arm_probabilities: ``(n, n_arms)`` likewise of every arm.
+        response: ``(n,)`` by outcome; NaN while its window is not over.
+        recorded: ``(n,)`` whether the features are those of the record; else they were rebuilt from the events.
+        x: ``(n, n_features)`` as of the decision; NaN means unknown.
+    """
+
+    customer_ids: NDArray[np.str_]
+    at: Integers
+    arm: Integers
+    arm_ids: tuple[str, ...]
+    selection_probability: Floats
+    arm_probabilities: Floats
+    response: dict[str, Floats]
+    recorded: Booleans
+    x: Floats
+
+    def __len__(self) -> int:
+        """Number of decisions."""
+        return len(self.at)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frames:
+    """What one journey is learned from.
+
+    Attributes:
+        journey_id: the journey.
+        feature_names: columns of ``x``.
+        moments: for the stall model.
+        decisions: for the uplift models.
+    """
+
+    journey_id: str
+    feature_names: tuple[str, ...]
+    moments: MomentFrame
+    decisions: DecisionFrame
+
+
+def build_frames(
+    events: Path | pa.Table,
+    records: Path | pa.Table,
+    *,
+    table: EventTable,
+    feature_set: FeatureSet,
+    journey: Journey,
+    catalogue: Catalogue,
+    observed_until: int,
+    params: MomentParams,
+) -> Frames:
+    """The frames of one journey from a frozen snapshot.
+
+    Args:
+        events: the events of the snapshot.
+        records: the decision records of the snapshot.
+        table: the events as ``features.history`` reads them.
+        feature_set: of the journey.
+        journey: as declared.
+        catalogue: the actions; those of other journeys are no arms here.
+        observed_until: end of observation, microseconds since the epoch.
+        params: which moments become rows.
+    """
+    moments = moment_frame(table, feature_set, journey, observed_until=observed_until, params=params)
+    actions = [action.id for action in catalogue.actions if action.journey == journey.id]
+    past = past_decisions(
+        records, journey.id, actions, features_version=feature_set.version, n_features=len(feature_set.names)
+    )
+    decisions = decision_frame(events, past, table, feature_set, journey, observed_until=observed_until)
+    return Frames(journey.id, feature_set.names, moments, decisions)
+
+
+def moment_frame(
+    table: EventTable, feature_set: FeatureSet, journey: Journey, *, observed_until: int, params: MomentParams
+) -> MomentFrame:
+    """The moments of one journey with features and labels.
+
+    Only moments at which the journey was known to be open are kept: at any other no decision would be asked for.
+    """
+    idle_us = [round(hours * HOUR_US) for hours in params.idle_hours]
+    moments = labelled_moments(
+        table, feature_set, idle_us=idle_us, horizon_us=journey.horizon, observed_until=observed_until
+    )
+    moments = moments.where(_sampled(moments, table, params.max_rows))
+    customers = table.customers.take(pa.array(moments.customer)).cast(pa.string())
+    x = reads_at(table, feature_set, customers, moments.at)
+    known_open = x[:, feature_set.names.index("journey_status")] == kernel.OPEN
+    kept = moments.where(known_open)
+    return MomentFrame(
+        customer_ids=_names(customers)[known_open],
+        at=kept.at,
+        stage=kept.stage,
+        progressed=kept.progressed,
+        abandoned=kept.abandoned,
+        x=x[known_open],
+    )
+
+
+def _sampled(moments: Moments, table: EventTable, max_rows: int) -> Booleans:
+    """Whole customers by stable hash, so that about ``max_rows`` moments are left."""
+    if len(moments) <= max_rows:
+        return np.ones(len(moments), dtype=np.bool_)
+    share = max_rows / len(moments)
+    chosen = np.array([stable_unit("moments", name) < share for name in table.customers.to_pylist()], dtype=np.bool_)
+    return chosen[moments.customer]
+
+
+def decision_frame(
+    events: Path | pa.Table,
+    past: PastDecisions,
+    table: EventTable,
+    feature_set: FeatureSet,
+    journey: Journey,
+    *,
+    observed_until: int,
+) -> DecisionFrame:
+    """Past decisions with features as of the decision and the response on every declared outcome."""
+    codes, _ = transitions(table, feature_set)
+    response = {
+        outcome.id: responses(
+            outcome,
+            decision_ids=past.decision_ids,
+            customer_ids=past.customer_ids,
+            decided_at=past.decided_at,
+            table=table,
+            codes=codes,
+            kind=-1 if outcome.event == PROGRESS else feature_set.kind_index[outcome.event],
+            reported=reported_outcomes(events, outcome.id),
+            observed_until=observed_until,
+        )
+        for outcome in journey.outcomes
+    }
+    x = past.vector
+    rebuilt = ~past.has_vector
+    if rebuilt.any():
+        customers = past.customer_ids.filter(pa.array(rebuilt))
+        x[rebuilt] = reads_at(table, feature_set, customers, past.as_of[rebuilt])
+    return DecisionFrame(
+        customer_ids=_names(past.customer_ids),
+        at=past.decided_at,
+        arm=past.arm,
+        arm_ids=past.arm_ids,
+        selection_probability=past.selection_probability,
+        arm_probabilities=past.arm_probabilities,
+        response=response,
+        recorded=past.has_vector,
+        x=x,
+    )
+
+
+def write_frames(frames: Frames, folder: Path) -> None:
+    """Keep the frames as two Parquet files in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    moments, decisions = frames.moments, frames.decisions
+    columns: dict[str, object] = {
+        "customer_id": moments.customer_ids,
+        "at": moments.at,
+        "stage": moments.stage,
+        "progressed": moments.progressed,
+        "abandoned": moments.abandoned,
+        **_features(moments.x, frames.feature_names),
+    }
+    pq.write_table(pa.table(columns), folder / MOMENTS_FILE, compression="zstd", compression_level=1)
+    columns = {
+        "customer_id": decisions.customer_ids,
+        "at": decisions.at,
+        "arm": decisions.arm,
+        "selection_probability": decisions.selection_probability,
+        "recorded": decisions.recorded,
+        **{f"{_PROBABILITY}{name}": decisions.arm_probabilities[:, i] for i, name in enumerate(decisions.arm_ids)},
+        **{f"{_RESPONSE}{name}": response for name, response in decisions.response.items()},
+        **_features(decisions.x, frames.feature_names),
+    }
+    rows = pa.table(columns).replace_schema_metadata({_ARMS: "\n".join(decisions.arm_ids).encode()})
+    pq.write_table(rows, folder / DECISIONS_FILE, compression="zstd", compression_level=1)
+
+
+def read_frames(journey_id: str, folder: Path) -> Frames:
+    """The frames that ``write_frames`` kept."""
+    moments, decisions = (pq.read_table(folder / name) for name in (MOMENTS_FILE, DECISIONS_FILE))
+    names = _named(moments, _FEATURE)
+    arm_ids = tuple(decisions.schema.metadata[_ARMS].decode().split("\n"))
+    return Frames(
+        journey_id,
+        names,
+        MomentFrame(
+            customer_ids=_names(moments["customer_id"]),
+            at=_numbers(moments, "at", np.int64),
+            stage=_numbers(moments, "stage", np.int64),
+            progressed=_numbers(moments, "progressed", np.bool_),
+            abandoned=_numbers(moments, "abandoned", np.bool_),
+            x=_matrix(moments, _FEATURE, names),
+        ),
+        DecisionFrame(
+            customer_ids=_names(decisions["customer_id"]),
+            at=_numbers(decisions, "at", np.int64),
+            arm=_numbers(decisions, "arm", np.int64),
+            arm_ids=arm_ids,
+            selection_probability=_numbers(decisions, "selection_probability", np.float64),
+            arm_probabilities=_matrix(decisions, _PROBABILITY, arm_ids),
+            response={
+                name: _numbers(decisions, f"{_RESPONSE}{name}", np.float64) for name in _named(decisions, _RESPONSE)
+            },
+            recorded=_numbers(decisions, "recorded", np.bool_),
+            x=_matrix(decisions, _FEATURE, names),
+        ),
+    )
+
+
+def _features(x: Floats, names: tuple[str, ...]) -> dict[str, Floats]:
+    return {f"{_FEATURE}{name}": x[:, i] for i, name in enumerate(names)}
+
+
+def _named(rows: pa.Table, prefix: str) -> tuple[str, ...]:
+    return tuple(name.removeprefix(prefix) for name in rows.column_names if name.startswith(prefix))
+
+
+def _matrix(rows: pa.Table, prefix: str, names: tuple[str, ...]) -> Floats:
+    matrix = np.empty((rows.num_rows, len(names)))
+    for i, name in enumerate(names):
+        matrix[:, i] = rows[f"{prefix}{name}"].to_numpy()
+    return matrix
+
+
+def _numbers(rows: pa.Table, name: str, dtype: type[np.generic]) -> NDArray[Any]:
+    return np.array(rows[name].to_numpy(), dtype=dtype)
+
+
+def _names(column: pa.Array | pa.ChunkedArray) -> NDArray[np.str_]:
+    return np.array(column.to_pylist(), dtype=np.str_)

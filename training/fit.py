@@ -1,0 +1,293 @@
+"""Fit the models of one journey: first on the earlier part, to be judged on the later one, then for serving.
+
+The stall model that serves is the very one that is judged: its training and calibration slices end before the test. The
+uplift models that serve are fitted on all decisions whose outcomes are known, after the same fit on the earlier part was
+judged on the later one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.errors import NotEnoughData
+from features.journeys import Journey
+from features.kernel import Floats, Integers
+from models.boosting import Boosting
+from models.bundle import Bundle, Lineage
+from models.forest import forest_from_text
+from models.heads import FittedHeads, head_table
+from models.scoring import Scorer
+from models.stall import StallParams, fit_stall
+from models.uplift import ArmFit, FittedUplift, UpliftParams, fit_uplift
+from training.dataset import DecisionFrame, Frames, MomentFrame
+from training.moments import Booleans
+from training.params import BoostingParams, Params
+from training.split import before_and_after, hashed_halves, is_flat, time_split
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StallTest:
+    """Held-out moments and what the stall model said of them, each ``(n,)``.
+
+    Attributes:
+        customer_ids: text.
+        stage: index of the stage.
+        stalled: 1 where there was no progress within the horizon.
+        stall_propensity: predicted.
+    """
+
+    customer_ids: NDArray[np.str_]
+    stage: Integers
+    stalled: Floats
+    stall_propensity: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StallFit:
+    """A fitted stall model and its test.
+
+    Attributes:
+        fitted: the heads that serve.
+        test: held-out moments.
+        calibrate_from: first cut-off, microseconds since the epoch.
+        test_from: second.
+        n_train: rows it was fitted on.
+    """
+
+    fitted: FittedHeads
+    test: StallTest
+    calibrate_from: int
+    test_from: int
+    n_train: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UpliftTest:
+    """Held-out decisions and what models of the other decisions said of them.
+
+    Attributes:
+        rows: ``(m,)`` rows of the decision frame.
+        control: by outcome, ``(m,)`` predicted response without action.
+        uplift: by outcome, ``(m, n_arms)`` predicted uplift, 0 for no action, NaN where the arm was never seen.
+        how: ``time`` or ``hash``.
+    """
+
+    rows: Integers
+    control: Mapping[str, Floats]
+    uplift: Mapping[str, Floats]
+    how: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JourneyFit:
+    """Everything that was fitted for one journey.
+
+    Attributes:
+        stall: None where it could not be fitted.
+        uplift: what serves, by outcome.
+        tests: held-out decisions, one for each split.
+        notes: what could not be done, and why; for people.
+    """
+
+    stall: StallFit | None
+    uplift: Mapping[str, FittedUplift]
+    tests: tuple[UpliftTest, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def parts(self) -> tuple[FittedHeads, ...]:
+        """What goes into the bundle."""
+        stall = () if self.stall is None else (self.stall.fitted,)
+        return (*stall, *(fitted.fitted for fitted in self.uplift.values()))
+
+    @property
+    def arms(self) -> dict[str, tuple[ArmFit, ...]]:
+        """What was found for each arm, by outcome."""
+        return {outcome_id: fitted.arms for outcome_id, fitted in self.uplift.items()}
+
+
+def fit_journey(frames: Frames, journey: Journey, params: Params) -> JourneyFit:
+    """The models of one journey, with what they said of rows that they were not fitted on.
+
+    Raises:
+        NotEnoughData: neither a stall model nor an uplift model can be fitted; the message says why.
+    """
+    notes: list[str] = []
+    stall = _stall(frames.moments, journey, params, notes)
+    uplift, tests = _uplift(frames.decisions, journey, params, notes)
+    if stall is None and not uplift:
+        raise NotEnoughData(f"no model of {journey.id} can be fitted: {'; '.join(notes)}")
+    return JourneyFit(stall, uplift, tests, tuple(notes))
+
+
+def _stall(frame: MomentFrame, journey: Journey, params: Params, notes: list[str]) -> StallFit | None:
+    if is_flat(frame.at):
+        notes.append(
+            f"no stall model: {len(frame.at)} moments with a fully observed horizon, expected some at different times"
+        )
+        return None
+    try:
+        return fitted_stall(frame, journey, params)
+    except NotEnoughData as error:
+        notes.append(f"no stall model: {error}")
+        return None
+
+
+def fitted_stall(frame: MomentFrame, journey: Journey, params: Params) -> StallFit:
+    """The stall model fitted on the earliest moments, calibrated on later ones, with its word on the latest.
+
+    Raises:
+        NotEnoughData: a slice is empty or one-sided.
+    """
+    split = time_split(
+        frame.at,
+        journey.horizon,
+        train_share=params.split.train_share,
+        calibration_share=params.split.calibration_share,
+    )
+    fitted = fit_stall(
+        frame.x[split.train],
+        frame.progressed[split.train],
+        frame.abandoned[split.train],
+        calibration=(
+            frame.x[split.calibrate],
+            frame.progressed[split.calibrate],
+            frame.abandoned[split.calibrate],
+        ),
+        params=StallParams(boosting=_boosting(params.stall.boosting)),
+        seed=params.seed,
+    )
+    scores = _scorer([fitted], frame.x.shape[1]).stall_block(frame.x[split.test])
+    test = StallTest(
+        customer_ids=frame.customer_ids[split.test],
+        stage=frame.stage[split.test],
+        stalled=(~frame.progressed[split.test]).astype(np.float64),
+        stall_propensity=scores.stall_propensity,
+    )
+    return StallFit(fitted, test, split.calibrate_from, split.test_from, int(split.train.sum()))
+
+
+def _uplift(
+    frame: DecisionFrame, journey: Journey, params: Params, notes: list[str]
+) -> tuple[dict[str, FittedUplift], tuple[UpliftTest, ...]]:
+    if len(frame.arm_ids) < 2 or len(frame) == 0:
+        notes.append(f"no uplift model: {len(frame)} past decisions with an action, expected some")
+        return {}, ()
+    everything = np.ones(len(frame), dtype=np.bool_)
+    serving = fitted_outcomes(frame, journey, everything, params, notes)
+    if not serving:
+        return {}, ()
+    tests = []
+    for how, train, test in uplift_splits(frame, journey, params):
+        fitted = fitted_outcomes(frame, journey, train, params, [])
+        if fitted:
+            tests.append(_predicted(frame, fitted, np.flatnonzero(test), how))
+    if not tests:
+        notes.append("no uplift model was judged: neither half of the decisions can be fitted by itself")
+    return serving, tuple(tests)
+
+
+def uplift_splits(frame: DecisionFrame, journey: Journey, params: Params) -> list[tuple[str, Booleans, Booleans]]:
+    """Ways to cut the decisions into those to learn from and those to judge on: how, train ``(n,)``, test ``(n,)``.
+
+    By time where the longest reward window leaves rows on both sides; else by stable hash of the customer, once for
+    each salt.
+    """
+    known = np.zeros(len(frame), dtype=np.bool_)
+    for response in frame.response.values():
+        known |= ~np.isnan(response)
+    if known.any() and not is_flat(frame.at[known]):
+        window = max(outcome.window for outcome in journey.outcomes)
+        cut_off_rows = frame.at[known]
+        train, test = before_and_after(cut_off_rows, window, train_share=params.split.train_share)
+        if _can_learn(frame.arm[known][train]) and _can_learn(frame.arm[known][test]):
+            return [("time", _spread(train, known), _spread(test, known))]
+    splits = []
+    for salt in params.split.flat_salts:
+        first, second = hashed_halves(frame.customer_ids.tolist(), salt)
+        splits.append(("hash", first & known, second & known))
+    return splits
+
+
+def _spread(chosen: Booleans, known: Booleans) -> Booleans:
+    """Choice among the known rows as a choice among all rows."""
+    spread = np.zeros(len(known), dtype=np.bool_)
+    spread[known] = chosen
+    return spread
+
+
+def _can_learn(arm: Integers) -> bool:
+    return bool((arm == 0).any() and (arm > 0).any())
+
+
+def fitted_outcomes(
+    frame: DecisionFrame, journey: Journey, rows: Booleans, params: Params, notes: list[str]
+) -> dict[str, FittedUplift]:
+    """The uplift models of every declared outcome on the chosen rows; an outcome that cannot be fitted is noted."""
+    fitted = {}
+    for outcome in journey.outcomes:
+        chosen = rows & ~np.isnan(frame.response[outcome.id])
+        _, customers = np.unique(frame.customer_ids[chosen], return_inverse=True)
+        if not _can_learn(frame.arm[chosen]):
+            notes.append(
+                f"no uplift on {outcome.id}: {int(chosen.sum())} decisions with a known outcome, expected some with an "
+                f"action and some with none"
+            )
+            continue
+        fitted[outcome.id] = fit_uplift(
+            frame.x[chosen],
+            frame.arm[chosen],
+            frame.response[outcome.id][chosen],
+            outcome_id=outcome.id,
+            arm_ids=frame.arm_ids,
+            binary=outcome.type == "binary",
+            selection_probability=frame.selection_probability[chosen],
+            arm_probabilities=frame.arm_probabilities[chosen],
+            groups=customers.astype(np.int64),
+            params=_uplift_params(params),
+            seed=params.seed,
+        )
+    return fitted
+
+
+def _predicted(frame: DecisionFrame, fitted: Mapping[str, FittedUplift], rows: Integers, how: str) -> UpliftTest:
+    scorer = _scorer([one.fitted for one in fitted.values()], frame.x.shape[1])
+    scores = scorer.customers(frame.x[rows])
+    control, uplift = {}, {}
+    for outcome_id in fitted:
+        block = scores.effect_block([(outcome_id, action_id) for action_id in frame.arm_ids[1:]])
+        control[outcome_id] = block.control_response[:, 0]
+        uplift[outcome_id] = np.concatenate([np.zeros((len(rows), 1)), block.uplift], axis=1)
+    return UpliftTest(rows, control, uplift, how)
+
+
+def _scorer(parts: list[FittedHeads], n_features: int) -> Scorer:
+    """A scorer of models that are not kept."""
+    texts = {name: text for part in parts for name, text in part.boosters.items()}
+    heads = tuple(head for part in parts for head in part.heads)
+    lineage = Lineage(
+        name="", journey_id="", created_at=0, feature_names=("",) * n_features, features_version="", configuration={}
+    )
+    forest = forest_from_text(list(texts.values()), n_features)
+    return Scorer(Bundle(lineage, forest, heads, head_table(heads, list(texts)), ""))
+
+
+def _boosting(params: BoostingParams) -> Boosting:
+    return Boosting(**params.model_dump())
+
+
+def _uplift_params(params: Params) -> UpliftParams:
+    uplift = params.uplift
+    return UpliftParams(
+        n_folds=uplift.n_folds,
+        response=_boosting(uplift.response),
+        effect=_boosting(uplift.effect),
+        effect_leaves=uplift.effect_leaves,
+        smallest_arm=uplift.smallest_arm,
+        shrink_rows=uplift.shrink_rows,
+        smallest_probability=uplift.smallest_probability,
+    )
