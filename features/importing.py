@@ -27,6 +27,9 @@ BATCH: Final = 5_000
 
 KINDS: Final[tuple[Kind, ...]] = ("events", "attributes", "decisions", "outcomes")
 
+FIRST_REJECTS: Final = 5
+"""Refusals that are shown at once."""
+
 Progress = Callable[[Path, int], None]
 """Called with a file and the compressed bytes of it that were read so far."""
 
@@ -96,14 +99,25 @@ class ImportResult:
 
 
 class Rejects:
-    """The reject file: JSON lines with file, line, row, field, value and expectation. Made only when needed."""
+    """Everything that was refused: the first few in memory, all in a file of JSON lines, made only when needed.
 
-    def __init__(self, path: Path) -> None:
+    Each line holds file, line, row, field, value and expectation.
+
+    Args:
+        path: the file; None keeps the first few only.
+    """
+
+    def __init__(self, path: Path | None) -> None:
         self.path = path
+        self.first: list[tuple[Row, Problem]] = []
         self._file: IO[str] | None = None
 
     def add(self, row: Row, problem: Problem) -> None:
         """Write down one refusal."""
+        if len(self.first) < FIRST_REJECTS:
+            self.first.append((row, problem))
+        if self.path is None:
+            return
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("w", encoding="utf-8")
@@ -116,11 +130,6 @@ class Rejects:
             "expected": problem.expected,
         }
         self._file.write(json.dumps(entry, ensure_ascii=True) + "\n")
-
-    @property
-    def is_empty(self) -> bool:
-        """Nothing was refused, and there is no file."""
-        return self._file is None
 
     def __enter__(self) -> Rejects:
         return self
@@ -147,7 +156,8 @@ class Importer:
     def read(self, path: Path, progress: Progress) -> None:
         """Import one file.
 
-        What keeps it from being read to its end goes to the result's problems; what was accepted before stays.
+        What keeps it from being read to its end goes to the result's problems, as do columns of a process log that were
+        met in no row; what was accepted before stays.
 
         Raises:
             MappingError: if no table of the mapping reads such a file, or the file lacks a column; nothing was read.
@@ -166,7 +176,7 @@ class Importer:
             self.result.problems.append(_unreadable(path, error))
         else:
             if source.columns is None:
-                _require(source.name, sorted(source.seen), makers, None)
+                self.result.problems += _missing(source.name, sorted(source.seen), makers, None)
         finally:
             source.close()
             self.flush()
@@ -253,14 +263,15 @@ def _opened(path: Path, table: Table) -> Source:
 
 def _require(name: str, columns: Sequence[str], makers: Sequence[Maker], group_by: str | None) -> None:
     """Raises MappingError if a column that the mapping reads is not in the file."""
+    problems = _missing(name, columns, makers, group_by)
+    if problems:
+        raise MappingError(f"The mapping reads columns that {name} does not have:", problems)
+
+
+def _missing(name: str, columns: Sequence[str], makers: Sequence[Maker], group_by: str | None) -> list[Problem]:
     needed = {column for maker in makers for column in maker.columns} | ({group_by} if group_by else set())
-    missing = sorted(needed - set(columns))
-    if missing:
-        expected = f"a column of {name}, which has: {', '.join(columns) or '(none)'}"
-        raise MappingError(
-            f"The mapping reads columns that {name} does not have:",
-            [Problem("column", column, expected) for column in missing],
-        )
+    expected = f"a column of {name}, which has: {', '.join(columns) or '(none)'}"
+    return [Problem("column", column, expected) for column in sorted(needed - set(columns))]
 
 
 def _unreadable(path: Path, error: DamagedFile | OSError) -> Problem:
