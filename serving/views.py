@@ -104,7 +104,7 @@ class RecordView(msgspec.Struct, frozen=True, kw_only=True):
     latency_us: int
 
 
-class DecisionView(msgspec.Struct, frozen=True, kw_only=True):
+class StoredDecisionOnWire(msgspec.Struct, frozen=True, kw_only=True):
     """A stored decision: the very answer that was given, and its record."""
 
     decision_id: str
@@ -112,22 +112,40 @@ class DecisionView(msgspec.Struct, frozen=True, kw_only=True):
     record: RecordView
 
 
-class DecisionViewShape(msgspec.Struct, frozen=True, kw_only=True):
-    """The shape of ``DecisionView`` for readers: the answer is not parsed again when it is sent."""
+class StoredDecision(msgspec.Struct, frozen=True, kw_only=True):
+    """The shape of ``StoredDecisionOnWire`` for readers: the answer is not parsed again when it is sent."""
 
     decision_id: str
     answer: DecisionAnswer
     record: RecordView
 
 
-def decision_view(stored: Stored, *, feature_names: tuple[str, ...] | None) -> DecisionView:
+class Liveness(msgspec.Struct, frozen=True, kw_only=True):
+    """The process answers."""
+
+    live: bool
+
+
+class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether requests can be served.
+
+    Attributes:
+        ready: the stores take work.
+        bundles: label of the bundle that decides for each journey; null where decisions say ``model_missing``.
+    """
+
+    ready: bool
+    bundles: dict[str, str | None]
+
+
+def decision_view(stored: Stored, *, feature_names: tuple[str, ...] | None) -> StoredDecisionOnWire:
     """A stored decision to be read.
 
     Args:
         stored: the decision.
         feature_names: names of the vector's numbers, where they are known.
     """
-    return DecisionView(
+    return StoredDecisionOnWire(
         decision_id=stored.record.decision_id,
         answer=msgspec.Raw(stored.answer),
         record=_record_view(stored.record, feature_names),
@@ -172,9 +190,10 @@ def _record_view(record: DecisionRecord, feature_names: tuple[str, ...] | None) 
 
 def _candidate_view(candidate: Candidate) -> CandidateView:
     fields: dict[str, Any] = msgspec.structs.asdict(candidate)
-    return CandidateView(
-        **{name: _known(value) if isinstance(value, float) else value for name, value in fields.items()}
-    )
+    for name, value in fields.items():
+        if isinstance(value, float):
+            fields[name] = _known(value)
+    return CandidateView(**fields)
 
 
 def _known(number: float) -> float | None:

@@ -1,0 +1,84 @@
+"""What every route shares: the runtime, who is calling, the body within its bound, and answers as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias, cast
+
+import msgspec
+from litestar import Request, Response
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from features.errors import InvalidInput, Problem
+from features.events import shown
+from serving.api.bodies import bounded_body
+from serving.auth import Principal, Role
+from serving.runtime import Runtime
+
+JSON: Final = "application/json"
+RUNTIME: Final = "runtime"
+_ENCODER = msgspec.json.Encoder()
+
+Call: TypeAlias = Request[Any, Any, Any]
+Guard: TypeAlias = Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], None]
+
+
+def allowed(*roles: Role) -> Guard:
+    """A guard that lets callers with one of ``roles`` pass, before anything of the body is read.
+
+    With no roles named, any valid key passes.
+    """
+
+    def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+        authenticator = cast(Runtime, connection.app.state[RUNTIME]).authenticator
+        principal = authenticator.principal(connection.headers.get("authorization"))
+        if roles:
+            principal.require(*roles)
+        connection.scope["user"] = principal
+
+    return guard
+
+
+def runtime_of(call: Call) -> Runtime:
+    """What the application works with."""
+    return cast(Runtime, call.app.state[RUNTIME])
+
+
+def principal_of(call: Call) -> Principal:
+    """Who is calling; set by the guard of the route."""
+    return cast(Principal, call.scope["user"])
+
+
+async def body_of(call: Call, limit: int) -> bytes:
+    """The body of a call that takes no query parameters.
+
+    Raises:
+        InvalidInput: there are query parameters.
+        BodyTooLarge, MalformedBody, UnsupportedEncoding: as ``bounded_body``.
+    """
+    refuse_query(call)
+    length = call.headers.get("content-length", "")
+    return await bounded_body(
+        call.stream(),
+        encoding=call.headers.get("content-encoding"),
+        announced=int(length) if length.isdecimal() else None,
+        limit=limit,
+    )
+
+
+def refuse_query(call: Call) -> None:
+    """Refuse query parameters: one that is not read would be a wish silently ignored.
+
+    Raises:
+        InvalidInput: there are some.
+    """
+    given = sorted(set(call.query_params))
+    if given:
+        problems = [Problem(f"?{name}", shown(call.query_params.get(name)), "no query parameter") for name in given]
+        raise InvalidInput("the call has query parameters that it does not take", problems)
+
+
+def as_json(value: object, *, status: int = 200) -> Response[bytes]:
+    """An answer as JSON."""
+    return Response(_ENCODER.encode(value), media_type=JSON, status_code=status)

@@ -1,0 +1,44 @@
+"""Events: take a batch in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from litestar import Response, post
+
+from features.errors import Problem
+from serving.api.calls import Call, allowed, as_json, body_of, principal_of, runtime_of
+from serving.auth import Principal
+from serving.problems import field_errors
+from serving.requests import decode_json, parse_batch
+from serving.runtime import Runtime
+from serving.telemetry import log_event
+from serving.views import BatchAnswer, Rejection
+
+
+@post("/v1/events", guards=[allowed("caller", "agent", "marketer")], status_code=200)
+async def take_events(request: Call) -> Response[bytes]:
+    """Take a batch of events in; each is accepted, known already, or rejected by itself."""
+    runtime = runtime_of(request)
+    body = await body_of(request, runtime.settings.max_batch_bytes)
+    return as_json(await runtime.workers.run(_taken, runtime, body, principal_of(request)))
+
+
+def _taken(runtime: Runtime, body: bytes, principal: Principal) -> BatchAnswer:
+    documents = parse_batch(decode_json(body), key="events", limit=runtime.settings.max_batch_items)
+    report = runtime.ingest.ingest(documents, source=principal.source, arrived_at=runtime.clock())
+    answer = BatchAnswer(
+        accepted=report.accepted,
+        duplicate=report.duplicates,
+        rejected=len(report.rejected),
+        rejections=rejections(report.rejected),
+        degraded=report.degraded,
+    )
+    runtime.metrics.count_events(accepted=answer.accepted, duplicate=answer.duplicate, rejected=answer.rejected)
+    log_event("events_taken", accepted=answer.accepted, duplicate=answer.duplicate, rejected=answer.rejected)
+    return answer
+
+
+def rejections(rejected: Sequence[tuple[int, Sequence[Problem]]]) -> tuple[Rejection, ...]:
+    """Rejected items as they leave."""
+    return tuple(Rejection(index=index, errors=field_errors(tuple(problems))) for index, problems in rejected)

@@ -1,0 +1,250 @@
+"""The description of the API, OpenAPI 3.1, out of the very shapes that the routes send."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Final
+
+import msgspec
+
+from serving import problems
+from serving.problems import ProblemDetails, ProblemType
+from serving.schemas import DecisionAnswer, DecisionRequest, EventBatch, OutcomeBatch
+from serving.telemetry import METRICS_MEDIA_TYPE
+from serving.views import BatchAnswer, StoredDecision, Liveness, Readiness
+
+Json = dict[str, Any]
+
+_REFERENCE: Final = "#/components/schemas/{name}"
+_KEYED: Final = (problems.UNAUTHENTICATED, problems.FORBIDDEN)
+_READING: Final = (problems.NOT_FOUND, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE)
+_WRITING: Final = (
+    *(problems.MALFORMED, problems.TOO_LARGE, problems.ENCODING, problems.INVALID),
+    *(problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One call of the API.
+
+    Attributes:
+        answer: the shape of a success as JSON, or the media type of another.
+        failures: the problems it may answer.
+    """
+
+    method: str
+    path: str
+    operation_id: str
+    summary: str
+    description: str
+    answer: type[msgspec.Struct] | str
+    failures: tuple[ProblemType, ...] = ()
+    body: type[msgspec.Struct] | None = None
+    parameters: tuple[Json, ...] = ()
+    is_open: bool = False
+    unready: bool = False
+
+
+_IDEMPOTENCY_KEY: Final[Json] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The request id, where the body has none; if both are given they must be equal.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 200},
+}
+_DECISION_ID: Final[Json] = {
+    "name": "decision_id",
+    "in": "path",
+    "required": True,
+    "description": "The id of a decision.",
+    "schema": {"type": "string"},
+}
+
+
+OPERATIONS: Final = (
+    Operation(
+        method="post",
+        path="/v1/events",
+        operation_id="take_events",
+        summary="Take a batch of events in",
+        description="Each event is accepted, known already, or rejected by itself, with reasons. What is accepted is "
+        "on disk before the answer leaves. The source of the events is the key's own.",
+        body=EventBatch,
+        answer=BatchAnswer,
+        failures=(*_KEYED, *_WRITING),
+    ),
+    Operation(
+        method="post",
+        path="/v1/decisions",
+        operation_id="decide",
+        summary="The ranked next best action for a customer",
+        description="The same request id and body give the same answer again. Where nothing is to be done the answer "
+        "is still a 200, with `no_action.chosen` true and the funnel that says why. `degraded` names what was missing.",
+        body=DecisionRequest,
+        answer=DecisionAnswer,
+        parameters=(_IDEMPOTENCY_KEY,),
+        failures=(*_KEYED, problems.NOT_FOUND, problems.IN_FLIGHT, problems.REUSED, *_WRITING),
+    ),
+    Operation(
+        method="get",
+        path="/v1/decisions/{decision_id}",
+        operation_id="read_decision",
+        summary="A stored decision",
+        description="The answer as it was given, and the record: features, versions, and every candidate with its "
+        "funnel stage, numbers and selection probabilities. The roles admin and analyst read every decision, other "
+        "keys those of their own source.",
+        answer=StoredDecision,
+        parameters=(_DECISION_ID,),
+        failures=(*_KEYED, *_READING),
+    ),
+    Operation(
+        method="post",
+        path="/v1/outcomes",
+        operation_id="take_outcomes",
+        summary="Take exposures and outcomes in, by decision id",
+        description="Each is accepted, known already, or rejected by itself, with reasons; sending it again changes "
+        "nothing. An exposure confirms the contact that its decision had reserved.",
+        body=OutcomeBatch,
+        answer=BatchAnswer,
+        failures=(*_KEYED, *_WRITING),
+    ),
+    Operation(
+        method="get",
+        path="/livez",
+        operation_id="livez",
+        summary="The process answers",
+        description="For restarting a process that hangs.",
+        answer=Liveness,
+        is_open=True,
+    ),
+    Operation(
+        method="get",
+        path="/readyz",
+        operation_id="readyz",
+        summary="Requests can be served",
+        description="200 where the stores take work, else 503. A journey without a bundle is served, degraded.",
+        answer=Readiness,
+        is_open=True,
+        unready=True,
+    ),
+    Operation(
+        method="get",
+        path="/metrics",
+        operation_id="metrics",
+        summary="Metrics for Prometheus",
+        description="Any valid key may read them.",
+        answer=METRICS_MEDIA_TYPE.partition(";")[0],
+        failures=_KEYED[:1],
+    ),
+)
+"""Every documented call; pages and this description itself are not calls."""
+
+
+def api_document() -> Json:
+    """The whole description."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Headway",
+            "version": version("headway"),
+            "summary": "Next best action: journey events in, a ranked, explained and recorded next best action out.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"key": []}],
+        "paths": _paths(),
+        "components": {
+            "schemas": _schemas(),
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "A key made with `headway keys create`."}
+            },
+        },
+    }
+
+
+def _paths() -> Json:
+    paths: Json = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _described(operation)
+    return paths
+
+
+def _described(operation: Operation) -> Json:
+    described: Json = {
+        "operationId": operation.operation_id,
+        "summary": operation.summary,
+        "description": operation.description,
+        "responses": dict(_responses(operation)),
+    }
+    if operation.parameters:
+        described["parameters"] = list(operation.parameters)
+    if operation.body is not None:
+        described["requestBody"] = {"required": True, "content": {"application/json": _shape(operation.body)}}
+    if operation.is_open:
+        described["security"] = []
+    return described
+
+
+def _responses(operation: Operation) -> Iterator[tuple[str, Json]]:
+    if isinstance(operation.answer, str):
+        content = {operation.answer: {"schema": {"type": "string"}}}
+    else:
+        content = {"application/json": _shape(operation.answer)}
+    yield "200", {"description": operation.summary, "content": content}
+    if operation.unready:
+        yield "503", {"description": "Not ready", "content": content}
+    by_status: dict[int, list[ProblemType]] = {}
+    for kind in sorted(operation.failures, key=lambda kind: kind.status):
+        by_status.setdefault(kind.status, []).append(kind)
+    for status, kinds in by_status.items():
+        response: Json = {
+            "description": ". ".join(f"{kind.title} (`{kind.path}`)" for kind in kinds),
+            "content": {problems.MEDIA_TYPE: _shape(ProblemDetails)},
+        }
+        if extra := {name: {"schema": {"type": "string"}} for kind in kinds for name in problems.headers(kind)}:
+            response["headers"] = extra
+        yield str(status), response
+
+
+def _shape(struct: type[msgspec.Struct]) -> Json:
+    return {"schema": {"$ref": _REFERENCE.format(name=struct.__name__)}}
+
+
+def _schemas() -> Json:
+    roots = [
+        *{operation.body for operation in OPERATIONS if operation.body is not None},
+        *{operation.answer for operation in OPERATIONS if not isinstance(operation.answer, str)},
+        ProblemDetails,
+    ]
+    _, schemas = msgspec.json.schema_components(roots, schema_hook=_raw, ref_template=_REFERENCE)
+    for name, schema in schemas.items():
+        _describe_fields(schema, schema.get("description", ""))
+        if name == "DecisionRequest":
+            schema["required"].remove("request_id")  # the doors make one where the caller gave none
+    return dict(sorted(schemas.items()))
+
+
+def _raw(kind: type) -> Json:
+    if kind is msgspec.Raw:
+        return {"type": "object"}
+    raise NotImplementedError(f"no schema for {kind}")
+
+
+def _describe_fields(schema: Json, docstring: str) -> None:
+    """Move the ``Attributes:`` of a docstring to the fields that they describe."""
+    text, _, attributes = inspect.cleandoc(docstring).partition("\n\nAttributes:\n")
+    if text:
+        schema["description"] = _for_callers(text)
+    for match in re.finditer(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", attributes, re.MULTILINE):
+        name, meaning = match.group(1), re.sub(r"\s+", " ", match.group(2))
+        if name in schema.get("properties", {}):
+            schema["properties"][name]["description"] = _for_callers(meaning)
+
+
+def _for_callers(text: str) -> str:
+    return re.sub(r"\bNone\b", "null", text.replace("``", "`"))

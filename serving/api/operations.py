@@ -1,0 +1,108 @@
+"""Operations: health, metrics, the description of the API, and its pages. Nothing here waits on a store."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from litestar import Response, get
+from litestar.response import Redirect
+
+from features.errors import UnknownObject
+from features.events import shown
+from serving.api.calls import JSON, Call, allowed, as_json, runtime_of
+from serving.api.openapi import api_document
+from serving.problems import PROBLEM_TYPES
+from serving.telemetry import METRICS_MEDIA_TYPE
+from serving.views import Liveness, Readiness
+
+
+@get("/livez")
+async def livez() -> Response[bytes]:
+    """The process answers."""
+    return as_json(Liveness(live=True))
+
+
+@get("/readyz")
+async def readyz(request: Call) -> Response[bytes]:
+    """The stores take work: 200, else 503. A journey without a bundle is served, degraded."""
+    runtime = runtime_of(request)
+    ready = runtime.is_ready()
+    return as_json(Readiness(ready=ready, bundles=dict(runtime.loaded_bundles())), status=200 if ready else 503)
+
+
+@get("/metrics", guards=[allowed()])
+async def metrics(request: Call) -> Response[bytes]:
+    """All metrics as Prometheus reads them."""
+    return Response(runtime_of(request).metrics.exposition(), media_type=METRICS_MEDIA_TYPE)
+
+
+@get("/openapi.json")
+async def openapi_json() -> Response[bytes]:
+    """The description of this API, OpenAPI 3.1."""
+    return Response(_openapi_bytes(), media_type=JSON)
+
+
+@cache
+def _openapi_bytes() -> bytes:
+    return msgspec.json.encode(api_document())
+
+
+@get("/")
+async def index() -> Redirect:
+    """To the pages of the API."""
+    return Redirect("/docs")
+
+
+_PAGE: Final = """<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>Headway API</title><link rel="stylesheet" href="/docs/assets/swagger-ui.css"></head>
+<body><div id="swagger-ui"></div>
+<script src="/docs/assets/swagger-ui-bundle.js"></script>
+<script src="/docs/assets/start.js"></script></body>
+</html>
+"""
+_START: Final = (
+    'window.onload = () => SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", validatorUrl: null});\n'
+)
+_SAFE: Final = {
+    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:",
+    "X-Content-Type-Options": "nosniff",
+}
+_ASSETS: Final = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript"}
+
+
+@get("/docs")
+async def docs() -> Response[str]:
+    """The pages of the API; everything they load comes from this service."""
+    return Response(_PAGE, media_type="text/html", headers=_SAFE)
+
+
+@get("/docs/assets/{name:str}")
+async def docs_asset(name: str) -> Response[bytes]:
+    """A file of the pages, out of BentoML's own copy of Swagger UI."""
+    if name == "start.js":
+        return Response(_START.encode(), media_type="text/javascript", headers=_SAFE)
+    path = _asset_folder() / name
+    if name not in _ASSETS or not path.is_file():
+        raise UnknownObject(f"no file {shown(name)} of the pages")
+    return Response(path.read_bytes(), media_type=_ASSETS[name], headers=_SAFE)
+
+
+@cache
+def _asset_folder() -> Path:
+    spec = find_spec("bentoml")
+    places = list(spec.submodule_search_locations or ()) if spec is not None else []
+    return Path(places[0] if places else "") / "_internal" / "server" / "static_content"
+
+
+@get("/docs/problems/{slug:str}")
+async def problem_page(slug: str) -> Response[str]:
+    """The page of one type of problem."""
+    kind = next((kind for kind in PROBLEM_TYPES if kind.slug == slug), None)
+    if kind is None:
+        raise UnknownObject(f"no problem {shown(slug)}; expected one of {', '.join(one.slug for one in PROBLEM_TYPES)}")
+    return Response(kind.page(), media_type="text/markdown; charset=utf-8", headers=_SAFE)
