@@ -1,0 +1,278 @@
+"""The decider: idempotent, recorded before it answers, never over a cap, and honest about what was missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from features.errors import Conflict, InvalidInput, StoreUnavailable, UnknownObject
+from features.event_log import MemoryEventLog
+from features.events import dump_timestamp
+from features.kernel import new_state
+from features.profile import fold_profile
+from features.store import CustomerRow, MemoryStore, ProfileRow, StateRow
+from models.actions import Action
+from models.decision import DecisionRecord
+from models.memory_records import MemoryRecordStore
+from models.records import Committed, LostRace, Reservation
+from serving.decide import MODEL_MISSING, Decider
+from serving.observe import REBUILT, STORE_DOWN, Observer
+from serving.schemas import DecisionRequest
+from tests.decisions import DAY_US, action, rulebook
+from tests.histories import FEATURE_SETS, FEATURES, MINUTE_US, START_AT, TAXONOMY, event
+
+NOW = START_AT + 90 * MINUTE_US
+CAPS = {"contact_policy": {"caps": [{"id": "cap.one", "contacts": 1, "period": "7d"}]}}
+
+
+class _World:
+    """One customer ``c1`` who visited at the start, in memory."""
+
+    def __init__(self, *actions: Action, policy_changes: dict[str, Any] | None = None) -> None:
+        self.log = MemoryEventLog()
+        self.log.append([event("e1")])
+        self.store = MemoryStore()
+        self.records: Any = MemoryRecordStore()
+        self._rulebook = rulebook(*actions, policy_changes=policy_changes)
+
+    def rebuild(self, customer_id: str, journey_id: str, *, before: int | None) -> tuple[StateRow | None, ProfileRow]:
+        logged = [one for one in self.log.of_customer(customer_id) if before is None or one.event.occurred_at < before]
+        profile = fold_profile(ProfileRow(customer_id), [one.event for one in logged], TAXONOMY)
+        if not logged:
+            return None, profile
+        state = new_state(FEATURES.plan)
+        for one in logged:
+            FEATURES.fold(state, one.event)
+        newest = logged[-1].event
+        return (
+            StateRow(
+                customer_id=customer_id,
+                journey_id=journey_id,
+                version=FEATURES.version,
+                vector=state,
+                last_event_at=newest.occurred_at,
+                last_sequence=newest.sequence,
+                last_source=newest.source,
+                last_event_id=newest.event_id,
+                log_position=max(one.position for one in logged),
+            ),
+            profile,
+        )
+
+    def backfill(self) -> None:
+        state, profile = self.rebuild("c1", "application", before=None)
+        assert state is not None
+        self.store.write([state], [profile])
+
+    def decider(self) -> Decider:
+        return Decider(
+            rulebooks={"application": self._rulebook},
+            versions={"policy": "p1", "service": "test"},
+            observer=Observer(feature_sets=FEATURE_SETS, store=self.store, log=self.log, rebuild=self.rebuild),
+            records=self.records,
+            served_model=lambda _: None,
+            randomness=bytes,
+            timer=lambda: 0,
+        )
+
+    def ask(self, *, now: int = NOW, **changes: Any) -> dict[str, Any]:
+        fields: dict[str, Any] = {"request_id": "r1", "customer_id": "c1"}
+        answer: dict[str, Any] = msgspec.json.decode(
+            self.decider().decide(DecisionRequest(**(fields | changes)), source="test", now=now)
+        )
+        return answer
+
+
+def test_the_answer_says_what_was_decided_and_with_what() -> None:
+    """Without a model the prior decides, and the answer says that the model is missing."""
+    world = _World()
+    world.backfill()
+
+    answer = world.ask()
+
+    assert answer["selected"] == [{"slot": 1, "placement": None, "action_id": "nudge"}]
+    assert answer["no_action"] == {"net_value": 0.0, "chosen": False}
+    assert answer["journey"]["stage"] == "looking"
+    assert answer["ranked_actions"][0]["net_value"] == pytest.approx(1.9)
+    assert answer["ranked_actions"][0]["reasons"] == ["STALLED_IDLE", "UPLIFT_CLEAR", "UPLIFT_BELIEVED"]
+    assert answer["funnel"] == dict.fromkeys(answer["funnel"], 1)
+    assert answer["degraded"] == [MODEL_MISSING]
+    assert answer["features"]["age_seconds"] == 90 * 60
+
+
+def test_the_decision_is_recorded_as_answered() -> None:
+    """The record holds the request, the vector and the full candidate set of the answer."""
+    world = _World()
+    answer = world.ask()
+
+    stored = world.records.decision(answer["decision_id"])
+
+    assert stored is not None
+    assert msgspec.json.decode(stored.answer) == answer
+    assert stored.record.first.action_id == "nudge"
+    assert len(stored.record.vector) == len(FEATURES.names)
+    assert stored.record.candidates[-1].action_id == "no_action"
+
+
+def test_the_same_request_gives_the_same_bytes() -> None:
+    """Asked again later, also by another decider over the same store."""
+    world = _World()
+
+    first, again = world.ask(), world.ask(now=NOW + 5)
+
+    assert first == again
+
+
+def test_another_body_under_the_same_request_id_is_a_conflict() -> None:
+    """It is refused, and the first decision stands."""
+    world = _World()
+    world.ask()
+
+    with pytest.raises(Conflict, match="r1 was used for another body"):
+        world.ask(max_actions=1)
+
+
+def test_an_activated_decision_counts_its_contact() -> None:
+    """Under a cap of one a week the second decision of the week finds no action."""
+    world = _World(policy_changes=CAPS)
+    world.ask()
+
+    second = world.ask(request_id="r2", now=NOW + DAY_US)
+    later = world.ask(request_id="r3", now=NOW + 8 * DAY_US)
+
+    assert second["no_action"]["chosen"]
+    assert second["dropped"] == [{"action_id": "nudge", "stage": "contact_policy", "rule_id": "cap.one"}]
+    assert not later["no_action"]["chosen"]
+
+
+def test_a_dry_run_leaves_nothing_behind() -> None:
+    """Neither a record nor a contact."""
+    world = _World(policy_changes=CAPS)
+
+    answer = world.ask(mode="dry_run")
+
+    assert world.records.decision(answer["decision_id"]) is None
+    assert not world.ask(mode="dry_run", request_id="r2")["no_action"]["chosen"]
+
+
+class _LosesOnce(MemoryRecordStore):
+    """A record store in which another decision takes the contact of the first commit."""
+
+    lost = False
+
+    def commit(self, record: DecisionRecord, answer: bytes, reservation: Reservation | None) -> Committed:
+        if not self.lost:
+            self.lost = True
+            raise LostRace("strong_phone", "cap.one")
+        return super().commit(record, answer, reservation)
+
+
+def test_a_lost_race_drops_the_candidate_and_decides_again() -> None:
+    """The next best action is answered, and the record says what was lost to which cap."""
+    world = _World(action("strong"), action("weak", prior_uplift=0.1))
+    world.records = _LosesOnce()
+
+    answer = world.ask()
+
+    assert answer["selected"][0]["action_id"] == "weak"
+    assert {"action_id": "strong", "stage": "capacity", "rule_id": "capacity.lost_race"} in answer["dropped"]
+    assert answer["ranked_actions"][0]["selection_probability"] == 1.0
+
+
+def test_a_state_behind_the_log_is_rebuilt() -> None:
+    """An event in the log that the state has not folded is seen by the decision, which says so."""
+    world = _World()
+    world.backfill()
+    world.log.append([event("e2", kind="applied", at=START_AT + MINUTE_US)])
+
+    answer = world.ask()
+
+    assert answer["journey"]["stage"] == "applied"
+    assert REBUILT in answer["degraded"]
+
+
+def test_as_of_sees_strictly_before_the_moment() -> None:
+    """In a dry run an earlier moment is answered from what had happened before it, and not at it."""
+    world = _World()
+    world.log.append([event("e2", kind="applied", at=START_AT + MINUTE_US)])
+    world.backfill()
+
+    at = world.ask(mode="dry_run", as_of=dump_timestamp(START_AT + MINUTE_US))
+    after = world.ask(mode="dry_run", as_of=dump_timestamp(START_AT + MINUTE_US + 1))
+
+    assert (at["journey"]["stage"], after["journey"]["stage"]) == ("looking", "applied")
+
+
+class _DownStore(MemoryStore):
+    def read(self, customer_id: str, journey_id: str) -> CustomerRow:
+        raise StoreUnavailable("down")
+
+
+def test_without_the_feature_store_the_log_answers() -> None:
+    """The answer is the same, and says that it is degraded."""
+    world = _World()
+    world.store = _DownStore()
+
+    answer = world.ask()
+
+    assert answer["selected"][0]["action_id"] == "nudge"
+    assert STORE_DOWN in answer["degraded"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "value"),
+    [
+        ({"channel": "fax"}, "channel", "'fax'"),
+        ({"journey_id": "mortgage"}, "journey_id", "'mortgage'"),
+        ({"placements": ("tv/break",)}, "placements[0]", "'tv/break'"),
+        ({"as_of": "2026-01-01T00:00:00Z"}, "as_of", "'2026-01-01T00:00:00Z'"),
+        ({"as_of": "2036-01-01T00:00:00Z", "mode": "dry_run"}, "as_of", "'2036-01-01T00:00:00Z'"),
+    ],
+)
+def test_names_that_mean_nothing_are_refused(changes: dict[str, Any], path: str, value: str) -> None:
+    """The problem names the field and the value."""
+    with pytest.raises(InvalidInput) as refused:
+        _World().ask(**changes)
+
+    assert [(problem.path, problem.value) for problem in refused.value.problems] == [(path, value)]
+
+
+def test_an_unknown_customer_is_answered_unless_it_must_be_known() -> None:
+    """Nothing is known, and the answer shows it; with ``require_known`` it is an error."""
+    world = _World()
+
+    answer = world.ask(customer_id="c9")
+
+    assert (answer["journey"]["stage"], answer["features"]["age_seconds"]) == (None, None)
+    with pytest.raises(UnknownObject, match="'c9' is not known"):
+        world.ask(customer_id="c9", request_id="r2", require_known=True)
+
+
+def test_the_holdout_gets_nothing_ranked() -> None:
+    """Nothing can be done by mistake to a customer who is never contacted."""
+    shares = {"id": "exp", "salt": "s", "no_contact_holdout": 1.0, "random_eligible": 0.0}
+    world = _World(policy_changes={"experiment": shares})
+
+    answer = world.ask()
+
+    assert (answer["ranked_actions"], answer["selected"], answer["no_action"]["chosen"]) == ([], [], True)
+    assert answer["experiment"] == {"arm": "no_contact_holdout", "experiment_id": "exp", "holdout": True}
+
+
+def test_placements_take_actions_of_their_channel_and_none_twice() -> None:
+    """Two places on the web are filled by two actions, in order of priority."""
+    web = [{"id": "t", "channel": "web", "contact_cost": 0}]
+    world = _World(
+        action("a", treatments=[{**web[0], "id": "a_web"}], prior_uplift=0.1),
+        action("b", treatments=[{**web[0], "id": "b_web"}, {**web[0], "id": "b_web2"}], prior_uplift=0.3),
+        action("c"),
+    )
+
+    answer = world.ask(direction="inbound", placements=("web/top", "web/side"))
+
+    assert answer["selected"] == [
+        {"slot": 1, "placement": "web/top", "action_id": "b"},
+        {"slot": 2, "placement": "web/side", "action_id": "a"},
+    ]
