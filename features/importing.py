@@ -17,8 +17,10 @@ from typing import IO, Final, Protocol
 from features.errors import InvalidInput, MappingError, Problem
 from features.events import JourneyEvent
 from features.mapping import Mapping, Table
-from features.mapping_items import Item, Kind, Maker, PastDecision, Vocabulary, makers_of
+from features.mapping_fields import Vocabulary
+from features.mapping_items import Item, Kind, Maker, makers_of
 from features.mapping_values import Row
+from features.past_decisions import PastDecision
 from features.tabular import DamagedFile, MalformedRow, Source, open_csv, open_parquet
 from features.xes import open_xes
 

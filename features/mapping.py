@@ -132,7 +132,7 @@ class _ValueFields(ConfigModel):
 Value = Annotated[_ValueFields, BeforeValidator(_plain_is_constant)]
 
 
-class _Output(ConfigModel):
+class Output(ConfigModel):
     """What is common to everything that a row gives.
 
     Attributes:
@@ -150,7 +150,7 @@ class _Output(ConfigModel):
     id: Value | None = None
 
 
-class EventOutput(_Output):
+class EventOutput(Output):
     """One event of a row.
 
     Attributes:
@@ -168,7 +168,7 @@ class EventOutput(_Output):
     text: Value | None = None
 
 
-class AttributesOutput(_Output):
+class AttributesOutput(Output):
     """Customer attributes of a row: one ``profile_updated`` event. Empty values are left out.
 
     Attributes:
@@ -185,7 +185,7 @@ class CandidateOutput(ConfigModel):
     probability: Value | None = None
 
 
-class DecisionOutput(_Output):
+class DecisionOutput(Output):
     """One past decision of a row.
 
     Attributes:
@@ -210,7 +210,7 @@ class DecisionReference(ConfigModel):
     at: Value
 
 
-class OutcomeOutput(_Output):
+class OutcomeOutput(Output):
     """One outcome of a row.
 
     Attributes:

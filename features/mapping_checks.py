@@ -9,8 +9,8 @@ from features.errors import Problem
 from features.events import HOLDING_PREFIX, allowed_facts
 from features.journeys import Journeys
 from features.mapping import EventOutput, Mapping, Table, Value
-from features.mapping_items import NO_ACTION
 from features.mapping_values import plain
+from features.past_decisions import NO_ACTION
 from features.taxonomy import Taxonomy
 from features.yaml_files import YamlDocument, one_of
 

@@ -23,7 +23,7 @@ from features.importing import KINDS, DryRun, Importer, ImportResult, Progress, 
 from features.mapping import Mapping as ImportMapping
 from features.mapping import mapping_folder, read_mapping
 from features.mapping_checks import mapping_problems
-from features.mapping_items import Vocabulary
+from features.mapping_fields import Vocabulary
 from models.configuration import (
     Configuration,
     has_configuration,

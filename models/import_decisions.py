@@ -9,7 +9,7 @@ from typing import Final
 
 from features.event_log import EventLog
 from features.events import JourneyEvent
-from features.mapping_items import PastDecision
+from features.past_decisions import PastDecision
 from models.actions import NO_ACTION, Catalogue
 from models.decision import Candidate, DecisionRecord, Selected
 from models.ids import decision_id
