@@ -1,0 +1,144 @@
+"""Collects the events of a block of simulated customers as columns, then puts them into their order and gives them ids.
+
+Late and repeated arrivals are made here too: they happen to events, whatever the events are about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from training.simulated_draws import Draws, Floats, Integers
+
+SOURCE: Final = "simulator"
+HOUR_US: Final = 3_600_000_000
+LATE_SHARE: Final = {"store": 0.12, "partner": 0.15, "call": 0.06, "back_office": 0.05}
+LATE_SHARE_ELSEWHERE: Final = 0.015
+LATE_HOURS: Final = (1.0, 60.0)
+REPEATED_SHARE: Final = 0.007
+
+EVENT_SCHEMA: Final = pa.schema(
+    [
+        ("source", pa.string()),
+        ("event_id", pa.string()),
+        ("customer_id", pa.string()),
+        ("kind", pa.string()),
+        ("channel", pa.string()),
+        ("occurred_at", pa.timestamp("us", tz="UTC")),
+        ("arrived_at", pa.timestamp("us", tz="UTC")),
+        ("sequence", pa.int64()),
+        ("facts", pa.string()),
+        ("text", pa.string()),
+    ]
+)
+
+Column = Sequence[object] | NDArray[np.generic]
+
+
+def facts_json(columns: Mapping[str, Column]) -> list[str]:
+    """One JSON object per row; None leaves nothing out, so columns hold values only. Text must need no escaping."""
+    template = "{" + ",".join(f'"{name}":%s' for name in columns) + "}"
+    return [template % row for row in zip(*(_json_values(column) for column in columns.values()), strict=True)]
+
+
+def _json_values(column: Column) -> list[object]:
+    values = column.tolist() if isinstance(column, np.ndarray) else list(column)
+    if values and isinstance(values[0], bool):
+        return ["true" if value else "false" for value in values]
+    if values and isinstance(values[0], str):
+        return [f'"{value}"' for value in values]
+    return values
+
+
+def picked(draws: Draws, purpose: str, rows: Integers, step: int | Integers, options: Sequence[str]) -> list[str]:
+    """One of some texts for each row, evenly."""
+    positions = (draws.words(purpose, rows, step) % np.uint64(len(options))).tolist()
+    return [options[position] for position in positions]
+
+
+class EventSheet:
+    """Events of one block; rows are positions of customers in the block."""
+
+    def __init__(self) -> None:
+        self._rows: list[Integers] = []
+        self._at: list[Integers] = []
+        self._kinds: list[str] = []
+        self._channels: list[NDArray[np.object_]] = []
+        self._facts: list[NDArray[np.object_]] = []
+        self._texts: list[NDArray[np.object_]] = []
+
+    def add(
+        self,
+        kind: str,
+        rows: Integers,
+        at: Integers,
+        *,
+        channel: str | Sequence[str] | None,
+        facts: Sequence[str] | None = None,
+        text: Sequence[str] | None = None,
+    ) -> None:
+        """Add events of one kind, one per row, in any order of time."""
+        if not rows.size:
+            return
+        self._rows.append(rows)
+        self._at.append(at)
+        self._kinds.append(kind)
+        self._channels.append(_objects(channel, rows.size))
+        self._facts.append(_objects("{}" if facts is None else facts, rows.size))
+        self._texts.append(_objects(text, rows.size))
+
+    def table(self, draws: Draws, ids: NDArray[np.object_], until: int) -> pa.Table:
+        """The events that had arrived by ``until``, by customer in order of arrival, repetitions among them."""
+        sizes = [rows.size for rows in self._rows]
+        rows = np.concatenate(self._rows)
+        at = np.concatenate(self._at)
+        kinds = np.repeat(np.array(self._kinds, dtype=object), sizes)
+        channels, facts, texts = (np.concatenate(part) for part in (self._channels, self._facts, self._texts))
+        order = np.lexsort((np.arange(rows.size), at, rows))
+        rows, at, kinds, channels, facts, texts = (c[order] for c in (rows, at, kinds, channels, facts, texts))
+        starts = np.searchsorted(rows, np.arange(ids.size))
+        position = np.arange(rows.size) - starts[rows]
+        arrived = at + _delay(draws, rows, position, channels)
+        again = np.flatnonzero(draws.happens("repeated", rows, position, REPEATED_SHARE))
+        source = np.concatenate([np.arange(rows.size), again])
+        repeat_delay = draws.between("repeated-after", rows[again], position[again], 0.01, 30.0) * HOUR_US
+        arrival = np.concatenate([arrived, arrived[again] + repeat_delay.astype(np.int64)])
+        source_order = np.lexsort((position[source], arrival, rows[source]))
+        keep = source_order[arrival[source_order] <= until]
+        taken = source[keep]
+        numbers = position[taken].tolist()
+        customers = ids[rows[taken]]
+        return pa.table(
+            {
+                "source": pa.array(np.full(taken.size, SOURCE, dtype=object), pa.string()),
+                "event_id": pa.array([f"{c}-{n:04d}" for c, n in zip(customers, numbers, strict=True)], pa.string()),
+                "customer_id": pa.array(customers, pa.string()),
+                "kind": pa.array(kinds[taken], pa.string()),
+                "channel": pa.array(channels[taken], pa.string()),
+                "occurred_at": pa.array(at[taken], pa.timestamp("us", tz="UTC")),
+                "arrived_at": pa.array(arrival[keep], pa.timestamp("us", tz="UTC")),
+                "sequence": pa.array(position[taken], pa.int64()),
+                "facts": pa.array(facts[taken], pa.string()),
+                "text": pa.array(texts[taken], pa.string()),
+            },
+            schema=EVENT_SCHEMA,
+        )
+
+
+def _objects(values: str | Sequence[str] | None, n: int) -> NDArray[np.object_]:
+    if values is None or isinstance(values, str):
+        return np.full(n, values, dtype=object)
+    return np.array(values, dtype=object)
+
+
+def _delay(draws: Draws, rows: Integers, position: Integers, channels: NDArray[np.object_]) -> Integers:
+    shares: Floats = np.array([LATE_SHARE.get(channel, LATE_SHARE_ELSEWHERE) for channel in channels.tolist()])
+    late = draws.happens("late", rows, position, shares)
+    hours = draws.between("late-by", rows, position, *LATE_HOURS)
+    # Decisions are made on what is known: an event that arrives at once must not count as late by a rounding.
+    delay: Integers = np.where(late, hours * HOUR_US, 0.0).astype(np.int64)
+    return delay
