@@ -29,6 +29,7 @@ MAX_FACT_CHARACTERS: Final = 2_000
 FUTURE_SKEW_US: Final = 5 * 60 * 1_000_000
 """How far a sender's clock may run ahead of ours."""
 
+CONSENT_STATES: Final = ("granted", "withdrawn", "objected")
 HOLDING_PREFIX: Final = "holding:"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KEYS = ("event_id", "customer_id", "kind", "occurred_at", "channel", "sequence", "facts", "text")
@@ -234,11 +235,18 @@ def fact_problem(name: str, value: object, fact: Fact | Attribute) -> str | None
         if not math.isfinite(value) or (isinstance(value, int) and abs(value) > LARGEST_INTEGER):
             return "a finite number, integers within 2^53"
         return None
-    if not isinstance(value, str) or "\0" in value or len(value) > MAX_FACT_CHARACTERS:
-        return f"text of at most {MAX_FACT_CHARACTERS} characters without NUL"
+    if not isinstance(value, str) or len(value) > MAX_FACT_CHARACTERS or not _is_storable(value):
+        return f"text of at most {MAX_FACT_CHARACTERS} characters without NUL or lone surrogates"
     if isinstance(fact, Attribute) and fact.dtype == "category" and value not in fact.values:
         return f"one of {', '.join(fact.values)}"
     return None
+
+
+def _is_storable(text: str) -> bool:
+    """PostgreSQL refuses NUL, and half a surrogate pair, which some JSON parsers let through, has no UTF-8."""
+    if "\0" in text:
+        return False
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 class _Reader:
@@ -257,8 +265,8 @@ class _Reader:
         if value is None:
             self.problems.append(Problem(f"{self._path}.{key}", "", "a value: the field is required"))
             return ""
-        if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_CHARACTERS or "\0" in value:
-            self.add(key, value, f"text of 1 to {MAX_ID_CHARACTERS} characters without NUL")
+        if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_CHARACTERS or not _is_storable(value):
+            self.add(key, value, f"text of 1 to {MAX_ID_CHARACTERS} characters without NUL or lone surrogates")
             return ""
         return value
 
@@ -293,8 +301,8 @@ class _Reader:
         value = self._document.get(key)
         if value is None:
             return None
-        if not isinstance(value, str) or len(value) > limit or "\0" in value:
-            self.add(key, value, f"text of at most {limit} characters without NUL")
+        if not isinstance(value, str) or len(value) > limit or not _is_storable(value):
+            self.add(key, value, f"text of at most {limit} characters without NUL or lone surrogates")
             return None
         return value
 
@@ -319,6 +327,8 @@ class _Reader:
                 self.add(f"facts.{name}", value, expected)
                 continue
             facts[name] = float(value) if fact.dtype == "number" else value
+        if kind_name == "consent_changed" and facts.get("state", "granted") not in CONSENT_STATES:
+            self.add("facts.state", facts["state"], f"one of {', '.join(CONSENT_STATES)}")
         for name, fact in allowed.items():
             if isinstance(fact, Fact) and fact.required and name not in given:
                 self.problems.append(Problem(f"{self._path}.facts.{name}", "", "a value: the fact is required"))

@@ -1,0 +1,257 @@
+"""Take event documents in: validate each, append to the log, then bring consents and the feature store up to date.
+
+The log is the truth. What comes after the append can be repeated at any time and ends the same, so a batch that was
+cut short is completed by sending it again, and a feature store that was down is healed by the customer's next event.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+
+from features.errors import InvalidInput, Problem, Refused, StoreUnavailable
+from features.event_log import EventLog, LoggedEvent
+from features.events import JourneyEvent, parse_event
+from features.kernel import Floats, new_state
+from features.profile import fold_profile
+from features.schema import FeatureSet
+from features.stable_hash import stable_hash
+from features.store import FeatureStore, ProfileRow, StateRow
+from features.taxonomy import Taxonomy
+
+STORE_DOWN: Final = "feature_store_unavailable"
+_STRIPES: Final = 64
+
+
+class SetConsents(Protocol):
+    """Remembers consents where the next decision looks, durably before it returns."""
+
+    def __call__(self, customer_id: str, consents: Mapping[str, str], /, *, at: int) -> None:
+        """Remember states by consent as of ``at``; what is known from later stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What became of a batch; accepted + duplicates + rejected is its length.
+
+    Attributes:
+        accepted: events that were new.
+        duplicates: events that were there already.
+        rejected: index of each refused document and everything wrong with it.
+        degraded: what could not be brought up to date; the events themselves are safe.
+    """
+
+    accepted: int
+    duplicates: int
+    rejected: tuple[tuple[int, tuple[Problem, ...]], ...]
+    degraded: tuple[str, ...] = ()
+
+
+class Ingestor:
+    """Takes events in and keeps the feature store equal to a fold of the log.
+
+    Args:
+        log: the event log, which this is the only one to write.
+        store: the feature store, likewise.
+        feature_sets: by journey; every event folds into each.
+        taxonomy: the vocabulary that documents must keep to.
+        consents: where consents go before the answer.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        store: FeatureStore,
+        feature_sets: Mapping[str, FeatureSet],
+        taxonomy: Taxonomy,
+        consents: SetConsents,
+    ) -> None:
+        self._log = log
+        self._store = store
+        self._feature_sets = feature_sets
+        self._taxonomy = taxonomy
+        self._consents = consents
+        self._stripes = tuple(threading.Lock() for _ in range(_STRIPES))
+
+    def ingest(self, documents: Sequence[object], *, source: str, arrived_at: int) -> IngestReport:
+        """Take a batch in; what it accepted is on disk, and consents in it hold, when it returns.
+
+        Args:
+            documents: decoded documents of the wire format.
+            source: who sent them, from the caller's key.
+            arrived_at: now, microseconds since the epoch.
+
+        Raises:
+            StoreUnavailable: the log does not answer, and nothing was kept; or consents could not be remembered.
+                Sending the same batch again completes it.
+        """
+        events, rejected = self._parse(documents, source, arrived_at)
+        if not events:
+            return IngestReport(0, 0, rejected)
+        duplicates = sum(appended.duplicate for appended in self._log.append(events))
+        # Duplicates too: the process may have died between their append and what follows it.
+        customers = sorted({event.customer_id for event in events})
+        with self._held(customers):
+            self._remember_consents(events)
+            degraded = self._refreshed(customers)
+        return IngestReport(len(events) - duplicates, duplicates, rejected, degraded)
+
+    def refresh(self, customer_ids: Iterable[str]) -> None:
+        """Bring the feature store up to date with the log for some customers.
+
+        Raises:
+            StoreUnavailable: log or feature store do not answer.
+        """
+        customers = sorted(set(customer_ids))
+        with self._held(customers):
+            self._refresh(customers)
+
+    def rebuild(
+        self, customer_id: str, journey_id: str, *, before: int | None = None
+    ) -> tuple[StateRow | None, ProfileRow]:
+        """State and profile folded anew from the log.
+
+        Args:
+            customer_id: the customer.
+            journey_id: the journey.
+            before: only from events that occurred strictly before; None for all.
+
+        Returns:
+            The state, None where there is no event, and the profile.
+
+        Raises:
+            StoreUnavailable: the log does not answer.
+            Refused: the log holds events that the taxonomy does not know.
+        """
+        logged = [
+            each for each in self._log.of_customer(customer_id) if before is None or each.event.occurred_at < before
+        ]
+        if not logged:
+            return None, ProfileRow(customer_id)
+        feature_set = self._feature_sets[journey_id]
+        state = _state(feature_set, new_state(feature_set.plan), 0, logged)
+        return state, fold_profile(ProfileRow(customer_id), (each.event for each in logged), self._taxonomy)
+
+    def _parse(
+        self, documents: Sequence[object], source: str, arrived_at: int
+    ) -> tuple[list[JourneyEvent], tuple[tuple[int, tuple[Problem, ...]], ...]]:
+        events: list[JourneyEvent] = []
+        rejected: list[tuple[int, tuple[Problem, ...]]] = []
+        for index, document in enumerate(documents):
+            try:
+                event = parse_event(
+                    document,
+                    taxonomy=self._taxonomy,
+                    source=source,
+                    arrived_at=arrived_at,
+                    position=index,
+                    path=f"events[{index}]",
+                )
+            except InvalidInput as error:
+                rejected.append((index, error.problems))
+            else:
+                events.append(event)
+        return events, tuple(rejected)
+
+    @contextmanager
+    def _held(self, customers: Sequence[str]) -> Iterator[None]:
+        """No other thread folds these customers meanwhile; stripes are taken in order, so that none waits forever."""
+        stripes = {stable_hash("fold", customer_id) % _STRIPES for customer_id in customers}
+        with ExitStack() as held:
+            for stripe in sorted(stripes):
+                held.enter_context(self._stripes[stripe])
+            yield
+
+    def _remember_consents(self, events: Sequence[JourneyEvent]) -> None:
+        touched: dict[str, set[str]] = {}
+        for event in events:
+            if (consent := self._consent_of(event)) is not None:
+                touched.setdefault(event.customer_id, set()).add(consent)
+        for customer_id, consents in touched.items():
+            # From the log, not from the batch: of two states of the same time, the one that arrives last may not be
+            # the one that comes last.
+            newest: dict[str, JourneyEvent] = {}
+            for logged in self._log.of_customer(customer_id):
+                if (consent := self._consent_of(logged.event)) in consents:
+                    newest[str(consent)] = logged.event
+            for consent, event in newest.items():
+                self._consents(customer_id, {consent: str(event.facts["state"])}, at=event.occurred_at)
+
+    def _consent_of(self, event: JourneyEvent) -> str | None:
+        kind = self._taxonomy.all_kinds.get(event.kind)
+        if kind is None or kind.role != "consent" or "state" not in event.facts or "consent" not in event.facts:
+            return None
+        return str(event.facts["consent"])
+
+    def _refreshed(self, customers: Sequence[str]) -> tuple[str, ...]:
+        try:
+            self._refresh(customers)
+        except StoreUnavailable:
+            return (STORE_DOWN,)
+        return ()
+
+    def _refresh(self, customers: Sequence[str]) -> None:
+        states: list[StateRow] = []
+        profiles: list[ProfileRow] = []
+        for customer_id in customers:
+            known, profile = self._known(customer_id)
+            after = known[0].log_position if known else 0
+            missing = self._log.of_customer(customer_id, after=after)
+            if known and missing and missing[0].event.order < known[0].order:
+                known, profile = [], ProfileRow(customer_id)
+                missing = self._log.of_customer(customer_id)
+            if missing:
+                states.extend(self._folded(known, missing))
+                profiles.append(fold_profile(profile, (each.event for each in missing), self._taxonomy))
+        if states:
+            self._store.write(states, profiles)
+
+    def _known(self, customer_id: str) -> tuple[list[StateRow], ProfileRow]:
+        """The stored states of all journeys with the profile; none where they are not all whole and of one position."""
+        rows = [self._store.read(customer_id, journey_id) for journey_id in self._feature_sets]
+        states = [row.state for row in rows if row.state is not None and row.profile is not None]
+        is_whole = len(states) == len(rows) and all(
+            state.version == self._feature_sets[state.journey_id].version
+            and state.log_position == states[0].log_position
+            for state in states
+        )
+        profile = rows[0].profile if rows else None
+        if not is_whole or profile is None:
+            return [], ProfileRow(customer_id)
+        return states, profile
+
+    def _folded(self, known: Sequence[StateRow], missing: Sequence[LoggedEvent]) -> Iterator[StateRow]:
+        vectors = {state.journey_id: np.array(state.vector) for state in known}
+        position = known[0].log_position if known else 0
+        for journey_id, feature_set in self._feature_sets.items():
+            vector = vectors.get(journey_id)
+            yield _state(feature_set, new_state(feature_set.plan) if vector is None else vector, position, missing)
+
+
+def _state(feature_set: FeatureSet, vector: Floats, position: int, events: Sequence[LoggedEvent]) -> StateRow:
+    """The state after folding ``events``, in their order, into ``vector``, in place."""
+    try:
+        for logged in events:
+            feature_set.fold(vector, logged.event)
+    except KeyError as error:
+        raise Refused(
+            f"the event log holds the kind or channel {error}, which the taxonomy does not know; "
+            f"expected every kind and channel that was ever sent: put it back into taxonomy.yaml"
+        ) from error
+    last = events[-1].event
+    return StateRow(
+        customer_id=last.customer_id,
+        journey_id=feature_set.journey_id,
+        version=feature_set.version,
+        vector=vector,
+        last_event_at=last.occurred_at,
+        last_sequence=last.sequence,
+        last_source=last.source,
+        last_event_id=last.event_id,
+        log_position=max(position, max(logged.position for logged in events)),
+    )
