@@ -48,9 +48,9 @@ _CREATE = (
     'CREATE INDEX IF NOT EXISTS "{table}_ek" ON "{table}" (entity_key);',
 )
 _WRITE = (
-    'INSERT INTO "{table}" (entity_key, feature_name, value, value_text, event_ts) VALUES (?, ?, ?, ?, ?) '
-    "ON CONFLICT(entity_key, feature_name) DO UPDATE SET value = excluded.value, value_text = excluded.value_text, "
-    "event_ts = excluded.event_ts, created_ts = NULL"
+    'INSERT INTO "{table}" (entity_key, feature_name, value, value_text, event_ts, created_ts) '
+    "VALUES (?1, ?2, ?3, ?4, ?5, ?5) ON CONFLICT(entity_key, feature_name) DO UPDATE SET value = excluded.value, "
+    "value_text = excluded.value_text, event_ts = excluded.event_ts, created_ts = excluded.created_ts"
 )
 _WRITE_STATE: Final = _WRITE.format(table=STATE_TABLE)
 _WRITE_PROFILE: Final = _WRITE.format(table=PROFILE_TABLE)

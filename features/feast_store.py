@@ -1,0 +1,243 @@
+"""Feast itself: registration, history point in time, and the slow feature store that its online reads make.
+
+``features.online`` reads and writes the same tables about ten times faster; this is what it is checked against, and
+what ``HEADWAY_FEATURE_READER=feast`` falls back to.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from features import kernel
+from features.errors import Refused, StoreUnavailable
+from features.events import moment_of
+from features.feast_layout import (
+    CREATED_TIME,
+    CUSTOMER_KEY,
+    EVENT_TIME,
+    JOURNEY_KEY,
+    PROFILE_VIEW,
+    STATE_VIEW,
+    ColumnType,
+    ColumnValue,
+    attribute_column,
+    layout,
+    profile_columns,
+    profile_row,
+    state_columns,
+    state_row,
+)
+from features.feast_repo import feast_objects, repo_config
+from features.home import Home, lock_file
+from features.kernel import Floats, Integers
+from features.schema import FeatureSet, attribute_number
+from features.store import CustomerRow, ProfileRow, StateRow
+from features.taxonomy import Taxonomy
+
+if TYPE_CHECKING:
+    import feast
+    import pandas as pd
+
+_ROW_ID = "row_id"
+
+
+def open_feast(home: Home, *, online_store: Mapping[str, str] | None = None) -> feast.FeatureStore:
+    """Feast over a home's registry, history and online store."""
+    import feast
+
+    return feast.FeatureStore(config=repo_config(home, online_store=online_store))
+
+
+def apply(
+    home: Home,
+    feature_sets: Iterable[FeatureSet],
+    taxonomy: Taxonomy,
+    *,
+    online_store: Mapping[str, str] | None = None,
+) -> feast.FeatureStore:
+    """Feast with the entities and views of these feature sets registered and their online tables made."""
+    store = open_feast(home, online_store=online_store)
+    store.apply(feast_objects(home, feature_sets, taxonomy))
+    return store
+
+
+def historical_reads(
+    store: feast.FeatureStore, feature_set: FeatureSet, customer_ids: Sequence[str], at: Integers
+) -> Floats:
+    """Features of customers at moments, out of the history that Feast joins point in time.
+
+    What had occurred and arrived strictly before a moment counts, as in ``history.reads_at``, which gives the same.
+
+    Args:
+        store: Feast over a home whose history was written by a backfill.
+        feature_set: the features to read.
+        customer_ids: ``(n_moments,)`` in any order, repeated as needed.
+        at: ``(n_moments,)`` microseconds since the epoch.
+
+    Returns:
+        ``(n_moments, n_features)`` in the order of the moments; NaN means unknown.
+
+    Raises:
+        Refused: the history was folded by another feature set.
+        StoreUnavailable: Feast did not give one row for each moment.
+    """
+    import pandas as pd
+
+    # Feast takes what happened up to and including the moment, so we ask for the microsecond before it.
+    just_before = pd.to_datetime(np.asarray(at, dtype=np.int64) - 1, unit="us", utc=True).as_unit("us")
+    moments = pd.DataFrame(
+        {
+            _ROW_ID: np.arange(len(at)),
+            CUSTOMER_KEY: list(customer_ids),
+            JOURNEY_KEY: feature_set.journey_id,
+            EVENT_TIME: just_before,
+        }
+    )
+    fields = [each.name for each in feature_set.fields]
+    attributes = [attribute_column(name) for name in feature_set.attributes]
+    job = store.get_historical_features(
+        entity_df=moments,
+        features=[
+            *(f"{STATE_VIEW}:{name}" for name in (*fields, "version")),
+            *(f"{PROFILE_VIEW}:{name}" for name in attributes),
+        ],
+        filter_by_created_timestamp=True,
+    )
+    rows: pa.Table = job.to_arrow().sort_by(_ROW_ID)
+    if rows[_ROW_ID].to_pylist() != list(range(len(at))):
+        raise StoreUnavailable(
+            f"Feast answered {rows.num_rows} rows for {len(at)} moments, expected one each: look at the offline store"
+        )
+    return _features_of(rows, feature_set, at)
+
+
+class FeastStore:
+    """The feature store by way of Feast's own online reads and writes.
+
+    Args:
+        home: the home; its online file is locked while this is open.
+        feature_sets: the feature sets whose states it keeps, by journey.
+        taxonomy: the taxonomy whose profiles it keeps.
+
+    Raises:
+        HomeLocked: another process writes the online file.
+    """
+
+    def __init__(self, home: Home, feature_sets: Mapping[str, FeatureSet], taxonomy: Taxonomy) -> None:
+        self._feature_sets = dict(feature_sets)
+        self._layout = layout(self._feature_sets.values(), taxonomy)
+        self._lock = lock_file(home.online_db)
+        # Feast shares one SQLite connection between threads and does not guard it.
+        self._guard = threading.Lock()
+        self._is_closed = False
+        try:
+            self._feast = apply(home, self._feature_sets.values(), taxonomy)
+        except BaseException:
+            self._lock.close()
+            raise
+        self._features = [
+            *(f"{STATE_VIEW}:{name}" for name in self._layout.state),
+            *(f"{PROFILE_VIEW}:{name}" for name in self._layout.profile),
+        ]
+
+    def read(self, customer_id: str, journey_id: str) -> CustomerRow:
+        """State and profile of one customer.
+
+        Raises:
+            StoreUnavailable: the store was closed.
+        """
+        with self._guard:
+            self._check_open()
+            answer = self._feast.get_online_features(
+                features=self._features, entity_rows=[{CUSTOMER_KEY: customer_id, JOURNEY_KEY: journey_id}]
+            ).to_dict()
+        columns: dict[str, ColumnValue] = {name: values[0] for name, values in answer.items()}
+        return CustomerRow(
+            state_row(customer_id, journey_id, columns, self._layout.fields),
+            profile_row(customer_id, columns, self._layout.attributes),
+        )
+
+    def write(self, states: Sequence[StateRow], profiles: Sequence[ProfileRow]) -> None:
+        """Write states and profiles, each view in its own transaction.
+
+        Raises:
+            Refused: a state of a journey that this store was not opened for.
+            StoreUnavailable: the store was closed.
+        """
+        unknown = {row.journey_id for row in states} - self._feature_sets.keys()
+        if unknown:
+            raise Refused(
+                f"states of the journeys {sorted(unknown)}, expected only {', '.join(self._feature_sets)}: "
+                f"open the store with the configuration that declares them"
+            )
+        state_rows = [
+            {
+                CUSTOMER_KEY: row.customer_id,
+                JOURNEY_KEY: row.journey_id,
+                **state_columns(row, self._feature_sets[row.journey_id]),
+                EVENT_TIME: row.last_event_at,
+            }
+            for row in states
+        ]
+        profile_rows = [
+            {CUSTOMER_KEY: row.customer_id, **profile_columns(row, self._layout.attributes), EVENT_TIME: row.updated_at}
+            for row in profiles
+        ]
+        with self._guard:
+            self._check_open()
+            if state_rows:
+                self._feast.write_to_online_store(STATE_VIEW, _frame(state_rows, self._layout.state))
+            if profile_rows:
+                self._feast.write_to_online_store(PROFILE_VIEW, _frame(profile_rows, self._layout.profile))
+
+    def close(self) -> None:
+        """Give the file back; closing twice is harmless."""
+        with self._guard:
+            self._is_closed = True
+            self._lock.close()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise StoreUnavailable("the Feast store was closed; expected to be open: open the store again")
+
+
+def _features_of(rows: pa.Table, feature_set: FeatureSet, at: Integers) -> Floats:
+    versions = set(rows["version"].to_pylist()) - {None, feature_set.version}
+    if versions:
+        raise Refused(
+            f"the history of {feature_set.journey_id} was folded by version {', '.join(sorted(versions))}, expected "
+            f"{feature_set.version}: run `headway features backfill` again"
+        )
+    states = np.tile(kernel.new_state(feature_set.plan), (rows.num_rows, 1))
+    is_known = rows["version"].is_valid().to_numpy()
+    parts = [_matrix(rows[each.name].filter(pa.array(is_known)), len(each.slots)) for each in feature_set.fields]
+    states[is_known] = np.concatenate(parts, axis=1)
+    features = np.full((rows.num_rows, len(feature_set.specs)), np.nan)
+    for state, moment, out in zip(states, np.asarray(at, dtype=np.float64), features, strict=True):
+        kernel.read(state, feature_set.plan, moment, out[: feature_set.n_state_features])
+    for i, (name, attribute) in enumerate(feature_set.attributes.items(), start=feature_set.n_state_features):
+        features[:, i] = [attribute_number(value, attribute) for value in rows[attribute_column(name)].to_pylist()]
+    return features
+
+
+def _matrix(lists: pa.ChunkedArray, width: int) -> Floats:
+    flat = lists.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.array(flat, dtype=np.float64).reshape(len(lists), width)
+
+
+def _frame(rows: Sequence[Mapping[str, Any]], types: Mapping[str, ColumnType]) -> pd.DataFrame:
+    """Rows as Feast takes them; typed where pandas would guess, as it does for a column of nothing but None."""
+    import pandas as pd
+
+    frame = pd.DataFrame(list(rows))
+    for name, kind in types.items():
+        if kind == "number":
+            frame[name] = frame[name].astype(np.float64)
+    frame[EVENT_TIME] = [moment_of(int(at)) for at in frame[EVENT_TIME]]
+    frame[CREATED_TIME] = frame[EVENT_TIME]
+    return frame
