@@ -64,28 +64,28 @@ class CustomerType:
 
 TYPES: Final[Mapping[str, CustomerType]] = {
     "sure_thing": CustomerType(
-        share=0.0,
-        share_by={"existing": 0.6, "long_tenure": 0.5, "price_sensitive": -0.7},
+        share=-0.1,
+        share_by={"existing": 0.9, "long_tenure": 0.6, "price_sensitive": -1.1},
         by_themselves=1.9,
-        susceptibility={"message": 0.25, "call": 0.25, "page": 0.3, "case": 0.4, "incentive": 0.3},
+        susceptibility={"message": 0.05, "call": 0.1, "page": 0.1, "case": 0.2, "incentive": 0.15},
     ),
     "persuadable": CustomerType(
-        share=0.55,
-        share_by={"young": 0.6, "price_sensitive": 0.7, "mobile": 0.3},
+        share=0.0,
+        share_by={"young": 0.9, "price_sensitive": 1.0, "mobile": 0.5, "senior": -0.3},
         by_themselves=-0.3,
         susceptibility={"message": 1.5, "call": 1.4, "page": 1.3, "case": 1.3, "incentive": 1.5},
     ),
     "lost_cause": CustomerType(
         share=-0.4,
-        share_by={"low_income": 0.5, "existing": -0.5},
+        share_by={"low_income": 0.7, "existing": -0.9},
         by_themselves=-2.1,
         susceptibility={"message": 0.1, "call": 0.15, "page": 0.1, "case": 0.3, "incentive": 0.2},
     ),
     "sleeping_dog": CustomerType(
-        share=-1.0,
-        share_by={"senior": 1.1, "long_tenure": 0.5, "young": -0.6},
-        by_themselves=0.7,
-        susceptibility={"message": -1.6, "call": -1.2, "page": -0.3, "case": 0.5, "incentive": 0.3},
+        share=-0.3,
+        share_by={"senior": 1.5, "long_tenure": 0.8, "young": -1.0},
+        by_themselves=0.3,
+        susceptibility={"message": -2.0, "call": -1.6, "page": -0.8, "case": 0.2, "incentive": -0.2},
     ),
 }
 TYPE_NAMES: Final = tuple(TYPES)
@@ -147,16 +147,16 @@ EFFECTS: Final[Mapping[str, Law]] = {
     "remind_next_step": Law(
         0.3, {"idle": 0.4, "young": 0.15, "looping": -0.5, "needs_help": -0.6, "contacted": -0.35, "waiting": -0.7}
     ),
-    "callback_help": Law(0.35, {"needs_help": 0.9, "senior": 0.5, "young": -0.5, "looping": 0.2, "waiting": -0.3}),
+    "callback_help": Law(0.5, {"needs_help": 1.3, "senior": 0.5, "young": -0.5, "looping": 0.2, "waiting": -0.3}),
     "case_fix_problem": Law(0.45, {"looping": 0.9, "detractor": 0.2}),
     "invite_chat": Law(0.25, {"young": 0.35, "mobile": -0.2, "needs_help": 0.35, "looping": 0.3}),
     "explain_offer": Law(0.3, {"price_sensitive": 0.5, "senior": 0.3, "contacted": -0.2}),
-    "offer_fee_waiver": Law(0.6, {"price_sensitive": 0.8, "low_income": 0.4, "long_tenure": -0.3}),
+    "offer_fee_waiver": Law(0.5, {"price_sensitive": 0.8, "low_income": 0.4, "long_tenure": -0.3}),
     "offer_intro_rate": Law(0.4, {"active": 0.6, "young": 0.4, "price_sensitive": 0.2}),
     "nudge_activation": Law(0.5, {"mobile": 0.4, "young": 0.2, "senior": -0.5, "looping": -0.6, "contacted": -0.3}),
     "call_activation": Law(0.45, {"senior": 0.7, "looping": 0.7, "young": -0.4}),
     "nudge_first_use": Law(0.4, {"young": 0.4, "app_user": 0.35, "senior": -0.4, "contacted": -0.3}),
-    "offer_cashback": Law(0.75, {"price_sensitive": 0.7, "low_income": 0.3, "long_tenure": -0.2}),
+    "offer_cashback": Law(0.6, {"price_sensitive": 0.7, "low_income": 0.3, "long_tenure": -0.2}),
     "offer_protection": Law(0.9, {"senior": 0.7, "long_tenure": 0.4, "young": -0.5, "price_sensitive": -0.3}),
     "survey_experience": Law(1.7, {"young": -0.3, "needs_help": 0.3, "contacted": -0.4}),
 }
