@@ -19,7 +19,7 @@ import msgspec
 
 from features.errors import InvalidInput, Problem, StoreCorrupted, StoreUnavailable, UnknownObject
 from features.events import dump_timestamp, shown
-from features.home import lock_file
+from features.home import Home, lock_file
 from serving.problems import Forbidden, Unauthenticated
 
 Role = Literal["caller", "agent", "marketer", "analyst", "admin", "privacy"]
@@ -81,6 +81,11 @@ class KeyFile:
         self._path = path
         self._stamp: tuple[int, int, int] | None = None
         self._keys: dict[str, StoredKey] = {}
+
+    @classmethod
+    def of(cls, home: Home) -> KeyFile:
+        """The keys of a home."""
+        return cls(home.state / "keys.json")
 
     def keys(self) -> dict[str, StoredKey]:
         """All keys by id, revoked ones too; read again where the file has changed.

@@ -67,7 +67,7 @@ class RecordView(msgspec.Struct, frozen=True, kw_only=True):
     """The record of a decision.
 
     Attributes:
-        request: the canonical request that was decided.
+        request: the canonical request that was decided; null for a decision that was imported.
         vector: the features as the models saw them, in the order of the feature set.
         features: the same by name; null where the feature set has changed since.
         candidates: the full candidate set in catalogue order, ``no_action`` last.
@@ -105,7 +105,7 @@ class RecordView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredDecisionOnWire(msgspec.Struct, frozen=True, kw_only=True):
-    """A stored decision: the very answer that was given, and its record."""
+    """``StoredDecision`` as it is sent: the bytes of the answer are not parsed again."""
 
     decision_id: str
     answer: msgspec.Raw
@@ -113,10 +113,14 @@ class StoredDecisionOnWire(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredDecision(msgspec.Struct, frozen=True, kw_only=True):
-    """The shape of ``StoredDecisionOnWire`` for readers: the answer is not parsed again when it is sent."""
+    """A stored decision: the very answer that was given, and its record.
+
+    Attributes:
+        answer: None for a decision that was imported.
+    """
 
     decision_id: str
-    answer: DecisionAnswer
+    answer: DecisionAnswer | None
     record: RecordView
 
 
@@ -147,7 +151,7 @@ def decision_view(stored: Stored, *, feature_names: tuple[str, ...] | None) -> S
     """
     return StoredDecisionOnWire(
         decision_id=stored.record.decision_id,
-        answer=msgspec.Raw(stored.answer),
+        answer=msgspec.Raw(stored.answer or b"null"),
         record=_record_view(stored.record, feature_names),
     )
 
@@ -159,7 +163,7 @@ def _record_view(record: DecisionRecord, feature_names: tuple[str, ...] | None) 
         source=record.source,
         request_id=record.request_id,
         request_hash=record.request_hash,
-        request=msgspec.Raw(record.request),
+        request=msgspec.Raw(record.request or b"null"),
         customer_id=record.customer_id,
         journey_id=record.journey_id,
         mode=record.mode,

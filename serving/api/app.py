@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
 
-import msgspec
 from litestar import Litestar, Response
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp, ExceptionHandlersMap, Message, Receive, Scope, Send
 
-from features.errors import HeadwayError, UnknownObject
+from features.errors import UnknownObject
+from features.events import shown
 from serving import problems
 from serving.api.calls import RUNTIME, Call
 from serving.api.decisions import decide, read_decision
 from serving.api.events import take_events
+from serving.api.failures import Failure, failure, failure_of
 from serving.api.operations import (
     docs,
     docs_asset,
@@ -30,7 +30,6 @@ from serving.api.operations import (
 )
 from serving.api.outcomes import take_outcomes
 from serving.runtime import Runtime
-from serving.telemetry import log_event
 
 ROUTES: Final = (
     *(take_events, decide, read_decision, take_outcomes),
@@ -62,37 +61,26 @@ def application(open_runtime: Callable[[], AbstractAsyncContextManager[Runtime]]
     )
 
 
-def problem_answer(error: Exception) -> Response[bytes]:
-    """An error as it leaves."""
-    kind = problems.problem_type(error)
-    return _answer(kind, problems.problem_details(error))
-
-
 def _problem(request: Call, error: Exception) -> Response[bytes]:
-    if not isinstance(error, HeadwayError) or problems.problem_type(error).status >= 500:
-        log_event("request_failed", level=logging.ERROR, error=error, route=_route(request.scope))
-    return problem_answer(error)
+    return _answer(failure_of(error, route=_route(request.scope)))
 
 
 def _http_problem(request: Call, error: HTTPException) -> Response[bytes]:
     """What Litestar itself refuses: no such route, no such method, a client that went away."""
+    path = shown(request.scope["path"])
     if error.status_code == problems.NOT_FOUND.status:
-        return problem_answer(UnknownObject(f"no path {request.scope['path']!r:.200}; expected one of those in /docs"))
+        return _problem(request, UnknownObject(f"no path {path}; expected one of those in /docs"))
     if error.status_code == problems.METHOD.status:
-        detail = f"{request.scope['path']!r:.200} does not take {request.method}; see /docs"
-        return _answer(problems.METHOD, problems.details(problems.METHOD, detail))
-    if error.status_code < 500:
-        return problem_answer(problems.MalformedBody(f"the request cannot be read: {error.detail}"))
+        detail = f"{path} does not take {request.method}; expected one of the methods in /docs"
+        return _answer(failure(problems.METHOD, problems.details(problems.METHOD, detail)))
+    if error.status_code < problems.INTERNAL.status:
+        return _problem(request, problems.MalformedBody(f"the request cannot be read: {error.detail}"))
     return _problem(request, error)
 
 
-def _answer(kind: problems.ProblemType, details: problems.ProblemDetails) -> Response[bytes]:
-    return Response(
-        msgspec.json.encode(details),
-        status_code=kind.status,
-        media_type=problems.MEDIA_TYPE,
-        headers=dict(problems.headers(kind)),
-    )
+def _answer(failure: Failure) -> Response[bytes]:
+    headers = dict(failure.headers)
+    return Response(failure.body, status_code=failure.status, media_type=headers.pop("content-type"), headers=headers)
 
 
 def _measured(app: ASGIApp) -> ASGIApp:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final
 
 from serving.problems import BodyTooLarge, MalformedBody, UnsupportedEncoding
 
@@ -12,6 +12,21 @@ DISCARDED_AT_MOST: Final = 64 << 20
 """So much of a body that is too large is read and thrown away, so that its sender gets to see the answer."""
 
 _GZIP: Final = 31  # zlib's window bits for the gzip format
+
+
+async def chunks_of(receive: Callable[[], Awaitable[Any]]) -> AsyncIterator[bytes]:
+    """The body of an ASGI request as it comes in.
+
+    Raises:
+        MalformedBody: the sender went away before its end.
+    """
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise MalformedBody("the connection was closed before the end of the body; expected all of it")
+        yield message.get("body", b"")
+        if not message.get("more_body", False):
+            return
 
 
 async def bounded_body(

@@ -12,7 +12,7 @@ from litestar.handlers import BaseRouteHandler
 
 from features.errors import InvalidInput, Problem
 from features.events import shown
-from serving.api.bodies import bounded_body
+from serving.api.bodies import bounded_body, chunks_of
 from serving.auth import Principal, Role
 from serving.runtime import Runtime
 
@@ -60,7 +60,7 @@ async def body_of(call: Call, limit: int) -> bytes:
     refuse_query(call)
     length = call.headers.get("content-length", "")
     return await bounded_body(
-        call.stream(),
+        chunks_of(call.receive),
         encoding=call.headers.get("content-encoding"),
         announced=int(length) if length.isdecimal() else None,
         limit=limit,

@@ -46,7 +46,7 @@ async def decide(request: Call) -> Response[bytes]:
     runtime, principal = runtime_of(request), principal_of(request)
     body = await body_of(request, runtime.settings.max_body_bytes)
     key = request.headers.get("idempotency-key")
-    answer = await runtime.workers.run(decision_answer, runtime, body, principal, key)
+    answer = await runtime.workers.run(lambda: decision_answer(runtime, decode_json(body), principal, key))
     return Response(answer, media_type=JSON)
 
 
@@ -60,14 +60,14 @@ async def read_decision(request: Call, decision_id: str) -> Response[bytes]:
     return as_json(decision_view(stored, feature_names=names))
 
 
-def decision_answer(runtime: Runtime, body: bytes, principal: Principal, idempotency_key: str | None) -> bytes:
-    """The answer to the body of a decision request: what both doors do. It waits on stores: call it in a thread.
+def decision_answer(runtime: Runtime, document: object, principal: Principal, idempotency_key: str | None) -> bytes:
+    """The answer to a decoded request: what both doors do. It waits on stores: call it in a thread.
 
     Raises:
         HeadwayError: as ``Decider.decide`` and ``parse_decision_request``.
     """
     request = parse_decision_request(
-        decode_json(body),
+        document,
         idempotency_key=idempotency_key,
         new_request_id=f"r-{runtime.randomness(12).hex()}",
         default_deadline_ms=runtime.settings.deadline_ms,

@@ -15,7 +15,7 @@ from serving import problems
 from serving.problems import ProblemDetails, ProblemType
 from serving.schemas import DecisionAnswer, DecisionRequest, EventBatch, OutcomeBatch
 from serving.telemetry import METRICS_MEDIA_TYPE
-from serving.views import BatchAnswer, StoredDecision, Liveness, Readiness
+from serving.views import BatchAnswer, Liveness, Readiness, StoredDecision
 
 Json = dict[str, Any]
 

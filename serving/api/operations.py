@@ -1,4 +1,4 @@
-"""Operations: health, metrics, the description of the API, and its pages. Nothing here waits on a store."""
+"""Operations: health, metrics, the description of the API, and its pages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def livez() -> Response[bytes]:
 async def readyz(request: Call) -> Response[bytes]:
     """The stores take work: 200, else 503. A journey without a bundle is served, degraded."""
     runtime = runtime_of(request)
-    ready = runtime.is_ready()
+    ready = await runtime.workers.run(runtime.is_ready)
     return as_json(Readiness(ready=ready, bundles=dict(runtime.loaded_bundles())), status=200 if ready else 503)
 
 

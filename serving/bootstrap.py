@@ -1,0 +1,238 @@
+"""The composition root of the service: opens what an installation has and puts the runtime together.
+
+Importing this imports jitted code: set numba's cache folder first (``features.home.use_numba_cache``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Final
+
+from features.errors import StoreError
+from features.event_log import EventLog
+from features.event_store import SqlEventLog
+from features.events import JourneyEvent
+from features.home import Home
+from features.ingest import Ingestor
+from features.kernel import new_state
+from features.online import SqliteOnlineStore
+from features.schema import FeatureSet, feature_set
+from features.sqlite_files import Durability
+from features.store import FeatureStore
+from models.configuration import Configuration, load_configuration
+from models.deliberation import Rulebook
+from models.record_store import SqlRecordStore
+from models.records import RecordStore
+from serving.auth import Authenticator, KeyFile
+from serving.champions import Champions
+from serving.decide import Decider
+from serving.observe import Observer
+from serving.outcomes import OutcomeRecorder
+from serving.runtime import Runtime
+from serving.schemas import DecisionRequest
+from serving.settings import Settings
+from serving.telemetry import Metrics, configure_logging, log_event
+from serving.workers import Workers
+
+REFRESH_SECONDS: Final = 1.0
+"""How soon a promoted bundle decides."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    """The three stores of an installation."""
+
+    log: EventLog
+    records: RecordStore
+    features: FeatureStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """Time and chance, as the process has them; tests give their own.
+
+    Attributes:
+        clock: now, microseconds since the epoch.
+        randomness: so many random bytes.
+        timer: a monotonic clock, seconds.
+    """
+
+    clock: Callable[[], int]
+    randomness: Callable[[int], bytes]
+    timer: Callable[[], float]
+
+    @classmethod
+    def of_process(cls) -> Surroundings:
+        """The machine's own."""
+        return cls(clock=lambda: time.time_ns() // 1000, randomness=os.urandom, timer=time.perf_counter)
+
+
+def feature_sets_of(configuration: Configuration) -> dict[str, FeatureSet]:
+    """The feature set of every declared journey."""
+    return {journey.id: feature_set(configuration.taxonomy, journey) for journey in configuration.journeys.journeys}
+
+
+def assemble(
+    *,
+    settings: Settings,
+    configuration: Configuration,
+    stores: Stores,
+    keys: KeyFile,
+    champions: Champions,
+    metrics: Metrics,
+    surroundings: Surroundings,
+) -> Runtime:
+    """The runtime over stores that are open. It owns its threads and nothing else."""
+    feature_sets = feature_sets_of(configuration)
+    ingestor = Ingestor(stores.log, stores.features, feature_sets, configuration.taxonomy, stores.records.set_consents)
+    decider = Decider(
+        rulebooks=_rulebooks(configuration, feature_sets),
+        versions={**configuration.versions, "service": version("headway")},
+        observer=Observer(feature_sets=feature_sets, store=stores.features, log=stores.log, rebuild=ingestor.rebuild),
+        records=stores.records,
+        served_model=champions.served_model,
+        randomness=surroundings.randomness,
+        timer=lambda: int(surroundings.timer() * 1_000_000),
+    )
+    return Runtime(
+        settings=settings,
+        authenticator=Authenticator(keys, settings.bootstrap_key),
+        decider=decider,
+        ingest=ingestor,
+        outcomes=OutcomeRecorder(records=stores.records, ingest=ingestor, journeys=configuration.journeys.by_id),
+        records=stores.records,
+        feature_names={one.version: one.names for one in feature_sets.values()},
+        loaded_bundles=champions.labels,
+        is_ready=lambda: _takes_work(stores),
+        workers=Workers(settings.threads),
+        metrics=metrics,
+        clock=surroundings.clock,
+        randomness=surroundings.randomness,
+        timer=surroundings.timer,
+    )
+
+
+@asynccontextmanager
+async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
+    """The runtime of the installation that ``env`` describes, warm and ready; closed in order at the end.
+
+    Raises:
+        ConfigurationError: settings or configuration are not valid.
+        HomeLocked: another process writes the stores.
+        StoreError: a store cannot be opened.
+    """
+    settings = Settings.from_environment(env)
+    configure_logging(settings.log_level, sys.stderr)
+    home = Home.from_environment(env).create()
+    configuration = load_configuration(home, env)
+    feature_sets = feature_sets_of(configuration)
+    surroundings = Surroundings.of_process()
+    champions = Champions(
+        home.champion_file,
+        feature_names={journey_id: one.names for journey_id, one in feature_sets.items()},
+        catalogue=configuration.catalogue,
+    )
+    with ExitStack() as opened:
+        stores = await asyncio.to_thread(_open_stores, opened, home, settings, configuration, feature_sets)
+        runtime = assemble(
+            settings=settings,
+            configuration=configuration,
+            stores=stores,
+            keys=KeyFile.of(home),
+            champions=champions,
+            metrics=Metrics(env.get("PROMETHEUS_MULTIPROC_DIR")),
+            surroundings=surroundings,
+        )
+        opened.callback(runtime.workers.close)
+        await asyncio.to_thread(_warm_up, runtime, champions, configuration, feature_sets)
+        watching = asyncio.create_task(_watch(champions))
+        log_event("service_opened", configuration=configuration.version, bundles=champions.labels())
+        try:
+            yield runtime
+        finally:
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
+    log_event("service_closed")
+
+
+def _open_stores(
+    opened: ExitStack,
+    home: Home,
+    settings: Settings,
+    configuration: Configuration,
+    feature_sets: Mapping[str, FeatureSet],
+) -> Stores:
+    durability: Durability = "FULL" if settings.durability == "full" else "NORMAL"
+    log = SqlEventLog(home.events_db, durability=durability)
+    opened.callback(log.close)
+    records = SqlRecordStore(home.records_db, durability=durability)
+    opened.callback(records.close)
+    features = SqliteOnlineStore(home.online_db, feature_sets, configuration.taxonomy)
+    opened.callback(features.close)
+    return Stores(log=log, records=records, features=features)
+
+
+def _rulebooks(configuration: Configuration, feature_sets: Mapping[str, FeatureSet]) -> dict[str, Rulebook]:
+    return {
+        journey.id: Rulebook(
+            taxonomy=configuration.taxonomy,
+            journey=journey,
+            catalogue=configuration.catalogue,
+            policy=configuration.policy,
+            policy_version=configuration.versions["policy"],
+            feature_set=feature_sets[journey.id],
+        )
+        for journey in configuration.journeys.journeys
+    }
+
+
+def _takes_work(stores: Stores) -> bool:
+    try:
+        stores.log.head()
+        stores.records.decision("")
+    except StoreError:
+        return False
+    return True
+
+
+def _warm_up(
+    runtime: Runtime,
+    champions: Champions,
+    configuration: Configuration,
+    feature_sets: Mapping[str, FeatureSet],
+) -> None:
+    """Load the bundles and run the jitted code once: its first call takes seconds. Nothing is stored."""
+    champions.refresh()
+    at = runtime.clock()
+    for journey_id, features in feature_sets.items():
+        features.fold(new_state(features.plan), _any_event(features, at))
+        request = DecisionRequest(request_id="warm-up", customer_id="warm-up", journey_id=journey_id, mode="dry_run")
+        runtime.decider.decide(request, source="warm-up", now=at)
+
+
+def _any_event(features: FeatureSet, at: int) -> JourneyEvent:
+    kind = next(iter(features.kind_index))
+    return JourneyEvent(
+        source="warm-up",
+        event_id="warm-up",
+        customer_id="warm-up",
+        kind=kind,
+        occurred_at=at,
+        arrived_at=at,
+        sequence=0,
+        day=0,
+    )
+
+
+async def _watch(champions: Champions) -> None:
+    while True:
+        await asyncio.sleep(REFRESH_SECONDS)
+        await asyncio.to_thread(champions.refresh)

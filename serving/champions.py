@@ -1,0 +1,103 @@
+"""The bundles that serve: read from the local disk, replaced while requests run, never by a damaged one."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from features.errors import BundleError
+from models.actions import Catalogue
+from models.bundle import load_bundle
+from models.heads import STALL, effect_head
+from models.registry import CHAMPION, Pointer, read_champions
+from models.scoring import Pair, Scorer
+from serving.decide import ServedModel
+from serving.telemetry import log_event
+
+NAME: Final = "nba-{journey_id}"
+"""Registered name of a journey's model."""
+
+_DIGEST_CHARACTERS: Final = 12
+_EFFECTS: Final = effect_head("", "").rstrip(":") + ":"
+
+
+class Champions:
+    """The champion of every journey.
+
+    Args:
+        champion_file: says which bundle serves under each name; need not exist yet.
+        feature_names: the model vector of every journey, as this service computes it.
+        catalogue: the actions, whose declared priors stand in where a bundle has no estimate.
+    """
+
+    def __init__(
+        self, champion_file: Path, *, feature_names: Mapping[str, tuple[str, ...]], catalogue: Catalogue
+    ) -> None:
+        self._file = champion_file
+        self._feature_names = feature_names
+        self._priors = _priors(catalogue)
+        self._served: dict[str, ServedModel | None] = dict.fromkeys(feature_names)
+        self._digests: dict[str, str] = {}
+        self._stamp: tuple[int, int, int] | None = None
+
+    def served_model(self, journey_id: str) -> ServedModel | None:
+        """The model that decides for a journey now; None where there is none."""
+        return self._served.get(journey_id)
+
+    def labels(self) -> dict[str, str | None]:
+        """Label of the bundle that decides for each journey."""
+        return {journey_id: None if model is None else model.label for journey_id, model in self._served.items()}
+
+    def refresh(self) -> None:
+        """Load what was promoted since the last time. A bundle that cannot be used leaves the one before in place."""
+        stamp = self._file_stamp()
+        if stamp == self._stamp:
+            return
+        try:
+            pointers = read_champions(self._file)
+        except BundleError as error:
+            log_event("champions_refused", level=logging.ERROR, error=error, reason=str(error))
+            self._stamp = stamp
+            return
+        for journey_id in self._feature_names:
+            pointer = pointers.get(NAME.format(journey_id=journey_id))
+            if pointer is not None and pointer.manifest_sha256 != self._digests.get(journey_id):
+                self._load(journey_id, pointer)
+        self._stamp = stamp
+
+    def _load(self, journey_id: str, pointer: Pointer) -> None:
+        try:
+            bundle = load_bundle(pointer.path, self._feature_names[journey_id], manifest_sha256=pointer.manifest_sha256)
+        except BundleError as error:
+            log_event(
+                "bundle_refused", level=logging.ERROR, journey_id=journey_id, version=pointer.version, reason=str(error)
+            )
+            return
+        digest = bundle.manifest_sha256[:_DIGEST_CHARACTERS]
+        names = [head.name for head in bundle.heads]
+        self._served[journey_id] = ServedModel(
+            scorer=Scorer(bundle, self._priors),
+            label=f"{pointer.name}@{CHAMPION}/{pointer.version}",
+            stall_version=digest if STALL in names else None,
+            uplift_version=digest if any(name.startswith(_EFFECTS) for name in names) else None,
+        )
+        self._digests[journey_id] = pointer.manifest_sha256
+        log_event("bundle_loaded", journey_id=journey_id, version=pointer.version)
+
+    def _file_stamp(self) -> tuple[int, int, int] | None:
+        try:
+            status = os.stat(self._file)
+        except FileNotFoundError:
+            return None
+        return (status.st_mtime_ns, status.st_ino, status.st_size)
+
+
+def _priors(catalogue: Catalogue) -> dict[Pair, tuple[float, float]]:
+    return {
+        (action.outcome, action.id): (action.prior_uplift, action.prior_sigma)
+        for action in catalogue.actions
+        if action.prior_uplift is not None
+    }

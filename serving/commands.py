@@ -1,0 +1,129 @@
+"""Commands of the service: ``headway serve`` and ``headway keys``. Heavy modules load only where they are needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from contextlib import ExitStack, closing
+from typing import Annotated
+
+import typer
+
+from features.errors import Refused
+from features.home import HOME_VARIABLE, Home, lock_file, use_numba_cache
+from serving.auth import ROLES, KeyFile, StoredKey
+from serving.settings import Settings
+
+SERVICE = "serving.service:HeadwayService"
+
+keys = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+) -> None:
+    """Start the service in the foreground; SIGTERM or Ctrl-C ends it."""
+    env = dict(os.environ)
+    if host is not None:
+        env["HEADWAY_HOST"] = host
+    if port is not None:
+        env["HEADWAY_PORT"] = str(port)
+    settings = Settings.from_environment(env)
+    home = Home.from_environment(env).create()
+    env[HOME_VARIABLE] = str(home.root)
+    _check_start(home, settings, env)
+    use_numba_cache(home, env)
+    env["BENTOML_HOME"] = str(home.root / "cache" / "bentoml")
+    # This process becomes BentoML's, so that signals reach it and nothing has to be passed on.
+    sys.stdout.flush()
+    os.execve(  # noqa: S606  # no shell is wanted
+        sys.executable,
+        [sys.executable, "-m", "bentoml", "serve", SERVICE, "--host", settings.host, "--port", str(settings.port)],
+        env,
+    )
+
+
+def _check_start(home: Home, settings: Settings, env: dict[str, str]) -> None:
+    """Refuse here, with a message and an exit code, what would otherwise end the worker again and again.
+
+    Raises:
+        ConfigurationError: the configuration is not valid.
+        HomeLocked: another process writes the home's stores.
+        Refused: the address cannot be listened on.
+    """
+    from models.configuration import load_configuration
+
+    load_configuration(home, env)
+    with ExitStack() as locks:
+        for path in (home.events_db, home.records_db, home.online_db):
+            locks.enter_context(lock_file(path))
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with closing(socket.socket(family)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.host, settings.port))
+        except OSError as error:
+            raise Refused(
+                f"cannot listen on {settings.host} port {settings.port}: {error.strerror}; expected a free port on an "
+                "IP address of this machine: choose others with --host and --port"
+            ) from error
+
+
+@keys.command("create")
+def create_key(
+    source: Annotated[str, typer.Option(help="Source of everything sent with the key.")],
+    role: Annotated[list[str], typer.Option(help=f"What it may do: {', '.join(ROLES)}. May be repeated.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Make an API key and show it, once."""
+    key = _key_file().create(source=source, roles=role, secret=os.urandom(36), at=_now())
+    key_id = key.split("_")[1]
+    if as_json:
+        typer.echo(json.dumps({"key": key, "key_id": key_id, "source": source, "roles": role}))
+        return
+    typer.echo(key)
+    typer.echo(f"Key {key_id} of source {source}. It is shown only now: keep it safe.", err=True)
+
+
+@keys.command("list")
+def list_keys(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the API keys, without the keys themselves."""
+    known = list(_key_file().keys().values())
+    if as_json:
+        typer.echo(json.dumps([_shown(key) for key in known]))
+        return
+    for key in known:
+        state = f"revoked {key.revoked_at}" if key.revoked_at else "valid"
+        typer.echo(f"{key.key_id}  {key.source}  {','.join(key.roles)}  created {key.created_at}  {state}")
+    if not known:
+        typer.echo("No keys. Make one with `headway keys create --source NAME --role caller`.", err=True)
+
+
+@keys.command("revoke")
+def revoke_key(key_id: Annotated[str, typer.Argument(help="Id of the key, as `headway keys list` shows it.")]) -> None:
+    """Make an API key invalid, at once and for good."""
+    key = _key_file().revoke(key_id, at=_now())
+    typer.echo(f"Key {key.key_id} of source {key.source} is revoked since {key.revoked_at}.")
+
+
+def _shown(key: StoredKey) -> dict[str, object]:
+    return {
+        "key_id": key.key_id,
+        "source": key.source,
+        "roles": list(key.roles),
+        "created_at": key.created_at,
+        "revoked_at": key.revoked_at,
+    }
+
+
+def _key_file() -> KeyFile:
+    Settings.from_environment(os.environ)
+    return KeyFile.of(Home.from_environment(os.environ).create())
+
+
+def _now() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,85 @@
+"""What stands before BentoML's own routes: the key and the bound on the body that Headway's own routes have too.
+
+Health is answered by Headway's routes: BentoML's own only tell that a process runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from features.errors import HeadwayError
+from serving.api.bodies import bounded_body, chunks_of
+from serving.api.failures import Failure, failure_of
+from serving.runtime import Runtime
+
+RANK: Final = "/rank"
+PRINCIPAL: Final = "headway_principal"
+HEALTH: Final = frozenset({"/livez", "/readyz"})
+
+AnyApp: TypeAlias = Callable[[Any, Any, Any], Any]
+
+
+class Gate:
+    """ASGI middleware in front of everything that BentoML serves.
+
+    Args:
+        app: what stands behind it.
+        runtime: gives the open runtime.
+        api: Headway's own application.
+    """
+
+    def __init__(self, app: ASGIApp, *, runtime: Callable[[], Runtime], api: AnyApp) -> None:
+        self._app = app
+        self._runtime = runtime
+        self._api = api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        path = scope.get("path")
+        if scope["type"] == "http" and path in HEALTH:
+            await self._api(scope, receive, send)
+        elif scope["type"] == "http" and path == RANK:
+            await self._rank(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _rank(self, scope: Scope, receive: Receive, send: Send) -> None:
+        runtime, headers = self._runtime(), Headers(scope=scope)
+        try:
+            principal = runtime.authenticator.principal(headers.get("authorization"))
+            principal.require("caller", "agent", "marketer")
+            length = headers.get("content-length", "")
+            body = await bounded_body(
+                chunks_of(receive),
+                encoding=headers.get("content-encoding"),
+                announced=int(length) if length.isdecimal() else None,
+                limit=runtime.settings.max_body_bytes,
+            )
+        except HeadwayError as error:
+            await _send(failure_of(error, route=RANK), send)
+            return
+        plain = [pair for pair in scope["headers"] if pair[0] not in (b"content-encoding", b"content-length")]
+        passed = {**scope, PRINCIPAL: principal, "headers": [*plain, (b"content-length", b"%d" % len(body))]}
+        await self._app(passed, _once(body, receive), send)
+
+
+def _once(body: bytes, receive: Receive) -> Receive:
+    """The body in one message, then whatever comes, such as the disconnection."""
+    waiting = [body]
+
+    async def next_message() -> Message:
+        if waiting:
+            return {"type": "http.request", "body": waiting.pop(), "more_body": False}
+        return await receive()
+
+    return next_message
+
+
+async def _send(failure: Failure, send: Send) -> None:
+    pairs = [(name.lower().encode(), value.encode()) for name, value in failure.headers.items()]
+    await send({"type": "http.response.start", "status": failure.status, "headers": pairs})
+    await send({"type": "http.response.body", "body": failure.body})

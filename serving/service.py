@@ -1,0 +1,86 @@
+"""The BentoML service: the HTTP routes mounted at ``/``, and ``rank`` beside them for BentoML clients.
+
+Importing it builds the application without I/O; the stores are opened when the worker starts. The order of imports
+matters: numba's cache folder is set before anything jitted is imported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, cast
+
+import bentoml
+from starlette.responses import Response
+
+from features.home import Home, telemetry_off, use_numba_cache
+from serving.api.app import application
+from serving.api.calls import JSON, RUNTIME
+from serving.api.decisions import decision_answer
+from serving.api.failures import failure_of
+from serving.gate import PRINCIPAL, RANK, Gate
+from serving.runtime import Runtime
+
+
+@asynccontextmanager
+async def _opened() -> AsyncIterator[Runtime]:
+    telemetry_off(os.environ)
+    use_numba_cache(Home.from_environment(os.environ))
+    from serving.bootstrap import open_runtime  # jitted code: the cache folder is set above
+
+    async with open_runtime(os.environ) as runtime:
+        yield runtime
+
+
+app = application(_opened)
+
+
+def _runtime() -> Runtime:
+    return cast(Runtime, app.state[RUNTIME])
+
+
+@bentoml.service(
+    name="headway",
+    workers=1,  # the embedded stores have one writing process
+    metrics={"enabled": False},  # /metrics is Headway's own
+    logging={"access": {"enabled": False}},
+)
+@bentoml.asgi_app(app, path="/", name="api")
+class HeadwayService:
+    """Next best action."""
+
+    @bentoml.on_startup  # type: ignore[untyped-decorator]  # BentoML ships no complete types
+    async def open(self) -> None:
+        """Open the stores; BentoML does not run the lifespan of a mounted Litestar application."""
+        self._lifespan: AbstractAsyncContextManager[None] = app.lifespan()
+        await self._lifespan.__aenter__()
+        settings = _runtime().settings
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        print(f"Headway is ready on http://{host}:{settings.port} (pages under /docs)", flush=True)
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # as above
+    async def close(self) -> None:
+        """Finish what is under way and close the stores."""
+        await self._lifespan.__aexit__(None, None, None)
+
+    @bentoml.api(route=RANK)  # type: ignore[untyped-decorator]  # as above
+    async def rank(self, request: dict[str, Any], /, ctx: bentoml.Context) -> dict[str, Any]:
+        """The ranked next best action: the same request and answer as ``POST /v1/decisions``."""
+        runtime = _runtime()
+        scope = ctx.request.scope
+        key = ctx.request.headers.get("idempotency-key")
+        try:
+            answer = await runtime.workers.run(decision_answer, runtime, request, scope[PRINCIPAL], key)
+        except Exception as error:
+            failure = failure_of(error, route=RANK)
+            return _as_is(Response(failure.body, failure.status, dict(failure.headers)))
+        return _as_is(Response(answer, media_type=JSON))
+
+
+def _as_is(response: Response) -> dict[str, Any]:
+    """A response that BentoML sends untouched; the declared type is what its clients decode."""
+    return cast(dict[str, Any], response)
+
+
+cast(Any, HeadwayService).add_asgi_middleware(Gate, runtime=_runtime, api=app)
