@@ -9,13 +9,22 @@ import numpy as np
 import pytest
 
 from features import kernel
+from features.home import Home
 from features.online import SqliteOnlineStore
 from features.store import FeatureStore, MemoryStore, ProfileRow, StateRow
 from tests.histories import FEATURE_SETS, START_AT, TAXONOMY, event
 
+
+def _feast_store(folder: Path) -> FeatureStore:
+    from features.feast_store import FeastStore  # takes seconds to import
+
+    return FeastStore(Home(folder).create(), FEATURE_SETS, TAXONOMY)
+
+
 _STORES: dict[str, Callable[[Path], FeatureStore]] = {
     "memory": lambda folder: MemoryStore(),
     "sqlite": lambda folder: SqliteOnlineStore(folder / "online.db", FEATURE_SETS, TAXONOMY),
+    "feast": _feast_store,
 }
 
 

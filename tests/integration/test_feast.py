@@ -1,0 +1,221 @@
+"""Feast and our own code keep the same bytes, and read the same history."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from features.backfill import Backfilled, backfill
+from features.errors import Refused
+from features.event_tables import whole_table
+from features.feast_layout import CREATED_TIME, PROFILE_VIEW, STATE_VIEW
+from features.feast_repo import offline_file
+from features.feast_store import FeastStore, apply, historical_reads
+from features.history import reads_at
+from features.home import Home
+from features.online import PROFILE_TABLE, STATE_TABLE, SqliteOnlineStore
+from features.schema import feature_set
+from features.store import CustomerRow, FeatureStore, ProfileRow, StateRow
+from tests.contract.test_feature_store import PROFILE, state
+from tests.histories import FEATURE_SETS, FEATURES, START_AT, TAXONOMY, arrow_events, journey, random_history
+
+# Feast's reader of Parquet, ibis, calls a method that this DuckDB renames.
+pytestmark = pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning:ibis")
+
+EVENTS = random_history(11, n_customers=6, n_events=200)
+CUSTOMERS = sorted({one.customer_id for one in EVENTS})
+STATES = [state("c1"), state("c1", "short"), state("c2é", log_position=2**40)]
+PROFILES = [PROFILE, ProfileRow("c2é"), ProfileRow("c3", attributes={"tier": "gold"}, updated_at=START_AT)]
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home whose history and online store were filled from ``EVENTS``."""
+    home = Home(tmp_path_factory.mktemp("filled")).create()
+    _backfill(home)
+    return home
+
+
+@pytest.fixture(scope="module")
+def feast_of_filled(filled: Home) -> Any:
+    """Feast over that home."""
+    return apply(filled, FEATURE_SETS.values(), TAXONOMY)
+
+
+def _backfill(home: Home, events: pa.Table | None = None) -> Backfilled:
+    store = SqliteOnlineStore(home.online_db, FEATURE_SETS, TAXONOMY)
+    try:
+        return backfill(
+            arrow_events(EVENTS) if events is None else events,
+            home=home,
+            store=store,
+            feature_sets=FEATURE_SETS,
+            taxonomy=TAXONOMY,
+        )
+    finally:
+        store.close()
+
+
+def _sqlite(home: Home) -> FeatureStore:
+    return SqliteOnlineStore(home.online_db, FEATURE_SETS, TAXONOMY)
+
+
+def _feast(home: Home) -> FeatureStore:
+    return FeastStore(home, FEATURE_SETS, TAXONOMY)
+
+
+def _rows(home: Home) -> list[list[tuple[object, ...]]]:
+    """Both tables without the times, which Feast shifts by the time zone of the process and nobody reads."""
+    with closing(sqlite3.connect(home.online_db)) as connection:
+        return [
+            sorted(connection.execute(f'SELECT entity_key, feature_name, value, value_text FROM "{table}"'))  # noqa: S608
+            for table in (STATE_TABLE, PROFILE_TABLE)
+        ]
+
+
+def _written(home: Home, open_store: Callable[[Home], FeatureStore]) -> Home:
+    store = open_store(home.create())
+    store.write(STATES, PROFILES)
+    store.close()
+    return home
+
+
+def _plain(row: CustomerRow) -> tuple[object, ...]:
+    """A row as plain values, comparable bit for bit."""
+    if row.state is None:
+        return (None, row.profile)
+    rest = [getattr(row.state, name) for name in StateRow.__slots__ if name != "vector"]
+    return (rest, row.state.vector.tobytes(), row.profile)
+
+
+def test_both_write_the_same_bytes(tmp_path: Path) -> None:
+    """Every key, value and text that Feast writes is what our store writes, and the other way round."""
+    ours, feasts = _written(Home(tmp_path / "ours"), _sqlite), _written(Home(tmp_path / "feast"), _feast)
+
+    assert _rows(ours) == _rows(feasts)
+    assert [len(rows) for rows in _rows(ours)] == [3 * 17, 3 * 7]
+
+
+def test_both_make_the_same_tables(tmp_path: Path) -> None:
+    """Tables and indices are those that Feast creates, so that either may come first."""
+    ours, feasts = _written(Home(tmp_path / "ours"), _sqlite), _written(Home(tmp_path / "feast"), _feast)
+
+    def made(home: Home) -> list[tuple[object, ...]]:
+        with closing(sqlite3.connect(home.online_db)) as connection:
+            return sorted(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
+
+    assert made(ours) == made(feasts)
+
+
+@pytest.mark.parametrize(("writer", "reader"), [(_sqlite, _feast), (_feast, _sqlite)])
+def test_what_one_writes_the_other_reads(
+    tmp_path: Path, writer: Callable[[Home], FeatureStore], reader: Callable[[Home], FeatureStore]
+) -> None:
+    """States with NaN, empty text, unknown attributes and empty profiles come out as they went in; nobody as nobody."""
+    home = _written(Home(tmp_path), writer)
+
+    store = reader(home)
+    rows = {key: store.read(*key) for key in [("c1", "application"), ("c1", "short"), ("c2é", "application")]}
+    lone, nobody = store.read("c3", "short"), store.read("nobody", "short")
+    store.close()
+
+    profile = {row.customer_id: row for row in PROFILES}
+    for expected in STATES:
+        key = (expected.customer_id, expected.journey_id)
+        assert _plain(rows[key]) == _plain(CustomerRow(expected, profile[expected.customer_id]))
+    assert _plain(lone) == (None, profile["c3"])
+    assert _plain(nobody) == (None, None)
+
+
+def test_feast_materialises_what_the_backfill_wrote(filled: Home, feast_of_filled: Any, tmp_path: Path) -> None:
+    """The history, brought online by Feast itself, is byte for byte the online store that the backfill wrote."""
+    other = Home(tmp_path).create()
+    for view in (STATE_VIEW, PROFILE_VIEW):
+        offline_file(other, view).write_bytes(offline_file(filled, view).read_bytes())
+    feast = apply(other, FEATURE_SETS.values(), TAXONOMY)
+
+    feast.materialize(datetime(2020, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC))
+
+    assert _rows(other) == _rows(filled)
+    assert len({key for key, *_ in _rows(filled)[0]}) == 2 * len(CUSTOMERS)
+
+
+@pytest.mark.parametrize("journey_id", list(FEATURE_SETS))
+def test_history_by_feast_equals_the_kernel_over_events(feast_of_filled: Any, journey_id: str) -> None:
+    """At moments on, just before and just after events and arrivals, both give the same features to the last bit."""
+    rng = np.random.default_rng(5)
+    times = np.array([(one.occurred_at, one.arrived_at) for one in EVENTS]).ravel()
+    at = np.concatenate([rng.choice(times, 300) + rng.integers(-1, 2, 300), [START_AT - 1, START_AT - 1]])
+    customers = [str(each) for each in rng.choice([*CUSTOMERS, "nobody"], 302)]
+
+    by_feast = historical_reads(feast_of_filled, FEATURE_SETS[journey_id], customers, at)
+
+    table = whole_table(arrow_events(EVENTS), TAXONOMY)
+    np.testing.assert_array_equal(by_feast, reads_at(table, FEATURE_SETS[journey_id], customers, at))
+    assert by_feast.shape == (302, len(FEATURE_SETS[journey_id].names))
+
+
+def test_history_of_another_feature_set_is_refused(feast_of_filled: Any) -> None:
+    """States folded by another declaration of the journey are not read as if they were this one's."""
+    changed = feature_set(TAXONOMY, journey(stages=("applied",)))
+
+    with pytest.raises(Refused, match=f"expected {changed.version}: run `headway features backfill` again"):
+        historical_reads(feast_of_filled, changed, CUSTOMERS, np.full(len(CUSTOMERS), START_AT * 2))
+
+
+def test_a_backfill_says_what_it_wrote(tmp_path: Path) -> None:
+    """The counts are those of the files and of the store."""
+    home = Home(tmp_path).create()
+
+    done = _backfill(home)
+
+    assert (done.events, done.customers, done.states) == (200, len(CUSTOMERS), 2 * len(CUSTOMERS))
+    assert done.history_states == pq.read_metadata(offline_file(home, STATE_VIEW)).num_rows
+    assert done.history_profiles == pq.read_metadata(offline_file(home, PROFILE_VIEW)).num_rows
+    assert done.profiles == len({key for key, *_ in _rows(home)[1]})
+
+
+def test_a_second_backfill_leaves_nothing_of_the_first(tmp_path: Path) -> None:
+    """Customers that the log no longer holds are gone from the online store and from the history."""
+    home = Home(tmp_path).create()
+    _backfill(home)
+    fewer = arrow_events(one for one in EVENTS if one.customer_id == CUSTOMERS[0])
+
+    done = _backfill(home, fewer)
+
+    history = pq.read_table(offline_file(home, STATE_VIEW))
+    assert pc.unique(history["customer_id"]).to_pylist() == [CUSTOMERS[0]]
+    assert (done.customers, len({key for key, *_ in _rows(home)[0]})) == (1, 2)
+
+
+def test_a_failing_backfill_keeps_the_history(tmp_path: Path) -> None:
+    """Where an event is refused the history stays as it was, with nothing half-written beside it."""
+    home = Home(tmp_path).create()
+    _backfill(home)
+    before = offline_file(home, STATE_VIEW).read_bytes()
+    unknown = arrow_events(EVENTS).set_column(4, "kind", pa.array(["signed"] * len(EVENTS)))
+
+    with pytest.raises(Refused, match="the kind 'signed'"):
+        _backfill(home, unknown)
+
+    assert offline_file(home, STATE_VIEW).read_bytes() == before
+    assert sorted(path.name for path in home.offline.iterdir()) == [f"{STATE_VIEW}.parquet", f"{PROFILE_VIEW}.parquet"]
+
+
+def test_the_history_knows_when_each_state_was_known(filled: Home) -> None:
+    """A state is known no earlier than its newest event occurred, in UTC microseconds."""
+    history = pq.read_table(offline_file(filled, STATE_VIEW))
+
+    assert history.schema.field(CREATED_TIME).type == pa.timestamp("us", "UTC")
+    assert pc.all(pc.greater_equal(history[CREATED_TIME], history["event_timestamp"])).as_py()
+    assert pc.unique(history["version"]).to_pylist() == [FEATURES.version, FEATURE_SETS["short"].version]
