@@ -1,8 +1,8 @@
 """Fit the models of one journey: first on the earlier part, to be judged on the later one, then for serving.
 
-The stall model that serves is the very one that is judged: its training and calibration slices end before the test. The
-uplift models that serve are fitted on all decisions whose outcomes are known, after the same fit on the earlier part was
-judged on the later one.
+The stall model that serves is the very one that is judged: its training and calibration slices end before the test.
+The uplift models that serve are fitted on all decisions whose outcomes are known, after the same fit on the earlier
+part was judged on the later one.
 """
 
 from __future__ import annotations

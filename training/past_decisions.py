@@ -88,9 +88,9 @@ def past_decisions(
     possible = np.asarray((np.nan_to_num(table) > 0).any(axis=0), dtype=np.bool_).reshape(len(names))
     possible[arm] = True
     possible[0] = True
+    taken = table[np.arange(len(arm)), arm]
     table[np.isnan(table).any(axis=1)] = np.nan
     number = np.cumsum(possible) - 1
-    taken = table[np.arange(len(arm)), arm]
     vector, has_vector = _vectors(rows, features_version, n_features)
     return PastDecisions(
         decision_ids=_text(rows, "decision_id"),

@@ -75,6 +75,9 @@ def responses(
 ) -> Floats:
     """The outcome of each decision, ``(n,)``: 0 or 1, or a sum of values; NaN while its window is not over.
 
+    A table in which every decision has its own report is complete, whenever it ends: the noughts are in it. Where some
+    have none, a report before the end of the window tells nothing of those still to come, and is not used.
+
     What counts lies in ``(decided_at, decided_at + window]``: every reported outcome of the decision (or of the
     customer, where the report names no decision), and the journey events that the outcome is declared by.
 
@@ -113,7 +116,8 @@ def responses(
             )
             total += _sum_between(groups, reported.at[chosen], value, own, decided_at, until)
     response = (total > 0).astype(np.float64) if outcome.type == "binary" else total
-    return np.where(until <= observed_until, response, np.nan)
+    is_complete = bool(np.isin(np.arange(len(decided_at)), _positions(decision_ids, reported.decision_ids)).all())
+    return np.where((until <= observed_until) | is_complete, response, np.nan)
 
 
 def _events_of(outcome: Outcome, table: EventTable, codes: Integers, kind: int) -> tuple[NDArray[np.bool_], Floats]:

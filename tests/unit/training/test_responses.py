@@ -102,3 +102,10 @@ def test_a_window_that_is_not_over_is_unknown() -> None:
     events = [event("e1", kind="paid", at=START_AT + 1)]
     assert math.isnan(response_of(outcome("paid"), events, observed_until=START_AT + DAY_US - 1))
     assert response_of(outcome("paid"), events, observed_until=START_AT + DAY_US) == 1.0
+
+
+def test_a_table_with_a_report_for_every_decision_is_complete() -> None:
+    """A campaign table ends with its last outcome; the noughts in it are known, though the window is not over."""
+    events = [reported(1.0, at=START_AT + 1), reported(0.0, at=START_AT + 1, decision_id="d0")]
+    assert response_of(outcome("paid"), events, observed_until=START_AT + 1) == 1.0
+    assert math.isnan(response_of(outcome("paid"), events[:1], observed_until=START_AT + 1))
