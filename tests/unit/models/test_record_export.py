@@ -1,0 +1,88 @@
+"""Records as Parquet: nothing is lost, memory is bounded by a page, and never half a file."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from models.decision import Candidate, DecisionRecord, Selected, dump_record
+from models.memory_records import MemoryRecordStore
+from models.record_export import RECORDS_SCHEMA, export_records, record_table, records_from_parquet
+from tests.decision_records import DECIDED_AT, NO_ACTION, record
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the file goes."""
+    return tmp_path / "snapshot" / "records.parquet"
+
+
+def _store(*records: DecisionRecord) -> MemoryRecordStore:
+    store = MemoryRecordStore()
+    store.append_imported(records)
+    return store
+
+
+def test_the_same_records_come_back(path: Path) -> None:
+    """Byte for byte: NaN, negative zero, no candidates, no event, nothing selected, a slate, and non-ASCII text."""
+    slots = tuple(Selected(slot=n, placement="web:top", action_id="nudge", treatment_id="nudge_sms") for n in (1, 2))
+    records = [
+        record(1),
+        record(2, candidates=(), selected=(), vector=(), arm_probabilities={}, versions={}),
+        record(3, last_event_at=0, log_position=0, stage=None, state=None, mode="imported", request=b"\x00\xff"),
+        record(4, selected=slots, candidates=(NO_ACTION,), send_id="s-1", degraded=("model_missing", "deadline")),
+        record(5, customer_id="Zoë \U0001f600", explored=True, activated=False, stall_propensity=math.nan),
+    ]
+    assert export_records(_store(*records), path, page=2) == 5
+
+    returned = [each for page in records_from_parquet(path, page=3) for each in page]
+
+    assert [dump_record(each) for each in returned] == [dump_record(each) for each in records]
+
+
+def test_a_row_holds_what_analysts_ask_for(path: Path) -> None:
+    """Times are UTC timestamps, versions a map, candidates a list of structs that columns can be taken from."""
+    table = record_table([record(1), record(2, last_event_at=0)])
+    assert table["decided_at"].cast(pa.int64()).to_pylist() == [DECIDED_AT + 1, DECIDED_AT + 2]
+    assert table["versions"].to_pylist()[0] == [("features", "f1"), ("policy", "p1")]
+    assert table["last_event_at"].null_count == 1
+    first = table["candidates"].to_pylist()[0]
+    assert [(each["treatment_id"], each["dropped"], each["rule_ids"]) for each in first] == [
+        ("nudge_sms", None, []),
+        ("offer_mail", "eligibility", ["too_young", "arrears"]),
+        ("no_action", None, []),
+    ]
+    assert first[0]["selection_probability"] == 0.6
+
+
+def test_every_field_of_a_record_is_exported() -> None:
+    """A new field of record, candidate or slot cannot be forgotten here."""
+    candidates, selected = (RECORDS_SCHEMA.field(name).type.value_type for name in ("candidates", "selected"))
+    assert tuple(RECORDS_SCHEMA.names) == DecisionRecord.__struct_fields__
+    assert tuple(field.name for field in candidates) == Candidate.__struct_fields__
+    assert tuple(field.name for field in selected) == Selected.__struct_fields__
+
+
+def test_no_records_give_an_empty_table(path: Path) -> None:
+    """Nothing to export is a file with the schema and no row."""
+    assert record_table([]).schema.equals(RECORDS_SCHEMA)
+    assert export_records(_store(), path) == 0
+    assert pq.read_table(path).num_rows == 0
+
+
+def test_the_export_ends_where_asked(path: Path) -> None:
+    """``until`` is the last decision id, also inside a page."""
+    store = _store(*(record(number) for number in range(1, 8)))
+    assert export_records(store, path, until="d-000005", page=3) == 5
+    assert pq.read_table(path)["decision_id"].to_pylist() == [f"d-{number:06d}" for number in range(1, 6)]
+
+
+def test_a_page_is_a_row_group(path: Path) -> None:
+    """So that neither writing nor reading holds more than a page."""
+    export_records(_store(*(record(number) for number in range(1, 8))), path, page=3)
+    metadata = pq.read_metadata(path)
+    assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [3, 3, 1]
