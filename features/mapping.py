@@ -157,6 +157,7 @@ class EventOutput(Output):
         sequence: order among equal times; the row's number if not given.
         arrived_at: when it was learned of; the same as ``at`` if not given.
         facts: what the taxonomy allows for the kind; empty values are left out.
+        facts_json: facts written as one JSON object; unlike ``facts``, one that the kind does not allow is refused.
         text: raw feedback.
     """
 
@@ -165,6 +166,7 @@ class EventOutput(Output):
     sequence: Value | None = None
     arrived_at: Value | None = None
     facts: dict[str, Value] = Field(default_factory=dict)
+    facts_json: Value | None = None
     text: Value | None = None
 
 
@@ -194,6 +196,7 @@ class DecisionOutput(Output):
         chosen: the treatment that was chosen, ``no_action`` for none.
         probability: how probable the choice was; unlogged if neither this nor the candidate's own is given.
         candidates: everything that could have been chosen, ``no_action`` too where that was possible.
+        candidates_json: the same as one JSON list of objects with ``treatment_id`` and ``selection_probability``.
     """
 
     id: Value
@@ -201,6 +204,7 @@ class DecisionOutput(Output):
     chosen: Value
     probability: Value | None = None
     candidates: tuple[CandidateOutput, ...] = ()
+    candidates_json: Value | None = None
 
 
 class DecisionReference(ConfigModel):

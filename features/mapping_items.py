@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+import msgspec
+
 from features.events import HOLDING_PREFIX, JourneyEvent, allowed_facts
 from features.journeys import Outcome
 from features.mapping import AttributesOutput, DecisionOutput, EventOutput, Mapping, OutcomeOutput, Table, Value
 from features.mapping_fields import Common, Fields, Vocabulary, optional_text
-from features.mapping_values import Row, Test, columns_of, moment_of_value, test_of, text_of
+from features.mapping_values import Row, Test, check_of, columns_of, moment_of_value, text_of
 from features.past_decisions import PastDecision, decision_maker
 from features.yaml_files import one_of
 
@@ -47,7 +49,7 @@ def makers_of(table: Table, mapping: Mapping, vocabulary: Vocabulary) -> list[Ma
             kind=kind,
             per_group=output.per == "group",
             columns=frozenset(_columns(output)),
-            meets=test_of(output.when),
+            meets=check_of(output.when),
             make=make,
         )
         for kind, output, make in _outputs(table, mapping, vocabulary)
@@ -79,6 +81,7 @@ def _event_maker(
     channel = optional_text(output.channel, common.zone)
     sequence = optional_text(output.sequence, common.zone)
     text = optional_text(output.text, common.zone)
+    facts_json = optional_text(output.facts_json, common.zone)
     arrived_at = moment_of_value(output.arrived_at, common.zone) if output.arrived_at is not None else None
     facts = [(name, text_of(value, common.zone), value.decimal) for name, value in output.facts.items()]
     kinds = vocabulary.taxonomy.all_kinds
@@ -88,7 +91,7 @@ def _event_maker(
         fields = Fields(label, row)
         kind_name = fields.required("kind", kind)
         allowed = declared.get(kind_name, {})
-        given: dict[str, object] = {}
+        given = _json_object(fields, "facts_json", fields.text("facts_json", facts_json))
         for name, read, decimal in facts:
             if name not in allowed:
                 continue  # one list of facts serves all kinds of a table; each takes those that it declares
@@ -182,6 +185,18 @@ def _whole(fields: Fields, name: str, text: str) -> int | None:
         return None
 
 
+def _json_object(fields: Fields, name: str, text: str) -> dict[str, object]:
+    """The members of a JSON object that are not null; the event format checks their names and types."""
+    if not text:
+        return {}
+    try:
+        members = msgspec.json.decode(text, type=dict[str, object])
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        fields.add(name, text, "a JSON object of facts by name")
+        return {}
+    return {fact: value for fact, value in members.items() if value is not None}
+
+
 def values_of(output: AnyOutput) -> Iterator[Value]:
     """Every value of an output."""
     yield output.customer
@@ -189,11 +204,13 @@ def values_of(output: AnyOutput) -> Iterator[Value]:
     optional: Sequence[Value | None] = (output.id,)
     if isinstance(output, EventOutput):
         optional = (*optional, output.kind, output.channel, output.sequence, output.arrived_at, output.text)
+        optional = (*optional, output.facts_json)
         yield from output.facts.values()
     elif isinstance(output, AttributesOutput):
         yield from output.values.values()
     elif isinstance(output, DecisionOutput):
         optional = (*optional, output.chosen, output.probability, *(c.probability for c in output.candidates))
+        optional = (*optional, output.candidates_json)
     else:
         optional = (*optional, output.outcome, output.value)
         if output.decision is not None:

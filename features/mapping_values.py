@@ -159,7 +159,7 @@ def typed(text: str, dtype: str, decimal: str = ".") -> FactValue:
     return text
 
 
-def test_of(conditions: Sequence[Condition]) -> Test:
+def check_of(conditions: Sequence[Condition]) -> Test:
     """The function that tells whether a row meets all conditions."""
     tests = [test for condition in conditions for test in _tests(condition)]
     return lambda row: all(test(row) for test in tests)
@@ -207,7 +207,7 @@ def _template(template: str) -> Text:
 
 
 def _followed_by(spec: FollowedBy, time_zone: str | None) -> Text:
-    meets = test_of(spec.when)
+    meets = check_of(spec.when)
     at = moment_of_value(spec.at, time_zone)
     then, otherwise = plain(spec.then), plain(spec.otherwise)
 

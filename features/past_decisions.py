@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from features.mapping import DecisionOutput, Mapping
 from features.mapping_fields import Common, Fields, Vocabulary, optional_text
@@ -60,6 +63,7 @@ def decision_maker(
     candidates = [
         (candidate.treatment, optional_text(candidate.probability, common.zone)) for candidate in output.candidates
     ]
+    candidates_json = optional_text(output.candidates_json, common.zone)
     known = vocabulary.treatments | {NO_ACTION}
 
     def make(row: Row) -> PastDecision:
@@ -71,8 +75,9 @@ def decision_maker(
             name: _probability(fields, f"candidates.{name}", fields.text(f"candidates.{name}", read))
             for name, read in candidates
         }
+        table |= _logged(fields, fields.text("candidates_json", candidates_json), known)
         own = _probability(fields, "probability", fields.text("probability", probability))
-        if candidates and treatment not in table:
+        if treatment in known and table and treatment not in table:
             fields.add("chosen", treatment, one_of(list(table), treatment))
         if not math.isnan(own) or treatment not in table:
             table[treatment] = own
@@ -95,6 +100,38 @@ def decision_maker(
         )
 
     return make
+
+
+class _LoggedCandidate(msgspec.Struct, frozen=True):
+    treatment_id: str
+    selection_probability: float | None = None
+
+
+_LOGGED: Final = msgspec.json.Decoder(list[_LoggedCandidate])
+
+
+def _logged(fields: Fields, text: str, known: AbstractSet[str]) -> dict[str, float]:
+    """Probability by treatment of a JSON list of candidates; NaN where it was not logged."""
+    if not text:
+        return {}
+    try:
+        logged = _LOGGED.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        expected = f"a JSON list of objects with treatment_id and selection_probability: {error}"
+        fields.add("candidates_json", text, expected)
+        return {}
+    table: dict[str, float] = {}
+    for index, candidate in enumerate(logged):
+        name, chance = candidate.treatment_id, candidate.selection_probability
+        if name not in known:
+            expected = f"a treatment of the catalogue: {one_of(sorted(known), name)}"
+            fields.add(f"candidates_json[{index}]", name, expected)
+        if name in table:
+            fields.add(f"candidates_json[{index}]", name, "each candidate once")
+        if chance is not None and not 0.0 <= chance <= 1.0:
+            fields.add(f"candidates_json[{index}]", repr(chance), "a probability from 0 to 1")
+        table[name] = math.nan if chance is None else chance
+    return table
 
 
 def _check_probabilities(fields: Fields, table: dict[str, float], chosen: str) -> None:

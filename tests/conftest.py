@@ -1,0 +1,30 @@
+"""What tests of every kind share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+DEFAULT_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """The path of a file of real data.
+
+    The test is skipped where the file is absent, and fails instead under HEADWAY_TEST_REQUIRE=1.
+    """
+
+    def path_of(name: str) -> Path:
+        path = Path(os.environ.get("HEADWAY_TEST_DATA") or DEFAULT_DATA) / name
+        if path.is_file():
+            return path
+        reason = f"{path} is absent: set HEADWAY_TEST_DATA to the folder of the real data"
+        if os.environ.get("HEADWAY_TEST_REQUIRE") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    return path_of
