@@ -66,7 +66,7 @@ class Backfilled:
         events: events folded.
         customers: customers with at least one event.
         states: states in the online store, one per customer and journey.
-        profiles: profiles in the online store.
+        profiles: profiles in the online store, one per customer.
         history_states: rows of the states' history.
         history_profiles: rows of the profiles' history.
     """
@@ -91,7 +91,7 @@ def backfill(
     """Write the history of every state and profile to ``home.offline``, and the last ones to ``store``.
 
     The files of the history are replaced whole once all is folded; the online store is emptied first, so what it holds
-    afterwards is what the events say and nothing else.
+    afterwards is what the events say and nothing else; where an event is refused it must be filled again.
 
     Args:
         source: all events of the log.

@@ -133,15 +133,20 @@ def profiles(table: EventTable, taxonomy: Taxonomy) -> Iterator[tuple[ProfileRow
     """Every profile that was ever known, and since when: in the order of customers and then of time.
 
     One for each customer and moment at which events that fold into the profile became known; the last one of a customer
-    is what is known now. Customers of whom nothing was ever told have none.
+    is what is known now. A customer of whom nothing was ever told has an empty one, since its first event was known.
     """
-    events = list(_profile_events(table, taxonomy))
-    for customer_id, group in itertools.groupby(events, key=lambda one: one.customer_id):
-        own = list(group)
-        moments = sorted({max(one.occurred_at, one.arrived_at) for one in own})
-        for known_at in moments:
-            known = [one for one in own if max(one.occurred_at, one.arrived_at) <= known_at]
-            yield fold_profile(ProfileRow(customer_id), known, taxonomy), known_at
+    told = itertools.groupby(_profile_events(table, taxonomy), key=lambda one: one.customer_id)
+    customer_id, events = next(told, (None, iter(())))
+    firsts = np.minimum.reduceat(table.known_at, table.starts[:-1]) if table.n_events else table.known_at
+    for customer, first in zip(table.customers.to_pylist(), firsts.tolist(), strict=True):
+        if customer != customer_id:
+            yield ProfileRow(customer), int(first)
+            continue
+        own = list(events)
+        for known_at in sorted({max(one.occurred_at, one.arrived_at) for one in own}):
+            known = (one for one in own if max(one.occurred_at, one.arrived_at) <= known_at)
+            yield fold_profile(ProfileRow(customer), known, taxonomy), known_at
+        customer_id, events = next(told, (None, iter(())))
 
 
 def _profile_events(table: EventTable, taxonomy: Taxonomy) -> Iterator[JourneyEvent]:

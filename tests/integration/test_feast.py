@@ -17,22 +17,24 @@ import pytest
 
 from features.backfill import Backfilled, backfill
 from features.errors import Refused
+from features.event_log import MemoryEventLog
 from features.event_tables import whole_table
 from features.feast_layout import CREATED_TIME, PROFILE_VIEW, STATE_VIEW
 from features.feast_repo import offline_file
 from features.feast_store import FeastStore, apply, historical_reads
 from features.history import reads_at
 from features.home import Home
+from features.ingest import Ingestor
 from features.online import PROFILE_TABLE, STATE_TABLE, SqliteOnlineStore
 from features.schema import feature_set
 from features.store import CustomerRow, FeatureStore, ProfileRow, StateRow
 from tests.contract.test_feature_store import PROFILE, state
-from tests.histories import FEATURE_SETS, FEATURES, START_AT, TAXONOMY, arrow_events, journey, random_history
+from tests.histories import FEATURE_SETS, FEATURES, START_AT, TAXONOMY, arrow_events, event, journey, random_history
 
 # Feast's reader of Parquet, ibis, calls a method that this DuckDB renames.
 pytestmark = pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning:ibis")
 
-EVENTS = random_history(11, n_customers=6, n_events=200)
+EVENTS = [*random_history(11, n_customers=6, n_events=199), event("lone", customer_id="lone")]
 CUSTOMERS = sorted({one.customer_id for one in EVENTS})
 STATES = [state("c1"), state("c1", "short"), state("c2é", log_position=2**40)]
 PROFILES = [PROFILE, ProfileRow("c2é"), ProfileRow("c3", attributes={"tier": "gold"}, updated_at=START_AT)]
@@ -144,7 +146,7 @@ def test_feast_materialises_what_the_backfill_wrote(filled: Home, feast_of_fille
         offline_file(other, view).write_bytes(offline_file(filled, view).read_bytes())
     feast = apply(other, FEATURE_SETS.values(), TAXONOMY)
 
-    feast.materialize(datetime(2020, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC))
+    feast.materialize(datetime(1970, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC))
 
     assert _rows(other) == _rows(filled)
     assert len({key for key, *_ in _rows(filled)[0]}) == 2 * len(CUSTOMERS)
@@ -182,7 +184,22 @@ def test_a_backfill_says_what_it_wrote(tmp_path: Path) -> None:
     assert (done.events, done.customers, done.states) == (200, len(CUSTOMERS), 2 * len(CUSTOMERS))
     assert done.history_states == pq.read_metadata(offline_file(home, STATE_VIEW)).num_rows
     assert done.history_profiles == pq.read_metadata(offline_file(home, PROFILE_VIEW)).num_rows
-    assert done.profiles == len({key for key, *_ in _rows(home)[1]})
+    assert done.profiles == len({key for key, *_ in _rows(home)[1]}) == len(CUSTOMERS)
+
+
+def test_a_backfill_equals_folding_as_events_arrive(tmp_path: Path) -> None:
+    """What an ingestor keeps, arrival by arrival, is byte for byte what a backfill of the same log writes."""
+    live, rebuilt = Home(tmp_path / "live").create(), Home(tmp_path / "rebuilt").create()
+    log, store = MemoryEventLog(), _sqlite(live)
+    ingestor = Ingestor(log, store, FEATURE_SETS, TAXONOMY, lambda customer_id, consents, *, at: None)
+    for one in EVENTS:
+        log.append([one])
+        ingestor.refresh([one.customer_id])
+    store.close()
+
+    _backfill(rebuilt)
+
+    assert _rows(live) == _rows(rebuilt)
 
 
 def test_a_second_backfill_leaves_nothing_of_the_first(tmp_path: Path) -> None:

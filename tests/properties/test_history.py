@@ -118,7 +118,7 @@ def test_the_last_arrival_before_a_moment_is_what_was_known_then(seed: int) -> N
 @_EXACT
 def test_profiles_are_what_was_known_of_each_customer(seed: int) -> None:
     """The last profile known before t is the fold of the profile events known at t; the last of all is today's."""
-    events = random_history(seed, n_customers=3, n_events=120)
+    events = random_history(seed, n_customers=40, n_events=120)
     told = [one for one in events if folds_into_profile(one.kind, TAXONOMY)]
 
     known_profiles = list(profiles(_table(events), TAXONOMY))
@@ -127,7 +127,8 @@ def test_profiles_are_what_was_known_of_each_customer(seed: int) -> None:
     for profile, known_at in known_profiles:
         assert profile == _profile(_known(told, profile.customer_id, known_at + 1), profile.customer_id)
     last = {profile.customer_id: profile for profile, _ in known_profiles}
-    assert last == {c: _profile([o for o in told if o.customer_id == c], c) for c in {o.customer_id for o in told}}
+    everyone = {one.customer_id for one in events}
+    assert last == {c: _profile([one for one in told if one.customer_id == c], c) for c in everyone}
 
 
 @given(seed=SEEDS, events_per_table=st.integers(1, 40))
@@ -154,6 +155,17 @@ def test_numbers_come_out_of_the_facts_exactly(values: list[float]) -> None:
     table = _table(paid)
 
     assert table.events.value.tolist() == values
+
+
+def test_nothing_told_is_an_empty_profile_since_the_first_event() -> None:
+    """A customer with events but none that concerns the profile has an empty one, known when the first was."""
+    events = [
+        event("e1", at=START_AT, arrived_at=START_AT + 9),
+        event("e2", at=START_AT + 5),
+        event("e3", at=START_AT + 7),
+    ]
+
+    assert list(profiles(_table(events), TAXONOMY)) == [(ProfileRow("c1"), START_AT + 5)]
 
 
 def test_transitions_say_what_each_event_did() -> None:
