@@ -1,8 +1,8 @@
-"""What simulated customers do between the milestones: looking around, asking, coming back, complaining, giving feedback."""
+"""What simulated customers do between the milestones: look around, ask, come back, complain, give feedback."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -10,6 +10,9 @@ from training.simulated_course import DAY_US, Course
 from training.simulated_draws import Floats, Integers
 from training.simulated_events import HOUR_US, facts_json, picked
 from training.simulated_population import CONSENT_CHANNELS
+
+Options: TypeAlias = dict[str, tuple[object, ...]]
+"""For each fact, the values that it may take, evenly."""
 
 MINUTE_US: Final = 60_000_000
 _SPREAD: Final = 16
@@ -117,7 +120,7 @@ def before_application(course: Course, rows: Integers) -> None:
 
 
 def _profiles(course: Course, rows: Integers) -> None:
-    people, draws, events = course.people, course.draws, course.events
+    people, events = course.people, course.events
     emails, phones = contact_hashes(course, rows)
     names = list(people.attributes(0))
     columns: dict[str, list[object]] = {name: [] for name in names}
@@ -152,12 +155,13 @@ def look_around(
     app = people.app_user[rows].astype(np.float64)
     _page_views(course, rows, start, end, stage, step, busy * (1.1 - 0.5 * app))
     _some(course, "app_opened", rows, start, end, step, busy * 1.0 * app, channel="app", facts={"screen": _SCREENS})
-    for kind, channel, mean, facts in (
+    asking: tuple[tuple[str, str, float, Options], ...] = (
         ("assistant_asked", "assistant", 0.10, {"intent": TOPICS[stage], "resolved": (True, False)}),
         ("chat_held", "chat", 0.08, {"topic": TOPICS[stage], "messages": (4, 7, 12), "resolved": (True, False)}),
         ("ivr_used", "ivr", 0.06, {"menu": TOPICS[stage], "contained": (True, False)}),
         ("store_visited", "store", 0.03, {"purpose": TOPICS[stage]}),
-    ):
+    )
+    for kind, channel, mean, facts in asking:
         _some(course, kind, rows, start, end, step, np.full(rows.size, busy * mean), channel=channel, facts=facts)
     call(course, rows, draws.count("calls", rows, step, 0.09 * busy, 2), start, end, stage=stage, step=step)
     go_back(course, rows, draws.count("loops", rows, step, 0.10 * busy, 2), start, end, stage=stage, step=step)
@@ -261,7 +265,7 @@ def _page_views(
     course: Course, rows: Integers, start: Integers, end: Integers, place: str, step: int, mean: Floats
 ) -> None:
     seconds = tuple(range(5, 240, 7))
-    facts: dict[str, tuple[object, ...]] = {"page": _PAGES[place], "duration_s": seconds}
+    facts: Options = {"page": _PAGES[place], "duration_s": seconds}
     _some(
         course,
         "page_viewed",
@@ -286,7 +290,7 @@ def _some(
     mean: Floats,
     *,
     channel: str,
-    facts: dict[str, tuple[object, ...]],
+    facts: Options,
     purpose: str | None = None,
 ) -> None:
     draws = course.draws

@@ -27,8 +27,8 @@ def answer(
 ) -> None:
     """Answers to what was sent, before progress or within two days.
 
-    An answer depends on what came of it and on what is observed, never on the type of person: it tells no more about the
-    type than progress does.
+    An answer depends on what came of it and on what is observed, never on the type of person: it tells no more about
+    the type than progress does.
     """
     channels = np.array([*(option.treatment.channel for option in options), ""], dtype=object)[decided.option]
     ids = np.array(decided.ids, dtype=object)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from features.journeys import Journey
 from models.actions import NO_ACTION
-from models.ids import decision_id
+from models.import_decisions import past_decision_id
 from training.simulated_course import DAY_US, Course
 from training.simulated_draws import Floats, Integers
-from training.simulated_events import HOUR_US, facts_json
+from training.simulated_events import HOUR_US, SOURCE, facts_json
 from training.simulated_policy import Option, Standing, allowed, candidates_json, chosen, selection_probabilities
 from training.simulated_population import CHANNELS
 from training.simulated_world import (
@@ -45,6 +45,7 @@ FEEDBACK_SPACING_US: Final = 7 * DAY_US
 DECISION_SCHEMA: Final = pa.schema(
     [
         ("decision_id", pa.string()),
+        ("request_id", pa.string()),
         ("customer_id", pa.string()),
         ("journey_id", pa.string()),
         ("decided_at", pa.timestamp("us", tz="UTC")),
@@ -124,8 +125,9 @@ def decide(
     probabilities = selection_probabilities(options, candidates, standing)
     option = chosen(course.draws, rows, step, probabilities)
     laws = _Laws(course, rows, course.indicators(rows, state, stalled, round_number), stage, standing)
-    ids = _ids(course, rows, at, step)
-    _note(course, decisions, rows, at, ids, option, probabilities, options, journey.id)
+    request_ids = [f"{customer}/{step}" for customer in course.people.ids[rows].tolist()]
+    ids = _ids(course, rows, at, request_ids)
+    _note(course, decisions, rows, at, ids, request_ids, option, probabilities, options, journey.id)
     progress, feedback, protection = laws.progress_without.copy(), laws.feedback_without, laws.protection_without
     feedback, protection = feedback.copy(), protection.copy()
     for column, candidate in enumerate(options):
@@ -230,12 +232,12 @@ def _standing(
     )
 
 
-def _ids(course: Course, rows: Integers, at: Integers, step: int) -> list[str]:
-    words = course.draws.words("decision-id", rows, step).tolist()
+def _ids(course: Course, rows: Integers, at: Integers, request_ids: list[str]) -> list[str]:
+    """The ids that an import gives these decisions, so that exposures and outcomes can name them."""
     customers = course.people.ids[rows].tolist()
     return [
-        decision_id(at=moment, customer_id=customer, randomness=word.to_bytes(9, "big"))
-        for moment, customer, word in zip(at.tolist(), customers, words, strict=True)
+        past_decision_id(SOURCE, request_id, customer, moment)
+        for request_id, customer, moment in zip(request_ids, customers, at.tolist(), strict=True)
     ]
 
 
@@ -245,6 +247,7 @@ def _note(
     rows: Integers,
     at: Integers,
     ids: list[str],
+    request_ids: list[str],
     option: Integers,
     probabilities: Floats,
     options: tuple[Option, ...],
@@ -256,6 +259,7 @@ def _note(
     decisions.made.append(
         {
             "decision_id": ids,
+            "request_id": request_ids,
             "customer_id": course.people.ids[rows],
             "journey_id": np.full(rows.size, journey_id, dtype=object),
             "decided_at": at,

@@ -9,7 +9,7 @@ References:
 from __future__ import annotations
 
 from functools import cache
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +66,7 @@ class Draws:
         return low + (high - low) * self.uniform(purpose, rows, step)
 
     def happens(
-        self, purpose: str, rows: Integers, step: int | Integers, probability: Floats | float
+        self, purpose: str, rows: Integers, step: int | Integers, probability: NDArray[np.floating[Any]] | float
     ) -> NDArray[np.bool_]:
         """Whether something of a probability happens, ``(n_rows,)``."""
         outcome: NDArray[np.bool_] = self.uniform(purpose, rows, step) < probability

@@ -99,7 +99,8 @@ class EventSheet:
         kinds = np.repeat(np.array(self._kinds, dtype=object), sizes)
         channels, facts, texts = (np.concatenate(part) for part in (self._channels, self._facts, self._texts))
         order = np.lexsort((np.arange(rows.size), at, rows))
-        rows, at, kinds, channels, facts, texts = (c[order] for c in (rows, at, kinds, channels, facts, texts))
+        rows, at, kinds = rows[order], at[order], kinds[order]
+        channels, facts, texts = channels[order], facts[order], texts[order]
         starts = np.searchsorted(rows, np.arange(ids.size))
         position = np.arange(rows.size) - starts[rows]
         arrived = at + _delay(draws, rows, position, channels)

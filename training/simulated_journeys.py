@@ -1,7 +1,7 @@
 """Moves a block of simulated customers through the journey: stage by stage, and within a stage round by round.
 
-A round is a decision and the 14 days after it. Within a stage the next decision comes only after those days, so that what
-follows a decision within its window follows from that decision.
+A round is a decision and the 14 days after it. Within a stage the next decision comes only after those days, so that
+what follows a decision within its window follows from that decision.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from training.simulated_decisions import (
 from training.simulated_draws import Draws, Floats, Integers
 from training.simulated_events import HOUR_US, facts_json, picked
 from training.simulated_policy import Option
-from training.simulated_population import Population, population
+from training.simulated_population import population
 from training.simulated_world import FAST_SHARE, LONG_DAYS, SHORT_DAYS, STAGES, TYPES, UNPROMPTED, probability
 
 ROUNDS: Final = 3
@@ -157,7 +157,7 @@ def _through_stage(
             round_number=round_number,
             step=now,
         )
-        succeeded, progress_at = _follow(course, rows, at, decided, stage, now, options)
+        succeeded = _follow(course, rows, at, decided, stage, now, options)
         progressed.append(rows[succeeded])
         rows, at = _go_on(course, rows[~succeeded], at[~succeeded], name, now)
     return np.sort(np.concatenate(progressed))
@@ -218,8 +218,8 @@ def _follow(
     stage: int,
     step: int,
     options: tuple[Option, ...],
-) -> tuple[Flags, Integers]:
-    """What the days after a decision bring; who progressed, and when."""
+) -> Flags:
+    """What the days after a decision bring; who progressed."""
     draws, name = course.draws, STAGES[stage]
     own = decided.progress_by_type[np.arange(rows.size), course.people.customer_type[rows]]
     succeeded = draws.happens("progress", rows, step, own)
@@ -239,7 +239,7 @@ def _follow(
     course.asked_at[who] = replied_at
     _take_protection(course, rows, at, decided, step)
     _progress(course, rows[succeeded], progress_at[succeeded], stage, step)
-    return succeeded, progress_at
+    return succeeded
 
 
 def _take_protection(course: Course, rows: Integers, at: Integers, decided: Decided, step: int) -> None:

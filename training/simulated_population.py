@@ -1,4 +1,4 @@
-"""Who the simulated customers are: attributes, consents, identities, and the type of person, which is never recorded."""
+"""Who the simulated customers are: attributes, consents, and the type of person, which is never recorded."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def population(draws: Draws, numbers: Integers, *, until: int, span_days: float)
         preferred=draws.choice("preferred", rows, 0, _PREFERRED[age]),
         device=np.where(mobile, 0, 1 + draws.happens("desktop", rows, 0, 0.75)).astype(np.int64),
         sensitivity=draws.choice("sensitivity", rows, 0, _SENSITIVITY[income]),
-        tenure=np.round(np.where(existing, years, 0.0), 1),
+        tenure=np.round(np.where(existing, years, 0.0), 1).astype(np.float64),
         app_user=app_user,
         existing=existing,
         arrears=draws.happens("arrears", rows, 0, 0.03),

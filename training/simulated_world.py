@@ -1,7 +1,7 @@
 """The laws of the simulated world: who is who, how people get on by themselves, and what each action changes.
 
-All effect sizes stand here and nowhere else, and a golden file freezes them: whoever could tune them could tune the exam.
-Everything is on the logit scale, so that no sum of effects leaves the probabilities.
+All effect sizes stand here and nowhere else, and a golden file freezes them: whoever could tune them could tune the
+exam. Everything is on the logit scale, so that no sum of effects leaves the probabilities.
 """
 
 from __future__ import annotations
