@@ -18,6 +18,9 @@ from serving.auth import ROLES, KeyFile, StoredKey
 from serving.settings import Settings
 
 SERVICE = "serving.service:HeadwayService"
+CONFIG_VARIABLE = "HEADWAY_CONFIG"
+
+_BENTOML = (sys.executable, "-m", "bentoml", "serve", "--quiet")
 
 keys = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
 
@@ -35,6 +38,8 @@ def serve(
     settings = Settings.from_environment(env)
     home = Home.from_environment(env).create()
     env[HOME_VARIABLE] = str(home.root)
+    if settings.config is not None:
+        env[CONFIG_VARIABLE] = str(settings.config.absolute())
     _check_start(home, settings, env)
     use_numba_cache(home, env)
     env["BENTOML_HOME"] = str(home.root / "cache" / "bentoml")
@@ -42,9 +47,15 @@ def serve(
     sys.stdout.flush()
     os.execve(  # noqa: S606  # no shell is wanted
         sys.executable,
-        [sys.executable, "-m", "bentoml", "serve", SERVICE, "--host", settings.host, "--port", str(settings.port)],
+        _command(settings, home),
         env,
     )
+
+
+def _command(settings: Settings, home: Home) -> list[str]:
+    # BentoML puts its working folder before everything else on the path of imports: let it be one without code.
+    place = ["--working-dir", str(home.root)]
+    return [*_BENTOML, SERVICE, *place, "--host", settings.host, "--port", str(settings.port)]
 
 
 def _check_start(home: Home, settings: Settings, env: dict[str, str]) -> None:

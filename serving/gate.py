@@ -18,6 +18,7 @@ from serving.runtime import Runtime
 
 RANK: Final = "/rank"
 PRINCIPAL: Final = "headway_principal"
+_REPLACED: Final = frozenset({b"content-encoding", b"content-length", b"content-type"})
 HEALTH: Final = frozenset({"/livez", "/readyz"})
 
 AnyApp: TypeAlias = Callable[[Any, Any, Any], Any]
@@ -62,9 +63,10 @@ class Gate:
         except HeadwayError as error:
             await _send(failure_of(error, route=RANK), send)
             return
-        plain = [pair for pair in scope["headers"] if pair[0] not in (b"content-encoding", b"content-length")]
-        passed = {**scope, PRINCIPAL: principal, "headers": [*plain, (b"content-length", b"%d" % len(body))]}
-        await self._app(passed, _once(body, receive), send)
+        # Whatever the sender calls it, the body is JSON: BentoML would read it by its content type.
+        told = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        kept = [pair for pair in scope["headers"] if pair[0] not in _REPLACED]
+        await self._app({**scope, PRINCIPAL: principal, "headers": [*kept, *told]}, _once(body, receive), send)
 
 
 def _once(body: bytes, receive: Receive) -> Receive:
@@ -80,6 +82,7 @@ def _once(body: bytes, receive: Receive) -> Receive:
 
 
 async def _send(failure: Failure, send: Send) -> None:
-    pairs = [(name.lower().encode(), value.encode()) for name, value in failure.headers.items()]
+    sent = {**failure.headers, "content-length": str(len(failure.body))}
+    pairs = [(name.lower().encode(), value.encode()) for name, value in sent.items()]
     await send({"type": "http.response.start", "status": failure.status, "headers": pairs})
     await send({"type": "http.response.body", "body": failure.body})

@@ -74,6 +74,7 @@ class HeadwayService:
             answer = await runtime.workers.run(decision_answer, runtime, request, scope[PRINCIPAL], key)
         except Exception as error:
             failure = failure_of(error, route=RANK)
+            ctx.response.status_code = failure.status  # BentoML puts its own over the response's
             return _as_is(Response(failure.body, failure.status, dict(failure.headers)))
         return _as_is(Response(answer, media_type=JSON))
 

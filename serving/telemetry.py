@@ -15,7 +15,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from features.events import dump_timestamp
 
 LOGGER: Final = "headway"
-METRICS_MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+METRICS_MEDIA_TYPE: Final = "text/plain; version=0.0.4"
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 

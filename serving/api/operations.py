@@ -105,4 +105,4 @@ async def problem_page(slug: str) -> Response[str]:
     kind = next((kind for kind in PROBLEM_TYPES if kind.slug == slug), None)
     if kind is None:
         raise UnknownObject(f"no problem {shown(slug)}; expected one of {', '.join(one.slug for one in PROBLEM_TYPES)}")
-    return Response(kind.page(), media_type="text/markdown; charset=utf-8", headers=_SAFE)
+    return Response(kind.page(), media_type="text/markdown", headers=_SAFE)

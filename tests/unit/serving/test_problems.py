@@ -1,0 +1,78 @@
+"""Problem details: every error has its type, says what was wrong, and tells nothing of the inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from features.errors import (
+    Conflict,
+    HeadwayError,
+    InFlight,
+    InvalidInput,
+    Problem,
+    StoreCorrupted,
+    StoreUnavailable,
+    UnknownObject,
+)
+from serving import problems
+from serving.problems import PROBLEM_TYPES, pointer, problem_details
+
+PAGES = Path(__file__).parents[3] / "docs" / "problems"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "slug"),
+    [
+        (problems.MalformedBody("x"), 400, "malformed-body"),
+        (problems.Unauthenticated("x"), 401, "unauthenticated"),
+        (problems.Forbidden("x"), 403, "forbidden"),
+        (UnknownObject("x"), 404, "not-found"),
+        (InFlight("x"), 409, "in-flight"),
+        (problems.BodyTooLarge("x"), 413, "body-too-large"),
+        (problems.UnsupportedEncoding("x"), 415, "unsupported-encoding"),
+        (InvalidInput("x", []), 422, "invalid-input"),
+        (Conflict("x"), 422, "request-id-reused"),
+        (problems.TooManyRequests("x"), 429, "too-many-requests"),
+        (StoreUnavailable("x"), 503, "unavailable"),
+        (StoreCorrupted("x"), 503, "unavailable"),
+        (HeadwayError("x"), 500, "internal-error"),
+        (ZeroDivisionError("x"), 500, "internal-error"),
+    ],
+)
+def test_every_error_has_its_type(error: Exception, status: int, slug: str) -> None:
+    """Status and type follow from the error's class alone."""
+    details = problem_details(error)
+
+    assert (details.status, details.type) == (status, f"/docs/problems/{slug}")
+
+
+def test_bad_fields_are_listed_with_pointers() -> None:
+    """A caller's program can find the field."""
+    error = InvalidInput("bad", [Problem("events[3].facts.a/b", "'x'", "a number"), Problem("channel", "", "a value")])
+
+    details = problem_details(error)
+
+    assert [(one.pointer, one.value, one.expected) for one in details.errors] == [
+        ("/events/3/facts/a~1b", "'x'", "a number"),
+        ("/channel", "", "a value"),
+    ]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("/home/x secret"), StoreUnavailable("/home/x secret")])
+def test_the_inside_stays_inside(error: Exception) -> None:
+    """Paths and messages of what failed are for the log."""
+    assert "secret" not in problem_details(error).detail
+
+
+def test_the_pointer_of_the_whole_body_is_empty() -> None:
+    """RFC 6901 says so."""
+    assert pointer("") == ""
+
+
+def test_every_type_has_its_page() -> None:
+    """docs/problems holds one page for each type, as the code says it."""
+    pages = {path.stem: path.read_text(encoding="utf-8") for path in PAGES.glob("*.md")}
+
+    assert pages == {kind.slug: kind.page() for kind in PROBLEM_TYPES}

@@ -1,0 +1,89 @@
+"""Settings: read together, refused together, and never telling the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from features.errors import ConfigurationError
+from serving.settings import VARIABLES, Settings, reference
+
+REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "settings.md"
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    """Nothing has to be set."""
+    settings = Settings.from_environment({"PATH": "/bin"})
+
+    assert settings == Settings()
+
+
+def test_values_are_read() -> None:
+    """Every variable reaches its attribute."""
+    settings = Settings.from_environment(
+        {"HEADWAY_HOME": "/srv/h", "HEADWAY_PORT": "3100", "HEADWAY_DURABILITY": "normal", "HEADWAY_DEADLINE_MS": "80"}
+    )
+
+    assert (settings.home, settings.port) == (Path("/srv/h"), 3100)
+    assert (settings.durability, settings.deadline_ms) == ("normal", 80)
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    """Compose files set variables to nothing."""
+    assert Settings.from_environment({"HEADWAY_PORT": ""}).port == 3000
+
+
+def test_an_unknown_name_is_refused_with_the_near_one() -> None:
+    """A misspelt setting is not silently ignored, and its value, which may be a key, is not shown."""
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_environment({"HEADWAY_BOOTSTRAP_KEI": "hw_secret_secret_secret"})
+
+    message = str(caught.value)
+    assert "HEADWAY_BOOTSTRAP_KEI: expected a known variable; did you mean HEADWAY_BOOTSTRAP_KEY?" in message
+    assert "hw_secret" not in message
+
+
+def test_all_problems_are_told_at_once() -> None:
+    """One start shows everything that is wrong."""
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_environment({"HEADWAY_PORT": "70000", "HEADWAY_DURABILITY": "fast", "HEADWAY_WORKERS": "4"})
+
+    assert [problem.path for problem in caught.value.problems] == [
+        "HEADWAY_PORT",
+        "HEADWAY_WORKERS",
+        "HEADWAY_DURABILITY",
+    ]
+
+
+def test_a_short_bootstrap_key_is_refused_without_showing_it() -> None:
+    """A guessable key is no key."""
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_environment({"HEADWAY_BOOTSTRAP_KEY": "short"})
+
+    assert "HEADWAY_BOOTSTRAP_KEY: got (hidden), expected at least 16" in str(caught.value)
+    assert "short" not in str(caught.value)
+
+
+def test_the_key_is_masked() -> None:
+    """Settings can be logged."""
+    settings = Settings.from_environment({"HEADWAY_BOOTSTRAP_KEY": "hw_0123456789abcdef"})
+
+    assert "0123456789abcdef" not in repr(settings)
+
+
+def test_variables_of_the_tests_are_left_alone() -> None:
+    """The test tools' own variables do not stop a start."""
+    assert Settings.from_environment({"HEADWAY_TEST_REQUIRE": "1"}) == Settings()
+
+
+def test_documented_defaults_are_the_real_ones() -> None:
+    """The reference says what holds."""
+    documented = {one.attribute: one.parse(one.default) for one in VARIABLES if one.attribute and one.default}
+
+    assert documented == {name: getattr(Settings(), name) for name in documented}
+
+
+def test_the_reference_is_current() -> None:
+    """docs/reference/settings.md is what the code says."""
+    assert REFERENCE.read_text(encoding="utf-8") == reference()
