@@ -6,25 +6,28 @@ the size of the effect model is chosen on held-out rows, the mean being one of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import NotEnoughData
-from models.boosting import Boosting, Fit, Objective, TrainingTable, boosted
-from models.calibration import IDENTITY, MonotoneMap, platt_map
-from models.heads import Fact, FittedHeads, Head, control_head, effect_head
-from models.selection import EstimatedProbabilities, estimated_probabilities
+from models.boosting import Boosting, Fit, TrainingTable, boosted
+from models.heads import FittedHeads, Head, effect_head
+from models.responses import (
+    CONTROL,
+    ControlResponse,
+    Sample,
+    arm_responses,
+    best_rounds,
+    control_response,
+    summed_curve,
+)
+from models.selection import SelectionProbabilities, selection_probabilities
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
-
-CONTROL: Final = 0
-"""The number of the arm that is no action."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,22 +39,24 @@ class UpliftParams:
         response: boosting of the control model and of the arms' responses; its rounds are chosen on held-out rows.
         effect: boosting of an effect; its rounds are chosen too.
         effect_leaves: numbers of leaves to choose from, beside the arm's mean.
-        smallest_leaf: share of an effect's rows that its leaves hold at least, besides ``effect.min_rows``.
-        smallest_arm: rows an arm needs for an effect of its own; below it there is its mean.
+        smallest_leaf: share of an effect's rows that each of its leaves holds at least, besides ``effect.min_rows``.
+        smallest_arm: rows an arm needs for an effect model; below it there is its mean.
+        smallest_mean: rows an arm needs for its mean; below it there is nothing, and the catalogue's prior is served.
         shrink_rows: n0: an effect's weight against the arm's mean is n / (n + n0), n the rows of the arm.
+        sigma_floor: the smallest standard deviation of an effect.
         smallest_probability: estimated selection probabilities are clipped here.
         categorical: indices of the features that are codes.
     """
 
     n_folds: int = 3
     response: Boosting = field(default_factory=lambda: Boosting(rounds=200, patience=15, num_leaves=8, min_rows=50))
-    effect: Boosting = field(
-        default_factory=lambda: Boosting(rounds=150, patience=20, learning_rate=0.05, min_rows=50, lambda_l2=1.0)
-    )
-    effect_leaves: Sequence[int] = (3, 6)
-    smallest_leaf: float = 0.02
+    effect: Boosting = field(default_factory=lambda: Boosting(rounds=150, patience=20, learning_rate=0.05, min_rows=50))
+    effect_leaves: Sequence[int] = (2, 4)
+    smallest_leaf: float = 0.04
     smallest_arm: int = 300
+    smallest_mean: int = 30
     shrink_rows: float = 500.0
+    sigma_floor: float = 0.0
     smallest_probability: float = 0.02
     categorical: Sequence[int] = ()
 
@@ -62,15 +67,16 @@ class ArmFit:
 
     Attributes:
         action_id: the arm.
-        n_treated: rows that got it; 0: there is no head, and scoring falls back to the catalogue's prior.
-        n_control: rows of the comparison that got no action.
-        mean_effect: doubly robust mean effect over the comparison's rows; NaN without rows.
+        n_treated: compared rows that got it.
+        n_control: compared rows that got no action.
+        mean_effect: doubly robust mean effect over the compared rows, weighted by overlap; NaN if too few.
         mean_se: its standard error, clustered by customer.
-        choice: ``absent``, ``mean`` or the size chosen, as ``leaves=3,trees=40``.
+        choice: ``absent`` or ``too_few`` (no head: scoring falls back to the catalogue's prior), ``mean``, or the size
+            chosen, as ``leaves=4,trees=40``.
         loss_gain: share of the held-out doubly robust loss that the chosen size saves against the mean.
         weight: of the effect model against the mean.
         randomised: whether all probabilities used were logged; estimated ones make the effect observational.
-        share_clipped: share of the rows whose estimated probability was clipped.
+        share_clipped: share of the compared rows whose estimated probability was clipped.
     """
 
     action_id: str
@@ -97,6 +103,11 @@ class FittedUplift:
     fitted: FittedHeads
     arms: tuple[ArmFit, ...]
 
+    @property
+    def randomised(self) -> bool:
+        """Whether every arm's comparison rests on logged probabilities."""
+        return all(arm.randomised for arm in self.arms)
+
 
 def fit_uplift(
     x: FloatArray,
@@ -108,7 +119,7 @@ def fit_uplift(
     binary: bool,
     selection_probability: FloatArray,
     arm_probabilities: FloatArray | None = None,
-    groups: IntArray | None = None,
+    groups: NDArray[np.generic] | None = None,
     params: UpliftParams,
     seed: int,
 ) -> FittedUplift:
@@ -138,378 +149,208 @@ def fit_uplift(
         machine learning (cross-fitting); Li, Morgan and Zaslavsky 2018, Balancing covariates via propensity score
         weighting (overlap weights).
     """
-    _check_rows(x, arm, y, selection_probability, arm_ids)
-    folds = _folds(arm, y, groups, params.n_folds, seed)
-    table = TrainingTable(x, max_bin=params.response.max_bin, categorical=params.categorical)
-    rows = _Rows(x, arm, y, binary, folds, np.arange(len(y)) if groups is None else groups, table, params, seed)
-    chances = _chances(rows, selection_probability, arm_probabilities, len(arm_ids))
-    control = _fit_control(rows, outcome_id)
-    heads, boosters, arms = [control.head], dict(control.boosters), []
-    for number, action_id in enumerate(arm_ids):
-        if number == CONTROL:
-            continue
-        found, head, texts = _fit_arm(rows, control, chances, number, action_id, outcome_id)
-        arms.append(found)
-        boosters.update(texts)
-        heads += [head] if head else []
-    return FittedUplift(FittedHeads(tuple(heads), boosters), tuple(arms))
+    _check(x, arm, y, selection_probability, arm_probabilities, arm_ids)
+    customers = np.arange(len(y)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    sample = Sample(
+        table=TrainingTable(x, max_bin=params.response.max_bin, categorical=params.categorical),
+        arm=arm,
+        y=y.astype(np.float64),
+        binary=binary,
+        fold=_folds(arm, y, customers, params.n_folds, seed),
+        n_folds=params.n_folds,
+        groups=customers,
+        smallest=params.smallest_arm,
+        boosting=params.response,
+        seed=seed,
+    )
+    chances = selection_probabilities(
+        x,
+        arm,
+        logged=selection_probability,
+        logged_table=arm_probabilities,
+        n_arms=len(arm_ids),
+        fold=sample.fold,
+        smallest=params.smallest_probability,
+    )
+    control = control_response(sample, outcome_id)
+    fits = [
+        _fit_arm(sample, control, chances, number, action_id, outcome_id, params)
+        for number, action_id in enumerate(arm_ids)
+        if number != CONTROL
+    ]
+    return FittedUplift(
+        FittedHeads(
+            heads=(control.head, *(head for _, head, _ in fits if head is not None)),
+            boosters={**control.boosters, **{name: text for _, _, texts in fits for name, text in texts.items()}},
+        ),
+        tuple(found for found, _, _ in fits),
+    )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Rows:
-    """The rows of one outcome and how they are used."""
-
-    x: FloatArray
-    arm: IntArray
-    y: FloatArray
-    binary: bool
-    folds: IntArray
-    groups: IntArray
-    table: TrainingTable
-    params: UpliftParams
-    seed: int
-
-    @property
-    def objective(self) -> Objective:
-        return "binary" if self.binary else "regression"
-
-    def response(self, raw: FloatArray) -> FloatArray:
-        """The outcome's mean from a raw score."""
-        return 1 / (1 + np.exp(-raw)) if self.binary else raw
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Chances:
-    """How likely the arms were: ``taken`` ``(n,)``, ``table`` ``(n, n_arms)`` or None, and which were estimated."""
-
-    taken: FloatArray
-    table: FloatArray | None
-    estimated: BoolArray
-    clipped: BoolArray
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Control:
-    """The fitted control: its head, and raw scores ``(n_folds, n)`` of models that left out one fold each."""
-
-    head: Head
-    boosters: Mapping[str, str]
-    raw: FloatArray
-
-
-def _check_rows(x: FloatArray, arm: IntArray, y: FloatArray, chosen: FloatArray, arm_ids: Sequence[str]) -> None:
-    if not len(x) == len(arm) == len(y) == len(chosen):
+def _check(
+    x: FloatArray,
+    arm: IntArray,
+    y: FloatArray,
+    logged: FloatArray,
+    table: FloatArray | None,
+    arm_ids: Sequence[str],
+) -> None:
+    if not len(x) == len(arm) == len(y) == len(logged):
         raise NotEnoughData(
-            f"{len(x)} rows of features, {len(arm)} arms, {len(y)} outcomes and {len(chosen)} probabilities, "
+            f"{len(x)} rows of features, {len(arm)} arms, {len(y)} outcomes and {len(logged)} probabilities, "
             f"expected as many of each"
         )
+    if table is not None and table.shape != (len(arm), len(arm_ids)):
+        raise NotEnoughData(f"a probability table of shape {table.shape}, expected ({len(arm)}, {len(arm_ids)})")
     if not (arm == CONTROL).any():
         raise NotEnoughData(
             f"none of {len(arm)} decisions is {arm_ids[CONTROL]}, expected some: effects need a comparison; "
             f"give no action a probability above 0"
         )
-    if arm.min() < 0 or arm.max() >= len(arm_ids) or not np.isfinite(y).all():
-        raise NotEnoughData(f"an arm outside 0..{len(arm_ids) - 1} or an outcome that is not a number")
-    if ((chosen <= 0) | (chosen > 1)).any():
-        raise NotEnoughData("a selection probability outside (0, 1]; expected NaN where none was logged")
+    if arm.min() < 0 or arm.max() >= len(arm_ids):
+        raise NotEnoughData(f"arms from {arm.min()} to {arm.max()}, expected 0 to {len(arm_ids) - 1}")
+    if not np.isfinite(y).all():
+        raise NotEnoughData(
+            f"{int((~np.isfinite(y)).sum())} outcomes are not numbers, expected none: censor those rows"
+        )
+    if ((logged <= 0) | (logged > 1)).any():
+        raise NotEnoughData("a selection probability outside (0, 1], expected NaN where none was logged")
 
 
-def _folds(arm: IntArray, y: FloatArray, groups: IntArray | None, n_folds: int, seed: int) -> IntArray:
+def _folds(arm: IntArray, y: FloatArray, customers: IntArray, n_folds: int, seed: int) -> IntArray:
     """``(n,)`` fold of each row: customers whole, arms and outcomes of their first rows spread evenly."""
     rng = np.random.default_rng(seed)
-    members, first, of_row = np.unique(
-        np.arange(len(arm)) if groups is None else groups, return_index=True, return_inverse=True
-    )
+    members, first, of_row = np.unique(customers, return_index=True, return_inverse=True)
     order = np.lexsort((rng.random(len(members)), y[first], arm[first]))
     fold = np.empty(len(members), dtype=np.int64)
     fold[order] = np.arange(len(members)) % n_folds
     return fold[of_row]
 
 
-def _chances(
-    rows: _Rows, selection_probability: FloatArray, arm_probabilities: FloatArray | None, n_arms: int
-) -> _Chances:
-    unknown = np.isnan(selection_probability)
-    nothing = np.zeros(len(unknown), dtype=np.bool_)
-    if not unknown.any():
-        return _Chances(selection_probability, arm_probabilities, nothing, nothing)
-    estimate: EstimatedProbabilities = estimated_probabilities(
-        rows.x, rows.arm, n_arms, rows.folds, smallest=rows.params.smallest_probability
-    )
-    taken = np.where(unknown, estimate.table[np.arange(len(unknown)), rows.arm], selection_probability)
-    if unknown.all():
-        table: FloatArray | None = estimate.table
-    elif arm_probabilities is not None:
-        table = np.where(unknown[:, None], estimate.table, arm_probabilities)
-    else:
-        table = None
-    return _Chances(taken, table, unknown, unknown & estimate.clipped[np.arange(len(unknown)), rows.arm])
-
-
-def _fit_control(rows: _Rows, outcome_id: str) -> _Control:
-    name = control_head(outcome_id)
-    at_control = np.flatnonzero(rows.arm == CONTROL)
-    mean_raw, mean_se = _mean_raw(rows, at_control)
-    facts: dict[str, Fact] = {"n_rows": len(at_control), "mean_response": float(rows.y[at_control].mean())}
-    head = Head(
-        name=name,
-        link="logistic" if rows.binary else "identity",
-        mean=mean_raw,
-        mean_se=mean_se,
-        facts={**facts, "choice": "mean"},
-    )
-    constant = _Control(head, {}, np.full((rows.params.n_folds, len(rows.y)), mean_raw))
-    if len(at_control) < rows.params.smallest_arm or np.ptp(rows.y[at_control]) == 0:
-        return constant
-    fits = _cross_fits(rows, at_control, rows.y, None)
-    rounds, gain = _chosen_rounds(rows, at_control, fits)
-    if rounds == 0:
-        return constant
-    raw = np.stack([fit.raw(rows.x, rounds) for fit in fits])
-    final = boosted(
-        rows.table,
-        rows.y,
-        objective=rows.objective,
-        boosting=replace(rows.params.response, rounds=rounds),
-        seed=rows.seed,
-        rows=at_control,
-    )
-    out_of_fold = rows.response(raw[rows.folds[at_control], at_control])
-    calibration: MonotoneMap = platt_map(out_of_fold, rows.y[at_control]) if rows.binary else IDENTITY
-    facts |= {"choice": f"leaves={rows.params.response.num_leaves},trees={rounds}", "loss_gain": gain}
-    return _Control(
-        replace(head, members=(name,), calibration=calibration, facts=facts), {name: final.text(rounds)}, raw
-    )
-
-
-def _mean_raw(rows: _Rows, chosen: IntArray) -> tuple[float, float]:
-    """The mean outcome as a raw score, and its standard error there."""
-    y = rows.y[chosen]
-    if not rows.binary:
-        return float(y.mean()), float(y.std() / np.sqrt(len(y)))
-    rate = (y.sum() + 0.5) / (len(y) + 1)  # Jeffreys' prior keeps the log odds finite
-    return float(np.log(rate / (1 - rate))), float(1 / np.sqrt(rate * (1 - rate) * len(y)))
-
-
-def _cross_fits(rows: _Rows, chosen: IntArray, label: FloatArray, offsets: FloatArray | None) -> list[Fit]:
-    """One response model for each fold, fitted on the chosen rows outside it, its loss followed on those inside."""
-    fold = rows.folds[chosen]
-    return [
-        boosted(
-            rows.table,
-            label,
-            objective=rows.objective,
-            boosting=rows.params.response,
-            seed=rows.seed + k,
-            rows=chosen[fold != k],
-            held_out=chosen[fold == k],
-            offset=None if offsets is None else offsets[k],
-        )
-        for k in range(rows.params.n_folds)
-    ]
-
-
-def _chosen_rounds(rows: _Rows, chosen: IntArray, fits: Sequence[Fit]) -> tuple[int, float]:
-    """The number of trees with the smallest loss over all folds, 0 if none beats a constant; and the share saved."""
-    fold = rows.folds[chosen]
-    sizes = np.bincount(fold, minlength=rows.params.n_folds)
-    constant = 0.0
-    for k in range(rows.params.n_folds):
-        inside, outside = rows.y[chosen[fold == k]], rows.y[chosen[fold != k]]
-        constant += sizes[k] * _constant_loss(inside, float(outside.mean()), rows.binary)
-    return _best(_summed_curve(fits, sizes), constant)
-
-
-def _constant_loss(y: FloatArray, mean: float, binary: bool) -> float:
-    if not binary:
-        return float(((y - mean) ** 2).mean())
-    p = min(max(mean, 1e-6), 1 - 1e-6)
-    return float(-(y * np.log(p) + (1 - y) * np.log(1 - p)).mean())
-
-
-def _summed_curve(fits: Sequence[Fit], sizes: NDArray[np.float64] | IntArray) -> FloatArray:
-    """``(n_rounds,)`` total loss after each tree; a fold that stopped early keeps its last loss."""
-    length = max(len(fit.losses) for fit in fits)
-    total = np.zeros(length)
-    for fit, size in zip(fits, sizes, strict=True):
-        total += size * np.concatenate([fit.losses, np.full(length - len(fit.losses), fit.losses[-1])])
-    return total
-
-
-def _best(curve: FloatArray, constant: float) -> tuple[int, float]:
-    best = int(np.argmin(curve))
-    gain = float(1 - curve[best] / constant) if constant > 0 else 0.0
-    return (best + 1, gain) if gain > 0 else (0, 0.0)
-
-
 def _fit_arm(
-    rows: _Rows, control: _Control, chances: _Chances, number: int, action_id: str, outcome_id: str
+    sample: Sample,
+    control: ControlResponse,
+    chances: SelectionProbabilities,
+    number: int,
+    action_id: str,
+    outcome_id: str,
+    params: UpliftParams,
 ) -> tuple[ArmFit, Head | None, dict[str, str]]:
-    treated = np.flatnonzero(rows.arm == number)
-    compared, weight = _comparison(rows, chances, number)
-    n_treated = int((rows.arm[compared] == number).sum())
-    n_control = int((rows.arm[compared] == CONTROL).sum())
+    rows, weight = chances.comparison(sample.arm, number, CONTROL)
+    n_treated, n_control = (int((sample.arm[rows] == taken).sum()) for taken in (number, CONTROL))
+    enough = min(n_treated, n_control) >= params.smallest_mean
     found = ArmFit(
         action_id=action_id,
         n_treated=n_treated,
         n_control=n_control,
         mean_effect=float("nan"),
         mean_se=float("nan"),
-        choice="absent",
+        choice="mean" if enough else "too_few" if n_treated else "absent",
         loss_gain=0.0,
         weight=0.0,
-        randomised=not chances.estimated[compared].any(),
-        share_clipped=float(chances.clipped[compared].mean()) if len(compared) else 0.0,
+        randomised=not chances.estimated[rows].any(),
+        share_clipped=float(chances.clipped[rows].mean()) if len(rows) else 0.0,
     )
-    if n_treated == 0 or n_control == 0:
+    if not enough:
         return found, None, {}
-    responses = _arm_response(rows, control, treated)
-    scores = _scores(rows, chances, compared, responses, number)
-    mean, mean_se = _clustered_mean(scores[compared], weight[compared], rows.groups[compared])
-    found = replace(found, mean_effect=mean, mean_se=mean_se, choice="mean")
+    scores = _scores(sample, chances, number, rows, arm_responses(sample, control, number))
+    mean, mean_se = _clustered_mean(scores[rows], weight[rows], sample.groups[rows])
+    found = replace(found, mean_effect=mean, mean_se=mean_se)
+    texts: dict[str, str] = {}
     name = effect_head(outcome_id, action_id)
-    fits: list[Fit] = []
-    if n_treated >= rows.params.smallest_arm:
-        leaves, rounds, gain, fits = _chosen_effect(rows, compared, scores, weight)
-        if rounds:
-            shrunk = n_treated / (n_treated + rows.params.shrink_rows)
-            found = replace(found, choice=f"leaves={leaves},trees={rounds}", loss_gain=gain, weight=shrunk)
-        else:
-            fits = []
-    texts = {f"{name}#{k}": fit.text(rounds) for k, fit in enumerate(fits)}
-    head = Head(
+    if min(n_treated, n_control) >= params.smallest_arm:
+        size = _chosen_size(sample, rows, scores, weight, params)
+        if size.rounds:
+            texts = {f"{name}#{k}": fit.text(size.rounds) for k, fit in enumerate(size.fits)}
+            found = replace(
+                found,
+                choice=f"leaves={size.leaves},trees={size.rounds}",
+                loss_gain=size.gain,
+                weight=n_treated / (n_treated + params.shrink_rows),
+            )
+    return found, _effect(name, found, tuple(texts), params), texts
+
+
+def _effect(name: str, found: ArmFit, members: tuple[str, ...], params: UpliftParams) -> Head:
+    return Head(
         name=name,
-        members=tuple(texts),
-        mean=mean,
-        mean_se=mean_se,
+        members=members,
+        mean=found.mean_effect,
+        mean_se=found.mean_se,
         weight=found.weight,
         spread="jackknife",
+        sigma_floor=params.sigma_floor,
         facts={
-            key: getattr(found, key)
-            for key in ("n_treated", "n_control", "choice", "loss_gain", "randomised", "share_clipped")
+            "n_treated": found.n_treated,
+            "n_control": found.n_control,
+            "choice": found.choice,
+            "loss_gain": found.loss_gain,
+            "randomised": found.randomised,
+            "share_clipped": found.share_clipped,
         },
     )
-    return found, head, texts
-
-
-def _comparison(rows: _Rows, chances: _Chances, number: int) -> tuple[IntArray, FloatArray]:
-    """The rows on which an arm is compared with no action, and weights ``(n,)`` of all rows.
-
-    With a table these are the rows of the two arms where both could have been chosen, weighted by overlap, so that
-    a rarely explored arm does not hang on a few huge weights. Without one all rows are used, unweighted: rows of other
-    arms carry the difference of the two response models.
-    """
-    if chances.table is None:
-        return np.arange(len(rows.y)), np.ones(len(rows.y))
-    ours, none = chances.table[:, number], chances.table[:, CONTROL]
-    pair = (rows.arm == number) | (rows.arm == CONTROL)
-    share = np.divide(ours, ours + none, out=np.zeros(len(ours)), where=ours + none > 0)
-    return np.flatnonzero(pair & (ours > 0) & (none > 0)), 4 * share * (1 - share)
-
-
-def _arm_response(rows: _Rows, control: _Control, treated: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Cross-fitted mean outcomes ``(n,)`` of every row under no action and under the arm.
-
-    The arm's model starts at the control model's raw score, shifted: with few rows it is that, and nothing worse.
-    """
-    row = np.arange(len(rows.y))
-    control_raw = control.raw[rows.folds, row]
-    fold = rows.folds[treated]
-    shift = np.array([_shift(rows, control.raw[k], treated[fold != k]) for k in range(rows.params.n_folds)])
-    raw = control_raw + shift[rows.folds]
-    if len(treated) >= rows.params.smallest_arm and np.ptp(rows.y[treated]) > 0:
-        offsets = control.raw + shift[:, None]
-        fits = _cross_fits(rows, treated, rows.y, offsets)
-        sizes = np.bincount(fold, minlength=rows.params.n_folds)
-        constant = sum(
-            sizes[k]
-            * _offset_loss(rows.y[treated[fold == k]], rows.response(offsets[k][treated[fold == k]]), rows.binary)
-            for k in range(rows.params.n_folds)
-        )
-        rounds, _ = _best(_summed_curve(fits, sizes), float(constant))
-        if rounds:
-            for k, fit in enumerate(fits):
-                inside = rows.folds == k
-                raw[inside] += fit.raw(rows.x[inside], rounds)
-    return rows.response(control_raw), rows.response(raw)
-
-
-def _offset_loss(y: FloatArray, predicted: FloatArray, binary: bool) -> float:
-    if not binary:
-        return float(((y - predicted) ** 2).mean())
-    p = np.clip(predicted, 1e-12, 1 - 1e-12)
-    return float(-(y * np.log(p) + (1 - y) * np.log1p(-p)).mean())
-
-
-def _shift(rows: _Rows, raw: FloatArray, chosen: IntArray) -> float:
-    """The constant that, added to the raw scores of the chosen rows, gives their mean outcome; 0 without rows."""
-    if len(chosen) == 0:
-        return 0.0
-    y, scores = rows.y[chosen], raw[chosen]
-    if not rows.binary:
-        return float((y - scores).mean())
-    # Two pseudo-rows, half of them positive, keep an arm without a single response finite.
-    target, shift = (y.sum() + 1) / (len(y) + 2), 0.0
-    for _ in range(25):
-        p = 1 / (1 + np.exp(-(scores + shift)))
-        shift += (target - p.mean()) / max(float((p * (1 - p)).mean()), 1e-6)
-        shift = min(max(shift, -10.0), 10.0)
-    return float(shift)
 
 
 def _scores(
-    rows: _Rows, chances: _Chances, compared: IntArray, responses: tuple[FloatArray, FloatArray], number: int
+    sample: Sample,
+    chances: SelectionProbabilities,
+    number: int,
+    rows: IntArray,
+    responses: tuple[FloatArray, FloatArray],
 ) -> FloatArray:
     """Doubly robust scores ``(n,)`` of the compared rows, 0 elsewhere."""
-    control, treated = responses
-    is_control, is_treated = rows.arm == CONTROL, rows.arm == number
-    total = 1.0 if chances.table is None else chances.table[:, CONTROL] + chances.table[:, number]
-    correction = (is_treated * (rows.y - treated) - is_control * (rows.y - control)) * total / chances.taken
-    scores = np.zeros(len(rows.y))
-    scores[compared] = (treated - control + correction)[compared]
+    control, treated = responses[0][rows], responses[1][rows]
+    arm, y = sample.arm[rows], sample.y[rows]
+    residual = np.where(arm == number, y - treated, np.where(arm == CONTROL, control - y, 0.0))
+    scores = np.zeros(len(sample.y))
+    scores[rows] = treated - control + residual / chances.among_compared(rows, number, CONTROL)
     return scores
 
 
-def _clustered_mean(scores: FloatArray, weight: FloatArray, groups: IntArray) -> tuple[float, float]:
+def _clustered_mean(scores: FloatArray, weight: FloatArray, customers: IntArray) -> tuple[float, float]:
     """The weighted mean, and its standard error over customers."""
     mean = float(np.average(scores, weights=weight))
-    _, of_row = np.unique(groups, return_inverse=True)
+    _, of_row = np.unique(customers, return_inverse=True)
     sums = np.bincount(of_row, weights=weight * (scores - mean))
     return mean, float(np.sqrt((sums**2).sum()) / weight.sum())
 
 
-def _chosen_effect(
-    rows: _Rows, compared: IntArray, scores: FloatArray, weight: FloatArray
-) -> tuple[int, int, float, list[Fit]]:
-    """Leaves, trees, share of the held-out loss saved, and the members; 0 trees where the mean is not beaten."""
-    params, fold = rows.params, rows.folds[compared]
-    sizes = np.bincount(fold, weights=weight[compared], minlength=params.n_folds)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Size:
+    """The size chosen for an effect; no rounds where the mean is not beaten."""
+
+    leaves: int
+    rounds: int
+    gain: float
+    fits: Sequence[Fit]
+
+
+def _chosen_size(sample: Sample, rows: IntArray, scores: FloatArray, weight: FloatArray, params: UpliftParams) -> _Size:
+    fold = sample.fold[rows]
+    weights = np.bincount(fold, weights=weight[rows], minlength=params.n_folds).astype(np.float64)
     constant = 0.0
     for k in range(params.n_folds):
-        inside, outside = compared[fold == k], compared[fold != k]
+        inside, outside = rows[fold == k], rows[fold != k]
         mean = np.average(scores[outside], weights=weight[outside])
         constant += float((weight[inside] * (scores[inside] - mean) ** 2).sum())
-    best: tuple[int, int, float, list[Fit]] = (0, 0, 0.0, [])
+    best = _Size(0, 0, 0.0, ())
     for leaves in params.effect_leaves:
-        boosting = replace(
-            params.effect,
-            num_leaves=leaves,
-            min_rows=max(params.effect.min_rows, int(params.smallest_leaf * len(compared))),
-        )
+        min_rows = max(params.effect.min_rows, int(params.smallest_leaf * len(rows)))
+        boosting = replace(params.effect, num_leaves=leaves, min_rows=min_rows)
         fits = [
             boosted(
-                rows.table,
+                sample.table,
                 scores,
                 objective="regression",
                 boosting=boosting,
-                seed=rows.seed + k,
-                rows=compared[fold != k],
-                held_out=compared[fold == k],
+                seed=sample.seed + k,
+                rows=rows[fold != k],
+                held_out=rows[fold == k],
                 weight=weight,
             )
             for k in range(params.n_folds)
         ]
-        rounds, gain = _best(_summed_curve(fits, sizes), constant)
-        if gain > best[2]:
-            best = (leaves, rounds, gain, fits)
+        rounds, gain = best_rounds(summed_curve(fits, weights), constant)
+        if gain > best.gain:
+            best = _Size(leaves, rounds, gain, fits)
     return best

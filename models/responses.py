@@ -1,0 +1,222 @@
+"""Mean outcomes under no action and under each arm, cross-fitted: what effects are scored against.
+
+One control model is shared by all arms; an arm's model starts from it. Boosting runs until the loss over all held-out
+folds stops falling, and not at all where a constant does as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.boosting import Boosting, Fit, Objective, TrainingTable, boosted
+from models.calibration import IDENTITY, MonotoneMap, platt_map
+from models.heads import Fact, Head, control_head
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+CONTROL: Final = 0
+"""The number of the arm that is no action."""
+_EDGE: Final = 1e-12
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """The rows of one outcome and how they are used.
+
+    Attributes:
+        table: features of all rows, binned.
+        arm: ``(n,)`` the arm taken.
+        y: ``(n,)`` the outcome.
+        binary: whether the outcome is 0 or 1.
+        fold: ``(n,)`` the fold that each row is held out in; a customer's rows share one.
+        n_folds: number of folds.
+        groups: ``(n,)`` customers.
+        smallest: rows that a model of its own needs.
+        boosting: how responses are boosted.
+        seed: fixes everything that is drawn.
+    """
+
+    table: TrainingTable
+    arm: IntArray
+    y: FloatArray
+    binary: bool
+    fold: IntArray
+    n_folds: int
+    groups: IntArray
+    smallest: int
+    boosting: Boosting
+    seed: int
+
+    @property
+    def objective(self) -> Objective:
+        """What a response's booster minimises."""
+        return "binary" if self.binary else "regression"
+
+    def response(self, raw: FloatArray) -> FloatArray:
+        """The mean outcome that a raw score stands for."""
+        probability: FloatArray = 0.5 * (1 + np.tanh(0.5 * raw))
+        return probability if self.binary else raw
+
+    def loss(self, y: FloatArray, response: FloatArray | float) -> float:
+        """Mean log loss or squared error, as boosting reports it."""
+        if not self.binary:
+            return float(np.mean((y - response) ** 2))
+        p = np.clip(response, _EDGE, 1 - _EDGE)
+        return float(-np.mean(y * np.log(p) + (1 - y) * np.log1p(-p)))
+
+    def can_be_modelled(self, rows: IntArray) -> bool:
+        """Whether there are enough of these rows, and of more than one outcome."""
+        return len(rows) >= self.smallest and float(np.ptp(self.y[rows])) > 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ControlResponse:
+    """The fitted control model.
+
+    Attributes:
+        head: what is served: fitted on all control rows, calibrated on cross-fitted predictions.
+        boosters: its text, if it is more than a constant.
+        raw: ``(n_folds, n)`` raw scores of every row by the models that left out each fold.
+    """
+
+    head: Head
+    boosters: Mapping[str, str]
+    raw: FloatArray
+
+
+def control_response(sample: Sample, outcome_id: str) -> ControlResponse:
+    """The response under no action: to serve, and cross-fitted to score effects with."""
+    name = control_head(outcome_id)
+    rows = np.flatnonzero(sample.arm == CONTROL)
+    mean, mean_se = _raw_mean(sample, rows)
+    facts: dict[str, Fact] = {"n_rows": len(rows), "mean_response": float(sample.y[rows].mean())}
+    head = Head(
+        name=name,
+        link="logistic" if sample.binary else "identity",
+        mean=mean,
+        mean_se=mean_se,
+        facts={**facts, "choice": "mean"},
+    )
+    constant = ControlResponse(head, {}, np.full((sample.n_folds, len(sample.y)), mean))
+    if not sample.can_be_modelled(rows):
+        return constant
+    fits = _cross_fits(sample, rows, None)
+    outside_means = [sample.y[rows[sample.fold[rows] != k]].mean() for k in range(sample.n_folds)]
+    rounds, gain = _rounds(sample, rows, fits, np.repeat(np.array(outside_means)[:, None], len(sample.y), axis=1))
+    if rounds == 0:
+        return constant
+    raw = np.stack([fit.raw(sample.table.x, rounds) for fit in fits])
+    final = boosted(
+        sample.table,
+        sample.y,
+        objective=sample.objective,
+        boosting=replace(sample.boosting, rounds=rounds),
+        seed=sample.seed,
+        rows=rows,
+    )
+    cross_fitted = sample.response(raw[sample.fold[rows], rows])
+    calibration: MonotoneMap = platt_map(cross_fitted, sample.y[rows]) if sample.binary else IDENTITY
+    facts |= {"choice": f"leaves={sample.boosting.num_leaves},trees={rounds}", "loss_gain": gain}
+    served = replace(head, members=(name,), calibration=calibration, facts=facts)
+    return ControlResponse(served, {name: final.text(rounds)}, raw)
+
+
+def arm_responses(sample: Sample, control: ControlResponse, number: int) -> tuple[FloatArray, FloatArray]:
+    """Cross-fitted mean outcomes ``(n,)`` of every row under no action and under one arm.
+
+    The arm's model starts at the control model's raw score, shifted to the arm's mean: with few rows it is that, and
+    nothing worse.
+    """
+    rows = np.flatnonzero(sample.arm == number)
+    fold = sample.fold[rows]
+    shift = np.array([_shift(sample, control.raw[k], rows[fold != k]) for k in range(sample.n_folds)])
+    control_raw = control.raw[sample.fold, np.arange(len(sample.y))]
+    raw = control_raw + shift[sample.fold]
+    if sample.can_be_modelled(rows):
+        offsets = control.raw + shift[:, None]
+        fits = _cross_fits(sample, rows, offsets)
+        rounds, _ = _rounds(sample, rows, fits, sample.response(offsets))
+        if rounds:
+            for k, fit in enumerate(fits):
+                inside = sample.fold == k
+                raw[inside] += fit.raw(sample.table.x[inside], rounds)
+    return sample.response(control_raw), sample.response(raw)
+
+
+def summed_curve(fits: Sequence[Fit], sizes: FloatArray) -> FloatArray:
+    """``(n_rounds,)`` total loss over the folds after each tree; a fold that stopped early keeps its last loss.
+
+    Args:
+        fits: one a fold.
+        sizes: ``(n_folds,)`` rows, or weight, held out.
+    """
+    length = max(len(fit.losses) for fit in fits)
+    padded = [np.concatenate([fit.losses, np.full(length - len(fit.losses), fit.losses[-1])]) for fit in fits]
+    total: FloatArray = np.asarray(sizes, dtype=np.float64) @ np.stack(padded)
+    return total
+
+
+def best_rounds(curve: FloatArray, constant: float) -> tuple[int, float]:
+    """The number of trees with the smallest loss, and the share of the constant's loss saved; 0 where none is."""
+    best = int(np.argmin(curve))
+    gain = float(1 - curve[best] / constant) if constant > 0 else 0.0
+    return (best + 1, gain) if gain > 0 else (0, 0.0)
+
+
+def _cross_fits(sample: Sample, rows: IntArray, offsets: FloatArray | None) -> list[Fit]:
+    """One model for each fold, fitted on the rows outside it, its loss followed on those inside."""
+    fold = sample.fold[rows]
+    return [
+        boosted(
+            sample.table,
+            sample.y,
+            objective=sample.objective,
+            boosting=sample.boosting,
+            seed=sample.seed + k,
+            rows=rows[fold != k],
+            held_out=rows[fold == k],
+            offset=None if offsets is None else offsets[k],
+        )
+        for k in range(sample.n_folds)
+    ]
+
+
+def _rounds(sample: Sample, rows: IntArray, fits: Sequence[Fit], start: FloatArray) -> tuple[int, float]:
+    """Rounds that beat what boosting started from, ``start`` ``(n_folds, n)``, over all folds."""
+    fold = sample.fold[rows]
+    sizes = np.bincount(fold, minlength=sample.n_folds).astype(np.float64)
+    constant = sum(
+        sizes[k] * sample.loss(sample.y[rows[fold == k]], start[k, rows[fold == k]]) for k in range(sample.n_folds)
+    )
+    return best_rounds(summed_curve(fits, sizes), float(constant))
+
+
+def _raw_mean(sample: Sample, rows: IntArray) -> tuple[float, float]:
+    """The mean outcome as a raw score, and its standard error there."""
+    y = sample.y[rows]
+    if not sample.binary:
+        return float(y.mean()), float(y.std() / np.sqrt(len(y)))
+    rate = (y.sum() + 0.5) / (len(y) + 1)  # Jeffreys' prior keeps the log odds finite
+    return float(np.log(rate / (1 - rate))), float(1 / np.sqrt(rate * (1 - rate) * len(y)))
+
+
+def _shift(sample: Sample, raw: FloatArray, rows: IntArray) -> float:
+    """The constant that, added to the raw scores of the rows, gives their mean outcome; 0 without rows."""
+    if len(rows) == 0:
+        return 0.0
+    y, scores = sample.y[rows], raw[rows]
+    if not sample.binary:
+        return float((y - scores).mean())
+    # Two pseudo-rows, one of them positive, keep an arm without a single response finite.
+    target, shift = (y.sum() + 1) / (len(y) + 2), 0.0
+    for _ in range(25):
+        p = sample.response(scores + shift)
+        shift += float((target - p.mean()) / max((p * (1 - p)).mean(), 1e-6))
+        shift = min(max(shift, -10.0), 10.0)
+    return shift
