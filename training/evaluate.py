@@ -26,7 +26,7 @@ from models.metrics import (
 )
 from models.off_policy import doubly_robust_responses
 from models.policy import Policy
-from models.selection import estimated_probabilities
+from models.selection import estimated_table
 from training.dataset import DecisionFrame, Frames
 from training.fit import JourneyFit, StallFit, UpliftTest
 from training.moments import Booleans
@@ -121,32 +121,32 @@ def _stall_about(stall: StallFit | None, params: Params) -> dict[str, Any]:
 
 
 def _uplift(fit: JourneyFit, frame: DecisionFrame, params: Params) -> dict[str, dict[str, Any]]:
-    estimated = [_estimated(frame, test, params) for test in fit.tests]
+    estimated = [probability_table(frame, test, params) for test in fit.tests]
     return {
         outcome_id: {
-            arm.action_id: _arm(frame, fit.tests, estimated, outcome_id, number, params)
-            for number, arm in enumerate(arms, start=1)
+            arm.action_id: _arm(frame, fit.tests, estimated, outcome_id, frame.arm_ids.index(arm.action_id), params)
+            for arm in arms
         }
         for outcome_id, arms in fit.arms.items()
         if outcome_id in fit.tests[0].control
     }
 
 
-def _estimated(frame: DecisionFrame, test: UpliftTest, params: Params) -> Floats:
+def probability_table(frame: DecisionFrame, test: UpliftTest, params: Params) -> Floats:
     """``(m, n_arms)`` probabilities of the held-out decisions: as logged, and estimated where they were not."""
-    table = frame.arm_probabilities[test.rows]
-    unknown: Booleans = np.asarray(np.isnan(table).any(axis=1), dtype=np.bool_)
+    logged = frame.arm_probabilities[test.rows]
+    unknown: Booleans = np.asarray(np.isnan(logged).any(axis=1), dtype=np.bool_)
     if not unknown.any():
-        return table
-    folds = hashed_halves(frame.customer_ids[test.rows].tolist(), "estimated")[0].astype(np.int64)
-    estimate = estimated_probabilities(
+        return logged
+    fold = hashed_halves(frame.customer_ids[test.rows].tolist(), "estimated")[0].astype(np.int64)
+    table, _ = estimated_table(
         frame.x[test.rows],
         frame.arm[test.rows],
         len(frame.arm_ids),
-        folds,
+        fold,
         smallest=params.uplift.smallest_probability,
     )
-    return np.where(unknown[:, None], estimate.table, table)
+    return np.where(unknown[:, None], table, logged)
 
 
 def _arm(

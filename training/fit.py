@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from features.errors import NotEnoughData
 from features.journeys import Journey
 from features.kernel import Floats, Integers
+from models.actions import Catalogue
 from models.boosting import Boosting
 from models.bundle import Bundle, Lineage
 from models.forest import forest_from_text
@@ -110,7 +111,7 @@ class JourneyFit:
         return {outcome_id: fitted.arms for outcome_id, fitted in self.uplift.items()}
 
 
-def fit_journey(frames: Frames, journey: Journey, params: Params) -> JourneyFit:
+def fit_journey(frames: Frames, journey: Journey, catalogue: Catalogue, params: Params) -> JourneyFit:
     """The models of one journey, with what they said of rows that they were not fitted on.
 
     Raises:
@@ -118,7 +119,7 @@ def fit_journey(frames: Frames, journey: Journey, params: Params) -> JourneyFit:
     """
     notes: list[str] = []
     stall = _stall(frames.moments, journey, params, notes)
-    uplift, tests = _uplift(frames.decisions, journey, params, notes)
+    uplift, tests = _uplift(frames.decisions, journey, catalogue, params, notes)
     if stall is None and not uplift:
         raise NotEnoughData(f"no model of {journey.id} can be fitted: {'; '.join(notes)}")
     return JourneyFit(stall, uplift, tests, tuple(notes))
@@ -172,18 +173,19 @@ def fitted_stall(frame: MomentFrame, journey: Journey, params: Params) -> StallF
 
 
 def _uplift(
-    frame: DecisionFrame, journey: Journey, params: Params, notes: list[str]
+    frame: DecisionFrame, journey: Journey, catalogue: Catalogue, params: Params, notes: list[str]
 ) -> tuple[dict[str, FittedUplift], tuple[UpliftTest, ...]]:
     if len(frame.arm_ids) < 2 or len(frame) == 0:
         notes.append(f"no uplift model: {len(frame)} past decisions with an action, expected some")
         return {}, ()
     everything = np.ones(len(frame), dtype=np.bool_)
-    serving = fitted_outcomes(frame, journey, everything, params, notes)
+    arms = arms_of_outcomes(frame, journey, catalogue)
+    serving = fitted_outcomes(frame, journey, arms, everything, params, notes)
     if not serving:
         return {}, ()
     tests = []
     for how, train, test in uplift_splits(frame, journey, params):
-        fitted = fitted_outcomes(frame, journey, train, params, [])
+        fitted = fitted_outcomes(frame, journey, arms, train, params, [])
         if fitted:
             tests.append(_predicted(frame, fitted, np.flatnonzero(test), how))
     if not tests:
@@ -224,29 +226,52 @@ def _can_learn(arm: Integers) -> bool:
     return bool((arm == 0).any() and (arm > 0).any())
 
 
+def arms_of_outcomes(frame: DecisionFrame, journey: Journey, catalogue: Catalogue) -> dict[str, Integers]:
+    """By outcome, the arms whose effect on it is estimated, no action first.
+
+    These are the actions that aim at it. An outcome that no action aims at is declared to be watched: what every action
+    does to it is estimated.
+    """
+    aims = [catalogue.by_id[action_id].outcome for action_id in frame.arm_ids[1:]]
+    arms = {}
+    for outcome in journey.outcomes:
+        is_aimed = any(action.outcome == outcome.id for action in catalogue.actions if action.journey == journey.id)
+        chosen = [number for number, aim in enumerate(aims, start=1) if aim == outcome.id or not is_aimed]
+        arms[outcome.id] = np.array([0, *chosen], dtype=np.int64)
+    return arms
+
+
 def fitted_outcomes(
-    frame: DecisionFrame, journey: Journey, rows: Booleans, params: Params, notes: list[str]
+    frame: DecisionFrame,
+    journey: Journey,
+    arms: Mapping[str, Integers],
+    rows: Booleans,
+    params: Params,
+    notes: list[str],
 ) -> dict[str, FittedUplift]:
     """The uplift models of every declared outcome on the chosen rows; an outcome that cannot be fitted is noted."""
     fitted = {}
     for outcome in journey.outcomes:
-        chosen = rows & ~np.isnan(frame.response[outcome.id])
-        _, customers = np.unique(frame.customer_ids[chosen], return_inverse=True)
+        ours = arms[outcome.id]
+        response = frame.response[outcome.id]
+        chosen = np.flatnonzero(rows & ~np.isnan(response) & np.isin(frame.arm, ours))
         if not _can_learn(frame.arm[chosen]):
-            notes.append(
-                f"no uplift on {outcome.id}: {int(chosen.sum())} decisions with a known outcome, expected some with an "
-                f"action and some with none"
-            )
+            if len(ours) > 1:
+                notes.append(
+                    f"no uplift on {outcome.id}: {len(chosen)} decisions with a known outcome, expected some with an "
+                    f"action and some with none"
+                )
             continue
+        _, customers = np.unique(frame.customer_ids[chosen], return_inverse=True)
         fitted[outcome.id] = fit_uplift(
             frame.x[chosen],
-            frame.arm[chosen],
-            frame.response[outcome.id][chosen],
+            np.searchsorted(ours, frame.arm[chosen]),
+            response[chosen],
             outcome_id=outcome.id,
-            arm_ids=frame.arm_ids,
+            arm_ids=[frame.arm_ids[number] for number in ours],
             binary=outcome.type == "binary",
             selection_probability=frame.selection_probability[chosen],
-            arm_probabilities=frame.arm_probabilities[chosen],
+            arm_probabilities=frame.arm_probabilities[np.ix_(chosen, ours)],
             groups=customers.astype(np.int64),
             params=_uplift_params(params),
             seed=params.seed,

@@ -1,0 +1,145 @@
+"""Commands of this package: train, evaluate, snapshot, drift. What they need is imported when they run."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from features.home import Home, use_numba_cache
+
+if TYPE_CHECKING:
+    from models.configuration import Configuration
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+Journey = Annotated[str | None, typer.Option("--journey", help="Which journey; may be left out where there is one.")]
+
+
+def train(
+    as_json: AsJson = False,
+    if_needed: Annotated[
+        bool, typer.Option("--if-needed", help="Do nothing where nothing changed since the last training.")
+    ] = False,
+) -> None:
+    """Train stall and uplift models on the home's history, judge them, and register the bundle.
+
+    The first bundle of a journey becomes its champion; later ones become challengers. Each is one MLflow run.
+    """
+    home, configuration = _opened()
+    from training.params import load_params
+    from training.train import is_needed
+    from training.train import train as run
+
+    params = load_params()
+    if if_needed and not is_needed(home, configuration, params):
+        _print(
+            {"trained": False, "registered": []}, as_json, ["Nothing to do: no new events, decisions or parameters."]
+        )
+        return
+    snapshot, registered = run(home, configuration, params, at=_now())
+    document = {
+        "trained": True,
+        "fingerprint": snapshot.fingerprint,
+        "counts": dict(snapshot.counts),
+        "registered": [
+            {"name": one.name, "version": one.version, "alias": one.alias, "run_id": one.run_id} for one in registered
+        ],
+    }
+    lines = [f"{one.name} version {one.version} is registered as {one.alias}" for one in registered]
+    for one in registered:
+        lines += summary_lines(one.evaluation)
+    _print(document, as_json, [*lines, "Next: headway evaluate, headway serve"])
+
+
+def evaluate(as_json: AsJson = False, journey: Journey = None) -> None:
+    """Print how the models trained last did on held-out rows: stall, uplift by outcome and action, policy value."""
+    from training.reports import SHOWN, read_evaluation
+
+    judged = read_evaluation(Home.from_environment(os.environ), journey)
+    for note in judged["about"]["notes"]:
+        print(f"note: {note}", file=sys.stderr)
+    _print({key: judged[key] for key in SHOWN}, as_json, summary_lines(judged))
+
+
+def snapshot(as_json: AsJson = False) -> None:
+    """Freeze the home's events and decisions for training, and move the watermark to them."""
+    home, configuration = _opened()
+    from training.snapshot import freeze, snapshot_document
+
+    home.create()
+    document = snapshot_document(freeze(home, configuration, at=_now()))
+    counts = ", ".join(f"{count:,} {name}" for name, count in document["counts"].items())
+    _print(document, as_json, [f"{counts} frozen in {home.snapshot}, fingerprint {document['fingerprint']}"])
+
+
+def drift(as_json: AsJson = False, journey: Journey = None) -> None:
+    """Compare recent decisions, or the latest moments, with what the models were trained on."""
+    home, configuration = _opened()
+    from training.drift import drift_step
+    from training.params import load_params
+
+    found = drift_step(home, configuration, load_params(), journey)
+    lines = [
+        f"{name}: {one['comparison']}: {one['verdict']}"
+        + (f" ({one['drifted']} of {one['columns']} columns)" if one["columns"] else "")
+        for name, one in found.items()
+    ]
+    _print(found, as_json, [*lines, f"Reports are in {home.reports / 'drift'}"])
+
+
+def summary_lines(judged: Mapping[str, Any]) -> list[str]:
+    """An evaluation in a few lines for people."""
+    lines = []
+    stall = judged["stall"]
+    if stall is not None:
+        lines.append(
+            f"stall: AUC {_number(stall['auc'])}, Brier {_number(stall['brier'])}, ECE {_number(stall['ece'])}, "
+            f"slope {_number(stall['slope'])} on {stall['n']:,} later moments"
+        )
+    for outcome_id, arms in judged["uplift"].items():
+        for action_id, found in arms.items():
+            low, high = found["qini_interval"]
+            how = "" if found["randomised"] else ", NOT randomised"
+            lines.append(
+                f"uplift on {outcome_id} of {action_id}: Qini {_number(found['qini_sklift'])} "
+                f"[{_number(low)}, {_number(high)}], {found['n_treated']:,} against {found['n_control']:,}{how}"
+            )
+    policy = judged["policy"]
+    if policy["value"] is not None:
+        low, high = policy["interval"]
+        lines.append(
+            f"policy: {policy['value']:.2f} [{_number(low, 2)}, {_number(high, 2)}] per decision over doing nothing; "
+            f"best single action {policy['best_single']:.2f}, random {policy['random']:.2f}, ESS {policy['ess']:.0f}"
+        )
+    return lines
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "unknown" if value is None else f"{value:.{digits}f}"
+
+
+def _opened() -> tuple[Home, Configuration]:
+    """The home and the configuration of this process; jitted code is cached in the home."""
+    home = Home.from_environment(os.environ)
+    use_numba_cache(home)
+    from models.configuration import load_configuration
+
+    return home, load_configuration(home, os.environ)
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
+def _print(document: Mapping[str, Any], as_json: bool, lines: list[str]) -> None:
+    if as_json:
+        json.dump(document, sys.stdout, indent=1, allow_nan=False)
+        sys.stdout.write("\n")
+        return
+    for line in lines:
+        typer.echo(line)

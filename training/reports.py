@@ -1,0 +1,93 @@
+"""Where the judgement of the models is kept: ``reports/evaluation.json``, and the points of its plots."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from features.errors import Refused, UnknownObject
+from features.home import Home
+from training.dataset import DecisionFrame
+from training.evaluate import Compared, probability_table, qini_points, reliability
+from training.fit import JourneyFit
+from training.params import Params
+
+FORMAT: Final = 1
+SHOWN: Final = ("stall", "uplift", "policy")
+"""What ``headway evaluate --json`` prints of a journey, in this order."""
+
+
+def evaluation_file(home: Home) -> Path:
+    """The judgement of the models trained last."""
+    return home.reports / "evaluation.json"
+
+
+def plots_folder(home: Home) -> Path:
+    """Points of the plots: ``reliability.json`` and ``qini.json``."""
+    return home.reports / "plots"
+
+
+def write_evaluations(home: Home, evaluations: Mapping[str, Mapping[str, Any]]) -> None:
+    """Keep the judgement of every journey."""
+    write_json(evaluation_file(home), {"format": FORMAT, "journeys": evaluations})
+
+
+def read_evaluation(home: Home, journey_id: str | None = None) -> dict[str, Any]:
+    """The judgement of one journey.
+
+    Args:
+        home: of the installation.
+        journey_id: the journey; may be left out where there is one.
+
+    Raises:
+        UnknownObject: nothing was trained yet, or not this journey.
+        Refused: there are several journeys and none was named.
+    """
+    path = evaluation_file(home)
+    try:
+        journeys: dict[str, dict[str, Any]] = json.loads(path.read_bytes())["journeys"]
+    except FileNotFoundError as error:
+        raise UnknownObject(f"{path} is not there: nothing was trained in this home; run `headway train`") from error
+    except (ValueError, KeyError) as error:
+        raise Refused(
+            f"{path} is damaged ({error!r:.100}), expected what training wrote; run `headway train`"
+        ) from error
+    known = ", ".join(journeys)
+    if journey_id is None:
+        if len(journeys) > 1:
+            raise Refused(f"{len(journeys)} journeys were trained, expected one to be named: --journey {known}")
+        return next(iter(journeys.values()))
+    if journey_id not in journeys:
+        raise UnknownObject(f"the journey {journey_id!r:.100} was not trained, expected one of {known}")
+    return journeys[journey_id]
+
+
+def plot_points(
+    journey_id: str, fit: JourneyFit, frame: DecisionFrame, params: Params
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Points of the reliability plot and of the Qini plot (of the first split)."""
+    n_points = params.evaluation.curve_points
+    stall = [] if fit.stall is None else reliability(fit.stall.test.stalled, fit.stall.test.stall_propensity)
+    qini: list[dict[str, Any]] = []
+    for test in fit.tests[:1]:
+        table = probability_table(frame, test, params)
+        for outcome_id, arms in fit.arms.items():
+            for arm in arms:
+                if outcome_id not in test.control:
+                    continue
+                compared = Compared(frame, test, table, outcome_id, frame.arm_ids.index(arm.action_id))
+                if compared.is_judgeable:
+                    points = qini_points(compared.y, compared.uplift, compared.treated, n_points)
+                    curve = f"{outcome_id}: {arm.action_id}"
+                    qini += [{"journey": journey_id, "curve": curve, **point} for point in points]
+    return [{"journey": journey_id, **point} for point in stall], qini
+
+
+def write_json(path: Path, document: object) -> None:
+    """Write JSON, replaced in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = path.with_name(f".{path.name}.new")
+    staging.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    staging.replace(path)

@@ -1,0 +1,163 @@
+"""One MLflow run for each trained bundle, and its registration; run as a process of its own beside the training.
+
+MLflow takes some seconds to import and to make its database. As a child process (``python -m training.tracking``) it
+does so while the models are fitted; then it reads one job, a line of JSON, and answers with one.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from features.errors import StoreError
+from features.home import Home
+
+_LONGEST_VALUE: Final = 500
+"""MLflow refuses parameters beyond 500 characters in some of its stores."""
+
+
+class TrackingProcess:
+    """The child process; start it early, ``record`` when there is something to record.
+
+    Args:
+        home: whose MLflow it writes.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._process = subprocess.Popen(  # noqa: S603  # our own module, with the interpreter that runs us
+            [sys.executable, "-m", "training.tracking", str(home.root)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def record(self, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Record and register each job; see ``record_run``.
+
+        Raises:
+            StoreError: MLflow failed, with the last line that it said.
+        """
+        answer, said = self._process.communicate(json.dumps(jobs) + "\n")
+        if self._process.returncode != 0:
+            last = said.strip().rpartition("\n")[2]
+            raise StoreError(f"MLflow could not record the run: {last}; expected its database to be writable")
+        recorded: list[dict[str, Any]] = json.loads(answer.strip().rpartition("\n")[2])
+        return recorded
+
+    def __enter__(self) -> TrackingProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+
+
+def job(
+    *,
+    journey_id: str,
+    name: str,
+    bundle: Path,
+    alias: str,
+    at: int,
+    tags: Mapping[str, str],
+    params: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    artifacts: Mapping[str, Path],
+) -> dict[str, Any]:
+    """What ``record_run`` records of one bundle.
+
+    Args:
+        journey_id: names the experiment.
+        name: of the registered model.
+        bundle: its folder, where it stays; its boosters are logged with the run too.
+        alias: ``champion`` or ``challenger``.
+        at: now, microseconds since the epoch.
+        tags: lineage: snapshot, versions, commit.
+        params: of the experiment, flat.
+        metrics: flat; what is unknown is left out.
+        artifacts: further files and folders by the name of their folder in the run.
+    """
+    return {
+        "journey_id": journey_id,
+        "name": name,
+        "bundle": str(bundle),
+        "alias": alias,
+        "at": at,
+        "tags": dict(tags),
+        "params": {key: str(value)[:_LONGEST_VALUE] for key, value in params.items()},
+        "metrics": dict(metrics),
+        "artifacts": {folder: str(path) for folder, path in artifacts.items()},
+    }
+
+
+def record_run(client: Any, registry: Any, home: Home, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Record one run in MLflow and register its bundle: run id, and version in MLflow's registry.
+
+    Args:
+        client: an ``MlflowClient``.
+        registry: an ``MlflowRegistry``.
+        home: where artefacts are kept.
+        document: from ``job``.
+    """
+    from mlflow.entities import Dataset, DatasetInput, Metric, Param
+
+    at_ms = document["at"] // 1000
+    name, tags = document["name"], document["tags"]
+    run = client.create_run(_experiment(client, home, name), run_name=tags.get("fingerprint"), tags=tags)
+    run_id: str = run.info.run_id
+    client.log_batch(
+        run_id,
+        metrics=[Metric(key, value, at_ms, 0) for key, value in document["metrics"].items()],
+        params=[Param(key, value) for key, value in document["params"].items()],
+    )
+    source = json.dumps({"uri": home.snapshot.as_uri()})
+    dataset = Dataset(name="snapshot", digest=tags["fingerprint"][:36], source_type="local", source=source)
+    client.log_inputs(run_id, [DatasetInput(dataset, [])])
+    client.log_artifacts(run_id, document["bundle"], "bundle")
+    for folder, path in document["artifacts"].items():
+        if Path(path).is_dir():
+            client.log_artifacts(run_id, path, folder)
+        elif Path(path).is_file():
+            client.log_artifact(run_id, path, folder)
+    version = registry.register(Path(document["bundle"]), name, {**tags, "run_id": run_id})
+    registry.set_alias(name, document["alias"], version, at=document["at"])
+    client.set_terminated(run_id)
+    return {"run_id": run_id, "mlflow_version": version}
+
+
+def _experiment(client: Any, home: Home, name: str) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    # Stated, because MLflow's own default is a folder of the process that happens to run.
+    return str(client.create_experiment(name, artifact_location=(home.mlflow_artifacts / name).as_uri()))
+
+
+def _main() -> None:
+    from mlflow.tracking import MlflowClient
+
+    from models.mlflow_registry import MlflowRegistry
+
+    home = Home(Path(sys.argv[1]))
+    home.mlflow_artifacts.mkdir(parents=True, exist_ok=True)
+    uri = f"sqlite:///{home.mlflow_db.absolute()}"
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    client.search_experiments(max_results=1)  # makes the database
+    registry = MlflowRegistry(home.mlflow_db)
+    line = sys.stdin.readline()
+    if not line:
+        return
+    print(json.dumps([record_run(client, registry, home, one) for one in json.loads(line)]))
+
+
+if __name__ == "__main__":
+    _main()
