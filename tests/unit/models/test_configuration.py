@@ -1,0 +1,323 @@
+"""The four configuration files: where they come from, how they are checked together, how a home gets them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from features.errors import ConfigurationError, Conflict
+from features.home import Home
+from features.mapping import read_mapping, shipped_mappings
+from features.mapping_checks import mapping_problems
+from models.configuration import (
+    FILES,
+    Configuration,
+    built_in_configuration,
+    has_configuration,
+    install_configuration,
+    load_configuration,
+    read_configuration,
+)
+
+DEFAULTS = Path(__file__).parents[3] / "features" / "defaults"
+
+Edit = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def built_in() -> Configuration:
+    """The built-in configuration, read once."""
+    return built_in_configuration()
+
+
+@pytest.fixture
+def edited(tmp_path: Path) -> Edit:
+    """A folder with the built-in files, in which texts are replaced: ``edited("actions.yaml", old=new)``."""
+
+    def edit(file: str, *replacements: tuple[str, str]) -> Path:
+        folder = tmp_path / "edited"
+        if not folder.exists():
+            shutil.copytree(DEFAULTS, folder)
+        text = (folder / file).read_text()
+        for old, new in replacements:
+            assert old in text
+            text = text.replace(old, new, 1)
+        (folder / file).write_text(text)
+        return folder
+
+    return edit
+
+
+def _problems(folder: Path) -> list[tuple[str, str, str]]:
+    """File, path and expectation of everything that is wrong with a folder."""
+    with pytest.raises(ConfigurationError) as raised:
+        read_configuration(folder, origin="here")
+    assert all(problem.line for problem in raised.value.problems)
+    return [(problem.file or "", problem.path, problem.expected) for problem in raised.value.problems]
+
+
+def test_the_built_in_configuration_is_the_card_journey(built_in: Configuration) -> None:
+    """What everybody gets without writing a file: the card application with its channels, states and actions."""
+    (journey,) = built_in.journeys.journeys
+    channels = {treatment.channel for action in built_in.catalogue.actions for treatment in action.treatments}
+
+    assert (journey.id, built_in.origin) == ("credit_card_application", "built-in")
+    assert len(journey.states) == 4
+    assert len(built_in.catalogue.actions) >= 12
+    assert channels == {"sms", "email", "push", "web", "call", "case"}
+
+
+def test_without_files_the_built_in_configuration_holds(tmp_path: Path, built_in: Configuration) -> None:
+    """Neither variable nor home: the built-in one."""
+    assert load_configuration(Home(tmp_path), {}).version == built_in.version
+
+
+def test_a_homes_own_configuration_comes_before_the_built_in(tmp_path: Path, edited: Edit) -> None:
+    """What stands in the home's config folder holds."""
+    folder = edited("policy.yaml", ("epsilon: 0.05", "epsilon: 0.5"))
+    shutil.copytree(folder, tmp_path / "home" / "config")
+
+    configuration = load_configuration(Home(tmp_path / "home"), {})
+
+    assert configuration.policy.exploration.epsilon == 0.5
+    assert configuration.origin == str(tmp_path / "home" / "config")
+
+
+def test_the_variable_comes_first(tmp_path: Path, edited: Edit) -> None:
+    """HEADWAY_CONFIG is taken before the home's own."""
+    shutil.copytree(DEFAULTS, tmp_path / "home" / "config")
+    folder = edited("policy.yaml", ("epsilon: 0.05", "epsilon: 0.5"))
+
+    configuration = load_configuration(Home(tmp_path / "home"), {"HEADWAY_CONFIG": str(folder)})
+
+    assert configuration.policy.exploration.epsilon == 0.5
+
+
+def test_a_variable_that_names_nothing_is_refused(tmp_path: Path) -> None:
+    """A folder that is not there is an error, not the next place."""
+    with pytest.raises(
+        ConfigurationError, match=r"HEADWAY_CONFIG: got .*nowhere, expected a folder that holds taxonomy"
+    ):
+        load_configuration(Home(tmp_path), {"HEADWAY_CONFIG": str(tmp_path / "nowhere")})
+
+
+def test_a_missing_file_is_named(edited: Edit) -> None:
+    """Three of four files are not filled up from elsewhere."""
+    folder = edited("policy.yaml")
+    (folder / "actions.yaml").unlink()
+
+    with pytest.raises(ConfigurationError, match=r"here/actions\.yaml: \.: got .*expected a readable file"):
+        read_configuration(folder, origin="here")
+
+
+def test_formatting_does_not_change_versions(edited: Edit, built_in: Configuration) -> None:
+    """A comment changes no version; a value changes the one of its file."""
+    folder = edited("journeys.yaml", ("version: 1", "# a comment\nversion:   1"))
+    edited("policy.yaml", ("epsilon: 0.05", "epsilon: 0.06"))
+
+    versions = read_configuration(folder, origin="here").versions
+
+    assert {name for name in versions if versions[name] != built_in.versions[name]} == {"policy"}
+
+
+def test_problems_of_all_files_come_at_once(edited: Edit) -> None:
+    """A bad unit, an unknown key and a bad bound in three files are one refusal, each with file and line."""
+    folder = edited("journeys.yaml", ("stall_after: 2d", "stall_after: 2 days"))
+    edited("taxonomy.yaml", ("currency: EUR", "curency: EUR"))
+    edited("policy.yaml", ("epsilon: 0.05", "epsilon: 5"))
+
+    found = _problems(folder)
+
+    assert [(file, path) for file, path, _ in found] == [
+        ("here/taxonomy.yaml", "currency"),
+        ("here/taxonomy.yaml", "curency"),
+        ("here/journeys.yaml", "journeys[0].stages[0].stall_after"),
+        ("here/policy.yaml", "exploration.epsilon"),
+    ]
+    assert "did you mean currency?" in found[1][2]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "path", "expected"),
+    [
+        ("taxonomy.yaml", "Europe/Amsterdam", "Europe/Atlantis", "time_zone", "an IANA time zone"),
+        ("taxonomy.yaml", "[social, sem, partner]", "[social, fax]", "kinds.ad_clicked.channels[1]", "one of app,"),
+        ("taxonomy.yaml", "  ad_clicked:", "  consent_changed:", "kinds.consent_changed", "another name"),
+        (
+            "taxonomy.yaml",
+            "age_band:\n    dtype: category",
+            "age_band:\n    dtype: number",
+            "attributes.age_band.values",
+            "values for a category",
+        ),
+        ("journeys.yaml", "entry: [application_submitted]", "entry: [applied]", "journeys[0].entry[0]", "one of "),
+        (
+            "journeys.yaml",
+            "enter: [card_used]",
+            "enter: [card_activated]",
+            "journeys[0].goal.enter",
+            "a kind that enters one",
+        ),
+        (
+            "journeys.yaml",
+            "event: card_used",
+            "event: card_sold",
+            "journeys[0].outcomes[3].event",
+            "one of action_exposed",
+        ),
+        ("journeys.yaml", "id: protection_14d", "id: progress_7d", "journeys", "outcome ids that are unique"),
+        (
+            "journeys.yaml",
+            "stall_after: 2d",
+            "stall_after: 90d",
+            "journeys[0].stages[0].stall_after",
+            "more than 0s, less",
+        ),
+        ("journeys.yaml", "horizon: 7d", "horizon: 0d", "journeys[0].horizon", "more than 0s"),
+        ("journeys.yaml", "feature: stalled_now", "feature: stalled", "journeys[0].states[3].feature", "one of "),
+        ("journeys.yaml", "id: verified", "id: applied", "journeys[0].stages[1]", "ids that are unique here"),
+        ("actions.yaml", "id: explain_waiting", "id: nudge_documents", "actions[1]", "ids that are unique here"),
+        ("actions.yaml", "id: email_edu_v2", "id: sms_edu_v2", "actions[0].treatments[1].id", "an id that no other"),
+        ("actions.yaml", "id: sms_edu_v2", "id: no_action", "actions[0].treatments[0].id", "an id that no other"),
+        ("actions.yaml", "channel: sms", "channel: fax", "actions[0].treatments[0].channel", "one of app, assistant"),
+        (
+            "actions.yaml",
+            "outcome: progress_7d",
+            "outcome: progress",
+            "actions[0].outcome",
+            "an outcome of credit_card",
+        ),
+        (
+            "actions.yaml",
+            "journey: credit_card_application",
+            "journey: loan",
+            "actions[0].journey",
+            "one of credit_card",
+        ),
+        ("actions.yaml", "stages: [applied]", "stages: [sold]", "actions[0].stages[0]", "one of activated, applied"),
+        ("actions.yaml", "[DOCUMENTS_MISSING]", "[IDLE]", "actions[0].stall_states[0]", "one of CARD_NOT_ACTIVATED"),
+        (
+            "actions.yaml",
+            "feature:waiting_on_us_hours",
+            "feature:waiting",
+            "actions[0].rules[0].all_of[0].field",
+            "feature: and",
+        ),
+        (
+            "actions.yaml",
+            "{field: state, equals",
+            "{field: sate, equals",
+            "actions[1].rules[0].all_of[0].field",
+            "feature:<name>",
+        ),
+        ("policy.yaml", "opt_out: [call]", "opt_out: [fax]", "contact_policy.consent.opt_out[0]", "one of app"),
+        (
+            "policy.yaml",
+            "opt_out: [call]",
+            "opt_out: [sms]",
+            "contact_policy.consent.opt_out",
+            "a channel that is not in",
+        ),
+        ("policy.yaml", "channel: case}", "channel: fax}", "contact_policy.caps[5].channel", "one of app"),
+        ("policy.yaml", "cap.all_month", "cap.all_week", "contact_policy.caps[1]", "ids that are unique here"),
+        ("policy.yaml", "[sms, push, call]", "[sms, fax]", "contact_policy.quiet_hours.channels[1]", "one of app"),
+        ("policy.yaml", "  sms: 0.05", "  fax: 0.05", "channel_price.fax", "one of app"),
+        (
+            "policy.yaml",
+            "attribute:arrears_flag",
+            "attribute:arears_flag",
+            "rules[1].all_of[0].field",
+            "attribute: and one of",
+        ),
+        ("policy.yaml", "issues: [grow]", "issues: [grew]", "rules[1].issues[0]", "one of "),
+    ],
+)
+def test_a_reference_that_leads_nowhere_is_named(
+    edited: Edit, file: str, old: str, new: str, path: str, expected: str
+) -> None:
+    """Each dangling or contradictory reference is refused at its file, line and path, with what is allowed."""
+    found = _problems(edited(file, (old, new)))
+
+    matching = [text for name, where, text in found if (name, where) == (f"here/{file}", path)]
+    assert matching
+    assert matching[0].startswith(expected)
+
+
+def test_a_regulated_action_needs_its_disclosures(edited: Edit) -> None:
+    """Credit offers without their disclosures are refused."""
+    text = (DEFAULTS / "actions.yaml").read_text()
+    line = next(line for line in text.splitlines() if line.strip().startswith("disclosures:"))
+
+    found = _problems(edited("actions.yaml", (line, "    disclosures: []")))
+
+    assert [expected for _, _, expected in found] == ["the disclosures of a regulated action"]
+
+
+def test_installing_makes_it_the_homes_own(tmp_path: Path, edited: Edit) -> None:
+    """After installing, the home holds the four files and uses them."""
+    home = Home(tmp_path / "home").create()
+
+    installed = install_configuration(home, edited("policy.yaml", ("epsilon: 0.05", "epsilon: 0.5")), {})
+
+    assert sorted(path.name for path in home.config.iterdir()) == sorted(FILES)
+    assert installed.version == load_configuration(home, {}).version
+    assert installed.policy.exploration.epsilon == 0.5
+
+
+def test_installing_the_same_again_changes_nothing(tmp_path: Path, edited: Edit) -> None:
+    """Equal content is equal, whatever its formatting; the files of the home stay as they are."""
+    home = Home(tmp_path / "home").create()
+    install_configuration(home, DEFAULTS, {})
+    before = (home.config / "journeys.yaml").read_text()
+
+    install_configuration(home, edited("journeys.yaml", ("version: 1", "version:  1")), {})
+
+    assert (home.config / "journeys.yaml").read_text() == before
+
+
+def test_a_different_configuration_is_refused(tmp_path: Path, edited: Edit) -> None:
+    """Both versions and the remedy are named, and the home keeps what it has."""
+    home = Home(tmp_path / "home").create()
+    first = install_configuration(home, DEFAULTS, {})
+
+    with pytest.raises(
+        Conflict, match=rf"version {first.version}\), which this home uses; .*set HEADWAY_HOME to another"
+    ):
+        install_configuration(home, edited("policy.yaml", ("epsilon: 0.05", "epsilon: 0.5")), {})
+
+    assert load_configuration(home, {}).version == first.version
+
+
+def test_a_configuration_that_the_variable_would_hide_is_refused(tmp_path: Path, edited: Edit) -> None:
+    """Installing beside a different HEADWAY_CONFIG would have no effect, so it is refused."""
+    home = Home(tmp_path / "home").create()
+    other = edited("policy.yaml", ("epsilon: 0.05", "epsilon: 0.5"))
+
+    with pytest.raises(Conflict, match="or unset HEADWAY_CONFIG"):
+        install_configuration(home, DEFAULTS, {"HEADWAY_CONFIG": str(other)})
+
+    assert list(home.config.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", sorted(shipped_mappings()))
+def test_shipped_mappings_fit_their_configuration(name: str) -> None:
+    """Every shipped mapping is valid, and so is the configuration it brings or else the built-in one, with it."""
+    folder = shipped_mappings()[name]
+    configuration = read_configuration(folder, origin=name) if has_configuration(folder) else built_in_configuration()
+    loaded = read_mapping(folder)
+
+    assert loaded.problems == ()
+    assert loaded.value is not None
+    assert (
+        mapping_problems(
+            loaded.value,
+            loaded.document,
+            taxonomy=configuration.taxonomy,
+            journeys=configuration.journeys,
+            treatments=configuration.treatment_ids,
+        )
+        == []
+    )
