@@ -133,6 +133,8 @@ def _assert_equal(events: list[JourneyEvent], at: int) -> None:
     events=_history(), pick=st.integers(0, 10**6), window=st.sampled_from(_WINDOWS), nudge=st.sampled_from([-1, 0, 1])
 )
 @example(events=[event("a", kind="started")], pick=0, window=DAY, nudge=0)
+@example(events=[event("a", kind="started")], pick=0, window=7 * DAY, nudge=0)
+@example(events=[event("a", kind="started"), event("b", kind="used", at=START_AT + 7 * DAY)], pick=1, window=1, nudge=0)
 @settings(deadline=None, max_examples=100)
 def test_the_kernel_equals_the_oracle(events: list[JourneyEvent], pick: int, window: int, nudge: int) -> None:
     """At the edge of a window after any event, a microsecond before it and after it, every feature is as defined."""
