@@ -17,7 +17,7 @@ Kind = Literal["identity", "platt", "isotonic"]
 
 SMALLEST_ISOTONIC_ROWS: Final = 1_000
 """Below it an isotonic map follows the noise (Niculescu-Mizil and Caruana 2005, section 5): Platt's map is used."""
-_EDGE: Final = 1e-9
+EDGE: Final = 1e-9
 """Probabilities are kept this far from 0 and 1, where log odds are infinite."""
 
 
@@ -130,7 +130,7 @@ def _held_out_loss(fit: Any, predicted: FloatArray, happened: FloatArray) -> flo
     for part in (even, ~even):
         if not 0 < happened[part].sum() < part.sum():
             return math.inf
-        p = np.clip(fit(predicted[part], happened[part]).apply(predicted[~part]), _EDGE, 1 - _EDGE)
+        p = np.clip(fit(predicted[part], happened[part]).apply(predicted[~part]), EDGE, 1 - EDGE)
         losses.append(-np.where(happened[~part] == 1, np.log(p), np.log1p(-p)).mean())
     return float(np.mean(losses))
 
@@ -168,7 +168,7 @@ def _isotonic(predicted: FloatArray, happened: FloatArray) -> MonotoneMap:
 
 
 def _logit(p: FloatArray) -> FloatArray:
-    inside = np.clip(p, _EDGE, 1 - _EDGE)
+    inside = np.clip(p, EDGE, 1 - EDGE)
     odds: FloatArray = np.log(inside) - np.log1p(-inside)
     return odds
 

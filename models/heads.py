@@ -16,13 +16,17 @@ from numba import njit
 from numpy.typing import NDArray
 
 from features.errors import BundleError
-from models.calibration import IDENTITY, MonotoneMap
+from models.calibration import EDGE, IDENTITY, MonotoneMap
 
 FloatArray = NDArray[np.float64]
 Fact = str | int | float | bool
 Combine = Literal["mean"]
 Link = Literal["identity", "logistic"]
 Spread = Literal["none", "jackknife"]
+
+_CALIBRATIONS: Final = ("identity", "platt", "isotonic")
+_PLATT: Final = 1
+_ISOTONIC: Final = 2
 
 STALL: Final = "stall"
 ABANDON: Final = "abandon"
@@ -168,9 +172,12 @@ class HeadTable:
         names: in the order of the columns that ``head_values`` gives.
         start: ``(n_heads + 1,)`` each head's first place in ``member``.
         member: ``(n_places,)`` index of the forest's member.
-        numbers: ``(n_heads, 5)`` mean, mean_se, weight, sigma_floor, jackknife factor (NaN: no deviation is given).
+        numbers: ``(n_heads, 7)`` mean, mean_se, weight, sigma_floor, jackknife factor (NaN: no deviation is given), and
+            the slope and intercept of a Platt map.
         logistic: ``(n_heads,)`` whether the link is logistic.
-        calibrated: columns whose calibration is not the identity, with it.
+        calibration: ``(n_heads,)`` 0 identity, 1 Platt, 2 isotonic.
+        knot_start: ``(n_heads + 1,)`` each head's first knot.
+        knots: ``(n_knots, 2)`` of the isotonic maps.
     """
 
     names: tuple[str, ...]
@@ -178,7 +185,9 @@ class HeadTable:
     member: NDArray[np.int32]
     numbers: FloatArray
     logistic: NDArray[np.bool_]
-    calibrated: tuple[tuple[int, MonotoneMap], ...]
+    calibration: NDArray[np.uint8]
+    knot_start: NDArray[np.int32]
+    knots: FloatArray
 
 
 def head_table(heads: Sequence[Head], members: Sequence[str]) -> HeadTable:
@@ -201,14 +210,20 @@ def head_table(heads: Sequence[Head], members: Sequence[str]) -> HeadTable:
         names=names,
         start=np.cumsum([0, *(len(head.members) for head in heads)], dtype=np.int32),
         member=np.array([index[member] for head in heads for member in head.members], dtype=np.int32),
-        numbers=np.array(
-            [[head.mean, head.mean_se, head.weight, head.sigma_floor, _jackknife(head)] for head in heads]
-        ).reshape(-1, 5),
+        numbers=np.array([_numbers(head) for head in heads], dtype=np.float64).reshape(-1, 7),
         logistic=np.array([head.link == "logistic" for head in heads], dtype=np.bool_),
-        calibrated=tuple(
-            (column, head.calibration) for column, head in enumerate(heads) if head.calibration.kind != "identity"
-        ),
+        calibration=np.array([_CALIBRATIONS.index(head.calibration.kind) for head in heads], dtype=np.uint8),
+        knot_start=np.cumsum([0, *(len(head.calibration.x) for head in heads)], dtype=np.int32),
+        knots=np.array(
+            [knot for head in heads for knot in zip(head.calibration.x, head.calibration.y, strict=True)],
+            dtype=np.float64,
+        ).reshape(-1, 2),
     )
+
+
+def _numbers(head: Head) -> tuple[float, ...]:
+    slope, intercept = head.calibration.slope, head.calibration.intercept
+    return (head.mean, head.mean_se, head.weight, head.sigma_floor, _jackknife(head), slope, intercept)
 
 
 def _jackknife(head: Head) -> float:
@@ -229,9 +244,18 @@ def head_values(table: HeadTable, raw: FloatArray) -> tuple[FloatArray, FloatArr
     """
     shape = (raw.shape[0], len(table.names))
     values, sigmas = np.empty(shape), np.empty(shape)
-    _combine(raw, table.start, table.member, table.numbers, table.logistic, values, sigmas)
-    for column, calibration in table.calibrated:
-        values[:, column] = calibration.apply(values[:, column])
+    _combine(
+        raw,
+        table.start,
+        table.member,
+        table.numbers,
+        table.logistic,
+        table.calibration,
+        table.knot_start,
+        table.knots,
+        values,
+        sigmas,
+    )
     return values, sigmas
 
 
@@ -241,12 +265,16 @@ def _combine_rows(
     member: NDArray[np.int32],
     numbers: FloatArray,
     logistic: NDArray[np.bool_],
+    calibration: NDArray[np.uint8],
+    knot_start: NDArray[np.int32],
+    knots: FloatArray,
     values: FloatArray,
     sigmas: FloatArray,
 ) -> None:
+    """``Head`` for all rows and heads, calibrated as ``MonotoneMap.apply`` does it."""
     for row in range(raw.shape[0]):
         for head in range(start.shape[0] - 1):
-            mean, mean_se, weight, floor, factor = numbers[head]
+            mean, mean_se, weight, floor, factor, slope, intercept = numbers[head]
             first, last = start[head], start[head + 1]
             value, variance = mean, mean_se * mean_se
             if last > first:
@@ -259,7 +287,28 @@ def _combine_rows(
                     spread += (raw[row, member[place]] - centre) ** 2
                 value = weight * centre + (1.0 - weight) * mean
                 variance += weight * weight * factor * spread
-            values[row, head] = 1.0 / (1.0 + np.exp(-value)) if logistic[head] else value
+            if logistic[head]:
+                value = 1.0 / (1.0 + np.exp(-value))
+            if calibration[head] == _PLATT:
+                inside = min(max(value, EDGE), 1.0 - EDGE)
+                margin = slope * (np.log(inside) - np.log1p(-inside)) + intercept
+                value = 1.0 / (1.0 + np.exp(-margin))
+            elif calibration[head] == _ISOTONIC:
+                low, high = knot_start[head], knot_start[head + 1] - 1
+                if value <= knots[low, 0]:
+                    value = knots[low, 1]
+                elif value >= knots[high, 0]:
+                    value = knots[high, 1]
+                else:
+                    while high - low > 1:
+                        middle = (low + high) // 2
+                        if knots[middle, 0] <= value:
+                            low = middle
+                        else:
+                            high = middle
+                    rise = (knots[high, 1] - knots[low, 1]) / (knots[high, 0] - knots[low, 0])
+                    value = knots[low, 1] + rise * (value - knots[low, 0])
+            values[row, head] = value
             sigmas[row, head] = np.nan if np.isnan(factor) else max(floor, np.sqrt(variance))
 
 

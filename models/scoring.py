@@ -70,12 +70,13 @@ class EffectBlock(NamedTuple):
 
 
 class _Column(NamedTuple):
-    """How to score a pair."""
+    """How to score a pair: columns of its heads, and the catalogue's belief."""
 
     control: int
     effect: int
     is_binary: bool
-    prior: tuple[float, float]
+    prior: float
+    prior_sigma: float
     source: Source
 
 
@@ -114,7 +115,7 @@ class CustomerScores:
                 tau[:, place] = self._values[:, column.effect]
                 sigma[:, place] = self._sigmas[:, column.effect]
             else:
-                tau[:, place], sigma[:, place] = column.prior
+                tau[:, place], sigma[:, place] = column.prior, column.prior_sigma
         is_binary = np.array([column.is_binary for column in columns], dtype=np.bool_)
         # Where p0 is unknown the clipped response is too, and the effect stays what it is.
         bounded = is_binary & ~np.isnan(control)
@@ -134,16 +135,23 @@ class CustomerScores:
     def effects(self, pairs: Sequence[Pair]) -> tuple[EffectScore, ...]:
         """The effect scores of the only customer, one a pair."""
         values, sigmas = self._values[0].tolist(), self._sigmas[0].tolist()
-        return tuple(_effect(self._scorer.column(pair), values, sigmas) for pair in pairs)
+        return tuple([_effect(self._scorer.column(pair), values, sigmas) for pair in pairs])
 
 
 def _effect(column: _Column, values: list[float], sigmas: list[float]) -> EffectScore:
-    control = math.nan if column.control == _ABSENT else values[column.control]
-    known = column.effect != _ABSENT
-    tau, sigma = (values[column.effect], sigmas[column.effect]) if known else column.prior
-    if column.is_binary and not math.isnan(control) and not math.isnan(tau):
-        tau = min(max(control + tau, 0.0), 1.0) - control
-    return EffectScore(control, tau, sigma, column.source)
+    control_column, effect_column, is_binary, tau, sigma, source = column
+    control = math.nan if control_column == _ABSENT else values[control_column]
+    if effect_column != _ABSENT:
+        tau, sigma = values[effect_column], sigmas[effect_column]
+    if is_binary:
+        response = control + tau  # NaN is neither below 0 nor above 1, and stays
+        if response < 0.0:
+            tau = -control
+        elif response > 1.0:
+            tau = 1.0 - control
+        else:
+            tau = response - control
+    return EffectScore(control, tau, sigma, source)
 
 
 class Scorer:
@@ -196,25 +204,26 @@ class Scorer:
 
     def column(self, pair: Pair) -> _Column:
         """How this scorer scores a pair; found once."""
-        found = self._columns.get(pair)
-        if found is None:
-            found = self._columns[pair] = self._found_column(pair)
-        return found
+        try:
+            return self._columns[pair]
+        except KeyError:
+            return self._columns.setdefault(pair, self._found_column(pair))
 
     def _found_column(self, pair: Pair) -> _Column:
         control_name, effect_name = control_head(pair[0]), effect_head(*pair)
         control = self._heads.get(control_name)
         effect = self._heads.get(effect_name)
-        prior = self._priors.get(pair)
+        prior = self._priors.get(pair, (math.nan, math.nan))
         source: Source = "none"
         if effect is not None:
             source = "model" if effect.members and effect.weight > 0 else "mean"
-        elif prior is not None:
+        elif pair in self._priors:
             source = "prior"
         return _Column(
             control=self._places.get(control_name, _ABSENT),
             effect=self._places.get(effect_name, _ABSENT),
             is_binary=control is not None and control.link == "logistic",
-            prior=prior or (math.nan, math.nan),
+            prior=prior[0],
+            prior_sigma=prior[1],
             source=source,
         )

@@ -41,6 +41,25 @@ def test_the_link_and_then_the_calibration_apply() -> None:
     assert evaluated(head, math.log(3))[0] == pytest.approx(0.9)
 
 
+@pytest.mark.parametrize(
+    "calibration",
+    [
+        MonotoneMap(),
+        MonotoneMap("platt", slope=1.5, intercept=-0.5),
+        MonotoneMap("platt", slope=0.0, intercept=0.3),
+        MonotoneMap("isotonic", x=(0.4,), y=(0.5,)),
+        MonotoneMap("isotonic", x=(0.1, 0.5, 0.5000001, 0.9), y=(0.05, 0.05, 0.6, 0.95)),
+    ],
+)
+def test_a_head_is_calibrated_as_the_map_says(calibration: MonotoneMap) -> None:
+    """The compiled form and the map itself agree on every probability, at the knots and beyond them too."""
+    heads = [Head(name="other", calibration=MonotoneMap("isotonic", x=(0.0, 1.0), y=(0.2, 0.3)))]
+    heads.append(Head(name="h", members=("a",), calibration=calibration))
+    p = np.concatenate([[0.0, 1.0, 0.1, 0.4, 0.5, 0.9], np.linspace(0, 1, 101)])
+    found = head_values(head_table(heads, ["a"]), p[:, None])[0][:, 1]
+    assert found.tolist() == pytest.approx(calibration.apply(p).tolist(), abs=1e-14)
+
+
 def test_a_huge_raw_score_is_a_certain_probability() -> None:
     """No overflow."""
     assert evaluated(Head(name="h", members=("a",), link="logistic"), -1e6)[0] == pytest.approx(0.0)
