@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,9 +18,9 @@ import pyarrow.parquet as pq
 
 from features.errors import Refused
 from features.events import dump_timestamp, parse_timestamp
-from features.journeys import Journeys
-from features.yaml_files import load_yaml
+from features.journeys import Journey
 from models.actions import Catalogue
+from models.configuration import built_in_configuration
 from training.simulated_decisions import DECISION_SCHEMA, EFFECT_SCHEMA
 from training.simulated_events import EVENT_SCHEMA
 from training.simulated_journeys import IDENTITY_SCHEMA, Block, simulate_block
@@ -58,7 +57,7 @@ class Simulation:
     span_days: float = 180.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Simulated:
     """What came of it: rows per file."""
 
@@ -112,12 +111,15 @@ def simulate(
                 writers[name].write_table(table)
                 counts[name] += table.num_rows
             progress(numbers.size)
-    result = Simulated(simulation.customers, *(counts[name] for name in _ORDER))
+    result = Simulated(
+        customers=simulation.customers,
+        events=counts["events.parquet"],
+        decisions=counts["decisions.parquet"],
+        effects=counts["truth/effects.parquet"],
+        identities=counts["identities.parquet"],
+    )
     (out / SUMMARY_FILE).write_text(json.dumps(summary(simulation, result), indent=2) + "\n", encoding="utf-8")
     return result
-
-
-_ORDER: Final = ("events.parquet", "decisions.parquet", "truth/effects.parquet", "identities.parquet")
 
 
 def summary(simulation: Simulation, result: Simulated) -> dict[str, Any]:
@@ -142,11 +144,10 @@ def _tables(block: Block) -> dict[str, pa.Table]:
     }
 
 
-def _configuration() -> tuple[Catalogue, Any]:
+def _configuration() -> tuple[Catalogue, Journey]:
     """The built-in catalogue and journey: the world knows no other."""
-    with as_file(files("features") / "defaults") as folder:
-        catalogue = load_yaml(Catalogue, folder / "actions.yaml")
-        journey = load_yaml(Journeys, folder / "journeys.yaml").by_id[JOURNEY_ID]
+    built_in = built_in_configuration()
+    catalogue, journey = built_in.catalogue, built_in.journeys.by_id[JOURNEY_ID]
     unknown = [action.id for action in catalogue.actions if action.id not in EFFECTS]
     if unknown:
         raise Refused(f"the simulated world has no effect for {', '.join(unknown)}; expected one in EFFECTS")
