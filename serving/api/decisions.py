@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 from litestar import Response, get, post
+from litestar.params import FromPath
 
 from features.errors import UnknownObject
 from features.events import shown
@@ -51,7 +52,7 @@ async def decide(request: Call) -> Response[bytes]:
 
 
 @get("/v1/decisions/{decision_id:str}", guards=[allowed("caller", "agent", "marketer", "analyst", "privacy")])
-async def read_decision(request: Call, decision_id: str) -> Response[bytes]:
+async def read_decision(request: Call, decision_id: FromPath[str]) -> Response[bytes]:
     """A stored decision: the answer as it was given, and its record with the full candidate set."""
     refuse_query(request)
     runtime, principal = runtime_of(request), principal_of(request)

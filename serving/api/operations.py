@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 from litestar import Response, get
+from litestar.params import FromPath
 from litestar.response import Redirect
 
 from features.errors import UnknownObject
@@ -82,7 +83,7 @@ async def docs() -> Response[str]:
 
 
 @get("/docs/assets/{name:str}")
-async def docs_asset(name: str) -> Response[bytes]:
+async def docs_asset(name: FromPath[str]) -> Response[bytes]:
     """A file of the pages, out of BentoML's own copy of Swagger UI."""
     if name == "start.js":
         return Response(_START.encode(), media_type="text/javascript", headers=_SAFE)
@@ -100,7 +101,7 @@ def _asset_folder() -> Path:
 
 
 @get("/docs/problems/{slug:str}")
-async def problem_page(slug: str) -> Response[str]:
+async def problem_page(slug: FromPath[str]) -> Response[str]:
     """The page of one type of problem."""
     kind = next((kind for kind in PROBLEM_TYPES if kind.slug == slug), None)
     if kind is None:

@@ -1,0 +1,154 @@
+"""The HTTP application over an installation in memory: built-in configuration, own clock, own keys."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from httpx import Response
+from litestar.testing import TestClient
+
+from features.event_log import MemoryEventLog
+from features.events import dump_timestamp
+from features.store import FeatureStore, MemoryStore
+from models.configuration import Configuration, built_in_configuration
+from models.memory_records import MemoryRecordStore
+from serving.api.app import application
+from serving.api.openapi import api_document
+from serving.auth import KeyFile
+from serving.bootstrap import Stores, Surroundings, assemble, feature_sets_of
+from serving.champions import Champions
+from serving.runtime import Runtime
+from serving.settings import Settings
+from serving.telemetry import Metrics
+from tests.json_schema import violations
+
+NOW = 1_772_366_400_000_000
+"""2026-03-01T12:00:00Z, a Sunday at noon."""
+
+HOUR_US = 3_600_000_000
+BOOTSTRAP = "hw_bootstrap_0123456789"
+JOURNEY = "credit_card_application"
+
+
+@cache
+def _configuration() -> Configuration:
+    return built_in_configuration()
+
+
+@dataclass
+class World:
+    """An installation in memory. Every answer of a documented call is checked against the API's description."""
+
+    folder: Path
+    settings: Settings = field(default_factory=lambda: Settings(bootstrap_key=BOOTSTRAP, threads=2))
+    log: Any = field(default_factory=MemoryEventLog)
+    features: FeatureStore = field(default_factory=MemoryStore)
+    records: Any = field(default_factory=MemoryRecordStore)
+    now: int = NOW
+    chance: int = 0
+
+    @property
+    def keys(self) -> KeyFile:
+        """The keys of the installation."""
+        return KeyFile(self.folder / "keys.json")
+
+    def key(self, source: str, *roles: str) -> str:
+        """A new key."""
+        return self.keys.create(source=source, roles=roles, secret=self.random_bytes(36), at=self.now)
+
+    def random_bytes(self, n: int) -> bytes:
+        """Bytes that differ from call to call, and are the same in every run."""
+        self.chance += 1
+        return self.chance.to_bytes(n, "big")[::-1]
+
+    def runtime(self) -> Runtime:
+        """The runtime over this installation."""
+        configuration = _configuration()
+        names = {journey_id: one.names for journey_id, one in feature_sets_of(configuration).items()}
+        return assemble(
+            settings=self.settings,
+            configuration=configuration,
+            stores=Stores(log=self.log, records=self.records, features=self.features),
+            keys=self.keys,
+            champions=Champions(self.folder / "champion.json", feature_names=names, catalogue=configuration.catalogue),
+            metrics=Metrics(),
+            surroundings=Surroundings(
+                clock=lambda: self.now, randomness=self.random_bytes, timer=lambda: self.now / 1_000_000
+            ),
+        )
+
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """A client of the running application."""
+
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[Runtime]:
+            runtime = self.runtime()
+            yield runtime
+            runtime.workers.close()
+
+        with TestClient(application(opened), raise_server_exceptions=False) as inner:
+            yield Client(inner)
+
+
+class Client:
+    """Calls the application with the bootstrap key, unless told otherwise."""
+
+    def __init__(self, inner: TestClient[Any]) -> None:
+        self._inner = inner
+        self._document = api_document()
+
+    def get(self, path: str, *, key: str | None = BOOTSTRAP) -> Response:
+        """The answer to a GET."""
+        return self._checked("get", self._inner.get(path, headers=_headers(key), follow_redirects=False), path)
+
+    def post(
+        self, path: str, body: object, *, key: str | None = BOOTSTRAP, headers: dict[str, str] | None = None
+    ) -> Response:
+        """The answer to a POST of JSON, or of bytes as they are."""
+        sent: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
+        return self._checked("post", self._inner.post(path, headers=_headers(key) | (headers or {}), **sent), path)
+
+    def other(self, method: str, path: str) -> Response:
+        """The answer to another method."""
+        return self._inner.request(method, path, headers=_headers(BOOTSTRAP))
+
+    def _checked(self, method: str, answer: Response, path: str) -> Response:
+        described = self._described(method, path.partition("?")[0])
+        if described is not None:
+            media_type = answer.headers["content-type"].partition(";")[0]
+            content = described["responses"][str(answer.status_code)]["content"][media_type]
+            if media_type.endswith("json"):
+                found = list(violations(answer.json(), content["schema"], self._document))
+                assert found == [], found
+        return answer
+
+    def _described(self, method: str, path: str) -> dict[str, Any] | None:
+        for template, operations in self._document["paths"].items():
+            parts, given = template.split("/"), path.split("/")
+            if len(parts) == len(given) and all(a == b or a.startswith("{") for a, b in zip(parts, given, strict=True)):
+                found: dict[str, Any] | None = operations.get(method)
+                return found
+        return None
+
+
+def _headers(key: str | None) -> dict[str, str]:
+    return {} if key is None else {"Authorization": f"Bearer {key}"}
+
+
+def event(event_id: str = "e-1", *, hours_ago: float = 1.0, **changes: Any) -> dict[str, Any]:
+    """An application that customer c-1 sent in, on the web, unless told otherwise."""
+    fields: dict[str, Any] = {
+        "event_id": event_id,
+        "customer_id": "c-1",
+        "kind": "application_submitted",
+        "occurred_at": dump_timestamp(NOW - int(hours_ago * HOUR_US)),
+        "channel": "web",
+        "facts": {"product": "classic"},
+    }
+    return fields | changes
