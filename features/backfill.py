@@ -5,16 +5,13 @@ Feast is not needed to write either: its history is Parquet, its online store th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from features.event_tables import EventSource, event_tables
 from features.feast_layout import (
@@ -33,6 +30,7 @@ from features.feast_repo import offline_file
 from features.history import States, final_states, profiles, states_per_arrival
 from features.home import Home
 from features.kernel import Integers
+from features.parquet_files import written_whole
 from features.schema import FeatureSet
 from features.store import FeatureStore, ProfileRow, StateRow
 from features.taxonomy import Taxonomy
@@ -107,8 +105,8 @@ def backfill(
     columns = layout(feature_sets.values(), taxonomy)
     totals = [0] * 6
     with ExitStack() as stack:
-        states_file = stack.enter_context(_replaced(offline_file(home, STATE_VIEW), state_schema(columns)))
-        profiles_file = stack.enter_context(_replaced(offline_file(home, PROFILE_VIEW), profile_schema(columns)))
+        states_file = stack.enter_context(written_whole(offline_file(home, STATE_VIEW), state_schema(columns)))
+        profiles_file = stack.enter_context(written_whole(offline_file(home, PROFILE_VIEW), profile_schema(columns)))
         store.clear()
         for table in event_tables(source, taxonomy, events_per_table=EVENTS_PER_TABLE):
             n_history = 0
@@ -213,19 +211,6 @@ def _schema(
 
 def _moments(at: Integers) -> pa.Array:
     return pa.array(at, pa.int64()).cast(_MOMENT)
-
-
-@contextmanager
-def _replaced(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    """A writer of the file that takes the place of ``path`` at the end, unless something went wrong."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with pq.ParquetWriter(partial, schema, compression="zstd", compression_level=1) as writer:
-            yield writer
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _write(store: FeatureStore, states: Sequence[StateRow], last_profiles: Sequence[ProfileRow]) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pyarrow as pa
 
-from features.events import JourneyEvent, day_of, dump_facts
+from features.event_export import event_table
+from features.event_log import LoggedEvent
+from features.events import JourneyEvent, day_of
 from features.journeys import Journey
 from features.schema import FeatureSet, feature_set
 from features.taxonomy import Taxonomy
@@ -156,18 +158,4 @@ def _facts(kind: str, rng: np.random.Generator) -> dict[str, str | float | bool]
 
 def arrow_events(events: Iterable[JourneyEvent]) -> pa.Table:
     """Events as the columns of the events Parquet, at positions in the order given."""
-    listed = list(events)
-    moment = pa.timestamp("us", "UTC")
-    return pa.table(
-        {
-            "position": pa.array(range(1, len(listed) + 1), pa.int64()),
-            **{
-                name: pa.array([getattr(one, name) for one in listed], pa.string())
-                for name in ("source", "event_id", "customer_id", "kind", "channel")
-            },
-            "occurred_at": pa.array([one.occurred_at for one in listed], pa.int64()).cast(moment),
-            "arrived_at": pa.array([one.arrived_at for one in listed], pa.int64()).cast(moment),
-            "sequence": pa.array([one.sequence for one in listed], pa.int64()),
-            "facts": pa.array([dump_facts(one.facts).decode() for one in listed], pa.string()),
-        }
-    )
+    return event_table([LoggedEvent(position, one) for position, one in enumerate(events, start=1)])

@@ -1,0 +1,162 @@
+"""Commands ``headway features backfill`` and ``headway features list``.
+
+They stand here and not in ``features`` because they need the whole, checked configuration.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from features.errors import Refused
+from features.home import Home, use_numba_cache
+from models.configuration import load_configuration
+
+if TYPE_CHECKING:
+    from features.backfill import Backfilled
+    from features.schema import FeatureSet
+    from models.configuration import Configuration
+
+features = typer.Typer(help="List features, and rebuild what the feature store keeps.", no_args_is_help=True)
+
+_BATCH_FILE = "events.parquet"
+
+
+@features.command()
+def backfill(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Rebuild the feature store from the event log: history for training, states and profiles for serving.
+
+    The log is only read. Refused while a server runs, which then is the one that writes the states.
+    """
+    home = Home.from_environment(os.environ)
+    configuration = load_configuration(home, os.environ)
+    started = time.perf_counter()
+    with _compiled_code(home), _progress_bar() as progress:
+        done = fill_feature_store(home, configuration, progress=progress)
+    seconds = time.perf_counter() - started
+    if as_json:
+        typer.echo(json.dumps({**asdict(done), "configuration": configuration.version, "seconds": round(seconds, 3)}))
+        return
+    typer.echo(f"{done.events:,} events of {done.customers:,} customers folded in {seconds:.1f} s")
+    typer.echo(f"online      {done.states:,} states, {done.profiles:,} profiles")
+    typer.echo(f"history     {done.history_states:,} states, {done.history_profiles:,} profiles")
+
+
+@features.command("list")
+def list_features(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the features as JSON.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the reference page.")] = False,
+) -> None:
+    """List every feature of every journey: name, unit, meaning, what NaN means, and where it comes from."""
+    if as_json and as_markdown:
+        raise Refused("--json and --markdown were both given; expected at most one of them")
+    home = Home.from_environment(os.environ)
+    configuration = load_configuration(home, os.environ)
+    with _compiled_code(home):
+        from features.feature_reference import feature_page, feature_tables
+
+        feature_sets = _feature_sets(configuration)
+        if as_json:
+            listed = {
+                journey_id: {"version": each.version, "features": [asdict(spec) for spec in each.specs]}
+                for journey_id, each in feature_sets.items()
+            }
+            typer.echo(json.dumps(listed))
+        elif as_markdown:
+            typer.echo(feature_page(feature_sets.values()), nl=False)
+        else:
+            typer.echo(feature_tables(feature_sets.values()), nl=False)
+
+
+def fill_feature_store(
+    home: Home, configuration: Configuration, *, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Backfilled:
+    """Rebuild history, states and profiles of a home from its event log, and register the views with Feast.
+
+    Args:
+        home: the home; its event log is only read.
+        configuration: the configuration that its events keep to.
+        progress: called with the number of events folded so far, and of all.
+
+    Raises:
+        UnknownObject: the home has no event log yet.
+        HomeLocked: a server, or another command, writes the online store.
+        Refused: an event is of a kind, or over a channel, that the taxonomy does not know.
+    """
+    from features.backfill import backfill as run
+    from features.event_export import export_events
+    from features.event_store import SqlEventLog
+    from features.feast_store import apply
+    from features.online import SqliteOnlineStore
+
+    feature_sets = _feature_sets(configuration)
+    with (
+        closing(SqlEventLog(home.events_db, readonly=True)) as log,
+        closing(SqliteOnlineStore(home.online_db, feature_sets, configuration.taxonomy)) as store,
+    ):
+        with TemporaryDirectory(prefix="headway-", dir=home.state) as folder:
+            events = Path(folder) / _BATCH_FILE
+            total = export_events(log, events, until=log.head())
+            folded = 0
+
+            def advance(n_events: int) -> None:
+                nonlocal folded
+                folded += n_events
+                progress(folded, total)
+
+            done = run(
+                events,
+                home=home,
+                store=store,
+                feature_sets=feature_sets,
+                taxonomy=configuration.taxonomy,
+                progress=advance,
+            )
+        # While the lock is held: Feast makes the same tables where they are missing.
+        apply(home, feature_sets.values(), configuration.taxonomy)
+    return done
+
+
+def _feature_sets(configuration: Configuration) -> dict[str, FeatureSet]:
+    from features.schema import feature_set
+
+    return {journey.id: feature_set(configuration.taxonomy, journey) for journey in configuration.journeys.journeys}
+
+
+@contextmanager
+def _compiled_code(home: Home) -> Iterator[None]:
+    """Compiled code is kept in the home; where there is none yet, a question about it must not make one."""
+    if home.root.exists():
+        use_numba_cache(home)
+        yield
+        return
+    with TemporaryDirectory(prefix="headway-") as folder:
+        use_numba_cache(Home(Path(folder)))
+        yield
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr over the events; none where nobody watches."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("events", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
