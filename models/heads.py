@@ -16,7 +16,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from features.errors import BundleError
-from models.calibration import EDGE, IDENTITY, MonotoneMap
+from models.monotone import EDGE, IDENTITY, MonotoneMap
 
 FloatArray = NDArray[np.float64]
 Fact = str | int | float | bool

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.boosting import Boosting, Fit, Objective, TrainingTable, boosted
-from models.calibration import IDENTITY, MonotoneMap, platt_map
+from models.calibration import platt_map
 from models.heads import Fact, Head, control_head
+from models.monotone import IDENTITY, MonotoneMap
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

@@ -66,12 +66,15 @@ def selection_probabilities(
         x: ``(n, n_features)``; NaN means unknown.
         arm: ``(n,)`` the arm taken.
         logged: ``(n,)`` of the arm taken; NaN where none was logged.
-        logged_table: ``(n, n_arms)``, if any was logged.
+        logged_table: ``(n, n_arms)``, if any was logged. It is left aside where it lacks a row whose ``logged`` is
+            known: one comparison cannot use both forms.
         n_arms: number of arms.
         fold: ``(n,)`` a row's own fold is not used for its estimate.
         smallest: estimates are clipped here.
     """
     unknown = np.isnan(logged)
+    if logged_table is not None and np.isnan(logged_table[~unknown]).any():
+        logged_table = None
     if not unknown.any():
         return SelectionProbabilities(logged, logged_table, unknown, unknown)
     table, clipped = estimated_table(x, arm, n_arms, fold, smallest=smallest)

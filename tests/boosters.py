@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from models.bundle import Bundle, Lineage, write_bundle
-from models.calibration import MonotoneMap
 from models.forest import forest_from_text, raw_scores_block
 from models.heads import FittedHeads, Head, control_head, effect_head
+from models.monotone import MonotoneMap
 
 FEATURES = ("dwell_hours", "n_contacts", "channel_code")
 

@@ -132,6 +132,13 @@ def test_without_a_table_the_probability_of_the_arm_taken_is_enough() -> None:
     assert email.mean_effect == pytest.approx(of.effects[:, 1].mean(), abs=3 * email.mean_se)
 
 
+def test_a_table_that_lacks_logged_rows_is_left_aside() -> None:
+    """Rows that logged only the arm taken are not thrown away."""
+    of = world(3000, 16)
+    holes = np.where(np.arange(3000)[:, None] % 2 == 0, of.table, np.nan)
+    assert fitted(of, arm_probabilities=holes).arms == fitted(of, arm_probabilities=None).arms
+
+
 def test_unlogged_probabilities_are_estimated_and_say_so() -> None:
     """The estimate comes close, and nothing claims that it was an experiment."""
     of = world(9000, 6, confounded=True)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from features.errors import BundleError
-from models.calibration import MonotoneMap
 from models.heads import Head, control_head, effect_head, head_from_json, head_table, head_values
+from models.monotone import MonotoneMap
 
 
 def evaluated(head: Head, *raw: float) -> tuple[float, float]:
