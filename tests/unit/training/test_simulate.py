@@ -29,20 +29,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def folder_in_other_blocks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same simulation, made in blocks of another size."""
+    out = tmp_path_factory.mktemp("blocks")
+    simulate(SMALL, out, block_size=170)
+    return out
+
+
 def times(table: pa.Table, column: str) -> np.ndarray:
     """A column of timestamps as microseconds."""
     return np.asarray(table[column].cast(pa.int64()))
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_the_same_seed_gives_the_same_rows(name: str, folder: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_rows(name: str, folder: Path, folder_in_other_blocks: Path) -> None:
     """Also in blocks of another size: what becomes of a customer does not depend on the others."""
-    simulate(SMALL, tmp_path, block_size=77)
-
     # Rows of one customer keep their order; only the truth is written by stage inside a block.
     keys = {"events.parquet": "event_id", "identities.parquet": "id_value"}.get(name, "decision_id")
     order = [(key, "ascending") for key in ("customer_id", keys, *(["treatment_id"] if "truth" in name else []))]
-    expected, actual = (pq.read_table(path / name).sort_by(order) for path in (folder, tmp_path))
+    expected, actual = (pq.read_table(path / name).sort_by(order) for path in (folder, folder_in_other_blocks))
     assert actual.equals(expected)
 
 
