@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ MAX_BYTES = 4_000_000
 """A configuration file above this is not one that a person wrote."""
 MAX_NODES = 200_000
 MAX_DEPTH = 40
+MAX_DIGITS = 100
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 Place = tuple[str | int, ...]
@@ -117,6 +119,7 @@ def parse_yaml(text: str, *, file: str) -> YamlDocument:
             f"{file} is not valid:", [Problem(".", f"{len(text)} characters", f"at most {MAX_BYTES} bytes", file)]
         )
     try:
+        _refuse_depth(text, file)
         node = yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{file} is not valid:", [_syntax_problem(file, error)]) from error
@@ -190,7 +193,10 @@ class _Reader:
         if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
             return [self.read(item, (*path, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode) and (scalar := _SCALARS.get(node.tag)):
-            return scalar(node.value)
+            if node.tag not in _NUMBERS or (len(node.value) <= MAX_DIGITS and math.isfinite(float(node.value))):
+                return scalar(node.value)
+            self._refuse(node, path, shown(node.value), f"a finite number of at most {MAX_DIGITS} characters")
+            return None
         self._refuse(node, path, node.tag, "no tags: text, a number, true, false, null, a list or a mapping")
         return None
 
@@ -220,6 +226,24 @@ _SCALARS: dict[str, Callable[[str], object]] = {
     "tag:yaml.org,2002:bool": lambda text: text.lower() == "true",
     "tag:yaml.org,2002:null": lambda text: None,
 }
+
+
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+
+
+def _refuse_depth(text: str, file: str) -> None:
+    """Raises ConfigurationError for a text that is nested too deep, which would overflow the parser's own stack."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            expected = f"at most {MAX_NODES} values, {MAX_DEPTH} deep"
+            line = None if event.start_mark is None else event.start_mark.line + 1
+            problem = Problem(".", "too deep", expected, file, line)
+            raise ConfigurationError(f"{file} is not valid:", [problem])
 
 
 def _text_of(path: Path) -> str:

@@ -147,6 +147,19 @@ def test_an_alias_to_itself_is_refused() -> None:
         parse_yaml("a: &a [*a]", file="loop.yaml")
 
 
+def test_endless_nesting_is_refused() -> None:
+    """A text nested a million deep is refused instead of overflowing the parser."""
+    with pytest.raises(ConfigurationError, match="x:1: .: got too deep"):
+        parse_yaml("[" * 1_000_000, file="x")
+
+
+@pytest.mark.parametrize("number", ["9" * 5_000, "1e999"])
+def test_a_number_beyond_all_bounds_is_refused(number: str) -> None:
+    """Neither infinity nor thousands of digits are read as numbers."""
+    with pytest.raises(ConfigurationError, match="expected a finite number of at most 100 characters"):
+        parse_yaml(f"a: {number}", file="x")
+
+
 @pytest.mark.parametrize(
     ("word", "value"),
     [
