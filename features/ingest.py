@@ -207,7 +207,9 @@ class Ingestor:
                 missing = self._log.of_customer(customer_id)
             if missing:
                 states.extend(self._folded(known, missing))
-                profiles.append(fold_profile(profile, (each.event for each in missing), self._taxonomy))
+                folded = fold_profile(profile, (each.event for each in missing), self._taxonomy)
+                if not known or folded != profile:
+                    profiles.append(folded)
         if states:
             self._store.write(states, profiles)
 

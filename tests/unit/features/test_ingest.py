@@ -40,6 +40,7 @@ class FlakyStore(MemoryStore):
         super().__init__()
         self.is_down = False
         self.reads = 0
+        self.profiles_written = 0
 
     def read(self, customer_id: str, journey_id: str) -> CustomerRow:
         """State and profile of one customer."""
@@ -52,6 +53,7 @@ class FlakyStore(MemoryStore):
         """Write states and profiles."""
         if self.is_down:
             raise StoreUnavailable("features are down")
+        self.profiles_written += len(profiles)
         super().write(states, profiles)
 
 
@@ -211,6 +213,17 @@ def test_a_late_attribute_does_not_win(world: World) -> None:
     _sent(world, event("new", kind="profile_updated", at=START_AT + 9, facts={"age": 42.0}))
     _sent(world, event("old", kind="profile_updated", at=START_AT, facts={"age": 41.0, "member": True}))
     assert world.profile().attributes == {"age": 42.0, "member": True}
+
+
+def test_a_profile_is_written_only_when_it_changed(world: World) -> None:
+    """Most events leave it alone, and its columns are as many as those of a state."""
+    _sent(world, event("a"))
+    assert world.store.profiles_written == 1
+    _sent(world, event("b", at=START_AT + 1))
+    assert world.store.profiles_written == 1
+    _sent(world, event("c", kind="profile_updated", at=START_AT + 2, facts={"age": 42.0}))
+    assert world.store.profiles_written == 2
+    assert world.is_current()
 
 
 def test_an_objection_holds_before_the_answer(world: World) -> None:
