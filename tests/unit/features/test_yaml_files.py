@@ -149,7 +149,7 @@ def test_an_alias_to_itself_is_refused() -> None:
 
 def test_endless_nesting_is_refused() -> None:
     """A text nested a million deep is refused instead of overflowing the parser."""
-    with pytest.raises(ConfigurationError, match="x:1: .: got too deep"):
+    with pytest.raises(ConfigurationError, match=r"x:1: \.: got too deep"):
         parse_yaml("[" * 1_000_000, file="x")
 
 
