@@ -1,0 +1,93 @@
+"""The commands of the service: keys, and everything that ``serve`` refuses before it starts."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+from contextlib import redirect_stdout
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+from features.cli import COMMAND_GROUP, run
+from features.home import Home, lock_file
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command works on a home of its own."""
+    for name in [name for name in os.environ if name.startswith("HEADWAY_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HEADWAY_HOME", str(tmp_path))
+
+
+def _run(*arguments: str) -> tuple[int, str, str]:
+    said, told = io.StringIO(), io.StringIO()
+    with redirect_stdout(said):
+        code = run(arguments, {}, commands=entry_points(group=COMMAND_GROUP), stderr=told)
+    return code, said.getvalue(), told.getvalue()
+
+
+def test_a_key_is_made_listed_and_revoked() -> None:
+    """The key shows once; the list shows everything but it."""
+    _, said, _ = _run("keys", "create", "--source", "crm", "--role", "caller", "--role", "analyst", "--json")
+    made = json.loads(said)
+
+    _run("keys", "revoke", made["key_id"])
+
+    _, listed, _ = _run("keys", "list", "--json")
+    (key,) = json.loads(listed)
+    assert (key["key_id"], key["source"], key["roles"]) == (made["key_id"], "crm", ["caller", "analyst"])
+    assert key["revoked_at"] is not None
+    assert made["key"] not in listed
+
+
+def test_a_role_that_does_not_exist_is_refused() -> None:
+    """Exit code 2, with the roles there are."""
+    code, _, told = _run("keys", "create", "--source", "crm", "--role", "boss")
+
+    assert code == 2
+    assert "role: got 'boss', expected one of caller, agent" in told
+
+
+def test_a_misspelt_setting_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 2 and the near name."""
+    monkeypatch.setenv("HEADWAY_PROT", "3001")
+
+    code, _, told = _run("serve")
+
+    assert code == 2
+    assert "did you mean HEADWAY_PORT?" in told
+
+
+def test_a_home_that_is_being_written_stops_the_start(tmp_path: Path) -> None:
+    """Exit code 2, naming the process."""
+    with lock_file(Home(tmp_path).records_db, command="headway serve"):
+        code, _, told = _run("serve")
+
+    assert code == 2
+    assert f"being written by process {os.getpid()} (headway serve)" in told
+
+
+def test_a_configuration_with_problems_stops_the_start(tmp_path: Path) -> None:
+    """Exit code 2, naming the file."""
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "policy.yaml").write_text("version: 1\nsurprise: 2\n")
+
+    code, _, told = _run("serve")
+
+    assert code == 2
+    assert "policy.yaml" in told
+
+
+def test_a_taken_port_stops_the_start() -> None:
+    """Exit code 2, naming the port."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, _, told = _run("serve", "--port", str(port))
+
+    assert code == 2
+    assert f"cannot listen on 127.0.0.1 port {port}" in told

@@ -1,0 +1,252 @@
+"""The service as people run it: a process on a port, with an empty home. One start serves all these tests."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from features.event_store import SqlEventLog
+from features.home import Home
+
+KEY = "hw_process_test_0123456789"
+START_SECONDS = 120
+"""Far more than a start takes: the jitted code is compiled anew in every new home, and machines are busy."""
+
+
+class Service:
+    """``headway serve`` as a child process."""
+
+    def __init__(self, home: Path, *, compiled: Path | None = None) -> None:
+        self.home = Home(home)
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = home / "serve.log"
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADWAY_")}
+        environment |= {"HEADWAY_HOME": str(home), "HEADWAY_BOOTSTRAP_KEY": KEY, "HEADWAY_PORT": str(self.port)}
+        if compiled is not None:
+            environment["NUMBA_CACHE_DIR"] = str(compiled)
+        self._output = self.log.open("wb")
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", "from features.cli import main; main()", "serve"],
+            env=environment,
+            cwd=home,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+        )
+
+    def wait_until_ready(self) -> None:
+        """Wait for the first answer of ``/readyz``."""
+        until = time.monotonic() + START_SECONDS
+        while time.monotonic() < until:
+            assert self.process.poll() is None, self.log.read_text()
+            with suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200:
+                    return
+            time.sleep(0.1)  # another process is waited for: there is nothing else to wait on
+        raise AssertionError(f"not ready in {START_SECONDS} s: {self.log.read_text()}")
+
+    def post(self, path: str, body: Any, *, key: str = KEY) -> httpx.Response:
+        """The answer to a POST of JSON, or of bytes as they are."""
+        sent: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
+        return httpx.post(self.url + path, headers={"Authorization": f"Bearer {key}"}, timeout=30, **sent)
+
+    def get(self, path: str) -> httpx.Response:
+        """The answer to a GET."""
+        return httpx.get(self.url + path, headers={"Authorization": f"Bearer {KEY}"}, timeout=30)
+
+    def kill(self) -> None:
+        """Kill -9 to all of it, children last, so that nobody is started again."""
+        for pid in [self.process.pid, *_descendants(self.process.pid)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(30)
+        self._output.close()
+
+    def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(60)
+        self._output.close()
+        return code
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A running service over an empty home."""
+    service = Service(tmp_path_factory.mktemp("home"))
+    try:
+        service.wait_until_ready()
+        yield service
+    finally:
+        service.kill()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+        return port
+
+
+def _descendants(pid: int) -> list[int]:
+    try:
+        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+    return [*children, *(below for child in children for below in _descendants(child))]
+
+
+def _event(**changes: Any) -> dict[str, Any]:
+    fields = {
+        "event_id": secrets.token_hex(8),
+        "customer_id": "c-1",
+        "kind": "application_submitted",
+        "occurred_at": _ago(72),
+        "channel": "web",
+        "facts": {"product": "classic"},
+    }
+    return fields | changes
+
+
+def _ago(hours: float) -> str:
+    return (datetime.now(UTC) - timedelta(hours=hours)).isoformat()
+
+
+def test_the_loop_closes_over_http(service: Service) -> None:
+    """Events in, a decision out, what came back in again, and the decision read back with its record."""
+    consent = {"kind": "consent_changed", "channel": None, "facts": {"consent": "email", "state": "granted"}}
+    taken = service.post("/v1/events", {"events": [_event(), _event(**consent), _event(occurred_at="2026-01-01")]})
+    decision = service.post("/v1/decisions", {"customer_id": "c-1", "request_id": "loop"}).json()
+    outcome = {"decision_id": decision["decision_id"], "occurred_at": _ago(0), "outcome_id": "progress_7d", "value": 1}
+    returned = service.post("/v1/outcomes", {"outcomes": [{"type": "outcome", **outcome}]})
+    view = service.get(f"/v1/decisions/{decision['decision_id']}").json()
+
+    assert [taken.json()[name] for name in ("accepted", "duplicate", "rejected")] == [2, 0, 1]
+    assert taken.json()["rejections"][0]["errors"][0]["pointer"] == "/events/2/occurred_at"
+    assert decision["journey"]["stage"] == "applied"
+    assert decision["degraded"] == ["model_missing"]
+    assert returned.json()["accepted"] == 1
+    assert view["answer"] == decision
+
+
+def test_the_other_door_gives_the_same_answer(service: Service) -> None:
+    """``rank`` is the same decision under the same request id, byte for byte."""
+    body = {"customer_id": "c-2", "request_id": "two-doors"}
+
+    first, second = service.post("/v1/decisions", body), service.post("/rank", body)
+
+    assert second.status_code == 200
+    assert second.content == first.content
+
+
+@pytest.mark.parametrize("path", ["/v1/decisions", "/rank"])
+@pytest.mark.parametrize(
+    ("body", "key", "status"),
+    [
+        ({"customer_id": "c-1"}, "hw_wrong_wrong_wrong", 401),
+        (b'{"customer_id": "' + b"x" * (2 << 20) + b'"}', KEY, 413),
+        ({"customer_id": "c-1", "channel": "fax"}, KEY, 422),
+        ({"customer_id": "c-1", "as_of": "2026-03-01T09:30:00"}, KEY, 422),
+    ],
+)
+def test_both_doors_refuse_alike(service: Service, path: str, body: Any, key: str, status: int) -> None:
+    """Wrong key, oversized body and bad fields are problem details at either door."""
+    answer = service.post(path, body, key=key)
+
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == status
+
+
+def test_malformed_json_is_400(service: Service) -> None:
+    """The detail says where reading stopped."""
+    assert service.post("/v1/decisions", b'{"customer_id": ').status_code == 400
+
+
+def test_readiness_is_headways_own(service: Service) -> None:
+    """Behind BentoML too, it says what is loaded."""
+    assert httpx.get(f"{service.url}/readyz").json()["bundles"] == {"credit_card_application": None}
+
+
+def test_metrics_are_shared_by_the_workers(service: Service) -> None:
+    """They are Headway's, need a key, and count this service's answers."""
+    service.post("/v1/decisions", {"customer_id": "c-3"})
+
+    assert httpx.get(f"{service.url}/metrics").status_code == 401
+    assert re.search(r"^headway_decisions_total\{.*\} [1-9]", service.get("/metrics").text, re.MULTILINE)
+
+
+def test_the_log_is_told_in_json_without_values(service: Service) -> None:
+    """Ids, counts and constants; no key and no customer."""
+    service.post("/v1/events", {"events": [_event(customer_id="person-77")]})
+
+    text = service.log.read_text()
+
+    assert '"event": "events_taken"' in text
+    assert "person-77" not in text
+    assert KEY not in text
+
+
+def test_only_the_home_is_written(service: Service) -> None:
+    """BentoML's own files live in the home as well."""
+    assert (service.home.root / "cache" / "bentoml").is_dir()
+    assert service.home.numba_cache.is_dir()
+
+
+def test_a_second_service_on_the_home_is_refused(service: Service) -> None:
+    """It says who holds the stores, and the first goes on."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADWAY_")}
+    environment |= {"HEADWAY_HOME": str(service.home.root), "HEADWAY_PORT": str(_free_port())}
+
+    done = subprocess.run(
+        [sys.executable, "-c", "from features.cli import main; main()", "serve"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 2
+    assert "being written by process" in done.stderr
+    assert service.get("/readyz").status_code == 200
+
+
+def test_what_was_answered_survives_kill_9(tmp_path: Path, service: Service) -> None:
+    """An acknowledged event and an acknowledged decision are there after a kill and a restart; SIGTERM exits 0."""
+    first = Service(tmp_path, compiled=service.home.numba_cache)
+    try:
+        first.wait_until_ready()
+        taken = first.post("/v1/events", {"events": [_event(event_id="kept")]}).json()
+        decided = first.post("/v1/decisions", {"customer_id": "c-1", "request_id": "kept"}).content
+    finally:
+        first.kill()
+    log = SqlEventLog(Home(tmp_path).events_db, readonly=True)
+    kept = [logged.event.event_id for logged in log.of_customer("c-1")]
+    log.close()
+
+    second = Service(tmp_path, compiled=service.home.numba_cache)
+    try:
+        second.wait_until_ready()
+        again = second.post("/v1/events", {"events": [_event(event_id="kept")]}).json()
+        same = second.post("/v1/decisions", {"customer_id": "c-1", "request_id": "kept"}).content
+        code = second.stop()
+    finally:
+        second.kill()
+
+    assert (taken["accepted"], kept) == (1, ["kept"])
+    assert (again["accepted"], again["duplicate"]) == (0, 1)
+    assert same == decided
+    assert code == 0
