@@ -14,6 +14,8 @@ import pytest
 from features.errors import BundleError
 from models.bundle import booster_text, load_bundle, member_names, write_bundle
 from models.forest import forest_from_text, raw_scores_block
+from models.heads import FittedHeads, Head
+from models.scoring import Scorer
 from tests.boosters import FEATURES, ROWS, fitted_heads, lineage, small_bundle
 
 
@@ -160,3 +162,12 @@ def test_an_unknown_member_has_no_text(directory: Path) -> None:
     """The message names it."""
     with pytest.raises(BundleError, match="no member 'other'"):
         booster_text(directory, "other")
+
+
+def test_a_bundle_of_constants_needs_no_booster(tmp_path: Path) -> None:
+    """Where there was too little to model, the base rates are still served."""
+    fitted = FittedHeads(heads=(Head(name="stall", link="logistic", mean=0.0),), boosters={})
+    bundle = write_bundle(
+        tmp_path / "b", lineage=lineage(), fitted=[fitted], golden_rows=ROWS, golden_raw=np.empty((len(ROWS), 0))
+    )
+    assert Scorer(bundle).stall(ROWS[0]).stall_propensity == 0.5
