@@ -144,9 +144,9 @@ class SqlEventLog:
 
     def close(self) -> None:
         """Finish what was accepted and release file and lock; closing twice is harmless."""
+        self._readers.close()  # first, so that the writer is the last to close and leaves one whole file
         if self._writer is not None:
             self._writer.close()
-        self._readers.close()
         if self._lock is not None:
             self._lock.close()
 

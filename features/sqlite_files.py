@@ -84,8 +84,10 @@ class Readers:
         """
         if self._is_closed:
             raise StoreUnavailable(f"{self._path} was closed; expected to be open: open the store again")
-        with store_errors(self._path):
+        try:
             yield self._connection()
+        except sqlite3.Error as error:
+            raise store_error(self._path, error) from error
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)

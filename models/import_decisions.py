@@ -13,7 +13,7 @@ from features.past_decisions import PastDecision
 from models.actions import NO_ACTION, Catalogue
 from models.decision import Candidate, DecisionRecord, Selected
 from models.ids import decision_id
-from models.records import RecordStore
+from models.records import ConsentChange, RecordStore
 
 IMPORTED_ARM: Final = "imported"
 """The arm of a decision that our own experiment had no part in."""
@@ -111,11 +111,14 @@ class StoreSink:
     def append_events(self, events: Sequence[JourneyEvent]) -> Sequence[bool]:
         """Append to the log; consents and objections also to the record store, so that the next decision obeys."""
         news = [not appended.duplicate for appended in self._log.append(events)]
-        for event in events:
-            # Also of duplicates: an import that was cut between the two stores is completed by its repetition.
-            if event.kind == "consent_changed":
-                consents = {str(event.facts["consent"]): str(event.facts["state"])}
-                self._records.set_consents(event.customer_id, consents, at=event.occurred_at)
+        # Also of duplicates: an import that was cut between the two stores is completed by its repetition.
+        changes = [
+            ConsentChange(event.customer_id, str(event.facts["consent"]), str(event.facts["state"]), event.occurred_at)
+            for event in events
+            if event.kind == "consent_changed"
+        ]
+        if changes:
+            self._records.apply_consents(changes)
         return news
 
     def append_decisions(self, decisions: Sequence[PastDecision]) -> int:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from features.errors import Conflict
 from models.caps import check_caps, conflict_message, counts, occasion
 from models.decision import DecisionRecord
-from models.records import Committed, Contact, CustomerRecords, Reservation, Stored
+from models.records import Committed, ConsentChange, Contact, CustomerRecords, Reservation, Stored
 
 
 class MemoryRecordStore:
@@ -80,11 +80,15 @@ class MemoryRecordStore:
 
     def set_consents(self, customer_id: str, consents: Mapping[str, str], *, at: int) -> None:
         """Remember consents and objections."""
+        self.apply_consents([ConsentChange(customer_id, consent, state, at) for consent, state in consents.items()])
+
+    def apply_consents(self, changes: Sequence[ConsentChange]) -> None:
+        """Remember consents of many customers."""
         with self._guard:
-            known = self._consents.setdefault(customer_id, {})
-            for consent, state in consents.items():
-                if at >= known.get(consent, (at, state))[0]:
-                    known[consent] = (at, state)
+            for change in changes:
+                known = self._consents.setdefault(change.customer_id, {})
+                if change.at >= known.get(change.consent, (change.at, ""))[0]:
+                    known[change.consent] = (change.at, change.state)
 
     def append_imported(self, records: Sequence[DecisionRecord]) -> int:
         """Store past decisions; how many were new."""

@@ -37,7 +37,7 @@ from features.sql_text import BYTES, TEXT, WHOLE, ZERO, open_layout, sqlite_text
 from features.sqlite_files import Durability, Readers, check_version
 from models.caps import check_caps, conflict_message, occasion
 from models.decision import DecisionRecord, dump_record, load_record
-from models.records import Committed, Contact, CustomerRecords, Reservation, Stored
+from models.records import Committed, ConsentChange, Contact, CustomerRecords, Reservation, Stored
 
 T = TypeVar("T")
 
@@ -206,9 +206,13 @@ class SqlRecordStore:
 
     def set_consents(self, customer_id: str, consents: Mapping[str, str], *, at: int) -> None:
         """Remember consents and objections; one that is older than what is known changes nothing."""
+        self.apply_consents([ConsentChange(customer_id, consent, state, at) for consent, state in consents.items()])
+
+    def apply_consents(self, changes: Sequence[ConsentChange]) -> None:
+        """``set_consents`` for many customers, in one transaction."""
         rows = [
-            {"customer_id": customer_id, "consent": consent, "state": state, "at": at}
-            for consent, state in consents.items()
+            {"customer_id": change.customer_id, "consent": change.consent, "state": change.state, "at": change.at}
+            for change in changes
         ]
         self._submit(lambda connection: connection.executemany(_SET_CONSENT, rows).close()).result()
 
@@ -235,9 +239,9 @@ class SqlRecordStore:
 
     def close(self) -> None:
         """Finish what was accepted and release file and lock; closing twice is harmless."""
+        self._readers.close()  # first, so that the writer is the last to close and leaves one whole file
         if self._writer is not None:
             self._writer.close()
-        self._readers.close()
         if self._lock is not None:
             self._lock.close()
 

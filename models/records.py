@@ -26,6 +26,16 @@ class Contact:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsentChange:
+    """A consent that was granted or withdrawn, or an objection, at a moment."""
+
+    customer_id: str
+    consent: str
+    state: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class CustomerRecords:
     """What the rules need from the record store, in one read.
 
@@ -115,6 +125,9 @@ class RecordStore(Protocol):
 
     def set_consents(self, customer_id: str, consents: Mapping[str, str], *, at: int) -> None:
         """Remember consents and objections; one that is older than what is known changes nothing."""
+
+    def apply_consents(self, changes: Sequence[ConsentChange]) -> None:
+        """``set_consents`` for many customers, in one transaction."""
 
     def append_imported(self, records: Sequence[DecisionRecord]) -> int:
         """Store past decisions of an import, idempotent by source and request id; how many were new."""

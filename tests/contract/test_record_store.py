@@ -13,7 +13,7 @@ from features.errors import Conflict
 from models.decision import dump_record
 from models.memory_records import MemoryRecordStore
 from models.record_store import SqlRecordStore
-from models.records import Committed, Contact, CustomerRecords, LostRace, RecordStore, Stored
+from models.records import Committed, ConsentChange, Contact, CustomerRecords, LostRace, RecordStore, Stored
 from tests.decision_records import DAY_US, DECIDED_AT, cap, contact, record, reservation
 
 
@@ -249,6 +249,20 @@ def test_the_newest_consent_holds(store: RecordStore) -> None:
 
     assert store.customer("c1", since=0, now=DECIDED_AT).consents == {"marketing": "objected", "profiling": "withdrawn"}
     assert store.customer("c2", since=0, now=DECIDED_AT).consents == {"marketing": "granted"}
+
+
+def test_many_consents_are_applied_at_once(store: RecordStore) -> None:
+    """As one by one: by customer, in order, none older than what is known."""
+    store.set_consents("c1", {"marketing": "objected"}, at=DECIDED_AT)
+    store.apply_consents(
+        [
+            ConsentChange("c1", "marketing", "granted", DECIDED_AT - 1),
+            ConsentChange("c2", "marketing", "granted", DECIDED_AT),
+            ConsentChange("c2", "marketing", "withdrawn", DECIDED_AT),
+        ]
+    )
+    assert store.customer("c1", since=0, now=DECIDED_AT).consents == {"marketing": "objected"}
+    assert store.customer("c2", since=0, now=DECIDED_AT).consents == {"marketing": "withdrawn"}
 
 
 def test_imported_decisions_are_stored_once(store: RecordStore) -> None:

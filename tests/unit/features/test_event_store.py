@@ -121,6 +121,15 @@ def test_a_closed_log_refuses(path: Path) -> None:
         log.head()
 
 
+def test_a_closed_log_is_one_file(path: Path) -> None:
+    """Nothing is left in a write-ahead log, so that the file alone can be copied."""
+    log = SqlEventLog(path)
+    log.append([event("a")])
+    assert log.head() == 1
+    log.close()
+    assert sorted(each.name for each in path.parent.iterdir()) == ["events.db", "events.db.lock"]
+
+
 def test_many_writers_lose_nothing(path: Path) -> None:
     """Threads that append the same and other events at once get each event stored once, at one position."""
     log = SqlEventLog(path)
