@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 
 from pydantic import BaseModel
 
-from features.errors import ConfigurationError, Conflict, Problem
+from features.errors import ConfigurationError, Conflict, Problem, Refused
 from features.home import HOME_VARIABLE, Home
 from features.journeys import Journeys
 from features.taxonomy import Taxonomy
@@ -142,7 +142,11 @@ def install_configuration(home: Home, folder: Traversable, env: Mapping[str, str
 
 
 def _replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Put files into a folder that is empty or missing, all of them or none."""
+    """Put files into a folder that is empty or missing, all of them or none.
+
+    Raises:
+        Refused: if the folder holds something else, or cannot be written.
+    """
     waiting = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(waiting, ignore_errors=True)
     waiting.mkdir(parents=True)
@@ -151,7 +155,14 @@ def _replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-    waiting.replace(folder)
+    try:
+        waiting.replace(folder)
+    except OSError as error:
+        shutil.rmtree(waiting, ignore_errors=True)
+        raise Refused(
+            f"cannot put the configuration into {folder}: {error.strerror}; expected an empty folder that can be written: "
+            f"move away what it holds, or set {HOME_VARIABLE} to another folder"
+        ) from error
 
 
 def _read(model: type[ModelT], folder: Traversable, name: str, origin: str) -> Loaded[ModelT]:

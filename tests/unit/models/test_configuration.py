@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from features.errors import ConfigurationError, Conflict
+from features.errors import ConfigurationError, Conflict, Refused
 from features.home import Home
 from features.mapping import read_mapping, shipped_mappings
 from features.mapping_checks import mapping_problems
@@ -276,6 +276,18 @@ def test_installing_the_same_again_changes_nothing(tmp_path: Path, edited: Edit)
     install_configuration(home, edited("journeys.yaml", ("version: 1", "version:  1")), {})
 
     assert (home.config / "journeys.yaml").read_text() == before
+
+
+def test_a_config_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
+    """What stands in the folder and is no configuration is neither overwritten nor mixed with one."""
+    home = Home(tmp_path / "home").create()
+    (home.config / "notes.txt").write_text("mine")
+
+    with pytest.raises(Refused, match="expected an empty folder"):
+        install_configuration(home, DEFAULTS, {})
+
+    assert [path.name for path in home.config.iterdir()] == ["notes.txt"]
+    assert [path.name for path in home.root.iterdir() if path.name.startswith(".")] == []
 
 
 def test_a_different_configuration_is_refused(tmp_path: Path, edited: Edit) -> None:
