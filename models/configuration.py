@@ -160,7 +160,7 @@ def _replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
     except OSError as error:
         shutil.rmtree(waiting, ignore_errors=True)
         raise Refused(
-            f"cannot put the configuration into {folder}: {error.strerror}; expected an empty folder that can be written: "
+            f"cannot put the configuration into {folder}: {error.strerror}; expected an empty folder to write to: "
             f"move away what it holds, or set {HOME_VARIABLE} to another folder"
         ) from error
 
