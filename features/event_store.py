@@ -6,14 +6,15 @@ Facts are canonical JSON bytes and times are integer microseconds, so that anoth
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+import msgspec
 from sqlalchemy import Column, Index, MetaData, Table, UniqueConstraint, bindparam, func, insert, select
 
-from features.errors import StoreUnavailable
+from features.errors import StoreCorrupted, StoreUnavailable
 from features.event_log import Appended, LoggedEvent
 from features.events import JourneyEvent, dump_facts, load_facts
 from features.group_commit import GroupCommit
@@ -115,7 +116,7 @@ class SqlEventLog:
         """The events of a customer past a position, in the order of ``JourneyEvent.order``."""
         with self._readers.reading() as connection:
             rows = connection.execute(_OF_CUSTOMER, {"customer_id": customer_id, "after": after})
-            return [_logged(*row) for row in rows]
+            return self._events(rows)
 
     def last_position(self, customer_id: str) -> int:
         """The position of the customer's event that arrived last; 0 where there is none."""
@@ -138,9 +139,17 @@ class SqlEventLog:
                 rows = connection.execute(_PAGE, {"after": after, "until": until, "page": page}).fetchall()
             if not rows:
                 return
-            events = [_logged(*row) for row in rows]
+            events = self._events(rows)
             yield events
             after = events[-1].position
+
+    def _events(self, rows: Iterable[tuple[Any, ...]]) -> list[LoggedEvent]:
+        try:
+            return [_logged(*row) for row in rows]
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise StoreCorrupted(
+                f"{self._path} holds facts that are no JSON ({error}); expected those written: restore it from a backup"
+            ) from error
 
     def close(self) -> None:
         """Finish what was accepted and release file and lock; closing twice is harmless."""

@@ -110,6 +110,23 @@ def test_another_layout_is_refused(path: Path) -> None:
             SqlEventLog(path)
 
 
+@pytest.mark.parametrize("facts", ["x''", "x'7b'", "x'7b22ff223a317d'"])
+def test_damaged_facts_are_said_to_be_damaged(path: Path, facts: str) -> None:
+    """Bytes that are no facts are an error, never an event without facts."""
+    log = SqlEventLog(path)
+    log.append([event("a")])
+    log.close()
+    connection = sqlite3.connect(path)
+    connection.execute(f"UPDATE events SET facts = {facts}")  # noqa: S608  # the test's own bytes
+    connection.commit()
+    connection.close()
+
+    log = SqlEventLog(path, readonly=True)
+    with pytest.raises(StoreCorrupted, match=r"events\.db holds facts that are no JSON"):
+        log.of_customer("c1")
+    log.close()
+
+
 def test_a_closed_log_refuses(path: Path) -> None:
     """Nothing is appended or read after close; closing twice is harmless."""
     log = SqlEventLog(path)

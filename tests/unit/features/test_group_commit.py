@@ -133,6 +133,39 @@ def test_a_lost_transaction_fails_every_job_in_it(writer: GroupCommit, path: Pat
     assert writer.submit(lambda c: _insert(c, 3)).result() == 3
 
 
+def test_a_full_disk_answers_the_truth(path: Path) -> None:
+    """Where the file cannot grow, exactly the jobs that were answered are stored, and later ones work again."""
+
+    def connect() -> sqlite3.Connection:
+        connection = connect_writer(path)
+        connection.execute("CREATE TABLE blobs (n INTEGER PRIMARY KEY, content BLOB)")
+        connection.execute("PRAGMA max_page_count = 40")
+        return connection
+
+    def store(connection: sqlite3.Connection, n: int, size: int) -> int:
+        connection.execute("INSERT INTO blobs VALUES (?, zeroblob(?))", (n, size))
+        return n
+
+    writer = GroupCommit(path, connect)
+    gate = _Gate()
+    writer.submit(gate)
+    gate.entered.wait(10)
+    sizes = (10, 10**6, 10, 30_000, 10**6, 30_000, 200_000, 10)
+    futures = [writer.submit(lambda c, n=n, size=size: store(c, n, size)) for n, size in enumerate(sizes)]  # type: ignore[misc]  # bound
+    gate.opened.set()
+    errors = [future.exception() for future in futures]
+    writer.submit(lambda c: store(c, 100, 10)).result()
+    writer.close()
+
+    connection = connect_reader(path)
+    stored = [n for (n,) in connection.execute("SELECT n FROM blobs ORDER BY n")]
+    connection.close()
+    assert stored == [*(n for n, error in enumerate(errors) if error is None), 100]
+    assert {str(error) for error in errors if error is not None} == {
+        f"{path}: database or disk is full; expected it to answer: look at its disk and at who else uses it"
+    }
+
+
 def test_a_failed_commit_fails_every_job_in_it(path: Path) -> None:
     """Where only the commit fails, every job of the group fails and nothing of it is kept."""
 
