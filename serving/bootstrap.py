@@ -175,9 +175,19 @@ def _open_stores(
     opened.callback(log.close)
     records = SqlRecordStore(home.records_db, durability=durability)
     opened.callback(records.close)
-    features = SqliteOnlineStore(home.online_db, feature_sets, configuration.taxonomy)
+    features = _feature_store(home, settings, configuration, feature_sets)
     opened.callback(features.close)
     return Stores(log=log, records=records, features=features)
+
+
+def _feature_store(
+    home: Home, settings: Settings, configuration: Configuration, feature_sets: Mapping[str, FeatureSet]
+) -> FeatureStore:
+    if settings.feature_reader == "feast":
+        from features.feast_store import FeastStore  # seconds to import: only where it was asked for
+
+        return FeastStore(home, feature_sets, configuration.taxonomy)
+    return SqliteOnlineStore(home.online_db, feature_sets, configuration.taxonomy)
 
 
 def _rulebooks(configuration: Configuration, feature_sets: Mapping[str, FeatureSet]) -> dict[str, Rulebook]:

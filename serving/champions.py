@@ -40,7 +40,7 @@ class Champions:
         self._feature_names = feature_names
         self._priors = _priors(catalogue)
         self._served: dict[str, ServedModel | None] = dict.fromkeys(feature_names)
-        self._digests: dict[str, str] = {}
+        self._loaded: dict[str, Pointer] = {}
         self._stamp: tuple[int, int, int] | None = None
 
     def served_model(self, journey_id: str) -> ServedModel | None:
@@ -64,7 +64,7 @@ class Champions:
             return
         for journey_id in self._feature_names:
             pointer = pointers.get(NAME.format(journey_id=journey_id))
-            if pointer is not None and pointer.manifest_sha256 != self._digests.get(journey_id):
+            if pointer is not None and pointer != self._loaded.get(journey_id):
                 self._load(journey_id, pointer)
         self._stamp = stamp
 
@@ -84,7 +84,7 @@ class Champions:
             stall_version=digest if STALL in names else None,
             uplift_version=digest if any(name.startswith(_EFFECTS) for name in names) else None,
         )
-        self._digests[journey_id] = pointer.manifest_sha256
+        self._loaded[journey_id] = pointer
         log_event("bundle_loaded", journey_id=journey_id, version=pointer.version)
 
     def _file_stamp(self) -> tuple[int, int, int] | None:

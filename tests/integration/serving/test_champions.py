@@ -1,0 +1,119 @@
+"""Champions: what was promoted decides without a restart, and what is damaged never does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models.actions import Catalogue
+from models.bundle import FOREST
+from models.registry import CHAMPION, LocalRegistry
+from serving.champions import Champions
+from tests.boosters import FEATURES, small_bundle
+from tests.decisions import action
+
+AT = 1_700_000_000_000_000
+NAME = "nba-card"
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> LocalRegistry:
+    """A registry with two versions of one model, none promoted."""
+    registry = LocalRegistry(tmp_path / "bundles")
+    small_bundle(tmp_path / "made")
+    registry.register(tmp_path / "made", NAME, {})
+    registry.register(tmp_path / "made", NAME, {})
+    return registry
+
+
+def _champions(registry: LocalRegistry, feature_names: tuple[str, ...] = FEATURES) -> Champions:
+    return Champions(
+        registry.root / "champion.json",
+        feature_names={"card": feature_names},
+        catalogue=Catalogue(version=1, actions=(action(),)),
+    )
+
+
+def test_without_a_champion_there_is_no_model(registry: LocalRegistry) -> None:
+    """The decider then says so."""
+    champions = _champions(registry)
+
+    champions.refresh()
+
+    assert champions.served_model("card") is None
+    assert champions.labels() == {"card": None}
+
+
+def test_a_promoted_bundle_decides_from_the_next_look_on(registry: LocalRegistry) -> None:
+    """Its name, alias and version are in every answer."""
+    champions = _champions(registry)
+    champions.refresh()
+
+    registry.set_alias(NAME, CHAMPION, 1, at=AT)
+    champions.refresh()
+
+    assert champions.labels() == {"card": "nba-card@champion/1"}
+    model = champions.served_model("card")
+    assert model is not None
+    assert model.stall_version == model.uplift_version == model.scorer.bundle.manifest_sha256[:12]
+
+
+def test_the_next_promotion_takes_over(registry: LocalRegistry) -> None:
+    """Also where its bytes are those of the one before."""
+    registry.set_alias(NAME, CHAMPION, 1, at=AT)
+    champions = _champions(registry)
+    champions.refresh()
+
+    registry.set_alias(NAME, CHAMPION, 2, at=AT)
+    champions.refresh()
+
+    assert champions.labels() == {"card": "nba-card@champion/2"}
+
+
+def test_a_damaged_bundle_never_replaces_a_good_one(registry: LocalRegistry) -> None:
+    """The one before goes on deciding."""
+    registry.set_alias(NAME, CHAMPION, 1, at=AT)
+    champions = _champions(registry)
+    champions.refresh()
+    registry.set_alias(NAME, CHAMPION, 2, at=AT)
+    forest = registry.path(NAME, 2) / FOREST
+    forest.write_bytes(forest.read_bytes()[:-1])
+
+    champions.refresh()
+
+    assert champions.labels() == {"card": "nba-card@champion/1"}
+
+
+def test_a_damaged_pointer_leaves_the_model_in_place(registry: LocalRegistry) -> None:
+    """Half a file is not a promotion."""
+    registry.set_alias(NAME, CHAMPION, 1, at=AT)
+    champions = _champions(registry)
+    champions.refresh()
+    (registry.root / "champion.json").write_text("{")
+
+    champions.refresh()
+
+    assert champions.labels() == {"card": "nba-card@champion/1"}
+
+
+def test_a_bundle_for_other_features_is_refused(registry: LocalRegistry) -> None:
+    """A model never scores a vector that it was not made for."""
+    registry.set_alias(NAME, CHAMPION, 1, at=AT)
+    champions = _champions(registry, ("another", "vector", "entirely"))
+
+    champions.refresh()
+
+    assert champions.served_model("card") is None
+
+
+def test_the_model_stays_when_its_pointer_is_gone(registry: LocalRegistry) -> None:
+    """Serving does not need the file to go on."""
+    registry.set_alias(NAME, CHAMPION, 1, at=AT)
+    champions = _champions(registry)
+    champions.refresh()
+    (registry.root / "champion.json").unlink()
+
+    champions.refresh()
+
+    assert champions.served_model("card") is not None

@@ -1,0 +1,69 @@
+"""What the service tells of itself: one JSON object a line, and counters with few labels."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+
+from serving.telemetry import Metrics, configure_logging, log_event
+
+
+def test_an_entry_is_one_json_object_with_its_fields() -> None:
+    """Machines read the log."""
+    stream = io.StringIO()
+    configure_logging("info", stream)
+
+    log_event("events_taken", accepted=2)
+
+    entry = json.loads(stream.getvalue())
+    assert (entry["event"], entry["level"], entry["accepted"]) == ("events_taken", "info", 2)
+    assert entry["at"].endswith("Z")
+
+
+def test_an_error_is_told_by_type_and_place_only() -> None:
+    """Its message may hold a customer's data."""
+    stream = io.StringIO()
+    configure_logging("info", stream)
+
+    try:
+        raise ValueError("person-77")
+    except ValueError as error:
+        log_event("request_failed", level=logging.ERROR, error=error)
+
+    entry = json.loads(stream.getvalue())
+    assert entry["error"] == "ValueError"
+    assert "test_telemetry.py" in entry["raised_at"][-1]
+    assert "person-77" not in stream.getvalue()
+
+
+def test_entries_below_the_level_are_not_written() -> None:
+    """A busy service may be told to be quiet."""
+    stream = io.StringIO()
+    configure_logging("warning", stream)
+
+    log_event("events_taken", accepted=2)
+
+    assert stream.getvalue() == ""
+
+
+def test_counters_add_up() -> None:
+    """Each result has its own series."""
+    metrics = Metrics()
+
+    metrics.count_events(accepted=2, duplicate=1, rejected=0)
+    metrics.count_events(accepted=3, duplicate=0, rejected=4)
+
+    lines = metrics.exposition().decode().splitlines()
+    assert 'headway_events_total{result="accepted"} 5.0' in lines
+    assert 'headway_events_total{result="duplicate"} 1.0' in lines
+    assert 'headway_events_total{result="rejected"} 4.0' in lines
+
+
+def test_two_registries_do_not_mix() -> None:
+    """Each service counts its own."""
+    first, second = Metrics(), Metrics()
+
+    first.count_decision(chosen="action", arm="champion", degraded=())
+
+    assert b"headway_decisions_total{" not in second.exposition()
