@@ -111,6 +111,7 @@ class EvaluationParams(ConfigModel):
 class DriftParams(ConfigModel):
     """How drift is judged; see ``training.drift``."""
 
+    columns: int = Field(ge=1)
     sample: int = Field(ge=100)
     smallest: int = Field(ge=1)
     psi_threshold: float = Field(gt=0)

@@ -1,0 +1,207 @@
+"""Drift: does what comes in now still look like what the models were trained on? HTML for people, JSON for machines.
+
+The population stability index with a stated threshold is pinned for every column: Evidently's own choice of a test
+changes with the number of rows, and its p-values alarm on any large sample.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from features.errors import UnknownObject
+from features.home import Home
+from features.journeys import Journey
+from features.kernel import Floats
+from models.bundle import load_bundle
+from models.configuration import Configuration
+from models.scoring import Scorer
+from training.dataset import Frames, read_frames
+from training.params import DriftParams, Params
+from training.pipeline import CANDIDATE, model_name
+from training.reports import write_json
+from training.split import is_flat, time_split
+
+METHOD: Final = "psi"
+STALL_SCORE: Final = "score:stall_propensity"
+DECISIONS: Final = "recent decisions against earlier ones"
+MOMENTS: Final = "latest moments against the moments trained on"
+NOTHING: Final = "nothing to compare"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """Two samples of feature vectors, each ``(n, n_features)``.
+
+    Attributes:
+        what: which comparison it is.
+        reference: what was trained on.
+        current: what came in lately.
+    """
+
+    what: str
+    reference: Floats
+    current: Floats
+
+
+def drift_step(
+    home: Home, configuration: Configuration, params: Params, journey_id: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """The drift of every journey that was trained (or of one), with reports under ``reports/drift/``.
+
+    Raises:
+        UnknownObject: nothing was trained yet, or not this journey.
+    """
+    found = {}
+    for journey in configuration.journeys.journeys:
+        bundle = home.bundle(CANDIDATE, model_name(journey.id))
+        if journey_id not in (None, journey.id) or not bundle.is_dir():
+            continue
+        frames = read_frames(journey.id, home.frames / journey.id)
+        scorer = Scorer(load_bundle(bundle, frames.feature_names))
+        found[journey.id] = _report(home, journey, frames, scorer, params)
+    if not found:
+        wanted = "nothing" if journey_id is None else f"the journey {journey_id!r:.100}"
+        raise UnknownObject(f"{wanted} was trained in {home.root}, so there is nothing to compare: run `headway train`")
+    return found
+
+
+def comparison(frames: Frames, journey: Journey, params: Params) -> Comparison:
+    """What there is to compare: decisions that the service recorded, if there are enough, else the latest moments."""
+    decisions, moments = frames.decisions, frames.moments
+    recorded = np.flatnonzero(decisions.recorded)
+    if len(recorded) >= params.drift.smallest:
+        recent = recorded[np.argsort(decisions.at[recorded], kind="stable")][-params.drift.sample :]
+        earlier = decisions.at < decisions.at[recent].min()
+        if earlier.sum() >= params.drift.smallest:
+            return Comparison(DECISIONS, decisions.x[earlier], decisions.x[recent])
+    if is_flat(moments.at):
+        empty = np.empty((0, len(frames.feature_names)))
+        return Comparison(NOTHING, empty, empty)
+    split = time_split(
+        moments.at,
+        journey.horizon,
+        train_share=params.split.train_share,
+        calibration_share=params.split.calibration_share,
+    )
+    return Comparison(MOMENTS, moments.x[split.train], moments.x[split.test])
+
+
+def sampled(rows: Floats, n: int, seed: int) -> Floats:
+    """At most ``n`` rows, drawn without replacement, so that a verdict does not depend on how much there is."""
+    if len(rows) <= n:
+        return rows
+    chosen = np.random.default_rng(seed).choice(len(rows), size=n, replace=False)
+    return rows[np.sort(chosen)]
+
+
+def most_used(scorer: Scorer, names: tuple[str, ...], n: int) -> list[str]:
+    """The features that the bundle's trees split on most, at most ``n``: a change in the others changes no decision."""
+    uses = np.bincount(scorer.bundle.forest.feature, minlength=len(names))
+    return [names[i] for i in np.argsort(-uses, kind="stable")[:n] if uses[i] > 0]
+
+
+def comparable(reference: pd.DataFrame, current: pd.DataFrame, smallest: int) -> tuple[list[str], list[str], list[str]]:
+    """Columns known often enough on both sides and not constant; columns that appeared; columns that vanished."""
+    in_reference, in_current = reference.notna().sum(), current.notna().sum()
+    compared, appeared, vanished = [], [], []
+    for name in reference.columns:
+        known = (in_reference[name] >= smallest, in_current[name] >= smallest)
+        if known == (False, True) and in_reference[name] == 0:
+            appeared.append(name)
+        elif known == (True, False) and in_current[name] == 0:
+            vanished.append(name)
+        elif known == (True, True) and pd.concat([reference[name], current[name]]).nunique() > 1:
+            compared.append(name)
+    return compared, appeared, vanished
+
+
+def _report(home: Home, journey: Journey, frames: Frames, scorer: Scorer, params: Params) -> dict[str, Any]:
+    pair = comparison(frames, journey, params)
+    document: dict[str, Any] = {
+        "journey_id": journey.id,
+        "comparison": pair.what,
+        "n_reference": len(pair.reference),
+        "n_current": len(pair.current),
+        "method": METHOD,
+        "threshold": params.drift.psi_threshold,
+        "verdict": "too few",
+        "columns": 0,
+        "drifted": 0,
+        "by_column": {},
+        "appeared": [],
+        "vanished": [],
+    }
+    folder = home.reports / "drift"
+    folder.mkdir(parents=True, exist_ok=True)
+    html = folder / f"{journey.id}.html"
+    if min(len(pair.reference), len(pair.current)) < params.drift.smallest:
+        fewest = min(len(pair.reference), len(pair.current))
+        html.write_text(
+            f"<!doctype html><meta charset='utf-8'><title>Drift of {journey.id}</title><p>Too few rows to judge drift: "
+            f"{fewest}, expected at least {params.drift.smallest} on each side.</p>\n",
+            encoding="utf-8",
+        )
+    else:
+        names = most_used(scorer, frames.feature_names, params.drift.columns)
+        reference, current = (
+            _frame(rows, frames.feature_names, scorer, params)[[STALL_SCORE, *names]]
+            for rows in (pair.reference, pair.current)
+        )
+        document |= _judged(reference, current, params.drift, html)
+    write_json(folder / f"{journey.id}.json", document)
+    return document
+
+
+def _frame(rows: Floats, names: tuple[str, ...], scorer: Scorer, params: Params) -> pd.DataFrame:
+    chosen = sampled(rows, params.drift.sample, params.seed)
+    frame = pd.DataFrame(chosen, columns=list(names))
+    frame[STALL_SCORE] = scorer.stall_block(chosen).stall_propensity
+    return frame
+
+
+def _judged(reference: pd.DataFrame, current: pd.DataFrame, params: DriftParams, html: Any) -> dict[str, Any]:
+    compared, appeared, vanished = comparable(reference, current, params.smallest)
+    scores = _evidently(reference[compared], current[compared], params, html) if compared else {}
+    drifted = [name for name, score in scores.items() if score >= params.psi_threshold]
+    changed = len(drifted) + len(appeared) + len(vanished)
+    share = changed / max(len(compared) + len(appeared) + len(vanished), 1)
+    return {
+        "verdict": "drift" if share >= params.drift_share else "no drift",
+        "columns": len(compared),
+        "drifted": len(drifted),
+        "by_column": dict(sorted(scores.items(), key=lambda item: -item[1])),
+        "appeared": appeared,
+        "vanished": vanished,
+    }
+
+
+def _evidently(reference: pd.DataFrame, current: pd.DataFrame, params: DriftParams, html: Any) -> Mapping[str, float]:
+    from evidently import DataDefinition, Dataset, Report  # some ten seconds: only where there is something to judge
+    from evidently.presets import DataDriftPreset
+
+    columns = list(reference.columns)
+    definition = DataDefinition(numerical_columns=columns)
+    preset = DataDriftPreset(
+        columns=columns,
+        drift_share=params.drift_share,
+        per_column_method=dict.fromkeys(columns, METHOD),
+        per_column_threshold=dict.fromkeys(columns, params.psi_threshold),
+        include_tests=False,
+    )
+    result = Report([preset]).run(
+        Dataset.from_pandas(current, data_definition=definition),
+        Dataset.from_pandas(reference, data_definition=definition),
+    )
+    result.save_html(str(html))
+    scores = {}
+    for metric in json.loads(result.json())["metrics"]:
+        column = metric.get("config", {}).get("column")
+        if column in columns:
+            scores[column] = float(metric["value"])
+    return scores
