@@ -121,7 +121,9 @@ def random_history(
         # Coarse times make ties; the odd microseconds show whether any is lost.
         at = START_AT + int(rng.integers(0, minutes // 10)) * 10 * MINUTE_US + int(rng.integers(0, 2)) * 7
         kind = kinds[int(rng.integers(len(kinds)))]
-        delay = 0 if rng.random() >= late else int(rng.integers(-4, 3_000)) * MINUTE_US
+        delay = 0 if rng.random() >= late else int(rng.integers(-1_000, 3_000)) * MINUTE_US
+        if delay < 0:  # ahead of its time, by no more than a sender's clock may run ahead
+            delay %= -5 * MINUTE_US
         events.append(
             event(
                 f"e{int(rng.integers(10**9))}-{i}",

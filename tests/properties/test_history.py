@@ -24,9 +24,10 @@ from features.history import (
 )
 from features.kernel import Floats
 from features.profile import fold_profile, folds_into_profile
-from features.schema import FeatureSet
+from features.schema import FeatureSet, feature_set
 from features.store import ProfileRow
-from tests.histories import FEATURES, MINUTE_US, START_AT, TAXONOMY, arrow_events, event, random_history
+from features.taxonomy import Taxonomy
+from tests.histories import FEATURES, MINUTE_US, START_AT, TAXONOMY, arrow_events, event, journey, random_history
 
 SEEDS = st.integers(min_value=0, max_value=2**32 - 1)
 _EXACT = settings(max_examples=25, deadline=None)
@@ -107,6 +108,7 @@ def test_the_last_arrival_before_a_moment_is_what_was_known_then(seed: int) -> N
         rows = np.flatnonzero(customers == customer_id)
         assert (np.diff(states.known_at[rows]) > 0).all()
         assert (np.diff(states.last_event_at[rows]) >= 0).all()
+        assert (states.last_event_at[rows] <= states.known_at[rows]).all()
         for row, following in zip(rows, [*states.known_at[rows][1:], START_AT * 2], strict=True):
             known = _known(events, customer_id, int(following))
             np.testing.assert_array_equal(states.vectors[row], _folded(known))
@@ -186,6 +188,21 @@ def test_transitions_say_what_each_event_did() -> None:
         kernel.LEFT,
     ]
     assert stages.tolist() == [-1, 0, 1, 1, 2, -1, 0, -1]
+
+
+def test_a_consent_is_not_taken_for_an_attribute_of_the_same_name() -> None:
+    """What ``consent_changed`` says under ``state`` is not the customer's attribute ``state``."""
+    declared = TAXONOMY.model_dump() | {
+        "attributes": {"state": {"dtype": "category", "values": ["granted", "Bavaria"], "feature": True}}
+    }
+    taxonomy = Taxonomy.model_validate(declared)
+    told = event("e1", kind="profile_updated", facts={"state": "Bavaria"})
+    consent = event("e2", kind="consent_changed", at=START_AT + 1, facts={"consent": "sms", "state": "granted"})
+
+    table = whole_table(arrow_events([told, consent]), taxonomy)
+    features = reads_at(table, feature_set(taxonomy, journey()), ["c1"], np.array([START_AT + 2]))
+
+    assert features[0, -1] == 1.0
 
 
 def test_a_parquet_file_and_its_table_say_the_same(tmp_path: Path) -> None:
