@@ -45,6 +45,7 @@ def _runtime() -> Runtime:
     workers=1,  # the embedded stores have one writing process
     metrics={"enabled": False},  # /metrics is Headway's own
     logging={"access": {"enabled": False}},
+    tracing={"excluded_urls": ".*"},  # no exporter is configured: spans would be made to be thrown away
 )
 @bentoml.asgi_app(app, path="/", name="api")
 class HeadwayService:
