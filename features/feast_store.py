@@ -1,7 +1,7 @@
 """Feast itself: registration, history point in time, and the slow feature store that its online reads make.
 
-``features.online`` reads the same tables about five times faster and writes single rows forty times faster; this is what
-it is checked against, and what ``HEADWAY_FEATURE_READER=feast`` falls back to.
+``features.online`` reads the same tables about five times faster and writes single rows forty times faster. This is
+what it is checked against, and what ``HEADWAY_FEATURE_READER=feast`` falls back to.
 """
 
 from __future__ import annotations
