@@ -29,9 +29,35 @@ def plots_folder(home: Home) -> Path:
     return home.reports / "plots"
 
 
+def metrics_file(home: Home) -> Path:
+    """The headline numbers of it."""
+    return home.reports / "metrics.json"
+
+
 def write_evaluations(home: Home, evaluations: Mapping[str, Mapping[str, Any]]) -> None:
-    """Keep the judgement of every journey."""
+    """Keep the judgement of every journey, and its headline numbers apart."""
     write_json(evaluation_file(home), {"format": FORMAT, "journeys": evaluations})
+    write_json(metrics_file(home), {journey_id: headline(judged) for journey_id, judged in evaluations.items()})
+
+
+def headline(judged: Mapping[str, Any]) -> dict[str, Any]:
+    """The few numbers that two trainings are compared by."""
+    stall = judged["stall"] or {}
+    qini = {
+        outcome_id: {
+            action_id: found["qini_sklift"] for action_id, found in arms.items() if found["qini_sklift"] is not None
+        }
+        for outcome_id, arms in judged["uplift"].items()
+    }
+    return {
+        "stall": {key: stall[key] for key in ("auc", "brier", "ece", "slope") if stall.get(key) is not None},
+        "qini_sklift": {outcome_id: arms for outcome_id, arms in qini.items() if arms},
+        "policy": {
+            key: judged["policy"][key]
+            for key in ("value", "best_single", "random", "ess")
+            if judged["policy"][key] is not None
+        },
+    }
 
 
 def read_evaluation(home: Home, journey_id: str | None = None) -> dict[str, Any]:

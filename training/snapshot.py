@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,7 +69,9 @@ class Snapshot:
 
 
 def freeze(home: Home, configuration: Configuration, *, at: int) -> Snapshot:
-    """A new snapshot of everything that the home holds now; ``snapshot.json`` moves to it.
+    """The snapshot of everything that the home holds now; ``snapshot.json`` moves to it.
+
+    Where nothing changed since the last one it stays as it is: the same rows are the same snapshot.
 
     Args:
         home: holds the events.
@@ -94,6 +96,9 @@ def freeze(home: Home, configuration: Configuration, *, at: int) -> Snapshot:
         counts=_counts(home.snapshot),
         configuration=dict(configuration.versions),
     )
+    named = read_snapshot(home)
+    if named is not None and replace(named, watermark=snapshot.watermark) == snapshot:
+        return named
     _write(home.snapshot_file, snapshot)
     return snapshot
 
