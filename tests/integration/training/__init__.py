@@ -1,0 +1,1 @@
+"""The training pipeline with its real libraries."""

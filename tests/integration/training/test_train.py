@@ -1,0 +1,178 @@
+"""From a home's history to a judged, registered bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from features.cli import COMMAND_GROUP, run
+from features.home import HOME_VARIABLE, Home
+from features.schema import feature_set
+from models.bundle import load_bundle
+from models.configuration import load_configuration
+from models.registry import LocalRegistry, read_champion
+from models.scoring import Scorer
+from training.dataset import read_frames
+from training.params import load_params
+from training.reports import evaluation_file
+from training.snapshot import EVENTS_FILE, RECORDS_FILE, fingerprint, read_snapshot
+from training.train import is_needed
+
+JOURNEY = "credit_card_application"
+NAME = f"nba-{JOURNEY}"
+
+
+@pytest.fixture
+def home(trained_home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A copy of the trained home, for tests that write; the environment names it."""
+    copy = Home(tmp_path / "home")
+    shutil.copytree(trained_home.root, copy.root)
+    monkeypatch.setenv(HOME_VARIABLE, str(copy.root))
+    monkeypatch.delenv("HEADWAY_CONFIG", raising=False)
+    return copy
+
+
+def headway(*arguments: str) -> int:
+    """The exit code of a command line."""
+    return run(arguments, os.environ, commands=entry_points(group=COMMAND_GROUP))
+
+
+def test_the_first_bundle_is_the_champion(trained_home: Home) -> None:
+    """It is registered, verified, and pointed at by the file that workers watch."""
+    champion = read_champion(trained_home.champion_file, NAME)
+    assert champion is not None
+    assert champion.version == 1
+    configuration = load_configuration(trained_home, {})
+    names = feature_set(configuration.taxonomy, configuration.journeys.by_id[JOURNEY]).names
+    bundle = load_bundle(champion.path, names, manifest_sha256=champion.manifest_sha256)
+    assert bundle.lineage.journey_id == JOURNEY
+    snapshot = read_snapshot(trained_home)
+    assert snapshot is not None
+    assert bundle.lineage.training["fingerprint"] == snapshot.fingerprint
+
+
+def test_evaluate_prints_its_shape(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three parts with exactly the published keys; standard output is JSON and nothing else."""
+    assert headway("evaluate", "--json") == 0
+    judged = json.loads(capsys.readouterr().out)
+    assert list(judged) == ["stall", "uplift", "policy"]
+    assert set(judged["stall"]) == {"auc", "brier", "ece", "slope", "n", "by_stage"}
+    assert set(judged["policy"]) == {"value", "interval", "best_single", "random", "ess"}
+    arm = {"qini_sklift", "qini_interval", "auuc", "calibration_slope", "n_treated", "n_control", "randomised"}
+    arms = [found for actions in judged["uplift"].values() for found in actions.values()]
+    assert len(arms) >= 12
+    assert all(set(found) == arm for found in arms)
+
+
+def test_the_stall_model_separates_and_is_calibrated(trained_home: Home) -> None:
+    """On later time than it was trained on; the simulated journeys can be told apart well above chance."""
+    judged = json.loads(evaluation_file(trained_home).read_text())["journeys"][JOURNEY]["stall"]
+    assert judged["auc"] > 0.65
+    # A propensity that says nothing but the base rate has a Brier score of rate * (1 - rate), about .25 here.
+    assert judged["brier"] < 0.24
+    assert judged["ece"] < 0.1
+
+
+def test_logged_probabilities_make_the_uplift_randomised(trained_home: Home) -> None:
+    """The simulated decisions carry theirs, and a policy can be valued."""
+    judged = json.loads(evaluation_file(trained_home).read_text())["journeys"][JOURNEY]
+    compared = [arm for arms in judged["uplift"].values() for arm in arms.values() if arm["n_treated"]]
+    assert all(arm["randomised"] for arm in compared)
+    low, high = judged["policy"]["interval"]
+    assert low <= judged["policy"]["value"] <= high
+
+
+def test_evaluate_without_a_bundle_names_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 2, and what to run."""
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "empty"))
+    assert headway("evaluate", "--json") == 2
+    assert "headway train" in capsys.readouterr().err
+
+
+def test_train_without_events_names_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 2, and what to run."""
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "empty"))
+    assert headway("train") == 2
+    assert "headway import" in capsys.readouterr().err
+
+
+def test_train_if_needed_does_nothing_when_nothing_changed(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    """No new rows, parameters or configuration: no new version."""
+    assert headway("train", "--if-needed", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"trained": False, "registered": []}
+    assert LocalRegistry(home.bundles).versions(NAME) == (1,)
+
+
+def test_other_parameters_need_a_training(trained_home: Home) -> None:
+    """A bundle is a function of its parameters too."""
+    params = load_params()
+    configuration = load_configuration(trained_home, {})
+    assert not is_needed(trained_home, configuration, params)
+    assert is_needed(trained_home, configuration, params.model_copy(update={"seed": params.seed + 1}))
+
+
+def test_the_same_data_give_the_same_bundle(home: Home) -> None:
+    """Trained again on the same rows it is the same to the byte, and no new version is registered."""
+    assert headway("train") == 0
+    assert LocalRegistry(home.bundles).versions(NAME) == (1,)
+
+
+def test_the_snapshot_is_frozen(home: Home) -> None:
+    """Its fingerprint is that of its rows; freezing again without new rows leaves the watermark where it is."""
+    before = home.snapshot_file.read_bytes()
+    snapshot = read_snapshot(home)
+    assert snapshot is not None
+    assert fingerprint(home.snapshot) == snapshot.fingerprint
+    assert headway("snapshot") == 0
+    assert home.snapshot_file.read_bytes() == before
+    assert snapshot.counts["events"] == pq.read_metadata(home.snapshot / EVENTS_FILE).num_rows
+    assert snapshot.counts["decisions"] == pq.read_metadata(home.snapshot / RECORDS_FILE).num_rows
+
+
+def test_the_run_is_tracked_with_its_lineage(trained_home: Home) -> None:
+    """MLflow's own database holds parameters, metrics, the data's fingerprint and the alias."""
+    snapshot = read_snapshot(trained_home)
+    assert snapshot is not None
+    with sqlite3.connect(f"file:{trained_home.mlflow_db}?mode=ro", uri=True) as database:
+        tags = dict(database.execute("SELECT key, value FROM tags").fetchall())
+        metrics = {key for (key,) in database.execute("SELECT key FROM metrics")}
+        params = dict(database.execute("SELECT key, value FROM params").fetchall())
+        alias = database.execute("SELECT name, alias, version FROM registered_model_aliases").fetchall()
+        digest = database.execute("SELECT digest FROM datasets").fetchall()
+    database.close()
+    assert tags["fingerprint"] == snapshot.fingerprint
+    assert {"features_version", "taxonomy_version", "journeys_version", "actions_version"} <= tags.keys()
+    assert {"stall.auc", "policy.value"} <= metrics
+    assert params["seed"] == str(load_params().seed)
+    assert alias == [(NAME, "champion", 1)]
+    assert digest == [(snapshot.fingerprint,)]
+
+
+def test_boosters_and_plots_are_logged(trained_home: Home) -> None:
+    """The run's artefacts hold LightGBM's texts, the evaluation and the points of the plots."""
+    logged = {path.name for path in trained_home.mlflow_artifacts.rglob("*") if path.is_file()}
+    assert {"0000.txt", "manifest.json", "evaluation.json", "reliability.json", "qini.json"} <= logged
+
+
+def test_frames_come_back_as_they_were_written(trained_home: Home) -> None:
+    """The champion, read from its file, scores the frames that the pipeline kept."""
+    frames = read_frames(JOURNEY, trained_home.frames / JOURNEY)
+    champion = read_champion(trained_home.champion_file, NAME)
+    assert champion is not None
+    scores = Scorer(load_bundle(champion.path, frames.feature_names)).stall_block(frames.moments.x)
+    assert frames.decisions.arm_ids[0] == "no_action"
+    assert np.isfinite(scores.stall_propensity).all()
+    # The mean propensity over all moments is near the share that really stalled.
+    assert abs(scores.stall_propensity.mean() - (~frames.moments.progressed).mean()) < 0.05
