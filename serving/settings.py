@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -99,6 +100,10 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
+def _address(text: str) -> str:
+    return str(ip_address(text))
+
+
 def _key(text: str) -> str:
     if len(text) < SHORTEST_KEY or not text.isascii() or any(character.isspace() for character in text):
         raise ValueError("too short")
@@ -115,7 +120,14 @@ VARIABLES: Final = (
         "",
         "Folder of the configuration; where it is not set, the home's `config`, then the built-in journey.",
     ),
-    Variable("HEADWAY_HOST", "host", str, "an IP address", "127.0.0.1", "Address to listen on."),
+    Variable(
+        "HEADWAY_HOST",
+        "host",
+        _address,
+        "an IP address of this machine, 0.0.0.0 for all of them",
+        "127.0.0.1",
+        "Address to listen on.",
+    ),
     Variable("HEADWAY_PORT", "port", _integer(1, 65_535), "a port from 1 to 65535", "3000", "Port to listen on."),
     Variable(
         "HEADWAY_WORKERS",

@@ -14,6 +14,7 @@ from features.errors import StoreUnavailable
 from features.events import dump_timestamp
 from models.records import Contact
 from serving.settings import Settings
+from tests.decision_records import record
 from tests.doors import BOOTSTRAP, HOUR_US, JOURNEY, NOW, Client, World, event
 
 
@@ -308,6 +309,17 @@ def test_an_analyst_reads_every_decision_and_makes_none(client: Client, world: W
 
     assert (read.status_code, asked.status_code) == (200, 403)
     assert "expected one of admin, agent, caller, marketer" in asked.json()["detail"]
+
+
+def test_an_imported_decision_is_read_back_without_an_answer(client: Client, world: World) -> None:
+    """It was answered elsewhere: there is a record, and nothing is made up."""
+    world.records.append_imported([record(7, mode="imported", request=b"", source="history")])
+
+    view = client.get("/v1/decisions/d-000007").json()
+
+    assert view["answer"] is None
+    assert (view["record"]["request"], view["record"]["features"]) == (None, None)
+    assert view["record"]["vector"] == [1.0, None, 0.0]
 
 
 # ---- outcomes

@@ -56,6 +56,12 @@ def test_all_problems_are_told_at_once() -> None:
     ]
 
 
+def test_a_host_name_is_refused() -> None:
+    """BentoML listens on addresses only, and would say so later and worse."""
+    with pytest.raises(ConfigurationError, match="HEADWAY_HOST: got 'localhost', expected an IP address"):
+        Settings.from_environment({"HEADWAY_HOST": "localhost"})
+
+
 def test_a_short_bootstrap_key_is_refused_without_showing_it() -> None:
     """A guessable key is no key."""
     with pytest.raises(ConfigurationError) as caught:
