@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Annotated, Any, Final
 
@@ -22,7 +24,7 @@ from rich.table import Table
 from features.errors import Refused
 from features.events import MICROSECONDS_PER_DAY, dump_timestamp
 from features.home import HOME_VARIABLE, Home, telemetry_off
-from training.demo_service import DemoService, ServiceFailed
+from training.demo_service import DemoService, ServiceFailed, command_line
 
 CUSTOMERS: Final = 3_000
 SEED: Final = 7
@@ -52,8 +54,11 @@ def demo(
     now = time.time_ns() // 1000
     with _environment(home):
         _prepare(home, customers, seed, now, console)
-        with DemoService(os.environ, home.reports / "service.log") as service:
+        # Training reads the event log only, so the feature store is filled, and the service started, beside it.
+        with DemoService(os.environ, home.reports / "service.log") as service, ThreadPoolExecutor(1) as beside:
+            serving = beside.submit(_fill_and_start, service, dict(os.environ))
             _step(console, "train", _train)
+            _step(console, "features backfill, then serve, meanwhile", lambda: sys.stdout.write(serving.result()))
             service.wait_until("waiting for the service and its champion", bundle=f"nba-{_JOURNEY}")
             answer, outcome = _decide_and_report(service, home, now)
             _show(answer, outcome, as_json=as_json)
@@ -93,7 +98,6 @@ def _environment(home: Home) -> Iterator[None]:
 
 def _prepare(home: Home, customers: int, seed: int, now: int, console: Console) -> None:
     from models.commands import import_files
-    from models.feature_commands import backfill
     from training.simulate_commands import simulate
 
     folder = home.root / "simulation"
@@ -104,7 +108,21 @@ def _prepare(home: Home, customers: int, seed: int, now: int, console: Console) 
         lambda: simulate(customers=customers, seed=seed, out=folder, until=dump_timestamp(now)),
     )
     _step(console, "import --mapping simulated", lambda: import_files(files, mapping="simulated"))
-    _step(console, "features backfill", backfill)
+
+
+def _fill_and_start(service: DemoService, env: dict[str, str]) -> str:
+    """What ``headway features backfill`` said; the service starts after it, since both write the feature store.
+
+    Raises:
+        ServiceFailed: the feature store could not be filled.
+    """
+    filled = subprocess.run(  # noqa: S603  # our own command, without a shell
+        command_line("features", "backfill"), env=env, capture_output=True, text=True, check=False
+    )
+    if filled.returncode != 0:
+        raise ServiceFailed(f"headway features backfill failed:\n{filled.stderr}")
+    service.start()
+    return filled.stdout
 
 
 def _train() -> None:

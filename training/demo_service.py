@@ -47,17 +47,20 @@ class DemoService:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
+        """Nothing runs before ``start``; whatever runs at the end is stopped."""
+        return self
+
+    def start(self) -> None:
         """Start it; it is ready some seconds later."""
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(  # our own console script, no shell
-                [sys.executable, "-c", "from features.cli import main; main()", "serve"],
+            self._process = subprocess.Popen(  # noqa: S603  # our own command, without a shell
+                command_line("serve"),
                 env=self._env,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -122,6 +125,11 @@ class DemoService:
         """Wait until somebody stops it."""
         if self._process is not None:
             self._process.wait()
+
+
+def command_line(*words: str) -> list[str]:
+    """How to run ``headway`` with these words as a child of this process, in the same environment."""
+    return [sys.executable, "-c", "from features.cli import main; main()", *words]
 
 
 def _free_port() -> int:
