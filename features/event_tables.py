@@ -12,13 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-import duckdb
 import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from features import kernel
+from features.duck import connected
 from features.errors import Refused
 from features.events import FactValue
 from features.kernel import Floats, Integers
@@ -87,7 +87,7 @@ def event_tables(
     """
     pending: list[pa.RecordBatch] = []
     n_pending = 0
-    with duckdb.connect() as connection:
+    with connected() as connection:
         # Two threads compete with everything else on a small machine; one loses little on a sort that is mostly I/O.
         connection.execute("SET threads = 1; SET preserve_insertion_order = true")
         for batch in _sorted_batches(connection, source, taxonomy, min(events_per_table, 100_000)):

@@ -186,10 +186,10 @@ def _stalled_customer(service: DemoService, home: Home, now: int) -> str:
 
 
 def _recently_silent(home: Home, now: int) -> list[str]:
-    import duckdb
+    from features.duck import connected
 
     latest, earliest = now - 2 * MICROSECONDS_PER_DAY, now - 20 * MICROSECONDS_PER_DAY
-    with duckdb.connect() as connection:
+    with connected() as connection:
         rows = connection.execute(
             "select customer_id from read_parquet($file) group by customer_id "
             "having epoch_us(max(occurred_at)) between $earliest and $latest order by customer_id limit $tried",

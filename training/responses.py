@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from features import kernel
+from features.duck import connected
 from features.history import EventSource, EventTable
 from features.journeys import PROGRESS, Outcome
 from features.kernel import Floats, Integers
@@ -38,7 +38,7 @@ class Reported:
 
 def reported_outcomes(source: EventSource, outcome_id: str) -> Reported:
     """The ``outcome_observed`` events of one outcome, in the order of the log."""
-    with duckdb.connect() as connection:
+    with connected() as connection:
         events = (
             connection.read_parquet(str(source)) if not isinstance(source, pa.Table) else connection.from_arrow(source)
         )

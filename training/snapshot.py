@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import duckdb
 import pyarrow.parquet as pq
 
+from features.duck import connected
 from features.errors import Refused, UnknownObject
 from features.event_export import export_events
 from features.event_store import SqlEventLog
@@ -223,7 +223,7 @@ def _counts(folder: Path) -> dict[str, int]:
 
 
 def _row(query: str, file: Path) -> tuple[Any, ...]:
-    with duckdb.connect() as connection:
+    with connected() as connection:
         row: tuple[Any, ...] | None = connection.execute(query, [str(file)]).fetchone()
     return row or ()
 
