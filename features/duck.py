@@ -7,4 +7,6 @@ import duckdb
 
 def connected() -> duckdb.DuckDBPyConnection:
     """A connection to a database of its own, in memory; close it, or use it as a context."""
-    return duckdb.connect(config={"enable_progress_bar": "false"})
+    connection = duckdb.connect()
+    connection.execute("SET enable_progress_bar = false")
+    return connection
