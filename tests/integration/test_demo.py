@@ -1,0 +1,87 @@
+"""The main job, as a stranger runs it: one command, from nothing to an answered decision with its outcome."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+AUDIT = Path(__file__).parent / "audit"
+LOOPBACK = re.compile(r"""['"](127\.0\.0\.1|localhost|::1|0\.0\.0\.0)['"]|^socket\.\S+ ['"]?(/|\\x00|b'|None)""")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[str], Path]:
+    """What the demo printed as JSON, every address that it and its children asked for, and its home."""
+    home = tmp_path_factory.mktemp("home")
+    log = home / "addresses"
+    log.touch()
+    env = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("HEADWAY_")},
+        "HEADWAY_HOME": str(home),
+        "PYTHONPATH": str(AUDIT),
+        "AUDIT_LOG": str(log),
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", "from features.cli import main; main()", "demo", "--customers", "2000", "--json"],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout[run.stdout.index("\n{") :]), log.read_text().splitlines(), home / "demo"
+
+
+@pytest.mark.slow
+def test_a_stalled_customer_gets_a_ranked_action(demo: tuple[dict[str, Any], list[str], Path]) -> None:
+    """The decision is the champion's, whole, and in money."""
+    decision = demo[0]["decision"]
+
+    assert decision["degraded"] == []
+    assert decision["versions"]["bundle"] == "nba-credit_card_application@champion/1"
+    assert decision["ranked_actions"][0]["action_id"] == decision["selected"][0]["action_id"]
+    assert decision["ranked_actions"][0]["net_value"] > 0
+    assert any(reason.startswith("STALLED_") for reason in decision["ranked_actions"][0]["reasons"])
+    assert 0 < decision["journey"]["stall_propensity"] < 1
+
+
+@pytest.mark.slow
+def test_the_outcome_is_taken_back(demo: tuple[dict[str, Any], list[str], Path]) -> None:
+    """The exposure and the outcome are both accepted."""
+    assert (demo[0]["outcomes"]["accepted"], demo[0]["outcomes"]["rejections"]) == (2, [])
+
+
+@pytest.mark.slow
+def test_nothing_asks_for_an_address_outside(demo: tuple[dict[str, Any], list[str], Path]) -> None:
+    """Neither our code nor any library of the stack, in any of the processes; and something was written down at all."""
+    addresses = demo[1]
+
+    assert any("127.0.0.1" in line for line in addresses)
+    assert [line for line in addresses if not LOOPBACK.search(line)] == []
+
+
+@pytest.mark.slow
+def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
+    """It is refused, and nothing in it is touched."""
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "mine.txt").write_text("mine")
+
+    run = subprocess.run(
+        [sys.executable, "-c", "from features.cli import main; main()", "demo"],
+        env={**os.environ, "HEADWAY_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert run.returncode == 2
+    assert "was not made by a demo" in run.stderr
+    assert (tmp_path / "demo" / "mine.txt").read_text() == "mine"
