@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -14,17 +16,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.cli import COMMAND_GROUP, run
+from features.errors import Refused
+from features.event_store import SqlEventLog
 from features.home import HOME_VARIABLE, Home
 from features.schema import feature_set
 from models.bundle import load_bundle
 from models.configuration import load_configuration
 from models.registry import LocalRegistry, read_champion
 from models.scoring import Scorer
+from tests.histories import event
 from training.dataset import read_frames
 from training.params import load_params
 from training.reports import evaluation_file
-from training.snapshot import EVENTS_FILE, RECORDS_FILE, fingerprint, read_snapshot
-from training.train import is_needed
+from training.snapshot import EVENTS_FILE, RECORDS_FILE, fingerprint, read_snapshot, restore
+from training.train import is_needed, train
 
 JOURNEY = "credit_card_application"
 NAME = f"nba-{JOURNEY}"
@@ -176,3 +181,40 @@ def test_frames_come_back_as_they_were_written(trained_home: Home) -> None:
     assert np.isfinite(scores.stall_propensity).all()
     # The mean propensity over all moments is near the share that really stalled.
     assert abs(scores.stall_propensity.mean() - (~frames.moments.progressed).mean()) < 0.05
+
+
+def test_a_later_bundle_is_the_challenger(home: Home) -> None:
+    """Other parameters give another version; who serves does not change by training."""
+    params = load_params()
+    other = params.model_copy(update={"seed": params.seed + 1})
+    snapshot, registered = train(home, load_configuration(home, {}), other, at=1_800_000_000_000_000)
+    assert [(one.name, one.version, one.alias) for one in registered] == [(NAME, 2, "challenger")]
+    registry = LocalRegistry(home.bundles)
+    assert (registry.alias(NAME, "champion"), registry.alias(NAME, "challenger")) == (1, 2)
+    assert registry.tags(NAME, 2)["fingerprint"] == snapshot.fingerprint
+
+
+def test_new_events_need_a_training(home: Home) -> None:
+    """One event more, and the snapshot is no longer current."""
+    configuration = load_configuration(home, {})
+    kind = configuration.journeys.by_id[JOURNEY].entry[0]
+    with closing(SqlEventLog(home.events_db)) as log:
+        log.append([event("new", customer_id="somebody", kind=kind)])
+    assert is_needed(home, configuration, load_params())
+
+
+def test_rows_that_changed_under_the_watermark_are_refused(home: Home) -> None:
+    """The pipeline never trains on other rows than those that were named."""
+    snapshot = read_snapshot(home)
+    assert snapshot is not None
+    with pytest.raises(Refused, match="no longer holds the rows"):
+        restore(home, replace(snapshot, fingerprint="0" * 32))
+
+
+def test_drift_without_a_bundle_names_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 2, and what to run."""
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "empty"))
+    assert headway("drift") == 2
+    assert "headway train" in capsys.readouterr().err
