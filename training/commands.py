@@ -69,10 +69,11 @@ def evaluate(as_json: AsJson = False, journey: Journey = None) -> None:
 def snapshot(as_json: AsJson = False) -> None:
     """Freeze the home's events and decisions for training, and move the watermark to them."""
     home, configuration = _opened()
-    from training.snapshot import freeze, snapshot_document
+    from training.snapshot import freeze, snapshot_document, training_lock
 
     home.create()
-    document = snapshot_document(freeze(home, configuration, at=_now()))
+    with training_lock(home):
+        document = snapshot_document(freeze(home, configuration, at=_now()))
     counts = ", ".join(f"{count:,} {name}" for name, count in document["counts"].items())
     _print(document, as_json, [f"{counts} frozen in {home.snapshot}, fingerprint {document['fingerprint']}"])
 
@@ -82,8 +83,11 @@ def drift(as_json: AsJson = False, journey: Journey = None) -> None:
     home, configuration = _opened()
     from training.drift import drift_step
     from training.params import load_params
+    from training.snapshot import training_lock
 
-    found = drift_step(home, configuration, load_params(), journey)
+    home.create()
+    with training_lock(home):
+        found = drift_step(home, configuration, load_params(), journey)
     lines = [
         f"{name}: {one['comparison']}: {one['verdict']}"
         + (f" ({one['drifted']} of {one['columns']} columns)" if one["columns"] else "")

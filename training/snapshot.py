@@ -22,7 +22,7 @@ from features.errors import Refused, UnknownObject
 from features.event_export import export_events
 from features.event_store import SqlEventLog
 from features.events import dump_timestamp, parse_timestamp
-from features.home import Home
+from features.home import FileLock, Home, lock_file
 from models.configuration import Configuration
 from models.record_export import export_records, record_table
 from models.record_store import SqlRecordStore
@@ -66,6 +66,15 @@ class Snapshot:
     fingerprint: str
     counts: Mapping[str, int]
     configuration: Mapping[str, str]
+
+
+def training_lock(home: Home) -> FileLock:
+    """The right to write snapshot, frames, candidates and reports of a home, until it is closed.
+
+    Raises:
+        HomeLocked: another training runs.
+    """
+    return lock_file(home.state / "training")
 
 
 def freeze(home: Home, configuration: Configuration, *, at: int) -> Snapshot:

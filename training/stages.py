@@ -77,7 +77,10 @@ def main(arguments: list[str]) -> int:
             raise Refused(f"the stage {' '.join(arguments)!r:.100}, expected one of {', '.join(STAGES)}")
         home.create()
         use_numba_cache(home)
-        STAGES[arguments[0]](home, load_configuration(home, os.environ), load_params())
+        from training.snapshot import training_lock
+
+        with training_lock(home):
+            STAGES[arguments[0]](home, load_configuration(home, os.environ), load_params())
     except HeadwayError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code

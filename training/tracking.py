@@ -7,8 +7,10 @@ does so while the models are fitted; then it reads one job, a line of JSON, and 
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -29,11 +31,13 @@ class TrackingProcess:
     """
 
     def __init__(self, home: Home) -> None:
+        # A file and not a pipe: nobody reads while the models are fitted, and a full pipe would stop the child.
+        self._said = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  # closed in __exit__
         self._process = subprocess.Popen(  # noqa: S603  # our own module, with the interpreter that runs us
             [sys.executable, "-m", "training.tracking", str(home.root)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._said,
             text=True,
         )
 
@@ -43,9 +47,10 @@ class TrackingProcess:
         Raises:
             StoreError: MLflow failed, with the last line that it said.
         """
-        answer, said = self._process.communicate(json.dumps(jobs) + "\n")
+        answer, _ = self._process.communicate(json.dumps(jobs) + "\n")
         if self._process.returncode != 0:
-            last = said.strip().rpartition("\n")[2]
+            self._said.seek(0)
+            last = self._said.read().strip().rpartition("\n")[2]
             raise StoreError(f"MLflow could not record the run: {last}; expected its database to be writable")
         recorded: list[dict[str, Any]] = json.loads(answer.strip().rpartition("\n")[2])
         return recorded
@@ -56,9 +61,10 @@ class TrackingProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # Without a job the child ends by itself; killed, it could leave a database that is half made.
         if self._process.poll() is None:
-            self._process.kill()
             self._process.communicate()
+        self._said.close()
 
 
 def job(
@@ -147,6 +153,8 @@ def _main() -> None:
 
     from models.mlflow_registry import MlflowRegistry
 
+    # Ctrl-C reaches the whole group of processes; the parent ends this one when it is safe.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     home = Home(Path(sys.argv[1]))
     home.mlflow_artifacts.mkdir(parents=True, exist_ok=True)
     uri = f"sqlite:///{home.mlflow_db.absolute()}"

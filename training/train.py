@@ -19,7 +19,7 @@ from training.dataset import Frames
 from training.params import Params
 from training.pipeline import Trained, fit_step, frames_step, model_name, params_version, say
 from training.reports import evaluation_file, plots_folder
-from training.snapshot import Snapshot, freeze, is_current, read_snapshot
+from training.snapshot import Snapshot, freeze, is_current, read_snapshot, training_lock
 from training.tracking import TrackingProcess, job
 
 CHALLENGER: Final = "challenger"
@@ -53,18 +53,24 @@ def train(home: Home, configuration: Configuration, params: Params, *, at: int) 
 
     Raises:
         UnknownObject: the home holds no events.
+        HomeLocked: another training runs in this home.
         NotEnoughData: no model can be fitted.
     """
     home.create()
-    with TrackingProcess(home) as tracking:
+    with training_lock(home):
         say("freezing the snapshot")
         snapshot = freeze(home, configuration, at=at)
+        return snapshot, _trained(home, configuration, params, snapshot, at)
+
+
+def _trained(home: Home, configuration: Configuration, params: Params, snapshot: Snapshot, at: int) -> list[Registered]:
+    with TrackingProcess(home) as tracking:
         say("building the frames")
         frames = frames_step(home, configuration, params, snapshot)
         say("fitting and judging")
         trained = fit_and_say(home, configuration, params, snapshot, frames)
         say("registering")
-        return snapshot, register(home, params, trained, tracking, at=at)
+        return register(home, params, trained, tracking, at=at)
 
 
 def fit_and_say(

@@ -28,7 +28,7 @@ from tests.histories import event
 from training.dataset import read_frames
 from training.params import load_params
 from training.reports import evaluation_file
-from training.snapshot import EVENTS_FILE, RECORDS_FILE, fingerprint, read_snapshot, restore
+from training.snapshot import EVENTS_FILE, RECORDS_FILE, fingerprint, read_snapshot, restore, training_lock
 from training.train import is_needed, train
 
 JOURNEY = "credit_card_application"
@@ -218,3 +218,10 @@ def test_drift_without_a_bundle_names_the_next_step(
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "empty"))
     assert headway("drift") == 2
     assert "headway train" in capsys.readouterr().err
+
+
+def test_two_trainings_do_not_meet(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second is refused and told whose turn it is."""
+    with training_lock(home):
+        assert headway("train") == 2
+    assert "is being written by process" in capsys.readouterr().err
