@@ -26,7 +26,7 @@ from features.events import MICROSECONDS_PER_DAY, dump_timestamp
 from features.home import HOME_VARIABLE, Home, telemetry_off
 from training.demo_service import DemoService, ServiceFailed, command_line
 
-CUSTOMERS: Final = 2_000
+CUSTOMERS: Final = 3_000
 SEED: Final = 7
 TRIED: Final = 200
 """How many recently silent customers are asked about before giving up."""
