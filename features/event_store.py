@@ -14,13 +14,12 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from sqlalchemy import Column, Index, MetaData, Table, UniqueConstraint, bindparam, func, insert, select
 
-from features.errors import StoreCorrupted, StoreUnavailable
+from features.errors import StoreCorrupted
 from features.event_log import Appended, LoggedEvent
 from features.events import JourneyEvent, dump_facts, load_facts
-from features.group_commit import GroupCommit
-from features.home import FileLock, lock_file
-from features.sql_text import BYTES, TEXT, WHOLE, ZERO, open_layout, sqlite_text
-from features.sqlite_files import Durability, Readers, check_version
+from features.sql_text import BYTES, TEXT, WHOLE, ZERO, sqlite_text
+from features.sqlite_files import Durability
+from features.sqlite_store import SqliteStore
 
 LAYOUT_VERSION: Final = 1
 
@@ -86,20 +85,7 @@ class SqlEventLog:
     """
 
     def __init__(self, path: Path, *, readonly: bool = False, durability: Durability = "FULL") -> None:
-        self._path = path
-        self._readers = Readers(path)
-        self._lock: FileLock | None = None
-        self._writer: GroupCommit | None = None
-        if readonly:
-            with self._readers.reading() as connection:
-                check_version(connection, path, LAYOUT_VERSION)
-            return
-        self._lock = lock_file(path)
-        try:
-            self._writer = GroupCommit(path, lambda: open_layout(path, metadata, LAYOUT_VERSION, durability=durability))
-        except BaseException:
-            self._lock.close()
-            raise
+        self._file = SqliteStore(path, metadata, LAYOUT_VERSION, readonly=readonly, durability=durability)
 
     def append(self, events: Sequence[JourneyEvent]) -> list[Appended]:
         """Append what is not there yet, in one commit; one answer per event, in order."""
@@ -107,25 +93,23 @@ class SqlEventLog:
 
     def submit_append(self, events: Sequence[JourneyEvent]) -> Future[list[Appended]]:
         """``append`` for callers that must not block: the future resolves once the events are on disk."""
-        if self._writer is None:
-            raise StoreUnavailable(f"{self._path} was opened read-only; expected to be opened for writing")
         rows = [_row(event) for event in events]
-        return self._writer.submit(lambda connection: _append(connection, rows))
+        return self._file.submit(lambda connection: _append(connection, rows))
 
     def of_customer(self, customer_id: str, *, after: int = 0) -> list[LoggedEvent]:
         """The events of a customer past a position, in the order of ``JourneyEvent.order``."""
-        with self._readers.reading() as connection:
+        with self._file.reading() as connection:
             rows = connection.execute(_OF_CUSTOMER, {"customer_id": customer_id, "after": after})
             return self._events(rows)
 
     def last_position(self, customer_id: str) -> int:
         """The position of the customer's event that arrived last; 0 where there is none."""
-        with self._readers.reading() as connection:
+        with self._file.reading() as connection:
             return int(connection.execute(_LAST_OF_CUSTOMER, {"customer_id": customer_id}).fetchone()[0])
 
     def head(self) -> int:
         """The position of the last event in the log; 0 where it is empty."""
-        with self._readers.reading() as connection:
+        with self._file.reading() as connection:
             return int(connection.execute(_HEAD).fetchone()[0])
 
     def read(self, *, after: int = 0, until: int | None = None, page: int = 10_000) -> Iterator[list[LoggedEvent]]:
@@ -135,7 +119,7 @@ class SqlEventLog:
         """
         until = self.head() if until is None else until
         while True:
-            with self._readers.reading() as connection:
+            with self._file.reading() as connection:
                 rows = connection.execute(_PAGE, {"after": after, "until": until, "page": page}).fetchall()
             if not rows:
                 return
@@ -148,16 +132,12 @@ class SqlEventLog:
             return [_logged(*row) for row in rows]
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise StoreCorrupted(
-                f"{self._path} holds facts that are no JSON ({error}); expected those written: restore it from a backup"
+                f"{self._file.path} holds facts that are no JSON ({error}); expected those written: restore a backup"
             ) from error
 
     def close(self) -> None:
         """Finish what was accepted and release file and lock; closing twice is harmless."""
-        self._readers.close()  # first, so that the writer is the last to close and leaves one whole file
-        if self._writer is not None:
-            self._writer.close()
-        if self._lock is not None:
-            self._lock.close()
+        self._file.close()
 
 
 def _append(connection: sqlite3.Connection, rows: list[_Row]) -> list[Appended]:

@@ -8,7 +8,7 @@ bytes of ``models.decision``; the columns beside them only find them.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
@@ -29,12 +29,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert
 
-from features.errors import Conflict, StoreUnavailable
+from features.errors import Conflict
 from features.events import day_of
-from features.group_commit import GroupCommit
-from features.home import FileLock, lock_file
-from features.sql_text import BYTES, TEXT, WHOLE, ZERO, open_layout, sqlite_text
-from features.sqlite_files import Durability, Readers, check_version
+from features.sql_text import BYTES, TEXT, WHOLE, ZERO, sqlite_text
+from features.sqlite_files import Durability
+from features.sqlite_store import SqliteStore
 from models.caps import check_caps, conflict_message, occasion
 from models.decision import DecisionRecord, dump_record, load_record
 from models.records import Committed, ConsentChange, Contact, CustomerRecords, Reservation, Stored
@@ -158,20 +157,7 @@ class SqlRecordStore:
     """
 
     def __init__(self, path: Path, *, readonly: bool = False, durability: Durability = "FULL") -> None:
-        self._path = path
-        self._readers = Readers(path)
-        self._lock: FileLock | None = None
-        self._writer: GroupCommit | None = None
-        if readonly:
-            with self._readers.reading() as connection:
-                check_version(connection, path, LAYOUT_VERSION)
-            return
-        self._lock = lock_file(path)
-        try:
-            self._writer = GroupCommit(path, lambda: open_layout(path, metadata, LAYOUT_VERSION, durability=durability))
-        except BaseException:
-            self._lock.close()
-            raise
+        self._file = SqliteStore(path, metadata, LAYOUT_VERSION, readonly=readonly, durability=durability)
 
     def commit(self, record: DecisionRecord, answer: bytes, reservation: Reservation | None) -> Committed:
         """Store a decision and its contacts in one transaction, before the answer leaves."""
@@ -182,7 +168,7 @@ class SqlRecordStore:
     ) -> Future[Committed]:
         """``commit`` for callers that must not block: the future resolves once the decision is on disk."""
         row = _row(record, answer)
-        return self._submit(lambda connection: _commit(connection, record, row, reservation))
+        return self._file.submit(lambda connection: _commit(connection, record, row, reservation))
 
     def decision(self, decision_id: str) -> Stored | None:
         """A decision by its id."""
@@ -195,14 +181,14 @@ class SqlRecordStore:
     def customer(self, customer_id: str, *, since: int, now: int) -> CustomerRecords:
         """Contacts since ``since``, leases still live at ``now``, and consents of a customer."""
         key = {"customer_id": customer_id, "since": since, "now": now}
-        with self._readers.reading() as connection:
+        with self._file.reading() as connection:
             contacts = tuple(Contact(*row) for row in connection.execute(_COUNTED, key))
             return CustomerRecords(contacts, dict(connection.execute(_CONSENTS, key).fetchall()))
 
     def confirm_contact(self, contact: Contact) -> None:
         """Count a contact that really happened; a lease of the same decision and action becomes confirmed."""
         row = {**_contact_row(contact), "status": "confirmed"}
-        self._submit(lambda connection: connection.execute(_CONFIRM, row).close()).result()
+        self._file.submit(lambda connection: connection.execute(_CONFIRM, row).close()).result()
 
     def set_consents(self, customer_id: str, consents: Mapping[str, str], *, at: int) -> None:
         """Remember consents and objections; one that is older than what is known changes nothing."""
@@ -214,7 +200,7 @@ class SqlRecordStore:
             {"customer_id": change.customer_id, "consent": change.consent, "state": change.state, "at": change.at}
             for change in changes
         ]
-        self._submit(lambda connection: connection.executemany(_SET_CONSENT, rows).close()).result()
+        self._file.submit(lambda connection: connection.executemany(_SET_CONSENT, rows).close()).result()
 
     def append_imported(self, records: Sequence[DecisionRecord]) -> int:
         """Store past decisions of an import, idempotent by source and request id; how many were new."""
@@ -225,12 +211,12 @@ class SqlRecordStore:
             connection.executemany(_INSERT_IMPORTED, rows)
             return connection.total_changes - before
 
-        return self._submit(insert_new).result()
+        return self._file.submit(insert_new).result()
 
     def read(self, *, after: str = "", page: int = 5_000) -> Iterator[list[DecisionRecord]]:
         """Pages of all decisions in order of their ids, from after ``after`` on; each page is a read of its own."""
         while True:
-            with self._readers.reading() as connection:
+            with self._file.reading() as connection:
                 rows = connection.execute(_PAGE, {"after": after, "page": page}).fetchall()
             if not rows:
                 return
@@ -239,19 +225,10 @@ class SqlRecordStore:
 
     def close(self) -> None:
         """Finish what was accepted and release file and lock; closing twice is harmless."""
-        self._readers.close()  # first, so that the writer is the last to close and leaves one whole file
-        if self._writer is not None:
-            self._writer.close()
-        if self._lock is not None:
-            self._lock.close()
-
-    def _submit(self, job: Callable[[sqlite3.Connection], T]) -> Future[T]:
-        if self._writer is None:
-            raise StoreUnavailable(f"{self._path} was opened read-only; expected to be opened for writing")
-        return self._writer.submit(job)
+        self._file.close()
 
     def _stored(self, statement: str, key: Mapping[str, str]) -> Stored | None:
-        with self._readers.reading() as connection:
+        with self._file.reading() as connection:
             row = connection.execute(statement, key).fetchone()
         return None if row is None else Stored(load_record(row[0]), row[1])
 

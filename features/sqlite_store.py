@@ -1,0 +1,76 @@
+"""One SQLite file as a store keeps it: an exclusive lock, one writing thread, and a read-only connection per thread."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import MetaData
+
+from features.errors import StoreUnavailable
+from features.group_commit import GroupCommit
+from features.home import FileLock, lock_file
+from features.sql_text import open_layout
+from features.sqlite_files import Durability, Readers, check_version
+
+T = TypeVar("T")
+
+
+class SqliteStore:
+    """A file with the tables of ``metadata``; made with its folder where it is missing, unless ``readonly``.
+
+    Args:
+        path: the file.
+        metadata: its tables.
+        version: of their layout.
+        readonly: read what another process writes; takes no lock and cannot write.
+        durability: ``NORMAL`` gives up answered commits at a power loss, for speed.
+
+    Raises:
+        HomeLocked: if another process writes the file.
+        UnknownObject: if there is no such file and it was opened read-only.
+        StoreUnavailable: if the file cannot be opened.
+        StoreCorrupted: if it has another layout, or is no SQLite file.
+    """
+
+    def __init__(self, path: Path, metadata: MetaData, version: int, *, readonly: bool, durability: Durability) -> None:
+        self.path = path
+        self._readers = Readers(path)
+        self._lock: FileLock | None = None
+        self._writer: GroupCommit | None = None
+        if readonly:
+            with self._readers.reading() as connection:
+                check_version(connection, path, version)
+            return
+        self._lock = lock_file(path)
+        try:
+            self._writer = GroupCommit(path, lambda: open_layout(path, metadata, version, durability=durability))
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        """This thread's read-only connection."""
+        return self._readers.reading()
+
+    def submit(self, job: Callable[[sqlite3.Connection], T]) -> Future[T]:
+        """Run a job in the writing thread; the future resolves once its transaction is on disk.
+
+        Raises:
+            StoreUnavailable: the store was opened read-only.
+        """
+        if self._writer is None:
+            raise StoreUnavailable(f"{self.path} was opened read-only; expected to be opened for writing")
+        return self._writer.submit(job)
+
+    def close(self) -> None:
+        """Finish what was accepted and release file and lock; closing twice is harmless."""
+        self._readers.close()  # first, so that the writer is the last to close and leaves one whole file
+        if self._writer is not None:
+            self._writer.close()
+        if self._lock is not None:
+            self._lock.close()
