@@ -51,6 +51,9 @@ _ATTRIBUTE_COLUMN: Final[Mapping[str, ColumnType]] = {
 }
 
 
+_ATTRIBUTE_TYPES: Final = (str, float, bool)
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The columns of both views.
@@ -100,20 +103,35 @@ def attribute_column(name: str) -> str:
 
 def state_columns(row: StateRow, feature_set: FeatureSet) -> dict[str, ColumnValue]:
     """A state as the columns of its view, keys left out."""
-    return {**feature_set.split(row.vector), **{name: getattr(row, name) for name in STATE_COLUMNS}}
+    return {**feature_set.split(row.vector), **state_only(row)}
+
+
+def state_only(row: StateRow) -> dict[str, ColumnValue]:
+    """The columns of a state beside the fields of its vector."""
+    return {name: getattr(row, name) for name in STATE_COLUMNS}
 
 
 def state_row(
     customer_id: str, journey_id: str, columns: Mapping[str, ColumnValue], fields: Sequence[str]
 ) -> StateRow | None:
     """The state that columns hold, keys left out; None where a column is missing, as under another layout."""
-    if any(columns.get(name) is None for name in (*fields, *STATE_COLUMNS)):
+    if any(columns.get(name) is None for name in fields):
+        return None
+    vector = np.concatenate([np.asarray(columns[name], dtype=np.float64) for name in fields])
+    return state_of_vector(customer_id, journey_id, columns, vector)
+
+
+def state_of_vector(
+    customer_id: str, journey_id: str, columns: Mapping[str, ColumnValue], vector: Floats
+) -> StateRow | None:
+    """``state_row`` where the fields were joined already."""
+    if any(columns.get(name) is None for name in STATE_COLUMNS):
         return None
     return StateRow(
         customer_id=customer_id,
         journey_id=journey_id,
         version=str(columns["version"]),
-        vector=np.concatenate([np.asarray(columns[name], dtype=np.float64) for name in fields]),
+        vector=vector,
         last_event_at=_integer(columns["last_event_at"]),
         last_sequence=_integer(columns["last_sequence"]),
         last_source=str(columns["last_source"]),
@@ -138,10 +156,10 @@ def profile_row(
     """The profile that columns hold, the key left out; None where there is none."""
     if columns.get(UPDATED_AT) is None:
         return None
-    known = {name: columns.get(attribute_column(name)) for name in attributes}
+    known = ((name, columns.get(attribute_column(name))) for name in attributes)
     return ProfileRow(
         customer_id=customer_id,
-        attributes={name: value for name, value in known.items() if isinstance(value, str | float | bool)},
+        attributes={name: value for name, value in known if isinstance(value, _ATTRIBUTE_TYPES)},
         consents=dict(_consent(text) for text in _texts(columns.get(CONSENTS))),
         holdings=frozenset(_texts(columns.get(HOLDINGS))),
         updated_at=_integer(columns[UPDATED_AT]),

@@ -10,7 +10,7 @@ References:
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -91,11 +91,52 @@ def decode_value(data: bytes) -> ColumnValue:
         ) from error
 
 
+class FloatRuns:
+    """A vector and the messages of its parts, all at once: a state is read and written at every decision and event.
+
+    Args:
+        lengths: of the parts of the vector, by name, in order.
+    """
+
+    def __init__(self, lengths: Mapping[str, int]) -> None:
+        self._parts: list[tuple[str, bytes, slice]] = []
+        start = 0
+        for name, length in lengths.items():
+            whole, _ = encode_value(np.zeros(length), "floats")
+            end = start + 8 * length
+            self._parts.append((name, whole[: len(whole) - 8 * length], slice(start, end)))
+            start = end
+        self._size = start
+
+    def encoded(self, vector: Floats) -> Iterator[tuple[str, bytes]]:
+        """Each part's name and message, as ``encode_value`` gives it.
+
+        Raises:
+            ValueError: the vector has another length.
+        """
+        data = np.ascontiguousarray(vector, dtype="<f8").tobytes()
+        if len(data) != self._size:
+            raise ValueError(f"a vector of {len(data) // 8} numbers, expected {self._size // 8}")
+        return ((name, header + data[place]) for name, header, place in self._parts)
+
+    def decoded(self, messages: Mapping[str, bytes]) -> Floats | None:
+        """The vector of its parts' messages; None where a part is missing or has another length."""
+        runs = []
+        for name, header, place in self._parts:
+            message = messages.get(name, b"")
+            if len(message) != len(header) + place.stop - place.start or not message.startswith(header):
+                return None
+            runs.append(message[len(header) :])
+        return np.frombuffer(b"".join(runs), dtype="<f8").copy()
+
+
 def _decoded(data: bytes) -> ColumnValue:
     tag = data[0]
     if tag == _NUMBER:
         return float(_F64.unpack(data[1:])[0])
-    size, start = _read_varint(data, 1)
+    size, start = data[1], 2
+    if size >= 0x80:
+        size, start = _read_varint(data, 1)
     if tag == _INTEGER:
         return size - 2**64 if size >= 2**63 else size
     if tag == _BOOLEAN:

@@ -18,16 +18,18 @@ from features.feast_layout import (
     JOURNEY_KEY,
     PROFILE_VIEW,
     PROJECT,
+    STATE_COLUMNS,
     STATE_VIEW,
     ColumnType,
     ColumnValue,
     layout,
     profile_columns,
     profile_row,
-    state_columns,
+    state_of_vector,
+    state_only,
     state_row,
 )
-from features.feast_values import decode_value, encode_value, entity_key
+from features.feast_values import FloatRuns, decode_value, encode_value, entity_key
 from features.group_commit import GroupCommit
 from features.home import FileLock, lock_file
 from features.schema import FeatureSet
@@ -74,9 +76,11 @@ class SqliteOnlineStore:
     """
 
     def __init__(self, path: Path, feature_sets: Mapping[str, FeatureSet], taxonomy: Taxonomy) -> None:
-        self._feature_sets = dict(feature_sets)
-        self._layout = layout(self._feature_sets.values(), taxonomy)
-        self._state_types = self._layout.state
+        self._layout = layout(feature_sets.values(), taxonomy)
+        self._runs = {
+            journey_id: FloatRuns({each.name: len(each.slots) for each in feature_set.fields})
+            for journey_id, feature_set in feature_sets.items()
+        }
         self._profile_types = self._layout.profile
         self._lock: FileLock = lock_file(path)
         try:
@@ -98,14 +102,14 @@ class SqliteOnlineStore:
             entity_key({CUSTOMER_KEY: customer_id, JOURNEY_KEY: journey_id}),
             entity_key({CUSTOMER_KEY: customer_id}),
         )
-        columns: tuple[dict[str, ColumnValue], dict[str, ColumnValue]] = ({}, {})
+        messages: tuple[dict[str, bytes], dict[str, bytes]] = ({}, {})
         with self._readers.reading() as connection:
             for view, name, value in connection.execute(_READ, keys).fetchall():
-                columns[view][name] = decode_value(value)
-        state, profile = columns
+                messages[view][name] = value
+        state, profile = messages
         return CustomerRow(
-            state_row(customer_id, journey_id, state, self._layout.fields) if state else None,
-            profile_row(customer_id, profile, self._layout.attributes) if profile else None,
+            self._state(customer_id, journey_id, state) if state else None,
+            profile_row(customer_id, _columns(profile), self._layout.attributes) if profile else None,
         )
 
     def write(self, states: Sequence[StateRow], profiles: Sequence[ProfileRow]) -> None:
@@ -143,21 +147,34 @@ class SqliteOnlineStore:
         self._writer.close()
         self._lock.close()
 
+    def _state(self, customer_id: str, journey_id: str, messages: Mapping[str, bytes]) -> StateRow | None:
+        runs = self._runs.get(journey_id)
+        vector = None if runs is None else runs.decoded(messages)
+        if vector is None:  # another layout wrote it
+            return state_row(customer_id, journey_id, _columns(messages), self._layout.fields)
+        others = {name: decode_value(messages[name]) for name in STATE_COLUMNS if name in messages}
+        return state_of_vector(customer_id, journey_id, others, vector)
+
     def _state_values(self, row: StateRow) -> Iterator[_StoredValue]:
-        feature_set = self._feature_sets.get(row.journey_id)
-        if feature_set is None:
+        if row.journey_id not in self._runs:
             raise Refused(
-                f"a state of the journey {row.journey_id!r}, expected one of {', '.join(self._feature_sets)}: "
+                f"a state of the journey {row.journey_id!r}, expected one of {', '.join(self._runs)}: "
                 f"open the store with the configuration that declares it"
             )
         key = entity_key({CUSTOMER_KEY: row.customer_id, JOURNEY_KEY: row.journey_id})
-        columns = state_columns(row, feature_set)
-        return _values(key, columns, self._state_types, row.last_event_at)
+        seconds = row.last_event_at // _MICROSECONDS
+        for name, data in self._runs[row.journey_id].encoded(row.vector):
+            yield key, name, data, None, seconds
+        yield from _values(key, state_only(row), STATE_COLUMNS, row.last_event_at)
 
     def _profile_values(self, row: ProfileRow) -> Iterator[_StoredValue]:
         key = entity_key({CUSTOMER_KEY: row.customer_id})
         columns = profile_columns(row, self._layout.attributes)
         return _values(key, columns, self._profile_types, row.updated_at)
+
+
+def _columns(messages: Mapping[str, bytes]) -> dict[str, ColumnValue]:
+    return {name: decode_value(data) for name, data in messages.items()}
 
 
 def _values(

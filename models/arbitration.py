@@ -153,6 +153,8 @@ def marginal_selection(
     """Exact probability of each candidate in slot 1, marginal over the arms."""
     total: Probabilities = {}
     for arm, share in arms.items():
+        if share == 0:
+            continue
         for treatment_id, probability in arm_selection(arm, candidates, exploration).items():
             total[treatment_id] = total.get(treatment_id, 0.0) + share * probability
     return total

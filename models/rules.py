@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from models.actions import Action, Condition, Rule, RuleStage
+from models.actions import Action, Condition, Rule
 from models.situation import Situation, Value
 
 
@@ -34,13 +34,13 @@ def _text(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def failing_rules(stage: RuleStage, rules: Iterable[Rule], situation: Situation) -> tuple[str, ...]:
-    """Ids of the rules of one stage that do not hold, in their order."""
-    return tuple(
-        rule.id
-        for rule in rules
-        if rule.stage == stage and not all(condition_holds(condition, situation) for condition in rule.all_of)
-    )
+def failing_rules(rules: Iterable[Rule], situation: Situation) -> tuple[Rule, ...]:
+    """The rules of all stages that do not hold, in their order."""
+    return tuple([rule for rule in rules if not _holds(rule, situation)])
+
+
+def _holds(rule: Rule, situation: Situation) -> bool:
+    return all(condition_holds(condition, situation) for condition in rule.all_of)
 
 
 def failing_applicability(action: Action, situation: Situation) -> tuple[str, ...]:

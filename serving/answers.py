@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import compress
 
 import msgspec
 
@@ -180,7 +181,7 @@ def _freshness(record: DecisionRecord, about: Answering) -> FeatureFreshness:
     # A state behind the log is rebuilt before it is read: nothing stale is ever served.
     age = (record.as_of - record.last_event_at) / 1_000_000 if record.last_event_at else None
     names = about.rulebook.feature_set.names
-    missing = tuple(name for name, value in zip(names, record.vector, strict=True) if math.isnan(value))
+    missing = tuple(compress(names, map(math.isnan, record.vector)))
     return FeatureFreshness(as_of=dump_timestamp(record.as_of), age_seconds=age, stale=(), missing=missing)
 
 

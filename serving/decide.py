@@ -109,7 +109,7 @@ class Decider:
             stored = self._records.decision_of_request(source, request.request_id)
             if stored is None:
                 return self._answer(request, source=source, now=now, started=started)
-            if stored.record.request_hash != request_hash(request):
+            if stored.record.request_hash != request_hash(canonical_request(request)):
                 raise Conflict(f"request_id {request.request_id} was used for another body; use a new one")
             return stored.answer
         finally:
@@ -186,6 +186,7 @@ class Decider:
         started: int,
     ) -> DecisionRecord:
         latency_us = self._timer() - started
+        body = canonical_request(request)
         degraded = [*observed.degraded]
         if served is None:
             degraded.append(MODEL_MISSING)
@@ -197,8 +198,8 @@ class Decider:
             decision_id=inputs.decision_id,
             source=source,
             request_id=request.request_id,
-            request_hash=request_hash(request),
-            request=canonical_request(request),
+            request_hash=request_hash(body),
+            request=body,
             customer_id=request.customer_id,
             journey_id=rulebook.journey.id,
             mode=request.mode,

@@ -305,9 +305,9 @@ def canonical_request(request: DecisionRequest) -> bytes:
     return _ENCODER.encode(request)
 
 
-def request_hash(request: DecisionRequest) -> str:
-    """Hash of the canonical request: the same request id with another hash is a conflict."""
-    return hashlib.blake2b(canonical_request(request), digest_size=16).hexdigest()
+def request_hash(canonical: bytes) -> str:
+    """Hash of a canonical request: the same request id with another hash is a conflict."""
+    return hashlib.blake2b(canonical, digest_size=16).hexdigest()
 
 
 def decode_canonical_request(data: bytes) -> DecisionRequest:
