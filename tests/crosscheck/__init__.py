@@ -1,0 +1,1 @@
+"""Our measures and estimators beside those of respected libraries; they need the dependency group ``crosscheck``."""
