@@ -22,11 +22,10 @@ def check_caps(reservation: Reservation, existing: Iterable[Contact], *, now: in
     Raises:
         LostRace: naming the first treatment that does not fit, and the cap.
     """
-    sends = {contact.send_id for contact in reservation.contacts} - {None}
     taken = [
         contact
         for contact in existing
-        if counts(contact, now=now) and not (contact.status == "lease" and contact.send_id in sends)
+        if counts(contact, now=now) and not any(contact.is_lease_of(new.send_id) for new in reservation.contacts)
     ]
     for contact, treatment_id in zip(reservation.contacts, reservation.treatment_ids, strict=True):
         for cap in reservation.caps:

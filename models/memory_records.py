@@ -113,7 +113,7 @@ class MemoryRecordStore:
         of_customer = [each for each in self._contacts.values() if each.customer_id == record.customer_id]
         check_caps(reservation, of_customer, now=record.decided_at)
         for contact in reservation.contacts:
-            if contact.status == "lease" and contact.send_id is not None:
+            if contact.send_id is not None:
                 self._release(contact.customer_id, contact.send_id)
         for contact in reservation.contacts:
             self._contacts[_key(contact)] = contact

@@ -253,7 +253,7 @@ def _reserve(connection: sqlite3.Connection, record: DecisionRecord, reservation
     existing = [Contact(*row) for row in connection.execute(_COUNTED, key)]
     check_caps(reservation, existing, now=record.decided_at)
     for contact in reservation.contacts:
-        if contact.status == "lease" and contact.send_id is not None:
+        if contact.send_id is not None:
             connection.execute(_RELEASE_SEND, {"customer": contact.customer_id, "send": contact.send_id})
     connection.executemany(_INSERT_CONTACT, [_contact_row(contact) for contact in reservation.contacts])
 

@@ -24,6 +24,10 @@ class Contact:
     expires_at: int
     send_id: str | None = None
 
+    def is_lease_of(self, send_id: str | None) -> bool:
+        """Whether it is the lease of a send, whose place the next decision for that send takes."""
+        return self.status == "lease" and send_id is not None and self.send_id == send_id
+
 
 @dataclass(frozen=True, slots=True)
 class ConsentChange:

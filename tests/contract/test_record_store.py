@@ -183,6 +183,14 @@ def test_a_send_holds_one_lease(store: RecordStore) -> None:
     assert [each.decision_id for each in _contacts(store)] == ["d-000002"]
 
 
+def test_a_contact_of_a_send_ends_its_lease(store: RecordStore) -> None:
+    """Activating a send that holds a lease leaves one contact, not two."""
+    leased, activated = record(1, send_id="s-1"), record(2, send_id="s-1")
+    store.commit(leased, b"", reservation(contact(leased, status="lease", send_id="s-1")))
+    store.commit(activated, b"", reservation(contact(activated, send_id="s-1"), caps=(cap(1),)))
+    assert [(each.decision_id, each.status) for each in _contacts(store)] == [("d-000002", "confirmed")]
+
+
 def test_a_lost_race_leaves_the_lease_of_the_send(store: RecordStore) -> None:
     """Where the new decision of a send does not fit, the lease that it would have replaced stays."""
     other, leased, again = record(1), record(2, send_id="s-1"), record(3, send_id="s-1")
