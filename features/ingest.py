@@ -16,7 +16,7 @@ import numpy as np
 
 from features.errors import InvalidInput, Problem, Refused, StoreUnavailable
 from features.event_log import EventLog, LoggedEvent
-from features.events import JourneyEvent, parse_event
+from features.events import LARGEST_INTEGER, JourneyEvent, parse_event
 from features.kernel import Floats, new_state
 from features.profile import fold_profile
 from features.schema import FeatureSet
@@ -112,14 +112,20 @@ class Ingestor:
             self._refresh(customers)
 
     def rebuild(
-        self, customer_id: str, journey_id: str, *, before: int | None = None
+        self,
+        customer_id: str,
+        journey_id: str,
+        *,
+        before: int = LARGEST_INTEGER,
+        arrived_before: int = LARGEST_INTEGER,
     ) -> tuple[StateRow | None, ProfileRow]:
         """State and profile folded anew from the log.
 
         Args:
             customer_id: the customer.
             journey_id: the journey.
-            before: only from events that occurred strictly before; None for all.
+            before: only from events that occurred strictly before this moment.
+            arrived_before: only from events that we knew of strictly before this moment.
 
         Returns:
             The state, None where there is no event, and the profile.
@@ -129,7 +135,9 @@ class Ingestor:
             Refused: the log holds events that the taxonomy does not know.
         """
         logged = [
-            each for each in self._log.of_customer(customer_id) if before is None or each.event.occurred_at < before
+            each
+            for each in self._log.of_customer(customer_id)
+            if each.event.occurred_at < before and each.event.arrived_at < arrived_before
         ]
         if not logged:
             return None, ProfileRow(customer_id)

@@ -100,6 +100,7 @@ def assemble(
         served_model=champions.served_model,
         randomness=surroundings.randomness,
         timer=lambda: int(surroundings.timer() * 1_000_000),
+        deadline_ms=settings.deadline_ms,
     )
     return Runtime(
         settings=settings,

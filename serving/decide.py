@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from features.errors import Conflict, InFlight, UnknownObject
 from features.events import shown
 from features.store import ProfileRow
 from models.actions import NO_ACTION
-from models.contact_policy import cap_limits, longest_period
+from models.contact_policy import cap_limits, contacts_under, longest_period
 from models.decision import DecisionRecord, Selected
 from models.deliberation import Deliberation, Inputs, Rulebook, deliberate
 from models.experiment import arm_of, arm_probabilities
 from models.ids import decision_id
-from models.policy import Arm, Policy
+from models.policy import Arm, ContactPolicy, Policy
 from models.records import Contact, CustomerRecords, LostRace, RecordStore, Reservation
 from models.scoring import Scorer
 from serving.answers import Answering, answer_bytes
@@ -27,6 +27,7 @@ from serving.schemas import DecisionRequest, canonical_request, request_hash
 MODEL_MISSING: Final = "model_missing"
 CHALLENGER_MISSING: Final = "challenger_missing"
 DEADLINE: Final = "deadline_exceeded"
+_NOWHERE: Final = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Decider:
         served_model: the champion of a journey at this moment; None where there is none.
         randomness: so many random bytes.
         timer: a monotonic clock in microseconds.
+        deadline_ms: how long a caller who does not say waits.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Decider:
         served_model: Callable[[str], ServedModel | None],
         randomness: Callable[[int], bytes],
         timer: Callable[[], int],
+        deadline_ms: int,
     ) -> None:
         self._rulebooks = rulebooks
         self._versions = versions
@@ -76,6 +79,7 @@ class Decider:
         self._served_model = served_model
         self._randomness = randomness
         self._timer = timer
+        self._deadline_ms = deadline_ms
         self._in_flight: set[tuple[str, str]] = set()
         self._in_flight_lock = threading.Lock()
 
@@ -118,8 +122,11 @@ class Decider:
 
     def _answer(self, request: DecisionRequest, *, source: str, now: int, started: int) -> bytes:
         rulebook = rulebook_for(request, self._rulebooks, now=now)
-        at = request.as_of_at or now
-        observed = self._observer.observe(request.customer_id, rulebook.journey.id, at=at)
+        if request.as_of_at is None:
+            at, observe = now, self._observer.observe
+        else:
+            at, observe = request.as_of_at, self._observer.observe_past
+        observed = observe(request.customer_id, rulebook.journey.id, at=at)
         if request.require_known and not observed.is_known:
             raise UnknownObject(f"customer {shown(request.customer_id)} is not known, and require_known is true")
         served = self._served_model(rulebook.journey.id)
@@ -144,6 +151,10 @@ class Decider:
     ) -> CustomerRecords:
         since = at - longest_period(rulebook.policy.contact_policy)
         records = self._records.customer(request.customer_id, since=since, now=at)
+        if request.send_id is not None:
+            # A send that is asked for again stands in its own lease's place, as the commit will see it.
+            contacts = tuple(one for one in records.contacts if not one.is_lease_of(request.send_id))
+            records = replace(records, contacts=contacts)
         if request.as_of is None:
             return records
         # In the past the profile says what had been consented to then; the record store knows only what holds now.
@@ -192,7 +203,7 @@ class Decider:
             degraded.append(MODEL_MISSING)
         if inputs.arm == "challenger":
             degraded.append(CHALLENGER_MISSING)
-        if request.deadline_ms is not None and latency_us > 1000 * request.deadline_ms:
+        if latency_us > 1000 * (request.deadline_ms or self._deadline_ms):
             degraded.append(DEADLINE)
         return DecisionRecord(
             decision_id=inputs.decision_id,
@@ -219,7 +230,7 @@ class Decider:
             abandon_probability=deliberation.stall.abandon_probability,
             expected_days_to_progress=deliberation.stall.expected_days_to_progress,
             candidates=deliberation.candidates,
-            selected=_selected(request, deliberation, inputs.arm),
+            selected=_selected(request, deliberation, inputs, rulebook.policy.contact_policy),
             explored=deliberation.choice.how in ("explored", "random"),
             activated=request.activate and request.mode == "live",
             send_id=request.send_id,
@@ -242,31 +253,47 @@ def _by_name(arms: Mapping[Arm, float]) -> dict[str, float]:
     return {str(arm): share for arm, share in arms.items()}
 
 
-def _selected(request: DecisionRequest, deliberation: Deliberation, arm: Arm) -> tuple[Selected, ...]:
-    """Slots in order: the chosen candidate first, then by priority, above 0 and no action twice.
+def _selected(
+    request: DecisionRequest, deliberation: Deliberation, inputs: Inputs, policy: ContactPolicy
+) -> tuple[Selected, ...]:
+    """Slots in order of choice: the chosen candidate, then by priority, above 0, no action twice, all under the caps.
 
-    A random decision fills only the first slot: what is behind it was not drawn.
+    Each takes the first free placement of its channel. A random decision fills only one slot: what is behind it was not
+    drawn.
     """
     if deliberation.choice.treatment_id == NO_ACTION:
         return ()
     candidates = {candidate.treatment_id: candidate for candidate in deliberation.candidates}
-    free: dict[int, str | None] = dict(enumerate(request.placements or (None,), start=1))
+    free: list[str | None] = [*(request.placements or (None,))]
     filled: list[Selected] = []
     for treatment_id in deliberation.ranking:
         candidate = candidates[treatment_id]
-        is_chosen = treatment_id == deliberation.choice.treatment_id
-        is_worth_it = candidate.priority > 0 and arm != "random_eligible"
-        is_repeated = any(selected.action_id == candidate.action_id for selected in filled)
-        slot = next((slot for slot, place in free.items() if _fits(place, candidate.channel)), None)
-        if slot is None or is_repeated or not (is_chosen or is_worth_it):
+        place = next((place for place in free if _fits(place, candidate.channel)), _NOWHERE)
+        if place is _NOWHERE:
             continue
-        place = free.pop(slot)
-        filled.append(Selected(slot=slot, placement=place, action_id=candidate.action_id, treatment_id=treatment_id))
+        if filled:
+            channels = [candidates[one.treatment_id].channel for one in filled]
+            is_repeated = any(one.action_id == candidate.action_id for one in filled)
+            is_worth_it = candidate.priority > 0 and inputs.arm != "random_eligible"
+            if is_repeated or not is_worth_it or not _has_room(candidate.channel, channels, inputs, policy):
+                continue
+        free.remove(place)
+        filled.append(
+            Selected(slot=len(filled) + 1, placement=place, action_id=candidate.action_id, treatment_id=treatment_id)
+        )
     return tuple(filled)
 
 
 def _fits(placement: str | None, channel: str | None) -> bool:
     return placement is None or channel_of_placement(placement) == channel
+
+
+def _has_room(channel: str | None, filled: Sequence[str | None], inputs: Inputs, policy: ContactPolicy) -> bool:
+    """Whether the caps allow one more contact over a channel beside those of the slots that are filled."""
+    return all(
+        contacts_under(cap, inputs.records.contacts) + sum(cap.channel in (None, one) for one in filled) < cap.limit
+        for cap in cap_limits(policy, channel or "", inputs.question.at)
+    )
 
 
 def _reservation(request: DecisionRequest, record: DecisionRecord, policy: Policy) -> Reservation | None:

@@ -13,7 +13,7 @@ from features.schema import FeatureSet
 from features.store import FeatureStore, ProfileRow, StateRow
 
 Rebuild: TypeAlias = Callable[..., tuple[StateRow | None, ProfileRow]]
-"""``rebuild(customer_id, journey_id, before=at)``: state and profile from the event log, strictly before a moment."""
+"""``rebuild(customer_id, journey_id, before=at, arrived_before=at)``: state and profile from the event log."""
 
 STORE_DOWN: Final = "feature_store_unavailable"
 REBUILT: Final = "features_rebuilt"
@@ -79,6 +79,18 @@ class Observer:
             return self._from_log(customer_id, feature_set, at, degraded=(REBUILT,))
         if state.last_event_at >= at or profile.updated_at >= at:
             return self._from_log(customer_id, feature_set, at, degraded=())
+        return _observed(feature_set, state, profile, at)
+
+    def observe_past(self, customer_id: str, journey_id: str, *, at: int) -> Observed:
+        """A customer at an earlier moment, from what had happened and was known strictly before it.
+
+        The stored state is not asked: it may have folded what happened before ``at`` and arrived later.
+
+        Raises:
+            StoreUnavailable: the event log does not answer.
+        """
+        feature_set = self._feature_sets[journey_id]
+        state, profile = self._rebuild(customer_id, journey_id, before=at, arrived_before=at)
         return _observed(feature_set, state, profile, at)
 
     def _from_log(self, customer_id: str, feature_set: FeatureSet, at: int, *, degraded: tuple[str, ...]) -> Observed:

@@ -45,18 +45,21 @@ def question_of(request: DecisionRequest, *, at: int, lost: Mapping[str, str]) -
         at: the moment, microseconds since the epoch.
         lost: treatments that lost a race for a contact, with the cap that was reached.
     """
-    channels = {channel_of_placement(placement) for placement in request.placements}
-    if request.channel is not None:
-        channels.add(request.channel)
     return Question(
         at=at,
         outbound=request.direction == "outbound",
-        channels=frozenset(channels) if channels else None,
+        channels=_channels(request),
         include=frozenset(request.candidates.include),
         exclude=frozenset(request.candidates.exclude),
         issues=frozenset(request.candidates.issues),
         lost=dict(lost),
     )
+
+
+def _channels(request: DecisionRequest) -> frozenset[str] | None:
+    if request.channel is not None:
+        return frozenset([request.channel])
+    return frozenset(map(channel_of_placement, request.placements)) or None
 
 
 def channel_of_placement(placement: str) -> str:
@@ -84,23 +87,25 @@ def _is_zone(name: str) -> bool:
 
 
 def _unknown_names(request: DecisionRequest, rulebook: Rulebook) -> list[Problem]:
+    named = "of the configuration"
     channels = tuple(rulebook.taxonomy.channels)
     actions = tuple(rulebook.catalogue.by_id)
     issues = tuple(dict.fromkeys(action.issue for action in rulebook.catalogue.actions))
     problems = []
     if request.channel is not None:
-        problems.extend(_unknown("channel", [request.channel], channels, "a channel"))
+        problems.extend(_unknown("channel", [request.channel], channels, f"a channel {named}"))
     problems.extend(_unknown_placements(request.placements, channels))
-    problems.extend(_unknown("candidates.include", request.candidates.include, actions, "an action"))
-    problems.extend(_unknown("candidates.exclude", request.candidates.exclude, actions, "an action"))
-    problems.extend(_unknown("candidates.issues", request.candidates.issues, issues, "an issue"))
+    if not problems and request.channel is not None and request.placements:
+        over = tuple(dict.fromkeys(map(channel_of_placement, request.placements)))
+        problems.extend(_unknown("channel", [request.channel], over, "a channel of the placements"))
+    problems.extend(_unknown("candidates.include", request.candidates.include, actions, f"an action {named}"))
+    problems.extend(_unknown("candidates.exclude", request.candidates.exclude, actions, f"an action {named}"))
+    problems.extend(_unknown("candidates.issues", request.candidates.issues, issues, f"an issue {named}"))
     return problems
 
 
 def _unknown(path: str, names: Iterable[str], known: tuple[str, ...], what: str) -> list[Problem]:
-    return [
-        _problem(path, name, f"{what} of the configuration: {', '.join(known)}") for name in names if name not in known
-    ]
+    return [_problem(path, name, f"{what}: {', '.join(known)}") for name in names if name not in known]
 
 
 def _unknown_placements(placements: Iterable[str], channels: tuple[str, ...]) -> list[Problem]:

@@ -88,16 +88,13 @@ def parse_batch(document: object, *, key: str, limit: int) -> list[object]:
     return cast(list[object], items)
 
 
-def parse_decision_request(
-    document: object, *, idempotency_key: str | None, new_request_id: str, default_deadline_ms: int | None = None
-) -> DecisionRequest:
+def parse_decision_request(document: object, *, idempotency_key: str | None, new_request_id: str) -> DecisionRequest:
     """The request that a decoded body means.
 
     Args:
         document: the decoded body.
         idempotency_key: the ``Idempotency-Key`` header; counts where the body has no ``request_id``.
         new_request_id: the request id where the caller gave none.
-        default_deadline_ms: the deadline where the caller gave none.
 
     Raises:
         InvalidInput: with every bad field, its value and what was expected.
@@ -114,7 +111,7 @@ def parse_decision_request(
         context=_context(fields),
         candidates=_candidates(fields),
         max_actions=fields.integer("max_actions", 1, MAX_ACTIONS, 3) or 3,
-        deadline_ms=fields.integer("deadline_ms", 1, MAX_DEADLINE_MS, default_deadline_ms),
+        deadline_ms=fields.integer("deadline_ms", 1, MAX_DEADLINE_MS, None),
         mode=cast(RequestMode, fields.choice("mode", get_args(RequestMode), "live")),
         as_of=fields.timestamp("as_of"),
         activate=fields.flag("activate", True),

@@ -48,7 +48,7 @@ class DecisionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     Attributes:
         request_id: the idempotency key; the doors make one where the caller gave none.
         channel: where given, only treatments of this channel are candidates.
-        placements: places to fill, in order; slots are numbered 1, 2, ... where none are named.
+        placements: places to fill, ``channel/name``, each by an action of its channel.
         send_id: one send of a marketing tool, which may ask several times for it.
         journey_id: the journey to decide in; None where the configuration has only one.
         context: facts of the moment, seen by rules as ``context:<name>``.
@@ -139,7 +139,12 @@ class RankedAction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class SelectedAction(msgspec.Struct, frozen=True, kw_only=True):
-    """One filled slot."""
+    """One filled slot.
+
+    Attributes:
+        slot: 1 for what was chosen first, to which all selection probabilities refer.
+        placement: the place that it fills; null where the request names none.
+    """
 
     slot: int
     placement: str | None
@@ -301,8 +306,12 @@ class OutcomeBatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 def canonical_request(request: DecisionRequest) -> bytes:
-    """Canonical JSON of a request: every field, sorted keys. Equal questions have equal bytes."""
-    return _ENCODER.encode(request)
+    """Canonical JSON of a request: what differs from the default, sorted keys. Equal questions have equal bytes.
+
+    Defaults are left out so that a request asked again after an upgrade that added a field is still the same request.
+    """
+    asked = {name: getattr(request, name) for name in DecisionRequest.__struct_fields__}
+    return _ENCODER.encode({name: value for name, value in asked.items() if value != getattr(_DEFAULTS, name)})
 
 
 def request_hash(canonical: bytes) -> str:
@@ -316,3 +325,4 @@ def decode_canonical_request(data: bytes) -> DecisionRequest:
 
 
 _ENCODER = msgspec.json.Encoder(order="sorted")
+_DEFAULTS = DecisionRequest(request_id="", customer_id="")

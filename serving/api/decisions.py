@@ -71,7 +71,6 @@ def decision_answer(runtime: Runtime, document: object, principal: Principal, id
         document,
         idempotency_key=idempotency_key,
         new_request_id=f"r-{runtime.randomness(12).hex()}",
-        default_deadline_ms=runtime.settings.deadline_ms,
     )
     answer = runtime.decider.decide(request, source=principal.source, now=runtime.clock())
     _tell(runtime, request, answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 
 from features.errors import Conflict, InvalidInput, StoreUnavailable, UnknownObject
 from features.event_log import MemoryEventLog
-from features.events import dump_timestamp
+from features.events import LARGEST_INTEGER, dump_timestamp
 from features.kernel import new_state
 from features.profile import fold_profile
 from features.store import CustomerRow, MemoryStore, ProfileRow, StateRow
@@ -17,7 +18,7 @@ from models.actions import Action
 from models.decision import DecisionRecord
 from models.memory_records import MemoryRecordStore
 from models.records import Committed, LostRace, Reservation
-from serving.decide import MODEL_MISSING, Decider
+from serving.decide import DEADLINE, MODEL_MISSING, Decider
 from serving.observe import REBUILT, STORE_DOWN, Observer
 from serving.schemas import DecisionRequest
 from tests.decisions import DAY_US, action, rulebook
@@ -35,10 +36,18 @@ class _World:
         self.log.append([event("e1")])
         self.store = MemoryStore()
         self.records: Any = MemoryRecordStore()
+        self.took_us = 0
+        self._ticks = 0
         self._rulebook = rulebook(*actions, policy_changes=policy_changes)
 
-    def rebuild(self, customer_id: str, journey_id: str, *, before: int | None) -> tuple[StateRow | None, ProfileRow]:
-        logged = [one for one in self.log.of_customer(customer_id) if before is None or one.event.occurred_at < before]
+    def rebuild(
+        self, customer_id: str, journey_id: str, *, before: int = LARGEST_INTEGER, arrived_before: int = LARGEST_INTEGER
+    ) -> tuple[StateRow | None, ProfileRow]:
+        logged = [
+            one
+            for one in self.log.of_customer(customer_id)
+            if one.event.occurred_at < before and one.event.arrived_at < arrived_before
+        ]
         profile = fold_profile(ProfileRow(customer_id), [one.event for one in logged], TAXONOMY)
         if not logged:
             return None, profile
@@ -62,7 +71,7 @@ class _World:
         )
 
     def backfill(self) -> None:
-        state, profile = self.rebuild("c1", "application", before=None)
+        state, profile = self.rebuild("c1", "application")
         assert state is not None
         self.store.write([state], [profile])
 
@@ -74,8 +83,13 @@ class _World:
             records=self.records,
             served_model=lambda _: None,
             randomness=bytes,
-            timer=lambda: 0,
+            timer=self._timer,
+            deadline_ms=1,
         )
+
+    def _timer(self) -> int:
+        self._ticks += self.took_us
+        return self._ticks
 
     def ask(self, *, now: int = NOW, **changes: Any) -> dict[str, Any]:
         fields: dict[str, Any] = {"request_id": "r1", "customer_id": "c1"}
@@ -205,6 +219,19 @@ def test_as_of_sees_strictly_before_the_moment() -> None:
     assert (at["journey"]["stage"], after["journey"]["stage"]) == ("looking", "applied")
 
 
+def test_as_of_sees_what_was_known_then() -> None:
+    """An event that had happened but not arrived is not seen, though the stored state has folded it since."""
+    world = _World()
+    late = replace(event("e2", kind="applied", at=START_AT + MINUTE_US), arrived_at=START_AT + 10 * MINUTE_US)
+    world.log.append([late])
+    world.backfill()
+
+    before = world.ask(mode="dry_run", as_of=dump_timestamp(START_AT + 5 * MINUTE_US))
+    after = world.ask(mode="dry_run", as_of=dump_timestamp(START_AT + 11 * MINUTE_US))
+
+    assert (before["journey"]["stage"], after["journey"]["stage"]) == ("looking", "applied")
+
+
 class _DownStore(MemoryStore):
     def read(self, customer_id: str, journey_id: str) -> CustomerRow:
         raise StoreUnavailable("down")
@@ -227,6 +254,7 @@ def test_without_the_feature_store_the_log_answers() -> None:
         ({"channel": "fax"}, "channel", "'fax'"),
         ({"journey_id": "mortgage"}, "journey_id", "'mortgage'"),
         ({"placements": ("tv/break",)}, "placements[0]", "'tv/break'"),
+        ({"placements": ("web/top",), "channel": "phone"}, "channel", "'phone'"),
         ({"as_of": "2026-01-01T00:00:00Z"}, "as_of", "'2026-01-01T00:00:00Z'"),
         ({"as_of": "2036-01-01T00:00:00Z", "mode": "dry_run"}, "as_of", "'2036-01-01T00:00:00Z'"),
     ],
@@ -276,3 +304,77 @@ def test_placements_take_actions_of_their_channel_and_none_twice() -> None:
         {"slot": 1, "placement": "web/top", "action_id": "b"},
         {"slot": 2, "placement": "web/side", "action_id": "a"},
     ]
+
+
+def test_the_first_slot_holds_what_was_chosen() -> None:
+    """Slots are numbered in order of choice, so the probabilities of slot 1 are those of what is in it."""
+    world = _World(
+        action("a", treatments=[{"id": "a_web", "channel": "web", "contact_cost": 0}], prior_uplift=0.1),
+        action("b", prior_uplift=0.3),
+    )
+
+    answer = world.ask(direction="inbound", placements=("web/top", "phone/script"))
+
+    assert answer["selected"] == [
+        {"slot": 1, "placement": "phone/script", "action_id": "b"},
+        {"slot": 2, "placement": "web/top", "action_id": "a"},
+    ]
+
+
+def test_a_channel_narrows_the_placements() -> None:
+    """Of several placements only those over the channel of the request are filled."""
+    world = _World(
+        action("a", treatments=[{"id": "a_web", "channel": "web", "contact_cost": 0}], prior_uplift=0.1),
+        action("b", prior_uplift=0.3),
+    )
+
+    answer = world.ask(direction="inbound", channel="web", placements=("web/top", "phone/script"))
+
+    assert answer["selected"] == [{"slot": 1, "placement": "web/top", "action_id": "a"}]
+
+
+def test_a_slate_fills_no_more_slots_than_the_caps_allow() -> None:
+    """Under a cap with room for one, one slot is filled and no candidate is dropped: its probability was real."""
+    world = _World(
+        action("a", treatments=[{"id": "a_web", "channel": "web", "contact_cost": 0}], prior_uplift=0.1),
+        action("b", treatments=[{"id": "b_web", "channel": "web", "contact_cost": 0}], prior_uplift=0.3),
+        policy_changes=CAPS,
+    )
+
+    answer = world.ask(direction="inbound", placements=("web/top", "web/side"))
+
+    assert answer["selected"] == [{"slot": 1, "placement": "web/top", "action_id": "b"}]
+    assert (answer["dropped"], len(answer["ranked_actions"])) == ([], 2)
+
+
+def test_a_send_is_not_blocked_by_its_own_lease() -> None:
+    """A tool that asks again for the same send gets an action again; another send finds the cap taken."""
+    world = _World(policy_changes=CAPS)
+    world.ask(activate=False, send_id="camp-7/c1")
+
+    again = world.ask(request_id="r2", activate=False, send_id="camp-7/c1", now=NOW + MINUTE_US)
+    other = world.ask(request_id="r3", activate=False, send_id="camp-8/c1", now=NOW + MINUTE_US)
+
+    assert (again["no_action"]["chosen"], other["no_action"]["chosen"]) == (False, True)
+
+
+def test_activating_a_send_replaces_its_lease() -> None:
+    """It is one contact, not a contact and a lease."""
+    world = _World(policy_changes=CAPS)
+    world.ask(activate=False, send_id="camp-7/c1")
+
+    world.ask(request_id="r2", send_id="camp-7/c1", now=NOW + MINUTE_US)
+
+    (contact,) = world.records.customer("c1", since=0, now=NOW + MINUTE_US).contacts
+    assert contact.status == "confirmed"
+
+
+def test_a_deadline_is_reported_against() -> None:
+    """The request's own, or else the service's; the request is recorded as it was asked."""
+    world = _World()
+    world.took_us = 2_000
+
+    default, own = world.ask(), world.ask(request_id="r2", deadline_ms=3, now=NOW + MINUTE_US)
+
+    assert (DEADLINE in default["degraded"], DEADLINE in own["degraded"]) == (True, False)
+    assert b"deadline_ms" not in world.records.decision(default["decision_id"]).record.request
