@@ -1,0 +1,116 @@
+"""B3: from an event that arrives to the state that the next decision reads, against Feast's push of one row."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pandas as pd
+
+from features.events import dump_timestamp
+from features.feast_layout import (
+    CREATED_TIME,
+    CUSTOMER_KEY,
+    EVENT_TIME,
+    JOURNEY_KEY,
+    STATE_COLUMNS,
+    STATE_VIEW,
+    layout,
+    state_columns,
+)
+from features.home import Home
+from models.configuration import load_configuration
+from serving.bootstrap import feature_sets_of
+from tests.benchmarks.decision import running
+from tests.benchmarks.report import Measure, absolute, faster
+from tests.benchmarks.timing import interleaved
+from tests.benchmarks.world import Worlds, present
+
+BATCH = 5_000
+"""Events of one batch in the batch figure, over half as many customers."""
+
+
+def measures(worlds: Worlds) -> list[Measure]:
+    """One event at a time against ``push``, and batches."""
+    home, now = worlds.copy("freshness"), present()
+    with running(home) as runtime:
+        runtime.ingest.ingest(worlds.documents(now), source="benchmark", arrived_at=now)
+        ids = worlds.customer_ids()
+        push = _Push(worlds, runtime, ids[0])
+
+        def accept(number: int) -> None:
+            runtime.ingest.ingest([_event(f"one-{number}", ids[number % len(ids)], now)], source="b", arrived_at=now)
+
+        times = interleaved(
+            {"ours": accept, "push": push.push},
+            rounds=3 if worlds.quick else 30,
+            calls={"ours": 20, "push": 2},
+        )
+        size = 200 if worlds.quick else BATCH
+        rates = [_rate(runtime, part, size, now) for part in range(2 if worlds.quick else 6)]
+    ours = times["ours"]
+    return [
+        faster("vs_feast_push", ours.median_ms, times["push"].median_ms, target=30.0, spread=ours.spread_ms),
+        absolute("batch_events_per_cpu_second", max(rates), unit="events/s", target=5_000, at_most=False),
+    ]
+
+
+def _rate(runtime: Any, part: int, size: int, now: int) -> float:
+    batch = [_event(f"batch-{part}-{i}", f"many-{i % (size // 2)}", now + part) for i in range(size)]
+    started = time.process_time()
+    runtime.ingest.ingest(batch, source="benchmark", arrived_at=now + part)
+    return size / (time.process_time() - started)
+
+
+def _event(event_id: str, customer_id: str, at: int) -> dict[str, Any]:
+    return {
+        "event_id": event_id,
+        "customer_id": customer_id,
+        "kind": "page_viewed",
+        "occurred_at": dump_timestamp(at),
+        "channel": "web",
+        "facts": {"page": "status"},
+    }
+
+
+class _Push:
+    """Feast's own way to bring one row online: ``push`` to a source of the same view."""
+
+    def __init__(self, worlds: Worlds, runtime: Any, customer_id: str) -> None:
+        import feast
+
+        from features.feast_repo import feast_objects, repo_config
+
+        home = Home(worlds.folder / "push").create()
+        configuration = load_configuration(worlds.trained, {})
+        feature_sets = feature_sets_of(configuration)
+        (features,) = feature_sets.values()
+        self._store = feast.FeatureStore(config=repo_config(home))
+        objects = feast_objects(home, feature_sets.values(), configuration.taxonomy)
+        (view,) = [each for each in objects if getattr(each, "name", None) == STATE_VIEW]
+        source = feast.PushSource(name="state_push", batch_source=view.batch_source)
+        pushed = feast.FeatureView(
+            name=f"{STATE_VIEW}_pushed", entities=_entities(objects), schema=view.schema, source=source, ttl=view.ttl
+        )
+        self._store.apply([*objects, source, pushed])
+        state, _ = runtime.ingest.rebuild(customer_id, features.journey_id)
+        row = {
+            CUSTOMER_KEY: customer_id,
+            JOURNEY_KEY: features.journey_id,
+            **state_columns(state, features),
+            EVENT_TIME: pd.Timestamp(state.last_event_at, unit="us", tz="UTC"),
+            CREATED_TIME: pd.Timestamp(state.last_event_at, unit="us", tz="UTC"),
+        }
+        assert set(row) >= {*layout(feature_sets.values(), configuration.taxonomy).fields, *STATE_COLUMNS}
+        self._frame = pd.DataFrame([row])
+
+    def push(self, _: int) -> None:
+        from feast.data_source import PushMode
+
+        self._store.push("state_push", self._frame, to=PushMode.ONLINE)
+
+
+def _entities(objects: Any) -> list[Any]:
+    import feast
+
+    return [each for each in objects if isinstance(each, feast.Entity)]
