@@ -195,9 +195,10 @@ def effect_calibration_slope(score: FloatArray, uplift: FloatArray) -> float:
         Chernozhukov, Demirer, Duflo and Fernandez-Val 2018, Generic machine learning inference on heterogeneous
         treatment effects, section 2 (best linear predictor).
     """
+    if not (uplift != uplift[:1]).any():
+        return float("nan")  # the mean of equal numbers differs from them by rounding, which would be divided by
     centred = uplift - uplift.mean()
-    variance = float((centred**2).sum())
-    return float((centred * (score - score.mean())).sum() / variance) if variance > 0 else float("nan")
+    return float((centred * (score - score.mean())).sum() / (centred**2).sum())
 
 
 def bootstrap_interval(

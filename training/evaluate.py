@@ -47,7 +47,8 @@ def evaluation(
     """
     notes = list(fit.notes)
     tests = fit.tests
-    uplift = _uplift(fit, frames.decisions, params) if tests else {}
+    actions = {outcome_id: [arm.action_id for arm in arms] for outcome_id, arms in fit.arms.items()}
+    uplift = uplift_metrics(tests, actions, frames.decisions, params)
     for outcome_id, arms in uplift.items():
         observed = [action_id for action_id, found in arms.items() if not found["randomised"]]
         if observed:
@@ -120,16 +121,28 @@ def _stall_about(stall: StallFit | None, params: Params) -> dict[str, Any]:
     }
 
 
-def _uplift(fit: JourneyFit, frame: DecisionFrame, params: Params) -> dict[str, dict[str, Any]]:
-    estimated = [probability_table(frame, test, params) for test in fit.tests]
-    return {
-        outcome_id: {
-            arm.action_id: _arm(frame, fit.tests, estimated, outcome_id, frame.arm_ids.index(arm.action_id), params)
-            for arm in arms
-        }
-        for outcome_id, arms in fit.arms.items()
-        if outcome_id in fit.tests[0].control
-    }
+def uplift_metrics(
+    tests: Sequence[UpliftTest], actions: Mapping[str, Sequence[str]], frame: DecisionFrame, params: Params
+) -> dict[str, dict[str, Any]]:
+    """The metrics of every action on every outcome that a test has predictions for.
+
+    Args:
+        tests: held-out rows, one for each split.
+        actions: by outcome, the actions whose effect on it was estimated.
+        frame: past decisions.
+        params: of the experiment.
+    """
+    judged = [(test, probability_table(frame, test, params)) for test in tests]
+    document = {}
+    for outcome_id, action_ids in actions.items():
+        # A rare outcome may be fitted on some splits and not on others.
+        ours = [(test, table) for test, table in judged if outcome_id in test.control]
+        if ours:
+            document[outcome_id] = {
+                action_id: _arm(frame, ours, outcome_id, frame.arm_ids.index(action_id), params)
+                for action_id in action_ids
+            }
+    return document
 
 
 def probability_table(frame: DecisionFrame, test: UpliftTest, params: Params) -> Floats:
@@ -151,14 +164,13 @@ def probability_table(frame: DecisionFrame, test: UpliftTest, params: Params) ->
 
 def _arm(
     frame: DecisionFrame,
-    tests: Sequence[UpliftTest],
-    estimated: Sequence[Floats],
+    judged: Sequence[tuple[UpliftTest, Floats]],
     outcome_id: str,
     number: int,
     params: Params,
 ) -> dict[str, Any]:
     """One action on one outcome; where there are several splits, everything is the mean over them, bounds too."""
-    compared = [Compared(frame, test, table, outcome_id, number) for test, table in zip(tests, estimated, strict=True)]
+    compared = [Compared(frame, test, table, outcome_id, number) for test, table in judged]
     resamples = max(20, params.evaluation.resamples // len(compared))
     bounds = np.array([one.qini_bounds(seed=params.seed, resamples=resamples) for one in compared])
     document: dict[str, Any] = _plain(
@@ -220,14 +232,21 @@ class Compared:
         return 0 < int(self.treated.sum()) < len(self.treated)
 
     @property
+    def ranks(self) -> bool:
+        """Whether the predictions differ. Metrics of an order that is not there would be rounding, or the file's."""
+        return self.is_judgeable and bool((self.uplift != self.uplift[0]).any())
+
+    @property
     def qini(self) -> float:
-        """``qini_sklift``; NaN where it cannot be known."""
-        return qini_sklift(self.y, self.uplift, self.treated) if self.is_judgeable else math.nan
+        """``qini_sklift``, 0 where the predictions do not differ; NaN where it cannot be known."""
+        if not self.ranks:
+            return 0.0 if self.is_judgeable else math.nan
+        return qini_sklift(self.y, self.uplift, self.treated)
 
     def qini_bounds(self, *, seed: int, resamples: int) -> tuple[float, float]:
         """95 % interval of ``qini``, by bootstrap over customers."""
-        if not self.is_judgeable:
-            return math.nan, math.nan
+        if not self.ranks:
+            return self.qini, self.qini
         found = bootstrap_interval(
             lambda rows: qini_sklift(self.y[rows], self.uplift[rows], self.treated[rows]),
             len(self.y),
@@ -239,13 +258,13 @@ class Compared:
 
     @property
     def auuc(self) -> float:
-        """``auuc``; NaN where it cannot be known."""
-        return auuc(self.y, self.uplift, self.treated) if self.is_judgeable else math.nan
+        """``auuc``; NaN where it cannot be known, or the predictions do not differ."""
+        return auuc(self.y, self.uplift, self.treated) if self.ranks else math.nan
 
     @property
     def slope(self) -> float:
         """``effect_calibration_slope``; NaN where the predictions do not differ."""
-        return effect_calibration_slope(self.score, self.predicted) if self.is_judgeable else math.nan
+        return effect_calibration_slope(self.score, self.predicted) if self.ranks else math.nan
 
 
 def _policy(

@@ -127,6 +127,7 @@ def test_the_effect_slope_is_a_regression_on_the_predictions() -> None:
     """Scores that are twice the predictions plus a constant have slope 2."""
     assert effect_calibration_slope(a(3, 5, 7), a(1, 2, 3)) == pytest.approx(2.0)
     assert np.isnan(effect_calibration_slope(a(1, 2), a(1, 1)))
+    assert np.isnan(effect_calibration_slope(np.arange(399.0), np.full(399, 0.07031193063)))
 
 
 def test_the_bootstrap_interval_of_a_mean_has_its_known_width() -> None:
