@@ -89,20 +89,22 @@ def register(
 ) -> list[Registered]:
     """Register judged bundles locally and in MLflow; the first of a name becomes its champion.
 
-    A bundle that is byte for byte the newest version of its name is not registered again.
+    A bundle that is byte for byte the newest version of its name is not registered again. It gets its alias when MLflow
+    has its run, so that nothing serves untracked, and the next training takes up a version that was left without one.
     """
     registry = LocalRegistry(home.bundles)
     commit = git_commit(Path(__file__).parent)
     kept, jobs = [], []
     for one in trained:
         versions = registry.versions(one.name)
-        if versions and _same_bundle(registry.path(one.name, versions[-1]), one.bundle):
-            say(f"{one.name}: nothing changed, version {versions[-1]} stays the newest")
+        newest = versions[-1] if versions else None
+        is_same = newest is not None and _same_bundle(registry.path(one.name, newest), one.bundle)
+        if is_same and newest in [registry.alias(one.name, alias) for alias in (CHAMPION, CHALLENGER)]:
+            say(f"{one.name}: nothing changed, version {newest} stays the newest")
             continue
         tags = lineage_tags(one, commit)
-        version = registry.register(one.bundle, one.name, tags)
+        version = newest if is_same and newest is not None else registry.register(one.bundle, one.name, tags)
         alias = CHALLENGER if registry.alias(one.name, CHAMPION) else CHAMPION
-        registry.set_alias(one.name, alias, version, at=at)
         kept.append((one, version, alias))
         jobs.append(
             job(
@@ -122,6 +124,8 @@ def register(
             )
         )
     runs = tracking.record(jobs) if jobs else []
+    for one, version, alias in kept:
+        registry.set_alias(one.name, alias, version, at=at)
     return [
         Registered(name=one.name, version=version, alias=alias, run_id=run["run_id"], evaluation=one.evaluation)
         for (one, version, alias), run in zip(kept, runs, strict=True)

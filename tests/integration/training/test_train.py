@@ -10,13 +10,14 @@ from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from features.cli import COMMAND_GROUP, run
-from features.errors import Refused
+from features.errors import Refused, StoreError
 from features.event_store import SqlEventLog
 from features.home import HOME_VARIABLE, Home
 from features.schema import feature_set
@@ -27,9 +28,10 @@ from models.scoring import Scorer
 from tests.histories import event
 from training.dataset import read_frames
 from training.params import load_params
+from training.pipeline import CANDIDATE, Trained
 from training.reports import evaluation_file
 from training.snapshot import EVENTS_FILE, RECORDS_FILE, fingerprint, read_snapshot, restore, training_lock
-from training.train import is_needed, train
+from training.train import is_needed, register, train
 
 JOURNEY = "credit_card_application"
 NAME = f"nba-{JOURNEY}"
@@ -192,6 +194,43 @@ def test_a_later_bundle_is_the_challenger(home: Home) -> None:
     registry = LocalRegistry(home.bundles)
     assert (registry.alias(NAME, "champion"), registry.alias(NAME, "challenger")) == (1, 2)
     assert registry.tags(NAME, 2)["fingerprint"] == snapshot.fingerprint
+
+
+class Tracking:
+    """MLflow, up or down."""
+
+    def __init__(self, *, up: bool) -> None:
+        self.up = up
+        self.jobs: list[dict[str, Any]] = []
+
+    def record(self, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """As ``TrackingProcess.record``."""
+        if not self.up:
+            raise StoreError("MLflow could not record the run")
+        self.jobs += jobs
+        return [{"run_id": "r1", "mlflow_version": 1} for _ in jobs]
+
+
+def test_a_training_that_could_not_be_tracked_is_taken_up_by_the_next(home: Home) -> None:
+    """Nothing serves untracked, and the same bundle again is not "nothing changed"."""
+    candidate = home.bundle(CANDIDATE, NAME)
+    shutil.rmtree(home.bundles / NAME)
+    home.champion_file.unlink()
+    evaluation = json.loads(evaluation_file(home).read_bytes())["journeys"][JOURNEY]
+    lineage = load_bundle(candidate, None).lineage
+    one = Trained(journey_id=JOURNEY, name=NAME, bundle=candidate, evaluation=evaluation, lineage=lineage)
+    params, registry = load_params(), LocalRegistry(home.bundles)
+
+    with pytest.raises(StoreError):
+        register(home, params, [one], Tracking(up=False), at=1)
+    assert read_champion(home.champion_file, NAME) is None
+
+    mended = Tracking(up=True)
+    registered = register(home, params, [one], mended, at=2)
+    assert [(found.version, found.alias) for found in registered] == [(1, "champion")]
+    assert (registry.alias(NAME, "champion"), registry.versions(NAME)) == (1, (1,))
+    assert [job["bundle"] for job in mended.jobs] == [str(registry.path(NAME, 1))]
+    assert register(home, params, [one], mended, at=3) == []
 
 
 def test_new_events_need_a_training(home: Home) -> None:
