@@ -55,7 +55,7 @@ def run(
     stderr = sys.stderr if stderr is None else stderr
     telemetry_off(env)
     try:
-        application = _application({command.name: command for command in commands}, asked=_asked(arguments))
+        application = application_of({command.name: command for command in commands}, asked=_asked(arguments))
         code = application(list(arguments), prog_name="headway", standalone_mode=False)
     except HeadwayError as error:
         print(f"Error: {error}", file=stderr)
@@ -83,7 +83,7 @@ def _asked(arguments: Sequence[str]) -> str | None:
     return next((word for word in arguments if not word.startswith("-")), None)
 
 
-def _application(commands: Mapping[str, EntryPoint], *, asked: str | None) -> typer.Typer:
+def application_of(commands: Mapping[str, EntryPoint], *, asked: str | None) -> typer.Typer:
     """The command tree: the asked command in full, every other one by its name and first line of help."""
     application = typer.Typer(
         name="headway",
