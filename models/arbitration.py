@@ -147,15 +147,18 @@ def arm_selection(arm: Arm, candidates: Sequence[Scored], exploration: Explorati
     }
 
 
-def marginal_selection(
-    arms: Mapping[Arm, float], candidates: Sequence[Scored], exploration: Exploration
-) -> Probabilities:
-    """Exact probability of each candidate in slot 1, marginal over the arms."""
+def marginal_selection(shares: Mapping[Arm, float], given_arm: Mapping[Arm, Probabilities]) -> Probabilities:
+    """Exact probability of each candidate in slot 1, marginal over the arms.
+
+    Args:
+        shares: of the arms; they sum to 1.
+        given_arm: ``arm_selection`` of every arm that has a share.
+    """
     total: Probabilities = {}
-    for arm, share in arms.items():
+    for arm, share in shares.items():
         if share == 0:
             continue
-        for treatment_id, probability in arm_selection(arm, candidates, exploration).items():
+        for treatment_id, probability in given_arm[arm].items():
             total[treatment_id] = total.get(treatment_id, 0.0) + share * probability
     return total
 

@@ -45,8 +45,12 @@ def failing_contact_rules(
         failing.extend(failing_consent(channel, policy.consent, records.consents))
     if outbound and policy.quiet_hours is not None and is_quiet(policy.quiet_hours, channel, at, time_zone):
         failing.append("contact.quiet_hours")
-    caps = cap_limits(policy, channel, at)
-    failing.extend(cap.rule_id for cap in caps if contacts_under(cap, records.contacts) >= cap.limit)
+    failing.extend(
+        cap.id
+        for cap in policy.caps
+        if cap.channel in (None, channel)
+        and _n_contacts(records.contacts, since=at - cap.period, channel=cap.channel) >= cap.contacts
+    )
     return tuple(failing)
 
 
@@ -90,8 +94,12 @@ def cap_limits(policy: ContactPolicy, channel: str, at: int) -> tuple[CapLimit, 
 
 def contacts_under(cap: CapLimit, contacts: Sequence[Contact]) -> int:
     """How many of these contacts and live leases count under a cap."""
+    return _n_contacts(contacts, since=cap.since, channel=cap.channel)
+
+
+def _n_contacts(contacts: Sequence[Contact], *, since: int, channel: str | None) -> int:
     return sum(
-        contact.at >= cap.since and cap.channel in (None, contact.channel) and contact.status != "released"
+        contact.at >= since and channel in (None, contact.channel) and contact.status != "released"
         for contact in contacts
     )
 

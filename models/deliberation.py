@@ -132,12 +132,16 @@ def deliberate(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> Del
         decision_id=inputs.decision_id,
         policy_version=rulebook.policy_version,
     )
-    given_arm = arm_selection(inputs.arm, scored, exploration)
-    marginal = marginal_selection(arm_probabilities(rulebook.policy.experiment), scored, exploration)
+    shares = arm_probabilities(rulebook.policy.experiment)
+    given_arm = {
+        arm: arm_selection(arm, scored, exploration) for arm, share in shares.items() if share > 0 or arm == inputs.arm
+    }
     return Deliberation(
         situation=situation,
         stall=stall,
-        candidates=_candidates(considered, effects, factors, marginal, given_arm),
+        candidates=_candidates(
+            considered, effects, factors, scored, marginal_selection(shares, given_arm), given_arm[inputs.arm]
+        ),
         factors=factors,
         ranking=_ranking(scored, choice),
         choice=choice,
@@ -191,10 +195,12 @@ def _candidates(
     considered: list[Considered],
     effects: Mapping[str, EffectScore],
     factors: Mapping[str, Factors],
+    scored: list[Scored],
     marginal: Probabilities,
     given_arm: Probabilities,
 ) -> tuple[Candidate, ...]:
     found = []
+    score_of = {one.treatment_id: one for one in scored}
     for one in considered:
         known = factors.get(one.treatment.id)
         if known is None:
@@ -210,6 +216,7 @@ def _candidates(
                 )
             )
             continue
+        score = score_of[one.treatment.id]
         found.append(
             Candidate(
                 action_id=one.action.id,
@@ -227,8 +234,8 @@ def _candidates(
                 budget_price=known.budget_price,
                 context_weight_pct=known.context_weight_pct,
                 lever_pct=known.lever_pct,
-                net_value=known.net_value,
-                priority=known.priority,
+                net_value=score.net_value,
+                priority=score.priority,
                 selection_probability=marginal[one.treatment.id],
                 arm_selection_probability=given_arm[one.treatment.id],
             )

@@ -87,7 +87,7 @@ def considered_candidates(
             found.extend(Considered(action, treatment, dropped, rule_ids) for treatment in action.treatments)
             continue
         found.extend(
-            _considered_treatment(action, treatment, question, failing_contact) for treatment in action.treatments
+            [_considered_treatment(action, treatment, question, failing_contact) for treatment in action.treatments]
         )
     return found
 

@@ -8,6 +8,7 @@ import pytest
 
 from models.actions import NO_ACTION
 from models.arbitration import Factors, arm_selection, choose, greedy_choice, interval, marginal_selection, ranked
+from models.policy import Arm
 from tests.decisions import exploration, scored
 
 
@@ -112,8 +113,14 @@ def test_exploration_keeps_to_the_safe_set() -> None:
 
 def test_the_marginal_mixes_the_arms_by_their_shares() -> None:
     """5 % nothing, 10 % uniform over two, 85 % greedy."""
-    arms = {"no_contact_holdout": 0.05, "random_eligible": 0.10, "challenger": 0.0, "champion": 0.85}
+    shares: dict[Arm, float] = {
+        "no_contact_holdout": 0.05,
+        "random_eligible": 0.10,
+        "challenger": 0.0,
+        "champion": 0.85,
+    }
+    given_arm = {arm: arm_selection(arm, [scored("a", 1.0)], exploration(epsilon=0.0)) for arm in shares}
 
-    found = marginal_selection(arms, [scored("a", 1.0)], exploration(epsilon=0.0))  # type: ignore[arg-type]  # literal keys
+    found = marginal_selection(shares, given_arm)
 
     assert found == {"a": pytest.approx(0.05 + 0.85), NO_ACTION: pytest.approx(0.05 + 0.05)}
