@@ -206,17 +206,22 @@ def _decayed(state: Floats, plan: Plan, slot: int, at: float, half_life: float) 
 
 
 @numba.njit(cache=True)
+def _silence_ends_at(state: Floats, plan: Plan) -> float:
+    """When an open journey is abandoned unless the customer does something by then."""
+    o = plan.offsets
+    last = state[o[TIMES] + LAST_CUSTOMER_AT]
+    entered = state[o[TIMES] + ENTERED_AT]
+    if np.isnan(last) or last < entered:
+        last = entered
+    return float(last + plan.abandon_after[0])
+
+
+@numba.njit(cache=True)
 def status_at(state: Floats, plan: Plan, at: float) -> int:
     """Journey status at ``at``: an open journey that was silent for longer than ``abandon_after`` is abandoned."""
-    o = plan.offsets
-    status = int(state[o[PROGRESS] + STATUS])
-    if status == OPEN:
-        last = state[o[TIMES] + LAST_CUSTOMER_AT]
-        entered = state[o[TIMES] + ENTERED_AT]
-        if np.isnan(last) or last < entered:
-            last = entered
-        if at - last > plan.abandon_after[0]:
-            return ABANDONED
+    status = int(state[plan.offsets[PROGRESS] + STATUS])
+    if status == OPEN and at > _silence_ends_at(state, plan):
+        return ABANDONED
     return status
 
 
@@ -240,7 +245,7 @@ def _fold_journey(state: Floats, plan: Plan, kind: int, at: float) -> None:
     status = status_at(state, plan, at)
     if status == ABANDONED and state[p + STATUS] == OPEN:
         state[p + STATUS] = ABANDONED
-        state[t + CLOSED_AT] = at
+        state[t + CLOSED_AT] = _silence_ends_at(state, plan)
     if status != OPEN:
         if plan.kinds[kind, ENTRY] == 1:
             state[p + STATUS] = OPEN
