@@ -55,9 +55,13 @@ def failing_contact_rules(
 
 
 def failing_consent(channel: str, consent: Consent, consents: Mapping[str, str]) -> tuple[str, ...]:
-    """Ids of what consent or objection stands against a channel. Only ``granted`` opens an opt-in channel."""
+    """Ids of what consent or objection stands against a channel. Only ``granted`` opens an opt-in channel.
+
+    Who withdraws the consent to ``marketing``, or to ``all``, objects to it: no channel is left open by that.
+    """
     failing = []
-    if "objected" in (consents.get(ALL), consents.get(MARKETING), consents.get(channel)):
+    closed_to_all = {consents.get(ALL), consents.get(MARKETING)} & {"objected", "withdrawn"}
+    if closed_to_all or consents.get(channel) == "objected":
         failing.append("contact.objection")
     given = consents.get(channel)
     not_opted_in = channel in consent.opt_in and given != "granted"

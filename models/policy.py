@@ -33,7 +33,7 @@ class QuietHours(ConfigModel):
 class Consent(ConfigModel):
     """Which channels need a granted consent, and which are open until withdrawn.
 
-    An objection (to ``marketing``, or to ``all``) closes everything that is not transactional.
+    An objection to ``marketing`` or to ``all``, or a withdrawal of either, closes everything that is not transactional.
     """
 
     opt_in: tuple[Name, ...] = ()
