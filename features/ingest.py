@@ -7,7 +7,7 @@ cut short is completed by sending it again, and a feature store that was down is
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -18,11 +18,11 @@ from features.errors import InvalidInput, Problem, Refused, StoreUnavailable
 from features.event_log import EventLog, LoggedEvent
 from features.events import LARGEST_INTEGER, JourneyEvent, parse_event
 from features.kernel import Floats, new_state
-from features.profile import fold_profile
+from features.profile import consent_of, fold_profile
 from features.schema import FeatureSet
 from features.stable_hash import stable_hash
 from features.store import FeatureStore, ProfileRow, StateRow
-from features.taxonomy import Taxonomy
+from features.taxonomy import EXPOSED, Taxonomy
 
 STORE_DOWN: Final = "feature_store_unavailable"
 _STRIPES: Final = 64
@@ -61,6 +61,7 @@ class Ingestor:
         feature_sets: by journey; every event folds into each.
         taxonomy: the vocabulary that documents must keep to.
         consents: where consents go before the answer.
+        exposures: where exposures go before the answer; it is told of some again, and counts them once.
     """
 
     def __init__(
@@ -70,16 +71,18 @@ class Ingestor:
         feature_sets: Mapping[str, FeatureSet],
         taxonomy: Taxonomy,
         consents: SetConsents,
+        exposures: Callable[[Sequence[JourneyEvent]], None],
     ) -> None:
         self._log = log
         self._store = store
         self._feature_sets = feature_sets
         self._taxonomy = taxonomy
         self._consents = consents
+        self._exposures = exposures
         self._stripes = tuple(threading.Lock() for _ in range(_STRIPES))
 
     def ingest(self, documents: Sequence[object], *, source: str, arrived_at: int) -> IngestReport:
-        """Take a batch in; what it accepted is on disk, and consents in it hold, when it returns.
+        """Take a batch in; when it returns what it accepted is on disk, its consents hold and its exposures count.
 
         Args:
             documents: decoded documents of the wire format.
@@ -87,7 +90,7 @@ class Ingestor:
             arrived_at: now, microseconds since the epoch.
 
         Raises:
-            StoreUnavailable: the log does not answer, and nothing was kept; or consents could not be remembered.
+            StoreUnavailable: the log does not answer, and nothing was kept; or consents and exposures were not told on.
                 Sending the same batch again completes it.
         """
         events, rejected = self._parse(documents, source, arrived_at)
@@ -98,6 +101,7 @@ class Ingestor:
         customers = sorted({event.customer_id for event in events})
         with self._held(customers):
             self._remember_consents(events)
+            self._count_exposures(events)
             degraded = self._refreshed(customers)
         return IngestReport(len(events) - duplicates, duplicates, rejected, degraded)
 
@@ -178,23 +182,30 @@ class Ingestor:
     def _remember_consents(self, events: Sequence[JourneyEvent]) -> None:
         touched: dict[str, set[str]] = {}
         for event in events:
-            if (consent := self._consent_of(event)) is not None:
-                touched.setdefault(event.customer_id, set()).add(consent)
+            if (changed := consent_of(event, self._taxonomy)) is not None:
+                touched.setdefault(event.customer_id, set()).add(changed[0])
         for customer_id, consents in touched.items():
             # From the log, not from the batch: of two states of the same time, the one that arrives last may not be
             # the one that comes last.
-            newest: dict[str, JourneyEvent] = {}
+            newest: dict[str, tuple[str, int]] = {}
             for logged in self._log.of_customer(customer_id):
-                if (consent := self._consent_of(logged.event)) in consents:
-                    newest[str(consent)] = logged.event
-            for consent, event in newest.items():
-                self._consents(customer_id, {consent: str(event.facts["state"])}, at=event.occurred_at)
+                changed = consent_of(logged.event, self._taxonomy)
+                if changed is not None and changed[0] in consents:
+                    newest[changed[0]] = changed[1], logged.event.occurred_at
+            for consent, (state, at) in newest.items():
+                self._consents(customer_id, {consent: state}, at=at)
 
-    def _consent_of(self, event: JourneyEvent) -> str | None:
-        kind = self._taxonomy.all_kinds.get(event.kind)
-        if kind is None or kind.role != "consent" or "state" not in event.facts or "consent" not in event.facts:
-            return None
-        return str(event.facts["consent"])
+    def _count_exposures(self, events: Sequence[JourneyEvent]) -> None:
+        told = {(event.source, event.event_id): event.customer_id for event in events if event.kind == EXPOSED}
+        # From the log, not from the batch: what is sent again under a known id may say something else.
+        kept = [
+            logged.event
+            for customer_id in sorted(set(told.values()))
+            for logged in self._log.of_customer(customer_id)
+            if logged.event.kind == EXPOSED and (logged.event.source, logged.event.event_id) in told
+        ]
+        if kept:
+            self._exposures(kept)
 
     def _refreshed(self, customers: Sequence[str]) -> tuple[str, ...]:
         try:

@@ -19,6 +19,17 @@ def folds_into_profile(kind: str, taxonomy: Taxonomy) -> bool:
     return taxonomy.all_kinds[kind].role in ("profile", "consent")
 
 
+def consent_of(event: JourneyEvent, taxonomy: Taxonomy) -> tuple[str, str] | None:
+    """The consent that an event changes and its new state; None where it changes none.
+
+    A declared kind of the role ``consent`` may carry both facts or not; the built-in one always does.
+    """
+    kind = taxonomy.all_kinds.get(event.kind)
+    if kind is None or kind.role != "consent" or "consent" not in event.facts or "state" not in event.facts:
+        return None
+    return str(event.facts["consent"]), str(event.facts["state"])
+
+
 def fold_profile(profile: ProfileRow, events: Iterable[JourneyEvent], taxonomy: Taxonomy) -> ProfileRow:
     """The profile after further events of the same customer, each not older than what was folded.
 
@@ -30,9 +41,8 @@ def fold_profile(profile: ProfileRow, events: Iterable[JourneyEvent], taxonomy: 
     for event in events:
         role = taxonomy.all_kinds[event.kind].role
         if role == "consent":
-            # A declared kind of this role may carry them or not; the built-in one always does.
-            if "consent" in event.facts and "state" in event.facts:
-                consents[str(event.facts["consent"])] = str(event.facts["state"])
+            if (changed := consent_of(event, taxonomy)) is not None:
+                consents[changed[0]] = changed[1]
         elif role == "profile":
             for name, value in event.facts.items():
                 if name.startswith(HOLDING_PREFIX):

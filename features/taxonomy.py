@@ -6,7 +6,7 @@ Every system that sends events shares this vocabulary. What the kernel does with
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
@@ -89,8 +89,9 @@ class Attribute(ConfigModel):
     pii: bool = False
 
 
+EXPOSED: Final = "action_exposed"
 BUILT_IN_KINDS: dict[str, Kind] = {
-    "action_exposed": Kind(
+    EXPOSED: Kind(
         title="An action was shown or sent to the customer",
         role="contact",
         facts={
@@ -121,7 +122,7 @@ BUILT_IN_KINDS: dict[str, Kind] = {
         facts={"decision_id": Fact(dtype="text", required=True), "reason": Fact(dtype="text")},
     ),
 }
-"""Kinds that exist in every taxonomy. ``profile_updated`` takes the declared attributes, and ``holding:<name>``, as facts."""
+"""Kinds of every taxonomy. ``profile_updated`` takes the declared attributes, and ``holding:<name>``, as facts."""
 
 
 class Taxonomy(ConfigModel):

@@ -145,3 +145,8 @@ class Catalogue(ConfigModel):
     def by_id(self) -> dict[str, Action]:
         """The actions by id."""
         return {action.id: action for action in self.actions}
+
+    @cached_property
+    def channel_by_treatment(self) -> dict[str, str]:
+        """The channel of every treatment."""
+        return {treatment.id: treatment.channel for action in self.actions for treatment in action.treatments}

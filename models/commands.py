@@ -103,7 +103,7 @@ def _opened_sink(home: Home, configuration: Configuration) -> Iterator[Sink]:
 
     home.create()
     with closing(SqlEventLog(home.events_db)) as log, closing(SqlRecordStore(home.records_db)) as records:
-        yield StoreSink(log, records, configuration.catalogue, configuration.versions)
+        yield StoreSink(log, records, configuration.taxonomy, configuration.catalogue, configuration.versions)
 
 
 def _vocabulary(configuration: Configuration, now: int) -> Vocabulary:

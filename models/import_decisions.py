@@ -10,8 +10,11 @@ from typing import Final
 from features.event_log import EventLog
 from features.events import JourneyEvent
 from features.past_decisions import PastDecision
+from features.profile import consent_of
+from features.taxonomy import Taxonomy
 from models.actions import NO_ACTION, Catalogue
 from models.decision import Candidate, DecisionRecord, Selected
+from models.exposures import exposed_contacts
 from models.ids import decision_id
 from models.records import ConsentChange, RecordStore
 
@@ -102,23 +105,34 @@ def record_of(decision: PastDecision, catalogue: Catalogue, versions: Mapping[st
 class StoreSink:
     """An import's sink over the event log and the record store."""
 
-    def __init__(self, log: EventLog, records: RecordStore, catalogue: Catalogue, versions: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        records: RecordStore,
+        taxonomy: Taxonomy,
+        catalogue: Catalogue,
+        versions: Mapping[str, str],
+    ) -> None:
         self._log = log
         self._records = records
+        self._taxonomy = taxonomy
         self._catalogue = catalogue
         self._versions = versions
 
     def append_events(self, events: Sequence[JourneyEvent]) -> Sequence[bool]:
-        """Append to the log; consents and objections also to the record store, so that the next decision obeys."""
+        """Append to the log; consents and exposures also to the record store, so that the next decision obeys."""
         news = [not appended.duplicate for appended in self._log.append(events)]
         # Also of duplicates: an import that was cut between the two stores is completed by its repetition.
         changes = [
-            ConsentChange(event.customer_id, str(event.facts["consent"]), str(event.facts["state"]), event.occurred_at)
+            ConsentChange(event.customer_id, *changed, event.occurred_at)
             for event in events
-            if event.kind == "consent_changed"
+            if (changed := consent_of(event, self._taxonomy)) is not None
         ]
         if changes:
             self._records.apply_consents(changes)
+        contacts = exposed_contacts(events, self._catalogue)
+        if contacts:
+            self._records.confirm_contacts(contacts)
         return news
 
     def append_decisions(self, decisions: Sequence[PastDecision]) -> int:

@@ -68,15 +68,15 @@ class MemoryRecordStore:
             consents = {consent: state for consent, (_, state) in self._consents.get(customer_id, {}).items()}
         return CustomerRecords(tuple(sorted(contacts, key=lambda each: each.at)), consents)
 
-    def confirm_contact(self, contact: Contact) -> None:
-        """Count a contact that really happened."""
+    def confirm_contacts(self, contacts: Sequence[Contact]) -> None:
+        """Count contacts that really happened."""
         with self._guard:
-            key = _key(contact)
-            known = self._contacts.get(key)
-            if known is None:
-                self._contacts[key] = replace(contact, status="confirmed")
-            elif known.status != "confirmed":
-                self._contacts[key] = replace(known, status="confirmed", at=contact.at, channel=contact.channel)
+            for contact in contacts:
+                key = _key(contact)
+                known = self._contacts.get(key, replace(contact, status="lease"))
+                if known.status != "confirmed":
+                    channel = contact.channel or known.channel
+                    self._contacts[key] = replace(known, status="confirmed", at=contact.at, channel=channel)
 
     def set_consents(self, customer_id: str, consents: Mapping[str, str], *, at: int) -> None:
         """Remember consents and objections."""

@@ -22,6 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
     and_,
     bindparam,
+    func,
     literal_column,
     or_,
     select,
@@ -120,7 +121,11 @@ _confirm = insert(contacts_table)
 _CONFIRM = sqlite_text(
     _confirm.on_conflict_do_update(
         index_elements=[_c.customer_id, _c.decision_id, _c.action_id, _c.occasion],
-        set_={"status": _CONFIRMED, "at": _confirm.excluded.at, "channel": _confirm.excluded.channel},
+        set_={
+            "status": _CONFIRMED,
+            "at": _confirm.excluded.at,
+            "channel": func.coalesce(func.nullif(_confirm.excluded.channel, literal_column("''", TEXT)), _c.channel),
+        },
         where=_c.status != _CONFIRMED,
     )
 )
@@ -185,10 +190,10 @@ class SqlRecordStore:
             contacts = tuple(Contact(*row) for row in connection.execute(_COUNTED, key))
             return CustomerRecords(contacts, dict(connection.execute(_CONSENTS, key).fetchall()))
 
-    def confirm_contact(self, contact: Contact) -> None:
-        """Count a contact that really happened; a lease of the same decision and action becomes confirmed."""
-        row = {**_contact_row(contact), "status": "confirmed"}
-        self._file.submit(lambda connection: connection.execute(_CONFIRM, row).close()).result()
+    def confirm_contacts(self, contacts: Sequence[Contact]) -> None:
+        """Count contacts that really happened, in one transaction; the same again changes nothing."""
+        rows = [{**_contact_row(contact), "status": "confirmed"} for contact in contacts]
+        self._file.submit(lambda connection: connection.executemany(_CONFIRM, rows).close()).result()
 
     def set_consents(self, customer_id: str, consents: Mapping[str, str], *, at: int) -> None:
         """Remember consents and objections; one that is older than what is known changes nothing."""

@@ -124,8 +124,11 @@ class RecordStore(Protocol):
     def customer(self, customer_id: str, *, since: int, now: int) -> CustomerRecords:
         """Contacts since ``since``, leases still live at ``now``, and consents of a customer."""
 
-    def confirm_contact(self, contact: Contact) -> None:
-        """Count a contact that really happened; a lease of the same decision and action becomes confirmed."""
+    def confirm_contacts(self, contacts: Sequence[Contact]) -> None:
+        """Count contacts that really happened, in one transaction; the same again changes nothing.
+
+        A lease of the same decision and action becomes confirmed, at its new moment and over the new channel, if any.
+        """
 
     def set_consents(self, customer_id: str, consents: Mapping[str, str], *, at: int) -> None:
         """Remember consents and objections; one that is older than what is known changes nothing."""

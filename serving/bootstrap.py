@@ -28,6 +28,7 @@ from features.sqlite_files import Durability
 from features.store import FeatureStore
 from models.configuration import Configuration, load_configuration
 from models.deliberation import Rulebook
+from models.exposures import exposed_contacts
 from models.record_store import SqlRecordStore
 from models.records import RecordStore
 from serving.auth import Authenticator, KeyFile
@@ -91,7 +92,14 @@ def assemble(
 ) -> Runtime:
     """The runtime over stores that are open. It owns its threads and nothing else."""
     feature_sets = feature_sets_of(configuration)
-    ingestor = Ingestor(stores.log, stores.features, feature_sets, configuration.taxonomy, stores.records.set_consents)
+    ingestor = Ingestor(
+        stores.log,
+        stores.features,
+        feature_sets,
+        configuration.taxonomy,
+        stores.records.set_consents,
+        lambda events: stores.records.confirm_contacts(exposed_contacts(events, configuration.catalogue)),
+    )
     decider = Decider(
         rulebooks=_rulebooks(configuration, feature_sets),
         versions={**configuration.versions, "service": version("headway")},

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from features.errors import InvalidInput, Problem
-from features.events import parse_timestamp, shown
+from features.events import shown
 from features.journeys import Journey
+from features.taxonomy import EXPOSED
 from models.actions import NO_ACTION
 from models.decision import Candidate, DecisionRecord
-from models.records import Contact, RecordStore
+from models.records import RecordStore
 from serving.requests import Fields
 
 EXPOSURE: Final = "exposure"
@@ -82,19 +83,18 @@ class OutcomesReport:
 
 @dataclass(frozen=True, slots=True)
 class _Returned:
-    """One valid item: where it stood, its event, and the contact that it confirms, if any."""
+    """One valid item: where it stood, and its event."""
 
     index: int
     event: dict[str, Any]
-    contact: Contact | None
 
 
 class OutcomeRecorder:
     """Takes exposures and outcomes by decision id.
 
     Args:
-        records: where decisions are found, and contacts confirmed.
-        ingest: takes the events in.
+        records: where decisions are found.
+        ingest: takes the events in, and counts the exposures among them as contacts.
         journeys: the declared journeys by id.
     """
 
@@ -124,10 +124,6 @@ class OutcomeRecorder:
         report = self._ingest.ingest([one.event for one in returned], source=source, arrived_at=arrived_at)
         for position, problems in report.rejected:
             rejected[returned[position].index] = _renamed(problems, returned[position].index)
-        for one in returned:
-            # A known exposure confirms too: the process may have died between its event and its contact.
-            if one.contact is not None and one.index not in rejected:
-                self._records.confirm_contact(one.contact)
         return OutcomesReport(
             accepted=report.accepted,
             duplicates=report.duplicates,
@@ -167,7 +163,7 @@ class OutcomeRecorder:
             expected = f"an outcome of the journey {record.journey_id}: {', '.join(declared) or 'none'}"
             fields.add("outcome_id", outcome_id, expected)
         facts = {"decision_id": record.decision_id, "outcome_id": outcome_id, "value": fields.number("value")}
-        return _Returned(index, _event(fields, record, "outcome_observed", outcome_id, None, facts), None)
+        return _Returned(index, _event(fields, record, "outcome_observed", outcome_id, None, facts))
 
 
 def _exposure(fields: Fields, record: DecisionRecord, index: int) -> _Returned:
@@ -179,22 +175,14 @@ def _exposure(fields: Fields, record: DecisionRecord, index: int) -> _Returned:
         "action_id": candidate.action_id,
         "treatment_id": candidate.treatment_id,
     }
-    event = _event(fields, record, "action_exposed", candidate.treatment_id, candidate.channel, facts)
-    contact = Contact(
-        decision_id=record.decision_id,
-        customer_id=record.customer_id,
-        action_id=candidate.action_id,
-        channel=candidate.channel or "",
-        at=_moment(event["occurred_at"]),
-        status="confirmed",
-        expires_at=record.expires_at,
-        send_id=record.send_id,
-    )
-    return _Returned(index, event, contact)
+    return _Returned(index, _event(fields, record, EXPOSED, candidate.treatment_id, candidate.channel, facts))
 
 
 def _exposed(fields: Fields, record: DecisionRecord) -> Candidate:
-    """The candidate that was shown: the one named, else the decision's first."""
+    """The candidate that was shown: the one named, else the decision's first.
+
+    What the decision dropped it never advised, and in the holdout nothing: such an exposure is none of its own.
+    """
     action_id, treatment_id = fields.text("action_id"), fields.text("treatment_id")
     selected = [one.treatment_id for one in record.selected]
     named = [
@@ -203,6 +191,8 @@ def _exposed(fields: Fields, record: DecisionRecord) -> Candidate:
         if (treatment_id is None or candidate.treatment_id == treatment_id)
         and (action_id is None or candidate.action_id == action_id)
         and candidate.action_id != NO_ACTION
+        and candidate.dropped is None
+        and record.arm != "no_contact_holdout"
     ]
     # Of an action with several treatments, the selected one was meant.
     meant = [candidate for candidate in named if candidate.treatment_id in selected]
@@ -232,13 +222,6 @@ def _event(
         "occurred_at": fields.value("occurred_at"),
         "facts": facts,
     }
-
-
-def _moment(text: object) -> int:
-    try:
-        return parse_timestamp(str(text))
-    except (ValueError, OverflowError):
-        return 0  # noted as a problem already: this item is refused
 
 
 def _renamed(problems: Sequence[Problem], index: int) -> tuple[Problem, ...]:

@@ -98,7 +98,7 @@ def test_a_lease_is_confirmed(store: RecordStore) -> None:
     store.commit(made, b"", reservation(lease))
     happened = contact(made, at=DECIDED_AT + 500)
 
-    store.confirm_contact(happened)
+    store.confirm_contacts([happened])
 
     assert _contacts(store, now=DECIDED_AT + 500) == (replace(lease, status="confirmed", at=DECIDED_AT + 500),)
 
@@ -108,15 +108,23 @@ def test_a_contact_is_confirmed_once(store: RecordStore) -> None:
     made = record()
     store.commit(made, b"", reservation(contact(made)))
     for at in (DECIDED_AT + 7, DECIDED_AT + 8):
-        store.confirm_contact(contact(made, at=at))
+        store.confirm_contacts([contact(made, at=at)])
     assert _contacts(store) == (contact(made),)
+
+
+def test_a_lease_keeps_its_channel_where_none_is_told(store: RecordStore) -> None:
+    """Else the caps of the channel would lose a contact."""
+    made = record()
+    store.commit(made, b"", reservation(contact(made, status="lease")))
+    store.confirm_contacts([contact(made, channel="")])
+    assert [(each.channel, each.status) for each in _contacts(store)] == [("sms", "confirmed")]
 
 
 def test_contacts_without_a_decision_are_told_apart_by_time(store: RecordStore) -> None:
     """A contact that no decision made counts once per moment, as confirmed whatever it says."""
     outside = replace(contact(record(), at=DECIDED_AT, status="lease"), decision_id="")
     for each in (outside, outside, replace(outside, at=DECIDED_AT + 1)):
-        store.confirm_contact(each)
+        store.confirm_contacts([each])
     assert [(each.at, each.status) for each in _contacts(store)] == [
         (DECIDED_AT, "confirmed"),
         (DECIDED_AT + 1, "confirmed"),

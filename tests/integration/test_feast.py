@@ -191,7 +191,7 @@ def test_a_backfill_equals_folding_as_events_arrive(tmp_path: Path) -> None:
     """What an ingestor keeps, arrival by arrival, is byte for byte what a backfill of the same log writes."""
     live, rebuilt = Home(tmp_path / "live").create(), Home(tmp_path / "rebuilt").create()
     log, store = MemoryEventLog(), _sqlite(live)
-    ingestor = Ingestor(log, store, FEATURE_SETS, TAXONOMY, lambda customer_id, consents, *, at: None)
+    ingestor = Ingestor(log, store, FEATURE_SETS, TAXONOMY, lambda customer_id, consents, *, at: None, [].extend)
     for one in EVENTS:
         log.append([one])
         ingestor.refresh([one.customer_id])

@@ -26,7 +26,7 @@ def _opened(home: Path) -> Iterator[tuple[Ingestor, SqliteOnlineStore, SqlRecord
         closing(SqliteOnlineStore(home / "online.db", FEATURE_SETS, TAXONOMY)) as store,
         closing(SqlRecordStore(home / "records.db")) as records,
     ):
-        yield Ingestor(log, store, FEATURE_SETS, TAXONOMY, records.set_consents), store, records
+        yield Ingestor(log, store, FEATURE_SETS, TAXONOMY, records.set_consents, [].extend), store, records
 
 
 def _is_current(ingestor: Ingestor, store: SqliteOnlineStore) -> bool:

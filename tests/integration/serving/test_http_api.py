@@ -363,6 +363,21 @@ def test_an_exposure_confirms_a_lease(client: Client, world: World) -> None:
     assert [one.status for one in confirmed] == ["confirmed"]
 
 
+def test_an_exposure_sent_as_an_event_confirms_a_lease_too(client: Client, world: World) -> None:
+    """Whoever tells of it, and over whichever door, a contact counts."""
+    _stalled(client)
+    asked = {"customer_id": "c-1", "activate": False, "send_id": "camp-1/c-1"}
+    answer = client.post("/v1/decisions", asked).json()
+    (leased,) = world.records.customer("c-1", since=0, now=NOW).contacts
+
+    facts = {"decision_id": answer["decision_id"], "action_id": answer["selected"][0]["action_id"]}
+    shown = event("e-9", kind="action_exposed", channel=None, hours_ago=0, facts=facts)
+    client.post("/v1/events", {"events": [shown]})
+
+    (confirmed,) = world.records.customer("c-1", since=0, now=NOW).contacts
+    assert (leased.status, confirmed.status, confirmed.channel) == ("lease", "confirmed", leased.channel)
+
+
 # ---- keys, health, metrics, pages
 
 

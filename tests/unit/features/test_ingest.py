@@ -77,7 +77,8 @@ class World:
         self.log = CountingLog()
         self.store = FlakyStore()
         self.consents = Consents()
-        self.ingestor = Ingestor(self.log, self.store, FEATURE_SETS, TAXONOMY, self.consents)
+        self.exposed: list[JourneyEvent] = []
+        self.ingestor = Ingestor(self.log, self.store, FEATURE_SETS, TAXONOMY, self.consents, self.exposed.extend)
 
     def state(self, customer_id: str = "c1", journey_id: str = "application") -> StateRow:
         """The stored state."""
@@ -292,7 +293,7 @@ def test_a_log_that_fails_keeps_nothing(world: World) -> None:
         def append(self, events: Sequence[JourneyEvent]) -> list[Appended]:
             raise StoreUnavailable("log is down")
 
-    ingestor = Ingestor(DeadLog(), world.store, FEATURE_SETS, TAXONOMY, world.consents)
+    ingestor = Ingestor(DeadLog(), world.store, FEATURE_SETS, TAXONOMY, world.consents, world.exposed.extend)
     objection = event("a", kind="consent_changed", facts={"consent": "marketing", "state": "objected"})
     with pytest.raises(StoreUnavailable, match="log is down"):
         ingestor.ingest([document(objection)], source="test", arrived_at=NOW)
@@ -322,3 +323,18 @@ def test_a_kind_that_was_dropped_is_named(world: World) -> None:
     world.log.append([event("a", kind="danced")])
     with pytest.raises(Refused, match=r"'danced'.*put it back into taxonomy\.yaml"):
         world.ingestor.rebuild("c1", "application")
+
+
+def test_exposures_are_told_of(world: World) -> None:
+    """Every exposure in a batch, also one that is known, in case its contact was not counted; nothing else."""
+    shown = event("a", kind="action_exposed", facts={"action_id": "nudge"})
+    for _ in range(2):
+        _sent(world, event("b"), shown)
+    assert [(each.event_id, each.facts) for each in world.exposed] == [("a", {"action_id": "nudge"})] * 2
+
+
+def test_a_known_exposure_is_told_of_as_it_was_kept(world: World) -> None:
+    """Another body under the same id changes nothing."""
+    _sent(world, event("a", kind="action_exposed", facts={"action_id": "nudge"}))
+    _sent(world, event("a", kind="action_exposed", facts={"action_id": "offer"}))
+    assert [each.facts["action_id"] for each in world.exposed] == ["nudge", "nudge"]

@@ -8,11 +8,12 @@ import pytest
 
 from features.event_log import MemoryEventLog
 from features.past_decisions import PastCandidate, PastDecision
+from features.taxonomy import Taxonomy
 from models.actions import Catalogue
 from models.decision import DecisionRecord, dump_record, load_record
 from models.import_decisions import StoreSink, past_decision_id, record_of
 from models.memory_records import MemoryRecordStore
-from tests.histories import START_AT, event
+from tests.histories import START_AT, TAXONOMY, event
 
 
 def _action(action_id: str, **channels: str) -> dict[str, object]:
@@ -121,7 +122,7 @@ def test_what_is_unknown_is_nan_and_survives_the_codec() -> None:
 def test_the_sink_tells_new_from_known() -> None:
     """Events and decisions are kept once, and the second time are no news."""
     log, records = MemoryEventLog(), MemoryRecordStore()
-    sink = StoreSink(log, records, CATALOGUE, {})
+    sink = StoreSink(log, records, TAXONOMY, CATALOGUE, {})
     decisions = [_decision({"email_nudge": 1.0}), _decision({"email_nudge": 1.0}, request_id="r2")]
 
     assert sink.append_events([event("1"), event("2"), event("1")]) == [True, True, False]
@@ -132,8 +133,33 @@ def test_the_sink_tells_new_from_known() -> None:
 def test_imported_consents_hold_for_the_next_decision() -> None:
     """A consent in the history is known to the record store too."""
     records = MemoryRecordStore()
-    sink = StoreSink(MemoryEventLog(), records, CATALOGUE, {})
+    sink = StoreSink(MemoryEventLog(), records, TAXONOMY, CATALOGUE, {})
 
     sink.append_events([event("1", kind="consent_changed", facts={"consent": "sms", "state": "withdrawn"})])
 
     assert records.customer("c1", since=0, now=START_AT).consents == {"sms": "withdrawn"}
+
+
+def test_imported_consents_of_a_declared_kind_hold_too() -> None:
+    """What a kind means follows from its role, not from its name."""
+    declared = {"preferences_saved": TAXONOMY.all_kinds["consent_changed"], **TAXONOMY.kinds}
+    taxonomy = Taxonomy.model_validate({**TAXONOMY.model_dump(), "kinds": declared})
+    records = MemoryRecordStore()
+    sink = StoreSink(MemoryEventLog(), records, taxonomy, CATALOGUE, {})
+
+    sink.append_events([event("1", kind="preferences_saved", facts={"consent": "sms", "state": "withdrawn"})])
+
+    assert records.customer("c1", since=0, now=START_AT).consents == {"sms": "withdrawn"}
+
+
+def test_imported_exposures_count_under_the_caps() -> None:
+    """A contact of last week counts, whichever system made it; importing it again counts it once."""
+    records = MemoryRecordStore()
+    sink = StoreSink(MemoryEventLog(), records, TAXONOMY, CATALOGUE, {})
+    exposed = event("1", kind="action_exposed", facts={"action_id": "nudge", "treatment_id": "email_nudge"})
+
+    for _ in range(2):
+        sink.append_events([exposed])
+
+    (contact,) = records.customer("c1", since=0, now=START_AT).contacts
+    assert (contact.channel, contact.at, contact.status) == ("email", START_AT, "confirmed")

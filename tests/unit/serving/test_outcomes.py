@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from features.event_log import MemoryEventLog
-from features.events import dump_timestamp
+from features.events import JourneyEvent, dump_timestamp
 from features.ingest import Ingestor
 from features.store import MemoryStore
+from models.actions import Catalogue
 from models.decision import Candidate, Selected
+from models.exposures import exposed_contacts
 from models.memory_records import MemoryRecordStore
 from models.records import Contact
 from serving.outcomes import OutcomeRecorder, OutcomesReport
 from tests.decision_records import NO_ACTION, record
+from tests.decisions import action
 from tests.histories import FEATURE_SETS, TAXONOMY, journey
 
 NOW = 1_750_000_900_000_000
@@ -38,10 +43,16 @@ class _World:
             "send_id": None,
         }
         self.records.commit(record(1, **(fields | changes)), b"{}", None)
-        ingestor = Ingestor(self.log, MemoryStore(), FEATURE_SETS, TAXONOMY, self.records.set_consents)
+        ingestor = Ingestor(
+            self.log, MemoryStore(), FEATURE_SETS, TAXONOMY, self.records.set_consents, self._count_exposures
+        )
         self._recorder = OutcomeRecorder(
             records=self.records, ingest=ingestor, journeys={"application": journey("application")}
         )
+
+    def _count_exposures(self, events: Sequence[JourneyEvent]) -> None:
+        known = Catalogue(version=1, actions=(action("call"), action("page")))
+        self.records.confirm_contacts(exposed_contacts(events, known))
 
     def send(self, *items: object) -> OutcomesReport:
         return self._recorder.record(items, source="mailer", arrived_at=NOW)
@@ -105,6 +116,23 @@ def test_an_exposure_of_another_candidate_can_be_named() -> None:
     world.send(_exposure(action_id="page"))
 
     assert world.log.of_customer("c1")[0].event.facts["treatment_id"] == "page_web"
+
+
+def test_an_exposure_of_what_was_dropped_is_rejected() -> None:
+    """No answer of the decision advised it, so it was none of this decision."""
+    world = _World(candidates=(CALL, CALL_LATER, replace(PAGE, dropped="contact_policy"), NO_ACTION))
+
+    assert list(_problems(world.send(_exposure(action_id="page")))) == ["outcomes[0].treatment_id"]
+
+
+def test_the_holdout_is_not_exposed() -> None:
+    """A customer who is never contacted was not contacted by a decision that said so."""
+    world = _World(arm="no_contact_holdout", selected=())
+
+    assert list(_problems(world.send(_exposure(action_id="call", treatment_id="call_phone")))) == [
+        "outcomes[0].treatment_id"
+    ]
+    assert world.contacts() == ()
 
 
 @pytest.mark.parametrize(
