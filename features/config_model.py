@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+NAME_PATTERN: Final = r"^[a-z][a-z0-9_]{0,63}$"
+STATE_NAME_PATTERN: Final = r"^[A-Z][A-Z0-9_]{0,63}$"
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 """An identifier written in configuration: lower case, digits and underscores; it may end up in a feature's name."""
 
-StateName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
+StateName = Annotated[str, StringConstraints(pattern=STATE_NAME_PATTERN)]
 """The name of a customer state: upper case, digits and underscores."""
 
 

@@ -13,6 +13,9 @@ MICROSECONDS = {"w": 604_800_000_000, "d": 86_400_000_000, "h": 3_600_000_000, "
 EXPECTED = 'a duration: a whole number and one of the units w, d, h, m, s, as in "2d", "6h", "90m", "30s"'
 """What a refused duration should have looked like; every message about durations says the same."""
 
+DURATION_PATTERN = "^[0-9]{1,9}\\s*[wdhms]$"
+"""The same for a JSON Schema."""
+
 _WRITTEN = re.compile(r"(\d{1,9})\s*([wdhms])")
 
 
@@ -64,6 +67,6 @@ Duration = Annotated[
     BeforeValidator(_from_yaml),
     Field(ge=0),
     PlainSerializer(dump_duration, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,9}\\s*[wdhms]$", "description": EXPECTED}),
+    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "description": EXPECTED}),
 ]
 """A length of time in a configuration model: text outside, whole microseconds inside."""

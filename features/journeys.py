@@ -18,6 +18,8 @@ class Stage(ConfigModel):
     """One step of a journey.
 
     Attributes:
+        id: what rules, actions and answers call it.
+        title: for people.
         enter: the kinds of event that enter it.
         stall_after: how long without progress until a customer counts as stalled here.
         stall_state: the name of being stuck here, for rules and people.
@@ -31,7 +33,13 @@ class Stage(ConfigModel):
 
 
 class Goal(ConfigModel):
-    """Where the journey wants to end."""
+    """Where the journey wants to end.
+
+    Attributes:
+        id: what answers call it.
+        title: for people.
+        enter: the kinds of event that reach it.
+    """
 
     id: Name
     title: str
@@ -39,7 +47,14 @@ class Goal(ConfigModel):
 
 
 class StateRule(ConfigModel):
-    """How a customer is stuck: the first rule whose bounds hold names the state."""
+    """How a customer is stuck: the first rule whose bounds hold names the state.
+
+    Attributes:
+        state: the name of the state.
+        feature: a feature of the journey; while it is unknown the rule does not hold.
+        at_least: lower bound, included.
+        at_most: upper bound, included.
+    """
 
     state: StateName
     feature: str
@@ -51,6 +66,8 @@ class Outcome(ConfigModel):
     """What an action tries to change.
 
     Attributes:
+        id: what actions and reports call it.
+        title: for people.
         event: a kind of event, or ``progress``; an ``outcome_observed`` event with this outcome's id always counts.
         window: the reward window; at its end the outcome is "no" (or 0).
         type: ``binary`` (did it happen) or ``continuous`` (the sum of its values).
@@ -69,10 +86,15 @@ class Journey(ConfigModel):
     """One declared journey.
 
     Attributes:
+        id: names the model, ``nba-<id>``.
+        title: for people.
         entry: the kinds of event that open a new instance when none is open.
+        stages: in order; entering a later one is progress.
+        goal: where it wants to end.
         exits: named ways to leave without the goal, each with the kinds of event that mean it.
         abandon_after: a silence this long also means abandoned.
         horizon: the horizon H of the stall propensity.
+        outcomes: what actions may aim at.
         states: how customers get stuck, first match first; where none holds the customer is ``ACTIVE``.
     """
 
@@ -99,7 +121,12 @@ class Journey(ConfigModel):
 
 
 class Journeys(ConfigModel):
-    """All declared journeys of one installation."""
+    """All declared journeys of one installation.
+
+    Attributes:
+        version: of the file's format.
+        journeys: with different ids.
+    """
 
     version: Literal[1]
     journeys: tuple[Journey, ...] = Field(min_length=1)

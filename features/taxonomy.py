@@ -32,7 +32,14 @@ AttributeType = Literal["number", "boolean", "category", "text"]
 
 
 class Fact(ConfigModel):
-    """One fact that an event of a kind may carry."""
+    """One fact that an event of a kind may carry.
+
+    Attributes:
+        dtype: its type; a fact of another type is refused.
+        unit: for people.
+        pii: says something personal; never logged.
+        required: an event without it is refused.
+    """
 
     dtype: FactType
     unit: str | None = None
@@ -44,7 +51,11 @@ class Kind(ConfigModel):
     """One kind of event.
 
     Attributes:
-        role: what it means to the kernel.
+        title: for people.
+        role: what it means: ``activity`` the customer did something, ``call`` called or was on the phone with us,
+            ``response`` responded to a contact, ``feedback`` told us how it went (facts ``nps`` 0..10 and ``sentiment``
+            -1..1); ``contact`` we contacted the customer, ``offer_shown`` ``offer_accepted`` ``offer_rejected`` what
+            became of an offer, ``operation`` something that we did ourselves; the others belong to the built-in kinds.
         channels: the channels it may come over; empty for any channel, or none.
         waiting: ``starts`` where the customer then waits on us, ``ends`` where that wait is over.
         value_fact: the numeric fact that is the event's money value, if any.
@@ -63,6 +74,7 @@ class Channel(ConfigModel):
     """One channel.
 
     Attributes:
+        title: for people.
         digital: self-service by screen; leaving it for one that is not is a leak to offline.
         outbound: we can reach out to a customer over it.
     """
@@ -76,7 +88,10 @@ class Attribute(ConfigModel):
     """One customer attribute, kept in the profile.
 
     Attributes:
+        dtype: its type; a value of another type is refused.
         values: the allowed values of a category, in their natural order: the model sees the position.
+        unit: for people.
+        meaning: for people.
         feature: whether the models see it. Text never is a feature.
         pii: masked wherever people look, and never logged.
     """
@@ -129,8 +144,12 @@ class Taxonomy(ConfigModel):
     """The whole taxonomy of one installation.
 
     Attributes:
+        version: of the file's format.
         currency: the one currency of all money, ISO 4217.
         time_zone: the default IANA time zone, for quiet hours and local time.
+        channels: every channel that events and treatments may name.
+        kinds: every kind of event that may come in, beside the built-in ones.
+        attributes: what may be known of a customer beside events.
     """
 
     version: Literal[1]

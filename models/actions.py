@@ -20,11 +20,16 @@ RuleStage = Literal["eligibility", "applicability", "suitability"]
 
 
 class Condition(ConfigModel):
-    """One typed predicate over one thing known of the customer or the request. Exactly one operator is given.
+    """One typed predicate over one thing known of the customer or the request. One operator is given, or both bounds.
 
     Attributes:
         field: ``feature:<name>``, ``attribute:<name>``, ``context:<name>``, ``holding:<name>``, or one of ``stage``,
             ``state``, ``stall_state``, ``journey_status``, ``channel``, ``stall_propensity``.
+        equals: the value.
+        one_of: any of these texts.
+        none_of: none of these texts.
+        at_least: lower bound, included.
+        at_most: upper bound, included.
         missing: what an unknown value makes of the condition; unknown fails unless ``pass`` is stated.
     """
 
@@ -51,8 +56,11 @@ class Rule(ConfigModel):
     """A named rule of one stage of the funnel; all its conditions must hold.
 
     Attributes:
+        id: named in answers where it drops a candidate.
+        stage: of the funnel.
         issues: only actions of these issues; empty for all.
         groups: only actions of these groups; empty for all.
+        all_of: the conditions.
     """
 
     id: str = Field(pattern=r"^[a-z][a-z0-9_.]{0,79}$")
@@ -66,6 +74,8 @@ class Treatment(ConfigModel):
     """One way of saying or doing an action, on one channel.
 
     Attributes:
+        id: unique in the catalogue.
+        channel: it goes over.
         contact_cost: money for one contact.
         fatigue_cost: money that one more contact costs in patience.
         talking_points: keys of texts for an agent or a template.
@@ -82,17 +92,30 @@ class Action(ConfigModel):
     """One thing that could be done.
 
     Attributes:
+        id: the arm that its effect is estimated for.
+        title: for people.
+        kind: what sort of thing it is.
+        issue: what it is about, such as ``grow`` or ``service``; callers may ask for some issues only.
+        group: its family within the issue; rules may name it.
+        journey: the journey it belongs to.
         outcome: the declared outcome it aims at.
+        treatments: the ways of doing it; each is a candidate.
         incentive_cost: money paid to everyone who converts under it.
         regulated: needs its disclosures to be said; refused by the policy without them.
+        disclosures: what has to be said with it.
+        transactional: a service message: consent and objection do not apply to it, caps and quiet hours do.
         assigned_to: the queue that works a case or a call.
         sla: how soon a case must be resolved.
+        stall_states: only for customers who are stalled in one of these; empty for all.
+        stages: only in these stages; empty for all.
         min_stall_propensity: below it the action is not applicable.
         lever_pct: the business lever, in percent of a positive net value.
-        prior_uplift: what it is believed to change before there is data; None for "unknown", which is never scored.
+        context_weight_pct: likewise, for what fits the moment.
+        prior_uplift: what it is believed to change before there is data; none is "unknown", which is never scored.
         prior_sigma: one standard deviation of that belief.
         valid_from: ISO 8601 with an offset; from this moment on.
         valid_to: likewise; until before this moment.
+        rules: rules of this action alone.
     """
 
     id: Name
@@ -136,7 +159,12 @@ class Action(ConfigModel):
 
 
 class Catalogue(ConfigModel):
-    """All actions of one installation, in catalogue order."""
+    """All actions of one installation, in catalogue order.
+
+    Attributes:
+        version: of the file's format.
+        actions: with different ids.
+    """
 
     version: Literal[1]
     actions: tuple[Action, ...] = Field(min_length=1)

@@ -14,7 +14,14 @@ Arm = Literal["no_contact_holdout", "random_eligible", "champion", "challenger"]
 
 
 class ContactCap(ConfigModel):
-    """At most ``contacts`` contacts within ``period``; over one channel, or over all where none is named."""
+    """At most so many contacts in a time.
+
+    Attributes:
+        id: named in answers where it drops a candidate.
+        contacts: how many, live leases included.
+        period: the time, looking back.
+        channel: contacts over this one only; over all where none is named.
+    """
 
     id: str = Field(pattern=r"^[a-z][a-z0-9_.]{0,79}$")
     contacts: int = Field(ge=0)
@@ -23,7 +30,13 @@ class ContactCap(ConfigModel):
 
 
 class QuietHours(ConfigModel):
-    """No outbound contact on these channels between two local times of day, ``HH:MM``; may cross midnight."""
+    """No outbound contact between two times of day of the customer; may cross midnight.
+
+    Attributes:
+        start: ``HH:MM``, quiet from then on.
+        end: ``HH:MM``, no longer quiet then.
+        channels: on these.
+    """
 
     start: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
     end: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
@@ -34,6 +47,10 @@ class Consent(ConfigModel):
     """Which channels need a granted consent, and which are open until withdrawn.
 
     An objection to ``marketing`` or to ``all``, or a withdrawal of either, closes everything that is not transactional.
+
+    Attributes:
+        opt_in: channels that only a granted consent opens.
+        opt_out: channels that are open until consent is withdrawn.
     """
 
     opt_in: tuple[Name, ...] = ()
@@ -41,7 +58,13 @@ class Consent(ConfigModel):
 
 
 class ContactPolicy(ConfigModel):
-    """When a customer may be contacted."""
+    """When a customer may be contacted.
+
+    Attributes:
+        consent: by channel.
+        caps: all of them hold.
+        quiet_hours: when not to reach out.
+    """
 
     consent: Consent = Consent()
     caps: tuple[ContactCap, ...] = ()
@@ -52,6 +75,8 @@ class Experiment(ConfigModel):
     """The parts of the population that learn rather than earn, by stable hash of customer and salt.
 
     Attributes:
+        id: named in answers and records.
+        salt: another salt deals the customers anew.
         no_contact_holdout: share never contacted.
         random_eligible: share that gets a uniformly random candidate, no action included.
         challenger: share that the challenger's bundle decides.
@@ -87,6 +112,10 @@ class Policy(ConfigModel):
     """The whole policy of one installation.
 
     Attributes:
+        version: of the file's format.
+        contact_policy: consent, caps and quiet hours.
+        experiment: who is experimented on.
+        exploration: how much the champion tries out.
         channel_price: money per contact over a channel, on top of the treatment's own cost.
         decision_ttl: how long a decision may be acted on.
         rules: rules that hold for every action.
