@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -18,8 +19,6 @@ import numpy as np
 from features.errors import StoreCorrupted
 from features.feast_layout import ColumnType, ColumnValue
 from features.kernel import Floats
-
-_STRING_TYPE: Final = 2  # ValueType.STRING
 
 # Tags: field number of ``Value`` shifted by three, plus the wire type.
 _TEXT: Final = 2 << 3 | 2
@@ -31,18 +30,19 @@ _FLOATS: Final = 15 << 3 | 2
 _ITEM: Final = 1 << 3 | 2  # the one field of the list messages
 
 _U32: Final = struct.Struct("<I")
+_STRING: Final = _U32.pack(2)  # ValueType.STRING
 _F64: Final = struct.Struct("<d")
 
 
 def entity_key(keys: Mapping[str, str]) -> bytes:
     """The key under which Feast keeps the values of an entity, given its join keys and their values."""
-    names = sorted(keys)
-    parts = [_U32.pack(len(names))]
-    for name in names:
-        parts += (_U32.pack(_STRING_TYPE), _sized(name))
-    for name in names:
-        parts += (_U32.pack(_STRING_TYPE), _sized(keys[name]))
-    return b"".join(parts)
+    names = tuple(sorted(keys))
+    return _key_head(names) + b"".join([_STRING + _sized(keys[name]) for name in names])
+
+
+@lru_cache(maxsize=16)
+def _key_head(names: tuple[str, ...]) -> bytes:
+    return _U32.pack(len(names)) + b"".join([_STRING + _sized(name) for name in names])
 
 
 def _sized(text: str) -> bytes:

@@ -6,6 +6,7 @@ matters: numba's cache folder is set before anything jitted is imported.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -56,6 +57,9 @@ class HeadwayService:
         """Open the stores; BentoML does not run the lifespan of a mounted Litestar application."""
         self._lifespan: AbstractAsyncContextManager[None] = app.lifespan()
         await self._lifespan.__aenter__()
+        # What was made until now stays: walking its 270,000 objects at every full collection would stop all requests.
+        gc.collect()
+        gc.freeze()
         settings = _runtime().settings
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         print(f"Headway is ready on http://{host}:{settings.port} (pages under /docs)", flush=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from features.errors import StoreCorrupted
 from features.feast_layout import ColumnType, ColumnValue
-from features.feast_values import decode_value, encode_value, entity_key
+from features.feast_values import FloatRuns, decode_value, encode_value, entity_key
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -91,3 +91,42 @@ def test_damaged_bytes_are_noticed(data: bytes) -> None:
     """Bytes that are no value raise, and say how to rebuild the store."""
     with pytest.raises(StoreCorrupted, match="headway features backfill"):
         decode_value(data)
+
+
+RUNS = FloatRuns({"one": 1, "none": 0, "many": 40})
+
+
+def test_a_vector_is_written_as_its_parts_one_by_one() -> None:
+    """Each message is the one that ``encode_value`` gives, short, empty and long."""
+    vector = np.arange(41.0)
+
+    parts = dict(RUNS.encoded(vector))
+
+    assert parts == {
+        "one": encode_value(vector[:1], "floats")[0],
+        "none": encode_value(np.empty(0), "floats")[0],
+        "many": encode_value(vector[1:], "floats")[0],
+    }
+
+
+def test_a_vector_comes_back_bit_for_bit_and_writable() -> None:
+    """NaN and infinities too; the kernel folds into what was read."""
+    vector = np.append(np.linspace(-1.0, 1.0, 39), [np.nan, -np.inf])
+
+    found = RUNS.decoded(dict(RUNS.encoded(vector)))
+
+    assert found is not None
+    assert found.tobytes() == vector.tobytes()
+    assert found.flags.writeable
+
+
+@pytest.mark.parametrize("part", [b"", encode_value(np.zeros(39), "floats")[0], encode_value("a" * 320, "text")[0]])
+def test_parts_of_another_layout_are_no_vector(part: bytes) -> None:
+    """A part that is missing, of another length or of another type gives None, never a shifted vector."""
+    assert RUNS.decoded({**dict(RUNS.encoded(np.zeros(41))), "many": part}) is None
+
+
+def test_a_vector_of_another_length_is_refused() -> None:
+    """It would be cut or shifted."""
+    with pytest.raises(ValueError, match="a vector of 40 numbers, expected 41"):
+        RUNS.encoded(np.zeros(40))
