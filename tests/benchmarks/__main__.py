@@ -19,6 +19,7 @@ ROWS = {
     "B1": "decision",
     "B2": "over_http",
     "B3": "freshness",
+    "B4": "frames",
     "B7": "start",
 }
 
