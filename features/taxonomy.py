@@ -5,6 +5,7 @@ Every system that sends events shares this vocabulary. What the kernel does with
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Final, Literal
 
@@ -93,7 +94,7 @@ class Attribute(ConfigModel):
         unit: for people.
         meaning: for people.
         feature: whether the models see it. Text never is a feature.
-        pii: masked wherever people look, and never logged.
+        pii: masked wherever people look, never logged or recorded with a decision; rules cannot name it.
     """
 
     dtype: AttributeType
@@ -168,3 +169,12 @@ class Taxonomy(ConfigModel):
     def feature_attributes(self) -> dict[str, Attribute]:
         """The attributes that the models see, in declared order."""
         return {name: attribute for name, attribute in self.attributes.items() if attribute.feature}
+
+    @cached_property
+    def personal_attributes(self) -> frozenset[str]:
+        """The attributes that no rule may name and no record may hold."""
+        return frozenset(name for name, attribute in self.attributes.items() if attribute.pii)
+
+    def without_personal(self, attributes: Mapping[str, str | float | bool]) -> dict[str, str | float | bool]:
+        """Attributes of a customer, the personal ones left out."""
+        return {name: value for name, value in attributes.items() if name not in self.personal_attributes}

@@ -52,7 +52,12 @@ class _Names:
         self, taxonomy: Taxonomy | None, journeys: Journeys | None, features: Mapping[str, Sequence[str]] | None
     ) -> None:
         self.channels = None if taxonomy is None else tuple(taxonomy.channels)
-        self.attributes = None if taxonomy is None else tuple(taxonomy.attributes)
+        # A record holds what rules saw, and no record holds personal attributes.
+        self.attributes = (
+            None
+            if taxonomy is None
+            else tuple(name for name in taxonomy.attributes if name not in taxonomy.personal_attributes)
+        )
         self.journeys = None if journeys is None else journeys.by_id
         self.features = features
 

@@ -33,6 +33,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=F
         uplift: response with the action minus p0.
         sigma: one standard deviation of the uplift.
         effect_source: where the uplift came from: ``model``, ``mean``, ``prior`` or ``none``.
+        outcome: the declared outcome that response and uplift are about; None where it was not scored.
         net_value: money.
         priority: what the ranking sorts by, money.
         value: money of one more response.
@@ -49,6 +50,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=F
     uplift: float = float("nan")
     sigma: float = float("nan")
     effect_source: str = "none"
+    outcome: str | None = None
     value: float = float("nan")
     contact_cost: float = float("nan")
     incentive_cost: float = float("nan")
@@ -64,16 +66,33 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=F
 
 
 class Selected(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
-    """One filled slot."""
+    """One filled slot.
+
+    Attributes:
+        slot: 1 for what was chosen first.
+        conditional_probability: probability of it here, given the arm and the slots before it; NaN where unknown.
+    """
 
     slot: int
     placement: str | None
     action_id: str
     treatment_id: str
+    conditional_probability: float = float("nan")
+
+
+class CountedContact(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
+    """A contact, or a live lease on one, that the contact rules counted."""
+
+    action_id: str
+    channel: str
+    at: int
+    is_lease: bool
 
 
 class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """One decision. Times are microseconds since the epoch, UTC.
+    """One decision, with all that it was made from: it can be made again without asking any store.
+
+    Times are microseconds since the epoch, UTC.
 
     Attributes:
         source: who asked, from the caller's key; with ``request_id`` the idempotency key.
@@ -85,6 +104,11 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True)
         vector: the feature vector as read, in the order of ``versions["features"]``; empty where there was none.
         log_position: position in the event log that the state had folded.
         last_event_at: ``occurred_at`` of the newest event in the state; 0 where there is none.
+        attributes: the customer's attributes as rules and reasons saw them; personal ones never are among them.
+        holdings: products held, sorted; None where nothing was known of the customer.
+        consents: state by consent as the contact rules saw them.
+        contacts: what the contact rules counted, oldest first.
+        time_zone: the customer's, for quiet hours.
         candidates: the full candidate set in catalogue order, ``no_action`` last.
         explored: slot 1 was drawn, not ranked first.
         activated: contacts are counted from the commit on.
@@ -109,6 +133,11 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True)
     vector: tuple[float, ...]
     log_position: int
     last_event_at: int
+    attributes: dict[str, str | float | bool] = {}
+    holdings: tuple[str, ...] | None = None
+    consents: dict[str, str] = {}
+    contacts: tuple[CountedContact, ...] = ()
+    time_zone: str | None = None
     stage: str | None
     state: str | None
     stall_propensity: float

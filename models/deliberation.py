@@ -226,6 +226,7 @@ def _candidates(
                 uplift=known.uplift,
                 sigma=known.sigma,
                 effect_source=effects[one.action.id].source,
+                outcome=one.action.outcome,
                 value=known.value,
                 contact_cost=known.contact_cost,
                 incentive_cost=known.incentive_cost,

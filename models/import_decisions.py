@@ -90,7 +90,15 @@ def record_of(decision: PastDecision, catalogue: Catalogue, versions: Mapping[st
         expected_days_to_progress=math.nan,
         candidates=tuple(candidates),
         selected=(
-            (Selected(slot=1, placement=None, action_id=chosen.action_id, treatment_id=chosen.treatment_id),)
+            (
+                Selected(
+                    slot=1,
+                    placement=None,
+                    action_id=chosen.action_id,
+                    treatment_id=chosen.treatment_id,
+                    conditional_probability=chosen.arm_selection_probability,
+                ),
+            )
             if acted
             else ()
         ),

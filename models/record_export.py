@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from features.event_export import MOMENT
 from features.parquet_files import written_whole
-from models.decision import Candidate, DecisionRecord, Selected
+from models.decision import Candidate, CountedContact, DecisionRecord, Selected
 from models.records import RecordStore
 
 _TEXTS: Final = pa.list_(pa.field("element", pa.string(), nullable=False))
@@ -31,6 +31,7 @@ _CANDIDATE: Final = pa.struct(
         pa.field("uplift", pa.float64(), nullable=False),
         pa.field("sigma", pa.float64(), nullable=False),
         pa.field("effect_source", pa.string(), nullable=False),
+        pa.field("outcome", pa.string()),
         pa.field("value", pa.float64(), nullable=False),
         pa.field("contact_cost", pa.float64(), nullable=False),
         pa.field("incentive_cost", pa.float64(), nullable=False),
@@ -51,6 +52,15 @@ _SELECTED: Final = pa.struct(
         pa.field("placement", pa.string()),
         pa.field("action_id", pa.string(), nullable=False),
         pa.field("treatment_id", pa.string(), nullable=False),
+        pa.field("conditional_probability", pa.float64(), nullable=False),
+    ]
+)
+_CONTACT: Final = pa.struct(
+    [
+        pa.field("action_id", pa.string(), nullable=False),
+        pa.field("channel", pa.string(), nullable=False),
+        pa.field("at", pa.int64(), nullable=False),
+        pa.field("is_lease", pa.bool_(), nullable=False),
     ]
 )
 RECORDS_SCHEMA: Final = pa.schema(
@@ -73,6 +83,11 @@ RECORDS_SCHEMA: Final = pa.schema(
         pa.field("vector", pa.list_(pa.field("element", pa.float64(), nullable=False)), nullable=False),
         pa.field("log_position", pa.int64(), nullable=False),
         pa.field("last_event_at", MOMENT),
+        pa.field("attributes", pa.string(), nullable=False),
+        pa.field("holdings", _TEXTS),
+        pa.field("consents", pa.map_(pa.string(), pa.string()), nullable=False),
+        pa.field("contacts", pa.list_(pa.field("element", _CONTACT, nullable=False)), nullable=False),
+        pa.field("time_zone", pa.string()),
         pa.field("stage", pa.string()),
         pa.field("state", pa.string()),
         pa.field("stall_propensity", pa.float64(), nullable=False),
@@ -88,7 +103,13 @@ RECORDS_SCHEMA: Final = pa.schema(
     ],
     metadata={"headway": "decision-records/1"},
 )
-"""Fields as in ``DecisionRecord``, in its order. NaN stays NaN; ``last_event_at`` is null where there was no event."""
+"""Fields as in ``DecisionRecord``, in its order; attributes as JSON.
+
+NaN stays NaN; ``last_event_at`` is null where there was no event.
+"""
+
+_JSON: Final = msgspec.json.Encoder(order="deterministic")
+_ATTRIBUTES: Final = msgspec.json.Decoder(dict[str, str | float | bool])
 
 
 def export_records(store: RecordStore, path: Path, *, until: str | None = None, page: int = 2_000) -> int:
@@ -137,6 +158,8 @@ def records_from_parquet(path: Path, *, page: int = 2_000) -> Iterator[list[Deci
 def _array(values: Sequence[Any], field: pa.Field) -> pa.Array:
     if field.name == "last_event_at":
         values = [at or None for at in values]
+    if field.name == "attributes":
+        values = [_JSON.encode(attributes).decode() for attributes in values]
     if pa.types.is_timestamp(field.type):
         return pa.array(values, pa.int64()).cast(field.type)
     if pa.types.is_map(field.type):
@@ -171,6 +194,9 @@ def _record(row: dict[str, Any]) -> DecisionRecord:
             "vector": tuple(row["vector"]),
             "last_event_at": row["last_event_at"] or 0,
             "candidates": candidates,
+            "attributes": _ATTRIBUTES.decode(row["attributes"]),
+            "holdings": None if row["holdings"] is None else tuple(row["holdings"]),
+            "contacts": tuple(CountedContact(**contact) for contact in row["contacts"]),
             "selected": tuple(Selected(**selected) for selected in row["selected"]),
             "degraded": tuple(row["degraded"]),
         }

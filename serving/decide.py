@@ -12,7 +12,7 @@ from features.events import shown
 from features.store import ProfileRow
 from models.actions import NO_ACTION
 from models.contact_policy import cap_limits, contacts_under, longest_period
-from models.decision import DecisionRecord, Selected
+from models.decision import CountedContact, DecisionRecord, Selected
 from models.deliberation import Deliberation, Inputs, Rulebook, deliberate
 from models.experiment import arm_of, arm_probabilities
 from models.ids import decision_id
@@ -174,7 +174,7 @@ class Decider:
         return Inputs(
             decision_id=new_id,
             vector=observed.vector,
-            attributes=observed.profile.attributes,
+            attributes=rulebook.taxonomy.without_personal(observed.profile.attributes),
             holdings=observed.profile.holdings if observed.is_known else None,
             context={name: value for name, value in request.context.items() if value is not None},
             channel=request.channel,
@@ -224,6 +224,11 @@ class Decider:
             vector=tuple(inputs.vector.tolist()),
             log_position=observed.log_position,
             last_event_at=observed.last_event_at,
+            attributes=dict(inputs.attributes),
+            holdings=None if inputs.holdings is None else tuple(sorted(inputs.holdings)),
+            consents=dict(inputs.records.consents),
+            contacts=_counted(inputs.records),
+            time_zone=inputs.time_zone,
             stage=deliberation.situation.stage,
             state=deliberation.situation.state,
             stall_propensity=deliberation.stall.stall_propensity,
@@ -253,6 +258,13 @@ def _by_name(arms: Mapping[Arm, float]) -> dict[str, float]:
     return {str(arm): share for arm, share in arms.items()}
 
 
+def _counted(records: CustomerRecords) -> tuple[CountedContact, ...]:
+    return tuple(
+        CountedContact(action_id=one.action_id, channel=one.channel, at=one.at, is_lease=one.status == "lease")
+        for one in records.contacts
+    )
+
+
 def _selected(
     request: DecisionRequest, deliberation: Deliberation, inputs: Inputs, policy: ContactPolicy
 ) -> tuple[Selected, ...]:
@@ -279,7 +291,14 @@ def _selected(
                 continue
         free.remove(place)
         filled.append(
-            Selected(slot=len(filled) + 1, placement=place, action_id=candidate.action_id, treatment_id=treatment_id)
+            Selected(
+                slot=len(filled) + 1,
+                placement=place,
+                action_id=candidate.action_id,
+                treatment_id=treatment_id,
+                # What comes after the first slot follows from it.
+                conditional_probability=1.0 if filled else candidate.arm_selection_probability,
+            )
         )
     return tuple(filled)
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from features.events import dump_timestamp
-from models.decision import Candidate, DecisionRecord
+from models.decision import Candidate, DecisionRecord, Selected
 from models.records import Stored
 from serving.problems import FieldError
 from serving.schemas import DecisionAnswer
@@ -49,6 +49,7 @@ class CandidateView(msgspec.Struct, frozen=True, kw_only=True):
     uplift: float | None
     sigma: float | None
     effect_source: str
+    outcome: str | None
     value: float | None
     contact_cost: float | None
     incentive_cost: float | None
@@ -63,14 +64,44 @@ class CandidateView(msgspec.Struct, frozen=True, kw_only=True):
     arm_selection_probability: float
 
 
+class SelectedView(msgspec.Struct, frozen=True, kw_only=True):
+    """One filled slot of a recorded decision.
+
+    Attributes:
+        slot: 1 for what was chosen first.
+        conditional_probability: probability of it here, given the arm and the slots before it; null where unknown.
+    """
+
+    slot: int
+    placement: str | None
+    action_id: str
+    treatment_id: str
+    conditional_probability: float | None
+
+
+class ContactView(msgspec.Struct, frozen=True, kw_only=True):
+    """A contact, or a live lease on one, that the contact rules counted."""
+
+    action_id: str
+    channel: str
+    at: str
+    is_lease: bool
+
+
 class RecordView(msgspec.Struct, frozen=True, kw_only=True):
     """The record of a decision.
 
     Attributes:
-        request: the canonical request that was decided; null for a decision that was imported.
+        request: the request that was decided, without fields that had their default; null for a decision that was
+            imported.
         vector: the features as the models saw them, in the order of the feature set.
         features: the same by name; null where the feature set has changed since.
+        attributes: the customer's attributes as rules saw them, without personal ones.
+        holdings: products held; null where nothing was known of the customer.
+        consents: state by consent as the contact rules saw them.
+        contacts: what the contact rules counted, oldest first.
         candidates: the full candidate set in catalogue order, ``no_action`` last.
+        selected: the filled slots, in order of choice.
     """
 
     source: str
@@ -91,12 +122,18 @@ class RecordView(msgspec.Struct, frozen=True, kw_only=True):
     features: dict[str, float | None] | None
     log_position: int
     last_event_at: str | None
+    attributes: dict[str, str | float | bool]
+    holdings: tuple[str, ...] | None
+    consents: dict[str, str]
+    contacts: tuple[ContactView, ...]
+    time_zone: str | None
     stage: str | None
     state: str | None
     stall_propensity: float | None
     abandon_probability: float | None
     expected_days_to_progress: float | None
     candidates: tuple[CandidateView, ...]
+    selected: tuple[SelectedView, ...]
     explored: bool
     activated: bool
     send_id: str | None
@@ -178,12 +215,21 @@ def _record_view(record: DecisionRecord, feature_names: tuple[str, ...] | None) 
         features=dict(zip(feature_names or (), vector, strict=True)) if is_named else None,
         log_position=record.log_position,
         last_event_at=dump_timestamp(record.last_event_at) if record.last_event_at else None,
+        attributes=record.attributes,
+        holdings=record.holdings,
+        consents=record.consents,
+        contacts=tuple(
+            ContactView(action_id=one.action_id, channel=one.channel, at=dump_timestamp(one.at), is_lease=one.is_lease)
+            for one in record.contacts
+        ),
+        time_zone=record.time_zone,
         stage=record.stage,
         state=record.state,
         stall_propensity=_known(record.stall_propensity),
         abandon_probability=_known(record.abandon_probability),
         expected_days_to_progress=_known(record.expected_days_to_progress),
-        candidates=tuple(_candidate_view(candidate) for candidate in record.candidates),
+        candidates=tuple(CandidateView(**_known_fields(candidate)) for candidate in record.candidates),
+        selected=tuple(SelectedView(**_known_fields(selected)) for selected in record.selected),
         explored=record.explored,
         activated=record.activated,
         send_id=record.send_id,
@@ -192,12 +238,9 @@ def _record_view(record: DecisionRecord, feature_names: tuple[str, ...] | None) 
     )
 
 
-def _candidate_view(candidate: Candidate) -> CandidateView:
-    fields: dict[str, Any] = msgspec.structs.asdict(candidate)
-    for name, value in fields.items():
-        if isinstance(value, float):
-            fields[name] = _known(value)
-    return CandidateView(**fields)
+def _known_fields(struct: Candidate | Selected) -> dict[str, Any]:
+    fields = msgspec.structs.asdict(struct)
+    return {name: _known(value) if isinstance(value, float) else value for name, value in fields.items()}
 
 
 def _known(number: float) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from models.decision import Candidate, DecisionRecord, Selected
+from models.decision import Candidate, CountedContact, DecisionRecord, Selected
 from models.records import CapLimit, Contact, ContactStatus, Reservation
 
 DECIDED_AT = 1_750_000_000_000_000
@@ -19,6 +19,7 @@ SCORED = Candidate(
     uplift=0.05,
     sigma=0.01,
     effect_source="model",
+    outcome="paid",
     value=40.0,
     contact_cost=0.1,
     incentive_cost=0.0,
@@ -60,6 +61,11 @@ def record(number: int = 1, **changes: Any) -> DecisionRecord:
         "vector": (1.0, float("nan"), -0.0),
         "log_position": 12,
         "last_event_at": DECIDED_AT - 5,
+        "attributes": {"tier": "gold", "age": 41.0, "is_member": True},
+        "holdings": ("card",),
+        "consents": {"sms": "granted"},
+        "contacts": (CountedContact(action_id="nudge", channel="sms", at=DECIDED_AT - DAY_US, is_lease=False),),
+        "time_zone": "Europe/Amsterdam",
         "stage": "applied",
         "state": "IDLE",
         "stall_propensity": 0.7,

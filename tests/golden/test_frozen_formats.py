@@ -23,7 +23,7 @@ from features.schema import FeatureSet, feature_set
 from features.sql_text import sqlite_layout
 from features.stable_hash import stable_hash, stable_unit
 from features.taxonomy import Taxonomy
-from models.decision import Candidate, DecisionRecord, Selected, dump_record, load_record
+from models.decision import Candidate, CountedContact, DecisionRecord, Selected, dump_record, load_record
 from models.record_export import RECORDS_SCHEMA
 from models.record_store import metadata as records_metadata
 
@@ -76,6 +76,14 @@ RECORDS = (
         vector=(1.5, NAN, -0.0),
         log_position=42,
         last_event_at=1_749_999_999_999_999,
+        attributes={"age": 41.5, "is_member": True, "tier": "gold"},
+        holdings=("account", "card"),
+        consents={"marketing": "objected", "sms": "granted"},
+        contacts=(
+            CountedContact(action_id="nudge", channel="sms", at=1_749_900_000_000_000, is_lease=False),
+            CountedContact(action_id="offer", channel="web", at=1_749_990_000_000_000, is_lease=True),
+        ),
+        time_zone="Europe/Amsterdam",
         stage="verified",
         state="WAITING_ON_US",
         stall_propensity=0.75,
@@ -90,6 +98,7 @@ RECORDS = (
                 uplift=0.05,
                 sigma=0.01,
                 effect_source="model",
+                outcome="paid",
                 value=40.0,
                 contact_cost=0.1,
                 incentive_cost=0.0,
@@ -112,7 +121,15 @@ RECORDS = (
             ),
             Candidate(action_id="no_action", treatment_id="no_action", channel=None, selection_probability=0.4),
         ),
-        selected=(Selected(slot=1, placement="web:top", action_id="nudge", treatment_id="nudge_sms"),),
+        selected=(
+            Selected(
+                slot=1,
+                placement="sms/next",
+                action_id="nudge",
+                treatment_id="nudge_sms",
+                conditional_probability=0.95,
+            ),
+        ),
         explored=True,
         activated=True,
         send_id="s-1",
@@ -138,6 +155,11 @@ RECORDS = (
         vector=(),
         log_position=0,
         last_event_at=0,
+        attributes={},
+        holdings=None,
+        consents={},
+        contacts=(),
+        time_zone=None,
         stage=None,
         state=None,
         stall_propensity=NAN,

@@ -232,6 +232,13 @@ def test_problems_of_all_files_come_at_once(edited: Edit) -> None:
             "rules[1].all_of[0].field",
             "attribute: and one of",
         ),
+        (
+            "policy.yaml",
+            "attribute:arrears_flag",
+            "attribute:email_hash",
+            "rules[1].all_of[0].field",
+            "attribute: and one of",
+        ),
         ("policy.yaml", "issues: [grow]", "issues: [grew]", "rules[1].issues[0]", "one of "),
     ],
 )

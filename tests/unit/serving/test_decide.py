@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import msgspec
+import numpy as np
 import pytest
 
 from features.errors import Conflict, InvalidInput, StoreUnavailable, UnknownObject
@@ -16,12 +17,15 @@ from features.profile import fold_profile
 from features.store import CustomerRow, MemoryStore, ProfileRow, StateRow
 from models.actions import Action
 from models.decision import DecisionRecord
+from models.deliberation import Inputs, deliberate
 from models.memory_records import MemoryRecordStore
-from models.records import Committed, LostRace, Reservation
+from models.policy import Arm
+from models.records import Committed, CustomerRecords, LostRace, Reservation
 from serving.decide import DEADLINE, MODEL_MISSING, Decider
 from serving.observe import REBUILT, STORE_DOWN, Observer
-from serving.schemas import DecisionRequest
-from tests.decisions import DAY_US, action, rulebook
+from serving.questions import question_of
+from serving.schemas import DecisionRequest, decode_canonical_request
+from tests.decisions import DAY_US, action, condition, contact, known, rule, rulebook
 from tests.histories import FEATURE_SETS, FEATURES, MINUTE_US, START_AT, TAXONOMY, event
 
 NOW = START_AT + 90 * MINUTE_US
@@ -35,10 +39,10 @@ class _World:
         self.log = MemoryEventLog()
         self.log.append([event("e1")])
         self.store = MemoryStore()
-        self.records: Any = MemoryRecordStore()
+        self.records: Any = _Records()
         self.took_us = 0
         self._ticks = 0
-        self._rulebook = rulebook(*actions, policy_changes=policy_changes)
+        self.rulebook = rulebook(*actions, policy_changes=policy_changes)
 
     def rebuild(
         self, customer_id: str, journey_id: str, *, before: int = LARGEST_INTEGER, arrived_before: int = LARGEST_INTEGER
@@ -77,7 +81,7 @@ class _World:
 
     def decider(self) -> Decider:
         return Decider(
-            rulebooks={"application": self._rulebook},
+            rulebooks={"application": self.rulebook},
             versions={"policy": "p1", "service": "test"},
             observer=Observer(feature_sets=FEATURE_SETS, store=self.store, log=self.log, rebuild=self.rebuild),
             records=self.records,
@@ -130,6 +134,60 @@ def test_the_decision_is_recorded_as_answered() -> None:
     assert stored.record.candidates[-1].action_id == "no_action"
 
 
+def test_a_decision_can_be_made_again_from_its_record() -> None:
+    """The record holds every input, so replay needs the rulebook and no store; and the numbers are the very same."""
+    world = _World(
+        action("phoned", rules=[rule("gold", condition("attribute:tier", equals="gold"))]),
+        action("sold", rules=[rule("has.none", condition("holding:card", equals=False))]),
+        action("shown", treatments=[{"id": "shown_web", "channel": "web", "contact_cost": 0}], prior_uplift=0.1),
+        policy_changes={
+            "contact_policy": {
+                "consent": {"opt_out": ["phone"]},
+                "caps": [{"id": "cap.web", "contacts": 1, "period": "7d", "channel": "web"}],
+                "quiet_hours": {"start": "00:00", "end": "12:00", "channels": ["phone"]},
+            },
+            "experiment": {"id": "exp", "salt": "s", "no_contact_holdout": 0.2, "random_eligible": 0.3},
+            "exploration": {"epsilon": 0.5, "temperature": 1.0},
+        },
+    )
+    told: dict[str, str | float | bool] = {"tier": "gold", "holding:card": True}
+    world.log.append([event("e2", kind="profile_updated", at=START_AT + MINUTE_US, facts=told)])
+    world.records.set_consents("c1", {"phone": "granted"}, at=START_AT)
+    world.records.confirm_contacts([contact(at=START_AT - DAY_US, channel="web")])
+    world.records.lose("phoned_phone", "cap.phone")
+    answer = world.ask(direction="inbound", context={"device": "mobile"})
+    record = world.records.decision(answer["decision_id"]).record
+
+    again = deliberate(_inputs_of(record), world.rulebook, None)
+
+    assert repr(again.candidates) == repr(record.candidates)
+    assert (again.situation.stage, again.situation.state) == (record.stage, record.state)
+    assert again.choice.treatment_id == record.first.treatment_id
+    assert {(one.treatment_id, one.rule_ids) for one in record.candidates if one.dropped} == {
+        ("phoned_phone", ("capacity.lost_race", "cap.phone")),
+        ("sold_phone", ("has.none",)),
+        ("shown_web", ("cap.web",)),
+    }
+
+
+def _inputs_of(record: DecisionRecord) -> Inputs:
+    request = decode_canonical_request(record.request)
+    lost = {one.treatment_id: one.rule_ids[1] for one in record.candidates if one.dropped == "capacity"}
+    counted = tuple(contact(at=one.at, channel=one.channel) for one in record.contacts)
+    return Inputs(
+        decision_id=record.decision_id,
+        vector=np.array(record.vector),
+        attributes=record.attributes,
+        holdings=None if record.holdings is None else frozenset(record.holdings),
+        context=known(**{name: value for name, value in request.context.items() if value is not None}),
+        channel=request.channel,
+        records=CustomerRecords(counted, record.consents),
+        question=question_of(request, at=record.as_of, lost=lost),
+        time_zone=record.time_zone or "",
+        arm=cast(Arm, record.arm),
+    )
+
+
 def test_the_same_request_gives_the_same_bytes() -> None:
     """Asked again later, also by another decider over the same store."""
     world = _World()
@@ -171,22 +229,27 @@ def test_a_dry_run_leaves_nothing_behind() -> None:
     assert not world.ask(mode="dry_run", request_id="r2")["no_action"]["chosen"]
 
 
-class _LosesOnce(MemoryRecordStore):
-    """A record store in which another decision takes the contact of the first commit."""
+class _Records(MemoryRecordStore):
+    """A record store in which other decisions can take the contact of the first commit."""
 
-    lost = False
+    def __init__(self) -> None:
+        super().__init__()
+        self._races: list[LostRace] = []
+
+    def lose(self, treatment_id: str, rule_id: str) -> None:
+        """The next commit loses a race for this treatment."""
+        self._races.append(LostRace(treatment_id, rule_id))
 
     def commit(self, record: DecisionRecord, answer: bytes, reservation: Reservation | None) -> Committed:
-        if not self.lost:
-            self.lost = True
-            raise LostRace("strong_phone", "cap.one")
+        if self._races:
+            raise self._races.pop()
         return super().commit(record, answer, reservation)
 
 
 def test_a_lost_race_drops_the_candidate_and_decides_again() -> None:
     """The next best action is answered, and the record says what was lost to which cap."""
     world = _World(action("strong"), action("weak", prior_uplift=0.1))
-    world.records = _LosesOnce()
+    world.records.lose("strong_phone", "cap.one")
 
     answer = world.ask()
 
