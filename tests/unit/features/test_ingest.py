@@ -338,3 +338,19 @@ def test_a_known_exposure_is_told_of_as_it_was_kept(world: World) -> None:
     _sent(world, event("a", kind="action_exposed", facts={"action_id": "nudge"}))
     _sent(world, event("a", kind="action_exposed", facts={"action_id": "offer"}))
     assert [each.facts["action_id"] for each in world.exposed] == ["nudge", "nudge"]
+
+
+def test_a_rebuild_of_the_past_knows_what_was_known_then(world: World) -> None:
+    """What had happened and not arrived by a moment is left out, and so is what arrived and had not happened."""
+    world.log.append(
+        [
+            event("a"),
+            event("late", kind="applied", at=START_AT + 1, arrived_at=START_AT + 10),
+            event("ahead", kind="paid", at=START_AT + 20, arrived_at=START_AT + 2),
+        ]
+    )
+
+    state, _ = world.ingestor.rebuild("c1", "application", before=START_AT + 10, arrived_before=START_AT + 10)
+
+    assert state is not None
+    assert (state.last_event_id, state.log_position) == ("a", 1)
