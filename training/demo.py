@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from typing import Annotated, Any, Final
 
 import typer
@@ -52,19 +52,15 @@ def demo(
     started = time.monotonic()
     home = _fresh_home(Home.from_environment(os.environ))
     now = time.time_ns() // 1000
-    with _environment(home):
-        _prepare(home, customers, seed, now, console)
-        # Training reads the event log only, so the feature store is filled, and the service started, beside it.
-        with DemoService(os.environ, home.reports / "service.log") as service, ThreadPoolExecutor(1) as beside:
-            serving = beside.submit(_fill_and_start, service, dict(os.environ))
-            _step(console, "train", _train)
-            _step(console, "features backfill, then serve, meanwhile", lambda: sys.stdout.write(serving.result()))
-            service.wait_until("waiting for the service and its champion", bundle=f"nba-{_JOURNEY}")
-            answer, outcome = _decide_and_report(service, home, now)
-            _show(answer, outcome, as_json=as_json)
-            console.print(f"Done in {time.monotonic() - started:.0f} s. Everything is in {home.root}.")
-            if serve:
-                _keep_serving(service, answer, console)
+    with _environment(home), DemoService(os.environ, home.reports / "service.log") as service:
+        # What a machine reads is one JSON document, not what the commands say to people.
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+            _build(service, home, customers, seed, now, console)
+        answer, outcome = _decide_and_report(service, home, now)
+        _show(answer, outcome, as_json=as_json)
+        console.print(f"Done in {time.monotonic() - started:.0f} s. Everything is in {home.root}.")
+        if serve:
+            _keep_serving(service, answer, console)
 
 
 def _fresh_home(home: Home) -> Home:
@@ -94,6 +90,17 @@ def _environment(home: Home) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+def _build(service: DemoService, home: Home, customers: int, seed: int, now: int, console: Console) -> None:
+    """From nothing to a service whose champion decides."""
+    _prepare(home, customers, seed, now, console)
+    # Training reads the event log only, so the feature store is filled, and the service started, beside it.
+    with ThreadPoolExecutor(1) as beside:
+        serving = beside.submit(_fill_and_start, service, dict(os.environ))
+        _step(console, "train", _train)
+        _step(console, "features backfill, then serve, meanwhile", lambda: sys.stdout.write(serving.result()))
+    service.wait_until("waiting for the service and its champion", bundle=f"nba-{_JOURNEY}")
 
 
 def _prepare(home: Home, customers: int, seed: int, now: int, console: Console) -> None:
@@ -139,10 +146,16 @@ def _step(console: Console, words: str, run: Callable[[], Any]) -> None:
 
 
 def _decide_and_report(service: DemoService, home: Home, now: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A live decision for a stalled customer, and what the service said to its outcome."""
-    customer_id = _stalled_customer(service, home, now)
-    question = {"request_id": f"demo-{customer_id}", "customer_id": customer_id, "max_actions": 5}
-    answer = service.call("POST", "/v1/decisions", question)
+    """A live decision for a stalled customer, and what the service said to its outcome.
+
+    Raises:
+        ServiceFailed: nobody who was asked about is to be helped now.
+    """
+    answer = next(_live_decisions(service, home, now), None)
+    if answer is None:
+        raise ServiceFailed(
+            f"none of {TRIED} recently silent customers has a next best action; simulate more customers"
+        )
     chosen = answer["selected"][0]
     moment = dump_timestamp(time.time_ns() // 1000)
     came_back = [
@@ -169,20 +182,25 @@ def _outcome_of(home: Home, action_id: str) -> str:
     return load_configuration(home, os.environ).catalogue.by_id[action_id].outcome
 
 
-def _stalled_customer(service: DemoService, home: Home, now: int) -> str:
-    """A customer who fell silent in the last days, is stalled, and for whom the champion has something to do.
+def _live_decisions(service: DemoService, home: Home, now: int) -> Iterator[dict[str, Any]]:
+    """Live decisions that chose an action, for customers who are stalled and whom the champion decides."""
+    for customer_id in _stalled_customers(service, home, now):
+        question = {"request_id": f"demo-{customer_id}", "customer_id": customer_id, "max_actions": 5}
+        answer = service.call("POST", "/v1/decisions", question)
+        # Exploration draws anew for every decision, and may draw to do nothing.
+        if answer["selected"]:
+            yield answer
 
-    Raises:
-        ServiceFailed: none of those asked about is; the simulation is too small.
-    """
+
+def _stalled_customers(service: DemoService, home: Home, now: int) -> Iterator[str]:
+    """Customers who fell silent in the last days, are stalled, and for whom the champion has something to do."""
     for customer_id in _recently_silent(home, now):
         question = {"request_id": "look", "customer_id": customer_id, "mode": "dry_run"}
         answer = service.call("POST", "/v1/decisions", question)
         reasons = answer["ranked_actions"][0]["reasons"] if answer["ranked_actions"] else []
         is_stalled = any(reason.startswith("STALLED_") for reason in reasons)
         if is_stalled and answer["experiment"]["arm"] == "champion" and not answer["no_action"]["chosen"]:
-            return customer_id
-    raise ServiceFailed(f"none of {TRIED} recently silent customers has a next best action; simulate more customers")
+            yield customer_id
 
 
 def _recently_silent(home: Home, now: int) -> list[str]:

@@ -7,10 +7,17 @@ import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+
+from features.home import Home
+from training.demo import _decide_and_report
+from training.demo_service import DemoService
 
 AUDIT = Path(__file__).parent / "audit"
 LOOPBACK = re.compile(r"""['"](127\.0\.0\.1|localhost|::1|0\.0\.0\.0)['"]|^socket\.\S+ ['"]?(/|\\x00|b'|None)""")
@@ -37,7 +44,44 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout[run.stdout.index("\n{") :]), log.read_text().splitlines(), home / "demo"
+    return json.loads(run.stdout), log.read_text().splitlines(), home / "demo"
+
+
+class Service:
+    """Answers decisions: ``c-1`` and ``c-2`` are stalled, and the live draw for ``c-1`` is to do nothing."""
+
+    def __init__(self) -> None:
+        self.reported: list[dict[str, Any]] = []
+
+    def call(self, method: str, path: str, document: dict[str, Any]) -> dict[str, Any]:
+        """As ``DemoService.call``."""
+        if path == "/v1/outcomes":
+            self.reported = document["outcomes"]
+            return {"accepted": len(self.reported), "rejected": 0}
+        idle = document["customer_id"] == "c-1" and document.get("mode") != "dry_run"
+        return {
+            "decision_id": f"d-{document['customer_id']}",
+            "ranked_actions": [{"reasons": ["STALLED_DOCUMENTS_MISSING"]}],
+            "selected": [] if idle else [{"slot": 1, "action_id": "nudge_documents"}],
+            "experiment": {"arm": "champion"},
+            "no_action": {"chosen": idle},
+        }
+
+
+def test_a_draw_to_do_nothing_does_not_end_the_demo(tmp_path: Path) -> None:
+    """The next stalled customer is asked about: exploration chooses no action in a few of a hundred decisions."""
+    home, now = Home(tmp_path), 1_800_000_000_000_000
+    (tmp_path / "simulation").mkdir()
+    silent = [datetime.fromtimestamp(now / 1e6, tz=UTC) - timedelta(days=5)] * 2
+    pq.write_table(
+        pa.table({"customer_id": ["c-1", "c-2"], "occurred_at": silent}), tmp_path / "simulation" / "events.parquet"
+    )
+    service = Service()
+
+    answer, outcome = _decide_and_report(cast(DemoService, service), home, now)
+
+    assert (answer["decision_id"], outcome["accepted"]) == ("d-c-2", 2)
+    assert [one["type"] for one in service.reported] == ["exposure", "outcome"]
 
 
 @pytest.mark.slow
