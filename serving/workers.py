@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, ParamSpec, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final, ParamSpec, TypeVar
 
 from serving.problems import TooManyRequests
 
@@ -22,30 +23,27 @@ class Workers:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="headway")
         self._most = threads * (1 + waiting_per_thread)
         self._under_way = 0
+        self._guard = threading.Lock()
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What ``work`` gives, done in a thread. Call it from one event loop only.
+        """What ``work`` gives, done in a thread.
 
         Raises:
             TooManyRequests: too much is waiting; ``work`` was not begun.
         """
-        if self._under_way >= self._most:
-            raise TooManyRequests(f"{self._under_way} requests are under way, expected at most {self._most}")
-        self._under_way += 1
-        # A caller that goes away must not free the place of work that goes on.
+        with self._guard:
+            if self._under_way >= self._most:
+                raise TooManyRequests(f"{self._under_way} requests are under way, expected at most {self._most}")
+            self._under_way += 1
         future = self._pool.submit(work, *args, **kwargs)
-        loop = asyncio.get_running_loop()
-        future.add_done_callback(lambda _: _soon(loop, self._finished))
+        # A caller that goes away must not free the place of work that goes on.
+        future.add_done_callback(self._finished)
         return await asyncio.wrap_future(future)
 
     def close(self) -> None:
         """Finish what is under way."""
         self._pool.shutdown(wait=True)
 
-    def _finished(self) -> None:
-        self._under_way -= 1
-
-
-def _soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(call)
+    def _finished(self, _: Future[Any]) -> None:
+        with self._guard:
+            self._under_way -= 1
