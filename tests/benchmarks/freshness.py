@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import statistics
 from typing import Any
 
 import pandas as pd
@@ -22,6 +22,7 @@ from features.home import Home
 from models.configuration import load_configuration
 from serving.bootstrap import feature_sets_of
 from tests.benchmarks.decision import running
+from tests.benchmarks.process import Client, service
 from tests.benchmarks.report import Measure, absolute, faster
 from tests.benchmarks.timing import interleaved
 from tests.benchmarks.world import Worlds, present
@@ -46,20 +47,27 @@ def measures(worlds: Worlds) -> list[Measure]:
             rounds=3 if worlds.quick else 30,
             calls={"ours": 20, "push": 2},
         )
-        size = 200 if worlds.quick else BATCH
-        rates = [_rate(runtime, part, size, now) for part in range(2 if worlds.quick else 6)]
+    rates = _batch_rates(worlds)
     ours = times["ours"]
     return [
         faster("vs_feast_push", ours.median_ms, times["push"].median_ms, target=30.0, spread=ours.spread_ms),
-        absolute("batch_events_per_cpu_second", max(rates), unit="events/s", target=5_000, at_most=False),
+        absolute("http_events_per_cpu_second", statistics.median(rates), unit="events/s", target=5_000, at_most=False),
     ]
 
 
-def _rate(runtime: Any, part: int, size: int, now: int) -> float:
-    batch = [_event(f"batch-{part}-{i}", f"many-{i % (size // 2)}", now + part) for i in range(size)]
-    started = time.process_time()
-    runtime.ingest.ingest(batch, source="benchmark", arrived_at=now + part)
-    return size / (time.process_time() - started)
+def _batch_rates(worlds: Worlds) -> list[float]:
+    """Events for each second of the server's CPU, batch by batch over HTTP; from the second on, customers are known."""
+    size = 200 if worlds.quick else BATCH
+    rates = []
+    with service(worlds.copy("batches"), compiled=worlds.trained) as server:
+        client = Client(server.port)
+        for part in range(2 if worlds.quick else 8):
+            now = present()
+            events = [_event(f"batch-{part}-{i}", f"many-{i % (size // 2)}", now) for i in range(size)]
+            before = server.cpu_seconds()
+            client.post("/v1/events", {"events": events})
+            rates.append(size / max(server.cpu_seconds() - before, 0.01))
+    return rates
 
 
 def _event(event_id: str, customer_id: str, at: int) -> dict[str, Any]:
