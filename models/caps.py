@@ -23,9 +23,7 @@ def check_caps(reservation: Reservation, existing: Iterable[Contact], *, now: in
         LostRace: naming the first treatment that does not fit, and the cap.
     """
     taken = [
-        contact
-        for contact in existing
-        if counts(contact, now=now) and not any(contact.is_lease_of(new.send_id) for new in reservation.contacts)
+        contact for contact in existing if counts(contact, now=now) and not contact.is_lease_of(reservation.send_id)
     ]
     for contact, treatment_id in zip(reservation.contacts, reservation.treatment_ids, strict=True):
         for cap in reservation.caps:

@@ -112,9 +112,8 @@ class MemoryRecordStore:
     def _reserve(self, record: DecisionRecord, reservation: Reservation) -> None:
         of_customer = [each for each in self._contacts.values() if each.customer_id == record.customer_id]
         check_caps(reservation, of_customer, now=record.decided_at)
-        for contact in reservation.contacts:
-            if contact.send_id is not None:
-                self._release(contact.customer_id, contact.send_id)
+        if reservation.send_id is not None:
+            self._release(record.customer_id, reservation.send_id)
         for contact in reservation.contacts:
             self._contacts[_key(contact)] = contact
 

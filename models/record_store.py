@@ -257,9 +257,8 @@ def _reserve(connection: sqlite3.Connection, record: DecisionRecord, reservation
     key = {"customer_id": record.customer_id, "since": since, "now": record.decided_at}
     existing = [Contact(*row) for row in connection.execute(_COUNTED, key)]
     check_caps(reservation, existing, now=record.decided_at)
-    for contact in reservation.contacts:
-        if contact.send_id is not None:
-            connection.execute(_RELEASE_SEND, {"customer": contact.customer_id, "send": contact.send_id})
+    if reservation.send_id is not None:
+        connection.execute(_RELEASE_SEND, {"customer": record.customer_id, "send": reservation.send_id})
     connection.executemany(_INSERT_CONTACT, [_contact_row(contact) for contact in reservation.contacts])
 
 

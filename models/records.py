@@ -94,11 +94,19 @@ class LostRace(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """The contacts that a decision makes or leases, with the caps they must still fit under, checked in the commit."""
+    """The contacts that a decision makes or leases, with the caps they must still fit under, checked in the commit.
+
+    Attributes:
+        contacts: none where a send is decided again and now gets no action.
+        treatment_ids: of each contact.
+        caps: every cap that any of them falls under.
+        send_id: the send whose leases these contacts replace.
+    """
 
     contacts: tuple[Contact, ...]
     treatment_ids: tuple[str, ...]
     caps: tuple[CapLimit, ...]
+    send_id: str | None = None
 
 
 class RecordStore(Protocol):

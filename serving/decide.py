@@ -316,8 +316,11 @@ def _has_room(channel: str | None, filled: Sequence[str | None], inputs: Inputs,
 
 
 def _reservation(request: DecisionRequest, record: DecisionRecord, policy: Policy) -> Reservation | None:
-    """The contacts of a live decision: counted at once where we reach out and activate, leased otherwise."""
-    if record.mode != "live" or not record.selected:
+    """The contacts of a live decision: counted at once where we reach out and activate, leased otherwise.
+
+    They take the place of the leases of their send, also where there are none.
+    """
+    if record.mode != "live" or not (record.selected or record.send_id):
         return None
     channel_of = {candidate.treatment_id: candidate.channel for candidate in record.candidates}
     counted = record.activated and request.direction == "outbound"
@@ -340,4 +343,4 @@ def _reservation(request: DecisionRequest, record: DecisionRecord, policy: Polic
         for cap in cap_limits(policy.contact_policy, contact.channel, record.decided_at)
     }
     treatment_ids = tuple(selected.treatment_id for selected in record.selected)
-    return Reservation(contacts=contacts, treatment_ids=treatment_ids, caps=tuple(caps.values()))
+    return Reservation(contacts, treatment_ids, tuple(caps.values()), record.send_id)

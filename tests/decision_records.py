@@ -111,6 +111,6 @@ def cap(limit: int, *, since: int = DECIDED_AT - DAY_US, channel: str | None = N
 
 
 def reservation(*contacts: Contact, caps: tuple[CapLimit, ...] = ()) -> Reservation:
-    """These contacts under these caps; the treatment is named after action and channel."""
+    """These contacts of one send, if any, under these caps; the treatment is named after action and channel."""
     treatment_ids = tuple(f"{each.action_id}_{each.channel}" for each in contacts)
-    return Reservation(contacts=contacts, treatment_ids=treatment_ids, caps=caps)
+    return Reservation(contacts, treatment_ids, caps, contacts[0].send_id)

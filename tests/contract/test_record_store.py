@@ -13,7 +13,16 @@ from features.errors import Conflict
 from models.decision import dump_record
 from models.memory_records import MemoryRecordStore
 from models.record_store import SqlRecordStore
-from models.records import Committed, ConsentChange, Contact, CustomerRecords, LostRace, RecordStore, Stored
+from models.records import (
+    Committed,
+    ConsentChange,
+    Contact,
+    CustomerRecords,
+    LostRace,
+    RecordStore,
+    Reservation,
+    Stored,
+)
 from tests.decision_records import DAY_US, DECIDED_AT, cap, contact, record, reservation
 
 
@@ -197,6 +206,14 @@ def test_a_contact_of_a_send_ends_its_lease(store: RecordStore) -> None:
     store.commit(leased, b"", reservation(contact(leased, status="lease", send_id="s-1")))
     store.commit(activated, b"", reservation(contact(activated, send_id="s-1"), caps=(cap(1),)))
     assert [(each.decision_id, each.status) for each in _contacts(store)] == [("d-000002", "confirmed")]
+
+
+def test_a_send_that_gets_no_action_ends_its_lease(store: RecordStore) -> None:
+    """Else it would hold a place under the caps that nobody will use."""
+    leased, nothing = record(1, send_id="s-1"), record(2, send_id="s-1", selected=())
+    store.commit(leased, b"", reservation(contact(leased, status="lease", send_id="s-1")))
+    store.commit(nothing, b"", Reservation((), (), (), "s-1"))
+    assert _contacts(store) == ()
 
 
 def test_a_lost_race_leaves_the_lease_of_the_send(store: RecordStore) -> None:

@@ -432,6 +432,18 @@ def test_activating_a_send_replaces_its_lease() -> None:
     assert contact.status == "confirmed"
 
 
+def test_a_send_that_gets_no_action_holds_no_lease() -> None:
+    """Asked again after an objection the send gets nothing, and leaves room under the cap."""
+    world = _World(policy_changes=CAPS)
+    world.ask(activate=False, send_id="camp-7/c1")
+    world.records.set_consents("c1", {"phone": "objected"}, at=NOW)
+
+    again = world.ask(request_id="r2", activate=False, send_id="camp-7/c1", now=NOW + MINUTE_US)
+
+    assert again["no_action"]["chosen"]
+    assert world.records.customer("c1", since=0, now=NOW + MINUTE_US).contacts == ()
+
+
 def test_a_deadline_is_reported_against() -> None:
     """The request's own, or else the service's; the request is recorded as it was asked."""
     world = _World()
