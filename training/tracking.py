@@ -21,6 +21,9 @@ from features.home import Home
 
 _LONGEST_VALUE: Final = 500
 """MLflow refuses parameters beyond 500 characters in some of its stores."""
+_METRICS_AT_ONCE: Final = 1_000
+_PARAMS_AT_ONCE: Final = 100
+"""So many it takes in one call: a large catalogue has more, six metrics for each action and outcome."""
 
 
 class TrackingProcess:
@@ -120,11 +123,12 @@ def record_run(client: Any, registry: Any, home: Home, document: Mapping[str, An
     name, tags = document["name"], document["tags"]
     run = client.create_run(_experiment(client, home, name), run_name=tags.get("fingerprint"), tags=tags)
     run_id: str = run.info.run_id
-    client.log_batch(
-        run_id,
-        metrics=[Metric(key, value, at_ms, 0) for key, value in document["metrics"].items()],
-        params=[Param(key, value) for key, value in document["params"].items()],
-    )
+    metrics = [Metric(key, value, at_ms, 0) for key, value in document["metrics"].items()]
+    params = [Param(key, value) for key, value in document["params"].items()]
+    for first in range(0, len(metrics), _METRICS_AT_ONCE):
+        client.log_batch(run_id, metrics=metrics[first : first + _METRICS_AT_ONCE])
+    for first in range(0, len(params), _PARAMS_AT_ONCE):
+        client.log_batch(run_id, params=params[first : first + _PARAMS_AT_ONCE])
     source = json.dumps({"uri": home.snapshot.as_uri()})
     dataset = Dataset(name="snapshot", digest=tags["fingerprint"][:36], source_type="local", source=source)
     client.log_inputs(run_id, [DatasetInput(dataset, [])])
