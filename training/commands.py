@@ -107,11 +107,10 @@ def summary_lines(judged: Mapping[str, Any]) -> list[str]:
         )
     for outcome_id, arms in judged["uplift"].items():
         for action_id, found in arms.items():
-            low, high = found["qini_interval"]
             how = "" if found["randomised"] else ", NOT randomised"
             lines.append(
-                f"uplift on {outcome_id} of {action_id}: Qini {_number(found['qini_sklift'])} "
-                f"[{_number(low)}, {_number(high)}], {found['n_treated']:,} against {found['n_control']:,}{how}"
+                f"uplift on {outcome_id} of {action_id}: {_ranking(found)}, "
+                f"{found['n_treated']:,} against {found['n_control']:,}{how}"
             )
     policy = judged["policy"]
     if policy["value"] is not None:
@@ -121,6 +120,16 @@ def summary_lines(judged: Mapping[str, Any]) -> list[str]:
             f"best single action {policy['best_single']:.2f}, random {policy['random']:.2f}, ESS {policy['ess']:.0f}"
         )
     return lines
+
+
+def _ranking(found: Mapping[str, Any]) -> str:
+    """How well an action's uplift ranks customers, if it does."""
+    if found["qini_sklift"] is None:
+        return "nothing held out to judge by"
+    if found["auuc"] is None:
+        return "the same for everybody"
+    low, high = found["qini_interval"]
+    return f"Qini {_number(found['qini_sklift'])} [{_number(low)}, {_number(high)}]"
 
 
 def _number(value: float | None, digits: int = 3) -> str:
