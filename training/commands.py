@@ -79,15 +79,20 @@ def snapshot(as_json: AsJson = False) -> None:
 
 
 def drift(as_json: AsJson = False, journey: Journey = None) -> None:
-    """Compare recent decisions, or the latest moments, with what the models were trained on."""
+    """Compare what came in lately with what the models were trained on.
+
+    Decisions since the training, if there are enough; else the latest ones, or moments, among those trained on.
+    """
     home, configuration = _opened()
-    from training.drift import drift_step
+    from training.drift import drift_step, recent_vectors
     from training.params import load_params
     from training.snapshot import training_lock
 
     home.create()
     with training_lock(home):
-        found = drift_step(home, configuration, load_params(), journey)
+        params = load_params()
+        recent = recent_vectors(home, configuration, params)
+        found = drift_step(home, configuration, params, journey, recent=recent)
     lines = [
         f"{name}: {one['comparison']}: {one['verdict']}"
         + (f" ({one['drifted']} of {one['columns']} columns)" if one["columns"] else "")

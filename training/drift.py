@@ -7,7 +7,9 @@ changes with the number of rows, and its p-values alarm on any large sample.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,17 +20,21 @@ from features.errors import UnknownObject
 from features.home import Home
 from features.journeys import Journey
 from features.kernel import Floats
+from features.schema import feature_set
 from models.bundle import load_bundle
 from models.configuration import Configuration
+from models.record_store import SqlRecordStore
 from models.scoring import Scorer
 from training.dataset import Frames, read_frames
 from training.params import DriftParams, Params
 from training.pipeline import CANDIDATE, model_name
 from training.reports import write_json
+from training.snapshot import read_snapshot
 from training.split import is_flat, time_split
 
 METHOD: Final = "psi"
 STALL_SCORE: Final = "score:stall_propensity"
+SINCE: Final = "decisions since the training against those trained on"
 DECISIONS: Final = "recent decisions against earlier ones"
 MOMENTS: Final = "latest moments against the moments trained on"
 NOTHING: Final = "nothing to compare"
@@ -50,9 +56,22 @@ class Comparison:
 
 
 def drift_step(
-    home: Home, configuration: Configuration, params: Params, journey_id: str | None = None
+    home: Home,
+    configuration: Configuration,
+    params: Params,
+    journey_id: str | None = None,
+    *,
+    recent: Mapping[str, Floats] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """The drift of every journey that was trained (or of one), with reports under ``reports/drift/``.
+
+    Args:
+        home: of the installation.
+        configuration: that holds for it.
+        params: of the experiment.
+        journey_id: only this one.
+        recent: by journey, vectors that came in since the frames were built, as ``recent_vectors`` gives them; without
+            them the frames alone are looked at, which never change by themselves.
 
     Raises:
         UnknownObject: nothing was trained yet, or not this journey.
@@ -64,22 +83,45 @@ def drift_step(
             continue
         frames = read_frames(journey.id, home.frames / journey.id)
         scorer = Scorer(load_bundle(bundle, frames.feature_names))
-        found[journey.id] = _report(home, journey, frames, scorer, params)
+        since = (recent or {}).get(journey.id)
+        pair = comparison(frames, journey, params, recent=since)
+        found[journey.id] = _report(home, journey, pair, frames.feature_names, scorer, params)
     if not found:
         wanted = "nothing" if journey_id is None else f"the journey {journey_id!r:.100}"
         raise UnknownObject(f"{wanted} was trained in {home.root}, so there is nothing to compare: run `headway train`")
     return found
 
 
-def comparison(frames: Frames, journey: Journey, params: Params) -> Comparison:
-    """What there is to compare: decisions that the service recorded, if there are enough, else the latest moments."""
+def recent_vectors(home: Home, configuration: Configuration, params: Params) -> dict[str, Floats]:
+    """By journey, the feature vectors of the latest live decisions since the snapshot, each ``(n, n_features)``."""
+    snapshot = read_snapshot(home)
+    sets = [feature_set(configuration.taxonomy, journey) for journey in configuration.journeys.journeys]
+    latest: dict[str, deque[tuple[float, ...]]] = {one.journey_id: deque(maxlen=params.drift.sample) for one in sets}
+    versions = {one.journey_id: one.version for one in sets}
+    if home.records_db.exists():
+        with closing(SqlRecordStore(home.records_db, readonly=True)) as store:
+            for page in store.read(after="" if snapshot is None else snapshot.watermark.last_decision_id):
+                for record in page:
+                    fits = record.versions.get("features") == versions.get(record.journey_id, "")
+                    if record.mode == "live" and fits:
+                        latest[record.journey_id].append(record.vector)
+    return {one.journey_id: np.array(latest[one.journey_id]).reshape(-1, len(one.names)) for one in sets}
+
+
+def comparison(frames: Frames, journey: Journey, params: Params, *, recent: Floats | None = None) -> Comparison:
+    """What there is to compare: decisions that the service recorded, if there are enough, else the latest moments.
+
+    Decisions since the training (``recent``) go before those that were trained on themselves.
+    """
     decisions, moments = frames.decisions, frames.moments
+    if recent is not None and min(len(recent), len(decisions)) >= params.drift.smallest:
+        return Comparison(SINCE, decisions.x, recent)
     recorded = np.flatnonzero(decisions.recorded)
     if len(recorded) >= params.drift.smallest:
-        recent = recorded[np.argsort(decisions.at[recorded], kind="stable")][-params.drift.sample :]
-        earlier = decisions.at < decisions.at[recent].min()
+        latest = recorded[np.argsort(decisions.at[recorded], kind="stable")][-params.drift.sample :]
+        earlier = decisions.at < decisions.at[latest].min()
         if earlier.sum() >= params.drift.smallest:
-            return Comparison(DECISIONS, decisions.x[earlier], decisions.x[recent])
+            return Comparison(DECISIONS, decisions.x[earlier], decisions.x[latest])
     if is_flat(moments.at):
         empty = np.empty((0, len(frames.feature_names)))
         return Comparison(NOTHING, empty, empty)
@@ -121,8 +163,9 @@ def comparable(reference: pd.DataFrame, current: pd.DataFrame, smallest: int) ->
     return compared, appeared, vanished
 
 
-def _report(home: Home, journey: Journey, frames: Frames, scorer: Scorer, params: Params) -> dict[str, Any]:
-    pair = comparison(frames, journey, params)
+def _report(
+    home: Home, journey: Journey, pair: Comparison, feature_names: tuple[str, ...], scorer: Scorer, params: Params
+) -> dict[str, Any]:
     document: dict[str, Any] = {
         "journey_id": journey.id,
         "comparison": pair.what,
@@ -148,9 +191,9 @@ def _report(home: Home, journey: Journey, frames: Frames, scorer: Scorer, params
             encoding="utf-8",
         )
     else:
-        names = most_used(scorer, frames.feature_names, params.drift.columns)
+        names = most_used(scorer, feature_names, params.drift.columns)
         reference, current = (
-            _frame(rows, frames.feature_names, scorer, params)[[STALL_SCORE, *names]]
+            _frame(rows, feature_names, scorer, params)[[STALL_SCORE, *names]]
             for rows in (pair.reference, pair.current)
         )
         document |= _judged(reference, current, params.drift, html)

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from features.home import Home
+from features.schema import feature_set
 from models.configuration import load_configuration
+from models.record_store import SqlRecordStore
+from tests.decision_records import record
 from training.dataset import Frames, read_frames
-from training.drift import DECISIONS, MOMENTS, NOTHING, STALL_SCORE, comparable, comparison, drift_step, sampled
+from training.drift import (
+    DECISIONS,
+    MOMENTS,
+    NOTHING,
+    SINCE,
+    STALL_SCORE,
+    comparable,
+    comparison,
+    drift_step,
+    recent_vectors,
+    sampled,
+)
 from training.params import Params, load_params
 
 JOURNEY = "credit_card_application"
@@ -55,6 +71,29 @@ def test_recorded_decisions_are_compared_with_earlier_ones(trained_home: Home, f
     recorded[latest] = True
     pair = comparison(replace(frames, decisions=replace(decisions, recorded=recorded)), journey, params)
     assert (pair.what, len(pair.current)) == (DECISIONS, params.drift.smallest)
+
+
+def test_decisions_since_the_training_are_what_came_in_lately(home: Home, frames: Frames, params: Params) -> None:
+    """Live decisions of the present features behind the snapshot, the latest of them; not what was trained on."""
+    configuration = load_configuration(home, {})
+    journey = configuration.journeys.by_id[JOURNEY]
+    features = feature_set(configuration.taxonomy, journey)
+    n = params.drift.sample + 10
+    fields: dict[str, Any] = {"journey_id": JOURNEY, "vector": (0.0,) * len(features.names)}
+    changes: list[dict[str, Any]] = [{}] * n + [{"mode": "shadow"}, {"versions": {"features": "old"}}]
+    made = [
+        record(i, **{**fields, "decision_id": f"d-9{i:06d}", "versions": {"features": features.version}, **one})
+        for i, one in enumerate(changes)
+    ]
+    with closing(SqlRecordStore(home.records_db)) as store:
+        store.append_imported(made)
+
+    recent = recent_vectors(home, configuration, params)[JOURNEY]
+    pair = comparison(frames, journey, params, recent=recent)
+
+    assert recent.shape == (params.drift.sample, len(features.names))
+    assert (pair.what, len(pair.current), len(pair.reference)) == (SINCE, len(recent), len(frames.decisions))
+    assert comparison(frames, journey, params, recent=recent[:10]).what == MOMENTS
 
 
 def test_a_flat_history_has_nothing_to_compare(trained_home: Home, frames: Frames, params: Params) -> None:
