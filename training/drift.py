@@ -83,7 +83,9 @@ def drift_step(
             continue
         frames = read_frames(journey.id, home.frames / journey.id)
         scorer = Scorer(load_bundle(bundle, frames.feature_names))
-        since = (recent or {}).get(journey.id)
+        # Another taxonomy since the training means other columns, which cannot be compared.
+        is_same = scorer.bundle.lineage.features_version == feature_set(configuration.taxonomy, journey).version
+        since = (recent or {}).get(journey.id) if is_same else None
         pair = comparison(frames, journey, params, recent=since)
         found[journey.id] = _report(home, journey, pair, frames.feature_names, scorer, params)
     if not found:
