@@ -185,7 +185,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
         yield f"what was rejected, and why: {facts['rejects']}"
     if facts["dry_run"]:
         yield "This was a dry run: nothing was written."
-    else:
+    elif not facts["problems"] and any(facts[kind]["accepted"] + facts[kind]["duplicate"] for kind in KINDS):
         yield "Next: headway train"
 
 

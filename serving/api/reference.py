@@ -18,6 +18,7 @@ def reference() -> str:
         "Failures are problem details (RFC 9457); each type has a page under [problems](../problems/).",
         "",
         "A second door for BentoML clients is `POST /rank`: the same key, body and answer as `POST /v1/decisions`.",
+        "BentoML itself answers `/healthz`, and `/schema.json` with the shape of that call, without a key.",
         "",
     ]
     for operation in OPERATIONS:

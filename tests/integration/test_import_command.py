@@ -243,6 +243,7 @@ def test_a_file_that_gives_nothing_at_all_is_refused(gym: Path, headway: Headway
 
     assert done.code == 2
     assert "Nothing could be used:" in done.err
+    assert "Next:" not in done.out
 
 
 def test_a_home_that_another_process_writes_is_refused(gym: Path, home: Home, headway: Headway) -> None:

@@ -66,6 +66,16 @@ def test_every_route_is_described() -> None:
     assert described == {(method, path) for method, path in served if method not in ("head", "options")}
 
 
+def test_only_health_and_pages_are_open() -> None:
+    """A route without a guard would be one that anybody may call."""
+    unguarded = {path for route in ROUTES if not route.guards for path in route.paths}
+
+    assert unguarded == {
+        *("/livez", "/readyz", "/openapi.json", "/"),
+        *("/docs", "/docs/assets/{name:str}", "/docs/problems/{slug:str}"),
+    }
+
+
 def test_every_operation_has_an_id_and_problems() -> None:
     """Generated clients get names, and every keyed call says that it may be refused."""
     operations = [one for path in api_document()["paths"].values() for one in path.values()]
