@@ -6,6 +6,7 @@ frozen by golden files: a new version adds a decoder and never changes an old on
 
 from __future__ import annotations
 
+import math
 from typing import Final, Literal
 
 import msgspec
@@ -17,9 +18,7 @@ RECORD_VERSION: Final = 1
 _HEADER: Final = b"HWD"
 
 Mode = Literal["live", "shadow", "dry_run", "imported"]
-DropStage = Literal[
-    "catalogue", "eligibility", "applicability", "suitability", "contact_policy", "capacity", "scoring", "holdout"
-]
+DropStage = Literal["catalogue", "eligibility", "applicability", "suitability", "contact_policy", "capacity", "scoring"]
 
 
 # gc=False: these two hold text and numbers only, and tracking them took two thirds of the time to load records.
@@ -29,6 +28,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=F
     Attributes:
         dropped: the stage of the funnel that dropped it; None for one that was scored.
         rule_ids: every rule that failed, the first of the stage first.
+        selection_probability: probability of slot 1, marginal over the experiment's arms.
+        arm_selection_probability: the same, given the arm that the customer is in.
         control_response: response without action, p0. NaN where it was not scored; so for all numbers below.
         uplift: response with the action minus p0.
         sigma: one standard deviation of the uplift.
@@ -37,8 +38,6 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=F
         net_value: money.
         priority: what the ranking sorts by, money.
         value: money of one more response.
-        selection_probability: probability of slot 1, marginal over the experiment's arms.
-        arm_selection_probability: the same, given the arm that the customer is in.
     """
 
     action_id: str
@@ -46,6 +45,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=F
     channel: str | None
     dropped: DropStage | None = None
     rule_ids: tuple[str, ...] = ()
+    selection_probability: float = 0.0
+    arm_selection_probability: float = 0.0
     control_response: float = float("nan")
     uplift: float = float("nan")
     sigma: float = float("nan")
@@ -61,8 +62,11 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=F
     lever_pct: float = 0.0
     net_value: float = float("nan")
     priority: float = float("nan")
-    selection_probability: float = 0.0
-    arm_selection_probability: float = 0.0
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether it came as far as the arbitration; the numbers of the others are unknown."""
+        return not math.isnan(self.priority)
 
 
 class Selected(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
@@ -158,13 +162,22 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True)
         return next(candidate for candidate in self.candidates if candidate.treatment_id == treatment_id)
 
 
+_CANDIDATES: Final = DecisionRecord.__struct_fields__.index("candidates")
+_FIRST_SCORE: Final = Candidate.__struct_fields__.index("control_response")
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 _DECODER = msgspec.msgpack.Decoder(DecisionRecord)
 
 
 def dump_record(record: DecisionRecord) -> bytes:
     """Canonical bytes of a record: ``HWD``, one byte of version, then MessagePack. NaN survives bit for bit."""
-    return _HEADER + bytes([RECORD_VERSION]) + _ENCODER.encode(record)
+    fields = [getattr(record, name) for name in DecisionRecord.__struct_fields__]
+    fields[_CANDIDATES] = [one if one.is_scored else _without_scores(one) for one in record.candidates]
+    return _HEADER + bytes([RECORD_VERSION]) + _ENCODER.encode(fields)
+
+
+def _without_scores(candidate: Candidate) -> tuple[object, ...]:
+    """The fields before the first score: most candidates are dropped, and their scores would be most of the record."""
+    return tuple(getattr(candidate, name) for name in Candidate.__struct_fields__[:_FIRST_SCORE])
 
 
 def load_record(data: bytes) -> DecisionRecord:

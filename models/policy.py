@@ -118,6 +118,7 @@ class Policy(ConfigModel):
         exploration: how much the champion tries out.
         channel_price: money per contact over a channel, on top of the treatment's own cost.
         decision_ttl: how long a decision may be acted on.
+        inbound_decision_ttl: the same for a customer who is here, on a page or on the phone; as above if absent.
         rules: rules that hold for every action.
     """
 
@@ -127,4 +128,11 @@ class Policy(ConfigModel):
     exploration: Exploration
     channel_price: dict[Name, float] = Field(default_factory=dict)
     decision_ttl: Duration
+    inbound_decision_ttl: Duration | None = None
     rules: tuple[Rule, ...] = ()
+
+    def ttl(self, *, outbound: bool) -> int:
+        """How long a decision may be acted on, microseconds."""
+        if outbound or self.inbound_decision_ttl is None:
+            return self.decision_ttl
+        return self.inbound_decision_ttl

@@ -27,6 +27,8 @@ _CANDIDATE: Final = pa.struct(
         pa.field("channel", pa.string()),
         pa.field("dropped", pa.string()),
         pa.field("rule_ids", _TEXTS, nullable=False),
+        pa.field("selection_probability", pa.float64(), nullable=False),
+        pa.field("arm_selection_probability", pa.float64(), nullable=False),
         pa.field("control_response", pa.float64(), nullable=False),
         pa.field("uplift", pa.float64(), nullable=False),
         pa.field("sigma", pa.float64(), nullable=False),
@@ -42,8 +44,6 @@ _CANDIDATE: Final = pa.struct(
         pa.field("lever_pct", pa.float64(), nullable=False),
         pa.field("net_value", pa.float64(), nullable=False),
         pa.field("priority", pa.float64(), nullable=False),
-        pa.field("selection_probability", pa.float64(), nullable=False),
-        pa.field("arm_selection_probability", pa.float64(), nullable=False),
     ]
 )
 _SELECTED: Final = pa.struct(

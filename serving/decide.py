@@ -216,7 +216,7 @@ class Decider:
             mode=request.mode,
             decided_at=now,
             as_of=inputs.question.at,
-            expires_at=now + rulebook.policy.decision_ttl,
+            expires_at=now + rulebook.policy.ttl(outbound=request.direction == "outbound"),
             arm=inputs.arm,
             experiment_id=rulebook.policy.experiment.id,
             arm_probabilities=_by_name(arm_probabilities(rulebook.policy.experiment)),

@@ -453,3 +453,14 @@ def test_a_deadline_is_reported_against() -> None:
 
     assert (DEADLINE in default["degraded"], DEADLINE in own["degraded"]) == (True, False)
     assert b"deadline_ms" not in world.records.decision(default["decision_id"]).record.request
+
+
+def test_an_inbound_decision_holds_its_contact_for_a_short_while() -> None:
+    """Whoever looks at three pages within a day is not kept from the third by leases nobody used."""
+    world = _World(policy_changes={**CAPS, "inbound_decision_ttl": "30m"})
+
+    first = world.ask(direction="inbound")
+    meanwhile = world.ask(direction="inbound", request_id="r2", now=NOW + 29 * MINUTE_US)
+    later = world.ask(direction="inbound", request_id="r3", now=NOW + 31 * MINUTE_US)
+
+    assert [one["no_action"]["chosen"] for one in (first, meanwhile, later)] == [False, True, False]
