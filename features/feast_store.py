@@ -1,6 +1,6 @@
 """Feast itself: registration, history point in time, and the slow feature store that its online reads make.
 
-``features.online`` reads the same tables about five times faster and writes single rows forty times faster. This is
+``features.online`` reads and writes the same tables several times faster. This is
 what it is checked against, and what ``HEADWAY_FEATURE_READER=feast`` falls back to.
 """
 
