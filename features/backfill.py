@@ -33,6 +33,7 @@ from features.kernel import Integers
 from features.parquet_files import written_whole
 from features.schema import FeatureSet
 from features.store import FeatureStore, ProfileRow, StateRow
+from features.subjects import forget_subjects, write_subjects
 from features.taxonomy import Taxonomy
 
 EVENTS_PER_TABLE: Final = 40_000
@@ -104,6 +105,8 @@ def backfill(
     """
     columns = layout(feature_sets.values(), taxonomy)
     totals = [0] * 6
+    customer_ids: set[str] = set()
+    forget_subjects(home.offline)
     with ExitStack() as stack:
         states_file = stack.enter_context(written_whole(offline_file(home, STATE_VIEW), state_schema(columns)))
         profiles_file = stack.enter_context(written_whole(offline_file(home, PROFILE_VIEW), profile_schema(columns)))
@@ -122,7 +125,9 @@ def backfill(
             _write(store, finals, list(last.values()))
             counts = (table.n_events, len(table.customers), len(finals), len(last), n_history, len(known))
             totals = [total + count for total, count in zip(totals, counts, strict=True)]
+            customer_ids.update(table.customers.to_pylist())
             progress(table.n_events)
+    write_subjects(home.offline, customer_ids)
     return Backfilled(*totals)
 
 

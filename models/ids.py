@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from features.stable_hash import stable_hash
+from features.subjects import bucket_of
 
 PREFIX: Final = "d-"
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
@@ -22,11 +22,6 @@ def decision_id(*, at: int, customer_id: str, randomness: bytes) -> str:
     >>> decision_id(at=0, customer_id="c-1", randomness=bytes(9))[:12]
     'd-0000000000'
     """
-    number = (at // 1000) << 80 | shard_of(customer_id) << 72 | int.from_bytes(randomness[:9], "big")
+    number = (at // 1000) << 80 | bucket_of(customer_id) << 72 | int.from_bytes(randomness[:9], "big")
     digits = (_ALPHABET[number >> 5 * place & 31] for place in range(_DIGITS - 1, -1, -1))
     return PREFIX + "".join(digits)
-
-
-def shard_of(customer_id: str) -> int:
-    """The shard of a customer, 0 to 255."""
-    return stable_hash("shard", customer_id) % 256

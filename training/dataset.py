@@ -20,6 +20,7 @@ from features.journeys import PROGRESS, Journey
 from features.kernel import Floats, Integers
 from features.schema import FeatureSet
 from features.stable_hash import stable_unit
+from features.subjects import forget_subjects, write_subjects
 from models.actions import Catalogue
 from training.moments import HOUR_US, Booleans, Moments, labelled_moments
 from training.params import MomentParams
@@ -101,6 +102,10 @@ class Frames:
     feature_names: tuple[str, ...]
     moments: MomentFrame
     decisions: DecisionFrame
+
+    def customer_ids(self) -> set[str]:
+        """Everyone who is in either frame."""
+        return {str(one) for ids in (self.moments.customer_ids, self.decisions.customer_ids) for one in set(ids)}
 
 
 def build_frames(
@@ -216,6 +221,7 @@ def decision_frame(
 def write_frames(frames: Frames, folder: Path) -> None:
     """Keep the frames as two Parquet files in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
+    forget_subjects(folder)
     moments, decisions = frames.moments, frames.decisions
     columns: dict[str, object] = {
         "customer_id": moments.customer_ids,
@@ -238,6 +244,7 @@ def write_frames(frames: Frames, folder: Path) -> None:
     }
     rows = pa.table(columns).replace_schema_metadata({_ARMS: "\n".join(decisions.arm_ids).encode()})
     pq.write_table(rows, folder / DECISIONS_FILE, compression="zstd", compression_level=1)
+    write_subjects(folder, frames.customer_ids())
 
 
 def read_frames(journey_id: str, folder: Path) -> Frames:

@@ -18,6 +18,7 @@ from features.history import whole_table
 from features.home import Home
 from features.kernel import Floats
 from features.schema import FeatureSet, feature_set
+from features.subjects import subject_buckets
 from models.boosting import lightgbm_raw_scores
 from models.bundle import Lineage, write_bundle
 from models.configuration import Configuration
@@ -219,6 +220,7 @@ def lineage_of(
             "observed_until": watermark.observed_until,
             "n_moments": len(frames.moments.at),
             "n_decisions": len(frames.decisions),
+            "subject_buckets": subject_buckets(frames.customer_ids()),
             "cut_off": None if fit.stall is None else fit.stall.test_from,
             "params_version": params_version(params),
             "seed": params.seed,

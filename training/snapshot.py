@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from features.event_export import export_events
 from features.event_store import SqlEventLog
 from features.events import dump_timestamp, parse_timestamp
 from features.home import FileLock, Home, lock_file
+from features.subjects import forget_subjects, write_subjects
 from models.configuration import Configuration
 from models.record_export import export_records, record_table
 from models.record_store import SqlRecordStore
@@ -204,13 +205,21 @@ def fingerprint(folder: Path) -> str:
 
 def _export(home: Home, head: int, last_decision_id: str | None) -> None:
     home.snapshot.mkdir(parents=True, exist_ok=True)
+    forget_subjects(home.snapshot)
     with closing(SqlEventLog(home.events_db, readonly=True)) as log:
         export_events(log, home.snapshot / EVENTS_FILE, until=head)
-    if not home.records_db.exists():
+    if home.records_db.exists():
+        with closing(SqlRecordStore(home.records_db, readonly=True)) as store:
+            export_records(store, home.snapshot / RECORDS_FILE, until=last_decision_id)
+    else:
         pq.write_table(record_table([]), home.snapshot / RECORDS_FILE)
-        return
-    with closing(SqlRecordStore(home.records_db, readonly=True)) as store:
-        export_records(store, home.snapshot / RECORDS_FILE, until=last_decision_id)
+    write_subjects(home.snapshot, _customer_ids(home.snapshot))
+
+
+def _customer_ids(folder: Path) -> Iterator[str]:
+    for name in (EVENTS_FILE, RECORDS_FILE):
+        column = pq.read_table(folder / name, columns=["customer_id"])["customer_id"]
+        yield from column.unique().to_pylist()
 
 
 def _last_decision_id(folder: Path) -> str:

@@ -17,6 +17,7 @@ from features.feast_repo import offline_file
 from features.home import Home, lock_file
 from features.online import SqliteOnlineStore
 from features.schema import feature_set
+from features.subjects import SUBJECTS_FILE, subject_buckets
 from models.configuration import built_in_configuration
 from tests.histories import START_AT, event
 
@@ -69,6 +70,7 @@ def test_a_backfill_makes_states_and_history_from_the_log(home: Home, capsys: py
     assert report["configuration"] == CONFIGURATION.version
     assert offline_file(home, STATE_VIEW).is_file()
     assert offline_file(home, PROFILE_VIEW).is_file()
+    assert json.loads((home.offline / SUBJECTS_FILE).read_text())["buckets"] == subject_buckets(["c1", "c2"])
     features = feature_set(CONFIGURATION.taxonomy, JOURNEY)
     store = SqliteOnlineStore(home.online_db, {JOURNEY.id: features}, CONFIGURATION.taxonomy)
     state = store.read("c1", JOURNEY.id).state

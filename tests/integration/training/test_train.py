@@ -21,6 +21,7 @@ from features.errors import Refused, StoreError
 from features.event_store import SqlEventLog
 from features.home import HOME_VARIABLE, Home
 from features.schema import feature_set
+from features.subjects import SUBJECTS_FILE, subject_buckets
 from models.bundle import load_bundle
 from models.configuration import load_configuration
 from models.registry import LocalRegistry, read_champion
@@ -183,6 +184,19 @@ def test_frames_come_back_as_they_were_written(trained_home: Home) -> None:
     assert np.isfinite(scores.stall_propensity).all()
     # The mean propensity over all moments is near the share that really stalled.
     assert abs(scores.stall_propensity.mean() - (~frames.moments.progressed).mean()) < 0.05
+
+
+def test_what_was_derived_says_whose_rows_it_holds(trained_home: Home) -> None:
+    """Snapshot, frames and bundle name the buckets of the customers in them, and no other bucket."""
+    ids = pq.read_table(trained_home.snapshot / "events.parquet", columns=["customer_id"])["customer_id"]
+    buckets = subject_buckets(ids.unique().to_pylist())
+    bundle = json.loads((trained_home.bundle(NAME, 1) / "manifest.json").read_text())
+
+    assert json.loads((trained_home.snapshot / SUBJECTS_FILE).read_text())["buckets"] == buckets
+    written = json.loads((trained_home.frames / JOURNEY / SUBJECTS_FILE).read_text())["buckets"]
+    assert int(written, 16) & ~int(buckets, 16) == 0
+    assert int(written, 16) > 0
+    assert bundle["training"]["subject_buckets"] == written
 
 
 def test_a_later_bundle_is_the_challenger(home: Home) -> None:
