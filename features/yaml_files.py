@@ -260,8 +260,8 @@ def _syntax_problem(file: str, error: yaml.YAMLError) -> Problem:
     context = getattr(error, "context", None)
     what = getattr(error, "problem", None) or str(error)
     return Problem(
-        path=".",
-        value=f"{what} {context}" if context else str(what),
+        path="the file",
+        value=f"YAML that breaks {context} ({what})" if context else f"YAML that breaks ({what})",
         expected="well-formed YAML",
         file=file,
         line=None if mark is None else mark.line + 1,
