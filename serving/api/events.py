@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from litestar import Response, post
 
-from features.errors import Problem
 from serving.api.calls import Call, allowed, as_json, body_of, principal_of, runtime_of
 from serving.auth import Principal
+from serving.outcomes import Report
 from serving.problems import field_errors
 from serving.requests import decode_json, parse_batch
 from serving.runtime import Runtime
@@ -27,18 +25,20 @@ async def take_events(request: Call) -> Response[bytes]:
 def _taken(runtime: Runtime, body: bytes, principal: Principal) -> BatchAnswer:
     documents = parse_batch(decode_json(body), key="events", limit=runtime.settings.max_batch_items)
     report = runtime.ingest.ingest(documents, source=principal.source, arrived_at=runtime.clock())
-    answer = BatchAnswer(
-        accepted=report.accepted,
-        duplicate=report.duplicates,
-        rejected=len(report.rejected),
-        rejections=rejections(report.rejected),
-        degraded=report.degraded,
-    )
+    answer = batch_answer(report)
     runtime.metrics.count_events(accepted=answer.accepted, duplicate=answer.duplicate, rejected=answer.rejected)
     log_event("events_taken", accepted=answer.accepted, duplicate=answer.duplicate, rejected=answer.rejected)
     return answer
 
 
-def rejections(rejected: Sequence[tuple[int, Sequence[Problem]]]) -> tuple[Rejection, ...]:
-    """Rejected items as they leave."""
-    return tuple(Rejection(index=index, errors=field_errors(tuple(problems))) for index, problems in rejected)
+def batch_answer(report: Report) -> BatchAnswer:
+    """What became of a batch, as it leaves."""
+    return BatchAnswer(
+        accepted=report.accepted,
+        duplicate=report.duplicates,
+        rejected=len(report.rejected),
+        rejections=tuple(
+            Rejection(index=index, errors=field_errors(tuple(problems))) for index, problems in report.rejected
+        ),
+        degraded=report.degraded,
+    )

@@ -232,7 +232,7 @@ def _schemas() -> Json:
 def _raw(kind: type) -> Json:
     if kind is msgspec.Raw:
         return {"type": "object"}
-    raise NotImplementedError(f"no schema for {kind}")
+    raise TypeError(f"no schema for {kind}")
 
 
 def _describe_fields(schema: Json, docstring: str) -> None:

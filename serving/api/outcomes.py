@@ -5,7 +5,7 @@ from __future__ import annotations
 from litestar import Response, post
 
 from serving.api.calls import Call, allowed, as_json, body_of, principal_of, runtime_of
-from serving.api.events import rejections
+from serving.api.events import batch_answer
 from serving.auth import Principal
 from serving.requests import decode_json, parse_batch
 from serving.runtime import Runtime
@@ -24,13 +24,7 @@ async def take_outcomes(request: Call) -> Response[bytes]:
 def _taken(runtime: Runtime, body: bytes, principal: Principal) -> BatchAnswer:
     items = parse_batch(decode_json(body), key="outcomes", limit=runtime.settings.max_batch_items)
     report = runtime.outcomes.record(items, source=principal.source, arrived_at=runtime.clock())
-    answer = BatchAnswer(
-        accepted=report.accepted,
-        duplicate=report.duplicates,
-        rejected=len(report.rejected),
-        rejections=rejections(report.rejected),
-        degraded=report.degraded,
-    )
+    answer = batch_answer(report)
     runtime.metrics.count_outcomes(accepted=answer.accepted, duplicate=answer.duplicate, rejected=answer.rejected)
     log_event("outcomes_taken", accepted=answer.accepted, duplicate=answer.duplicate, rejected=answer.rejected)
     return answer
