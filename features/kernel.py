@@ -23,7 +23,7 @@ Integers: TypeAlias = NDArray[np.int64]
 HOUR_US: Final = 3_600_000_000.0
 DAY_US: Final = 24 * HOUR_US
 
-# Roles, as numbers; from OPERATION on, and for contacts and offers shown, it was not the customer who did it.
+# Roles, as numbers; ``is_own_role`` says which of them the customer did.
 ACTIVITY: Final = 0
 CALL: Final = 1
 CONTACT: Final = 2
@@ -151,6 +151,12 @@ def new_state(plan: Plan) -> Floats:
 def n_features(plan: Plan) -> int:
     """Number of features that ``read`` writes."""
     return N_FIXED_FEATURES + plan.stall_after.size + 2 * int(plan.kinds.shape[0]) + int(plan.digital.shape[0])
+
+
+@numba.njit(cache=True)
+def is_own_role(role: int) -> bool:
+    """Whether events of a role are the customer's own doing, rather than ours."""
+    return role < OPERATION and role != CONTACT and role != OFFER_SHOWN
 
 
 @numba.njit(cache=True)
@@ -336,7 +342,7 @@ def fold(
         return
     if role == OFFER_SHOWN:
         state[f + SHOWN] += 1.0
-    if role == OFFER_SHOWN or role >= OPERATION:
+    if not is_own_role(role):
         return
 
     # From here on the customer did it.
@@ -478,13 +484,6 @@ def _fold_row(state: Floats, plan: Plan, events: Events, row: int) -> None:
         events.nps[row],
         events.sentiment[row],
     )
-
-
-@numba.njit(cache=True)
-def fold_all(state: Floats, plan: Plan, events: Events) -> None:
-    """Fold all events of one customer, sorted, into ``state``."""
-    for row in range(events.kind.size):
-        _fold_row(state, plan, events, row)
 
 
 @numba.njit(cache=True)

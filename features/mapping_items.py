@@ -14,6 +14,7 @@ from features.mapping import AttributesOutput, DecisionOutput, EventOutput, Mapp
 from features.mapping_fields import Common, Fields, Vocabulary, optional_text
 from features.mapping_values import Row, Test, check_of, columns_of, moment_of_value, text_of
 from features.past_decisions import PastDecision, decision_maker
+from features.taxonomy import OUTCOME_OBSERVED
 from features.yaml_files import one_of
 
 Kind = Literal["events", "attributes", "decisions", "outcomes"]
@@ -164,7 +165,7 @@ def _outcome_maker(
             at = fields.moment("decision.at", decided_at, latest=vocabulary.latest)
             customer_id = fields.text("customer", common.customer)
             facts["decision_id"] = vocabulary.decision_ids(mapping.source, name, customer_id, at)
-        return common.event(fields, row, label, "outcome_observed", facts)
+        return common.event(fields, row, label, OUTCOME_OBSERVED, facts)
 
     return make
 

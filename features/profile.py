@@ -14,11 +14,6 @@ from features.store import ProfileRow
 from features.taxonomy import Taxonomy
 
 
-def folds_into_profile(kind: str, taxonomy: Taxonomy) -> bool:
-    """Whether events of a kind change the profile."""
-    return taxonomy.all_kinds[kind].role in ("profile", "consent")
-
-
 def consent_of(event: JourneyEvent, taxonomy: Taxonomy) -> tuple[str, str] | None:
     """The consent that an event changes and its new state; None where it changes none.
 

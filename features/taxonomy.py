@@ -106,6 +106,8 @@ class Attribute(ConfigModel):
 
 
 EXPOSED: Final = "action_exposed"
+OUTCOME_OBSERVED: Final = "outcome_observed"
+
 BUILT_IN_KINDS: dict[str, Kind] = {
     EXPOSED: Kind(
         title="An action was shown or sent to the customer",
@@ -116,7 +118,7 @@ BUILT_IN_KINDS: dict[str, Kind] = {
             "treatment_id": Fact(dtype="text"),
         },
     ),
-    "outcome_observed": Kind(
+    OUTCOME_OBSERVED: Kind(
         title="An outcome came back",
         role="outcome",
         value_fact="value",

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import (
     Column,
@@ -38,8 +38,6 @@ from features.sqlite_store import SqliteStore
 from models.caps import check_caps, conflict_message, occasion
 from models.decision import DecisionRecord, dump_record, load_record
 from models.records import Committed, ConsentChange, Contact, CustomerRecords, Reservation, Stored
-
-T = TypeVar("T")
 
 LAYOUT_VERSION: Final = 1
 

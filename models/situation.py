@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-from features import kernel
 from features.journeys import Journey
 from features.kernel import Floats
 from features.schema import FeatureSet
@@ -127,8 +126,3 @@ def _state(journey: Journey, features: Mapping[str, float]) -> str:
         if not math.isnan(number) and high_enough and low_enough:
             return rule.state
     return ACTIVE
-
-
-def is_open(vector: Floats, feature_set: FeatureSet) -> bool:
-    """Whether the journey is open, by its feature vector."""
-    return bool(vector[feature_set.names.index("journey_status")] == kernel.OPEN)

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from features.errors import InvalidInput, Problem
 from features.events import shown
 from features.journeys import Journey
-from features.taxonomy import EXPOSED
+from features.taxonomy import EXPOSED, OUTCOME_OBSERVED
 from models.actions import NO_ACTION
 from models.decision import Candidate, DecisionRecord
 from models.records import RecordStore
@@ -163,7 +163,7 @@ class OutcomeRecorder:
             expected = f"an outcome of the journey {record.journey_id}: {', '.join(declared) or 'none'}"
             fields.add("outcome_id", outcome_id, expected)
         facts = {"decision_id": record.decision_id, "outcome_id": outcome_id, "value": fields.number("value")}
-        return _Returned(index, _event(fields, record, "outcome_observed", outcome_id, None, facts))
+        return _Returned(index, _event(fields, record, OUTCOME_OBSERVED, outcome_id, None, facts))
 
 
 def _exposure(fields: Fields, record: DecisionRecord, index: int) -> _Returned:

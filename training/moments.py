@@ -78,8 +78,8 @@ def labelled_moments(
             and left out, whatever has been seen of it by then.
     """
     codes, stages = transitions(table, feature_set)
-    roles = feature_set.plan.kinds[table.events.kind, kernel.ROLE]
-    is_customer = (roles != kernel.CONTACT) & (roles != kernel.OFFER_SHOWN) & (roles < kernel.OPERATION)
+    is_own = [kernel.is_own_role(role) for role in feature_set.plan.kinds[:, kernel.ROLE]]
+    is_customer = np.array(is_own, dtype=np.bool_)[table.events.kind]
     at = table.events.at
     next_change, silent_at = _what_follows(
         table.starts, at, codes, stages, is_customer, float(feature_set.plan.abandon_after[0])

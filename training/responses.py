@@ -15,8 +15,7 @@ from features.duck import connected
 from features.history import EventSource, EventTable
 from features.journeys import PROGRESS, Outcome
 from features.kernel import Floats, Integers
-
-OUTCOME_OBSERVED = "outcome_observed"
+from features.taxonomy import OUTCOME_OBSERVED
 
 
 @dataclass(frozen=True, slots=True, eq=False)

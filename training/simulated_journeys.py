@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from features.journeys import Journey
+from features.taxonomy import OUTCOME_OBSERVED
 from training.simulated_activity import (
     before_application,
     call,
@@ -250,7 +251,7 @@ def _take_protection(course: Course, rows: Integers, at: Integers, decided: Deci
     taken_at = at[takes] + (draws.between("protection-at", who, step, 0.1, 13.9) * DAY_US).astype(np.int64)
     ids = [decided.ids[i] for i in takes.tolist()]
     facts = facts_json({"decision_id": ids, "outcome_id": ["protection_14d"] * who.size, "value": np.ones(who.size)})
-    events.add("outcome_observed", who, taken_at, channel=None, facts=facts)
+    events.add(OUTCOME_OBSERVED, who, taken_at, channel=None, facts=facts)
     held = ['{"holding:card_protection":true}'] * who.size
     events.add("profile_updated", who, taken_at + 1_000_000, channel=None, facts=held)
     course.holds_protection[who] = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from features.events import JourneyEvent
-from features.profile import fold_profile, folds_into_profile
+from features.profile import fold_profile
 from features.store import ProfileRow
 from tests.histories import START_AT, TAXONOMY, event
 
@@ -58,8 +58,3 @@ def test_a_fact_of_a_consent_is_no_attribute() -> None:
 def test_other_events_leave_the_profile_alone() -> None:
     """An event that does not concern the profile does not even touch its time."""
     assert fold_profile(ProfileRow("c1"), [event("e1")], TAXONOMY) == ProfileRow("c1")
-    assert [folds_into_profile(kind, TAXONOMY) for kind in ("visited", "profile_updated", "consent_changed")] == [
-        False,
-        True,
-        True,
-    ]
