@@ -8,28 +8,12 @@ profile come in one statement, which sees one moment of the file.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from features.errors import Refused
-from features.feast_layout import (
-    CUSTOMER_KEY,
-    JOURNEY_KEY,
-    PROFILE_VIEW,
-    PROJECT,
-    STATE_COLUMNS,
-    STATE_VIEW,
-    ColumnType,
-    ColumnValue,
-    layout,
-    profile_columns,
-    profile_row,
-    state_of_vector,
-    state_only,
-    state_row,
-)
-from features.feast_values import FloatRuns, decode_value, encode_value, entity_key
+from features.feast_layout import PROFILE_VIEW, PROJECT, STATE_VIEW
+from features.feast_rows import FeastRows, Message, profile_key, state_key
 from features.group_commit import GroupCommit
 from features.home import FileLock, lock_file
 from features.schema import FeatureSet
@@ -76,12 +60,7 @@ class SqliteOnlineStore:
     """
 
     def __init__(self, path: Path, feature_sets: Mapping[str, FeatureSet], taxonomy: Taxonomy) -> None:
-        self._layout = layout(feature_sets.values(), taxonomy)
-        self._runs = {
-            journey_id: FloatRuns({each.name: len(each.slots) for each in feature_set.fields})
-            for journey_id, feature_set in feature_sets.items()
-        }
-        self._profile_types = self._layout.profile
+        self._rows = FeastRows(feature_sets, taxonomy)
         self._lock: FileLock = lock_file(path)
         try:
             # The log can rebuild what a power cut takes from here, and `log_position` tells that it must.
@@ -98,19 +77,13 @@ class SqliteOnlineStore:
             StoreUnavailable: the store does not answer.
             StoreCorrupted: it holds bytes that are no values.
         """
-        keys = (
-            entity_key({CUSTOMER_KEY: customer_id, JOURNEY_KEY: journey_id}),
-            entity_key({CUSTOMER_KEY: customer_id}),
-        )
+        keys = (state_key(customer_id, journey_id), profile_key(customer_id))
         messages: tuple[dict[str, bytes], dict[str, bytes]] = ({}, {})
         with self._readers.reading() as connection:
             for view, name, value in connection.execute(_READ, keys).fetchall():
                 messages[view][name] = value
         state, profile = messages
-        return CustomerRow(
-            self._state(customer_id, journey_id, state) if state else None,
-            profile_row(customer_id, _columns(profile), self._layout.attributes) if profile else None,
-        )
+        return CustomerRow(self._rows.state(customer_id, journey_id, state), self._rows.profile(customer_id, profile))
 
     def write(self, states: Sequence[StateRow], profiles: Sequence[ProfileRow]) -> None:
         """Write states and profiles in one transaction; they are there for every read that starts later.
@@ -119,8 +92,18 @@ class SqliteOnlineStore:
             StoreUnavailable: the store does not answer; nothing was written.
             Refused: a state of a journey that this store was not opened for.
         """
-        state_values = [value for row in states for value in self._state_values(row)]
-        profile_values = [value for row in profiles for value in self._profile_values(row)]
+        state_values = [
+            value
+            for row in states
+            for value in _values(
+                state_key(row.customer_id, row.journey_id), self._rows.state_messages(row), row.last_event_at
+            )
+        ]
+        profile_values = [
+            value
+            for row in profiles
+            for value in _values(profile_key(row.customer_id), self._rows.profile_messages(row), row.updated_at)
+        ]
 
         def job(connection: sqlite3.Connection) -> None:
             connection.executemany(_WRITE_STATE, state_values)
@@ -147,44 +130,11 @@ class SqliteOnlineStore:
         self._writer.close()
         self._lock.close()
 
-    def _state(self, customer_id: str, journey_id: str, messages: Mapping[str, bytes]) -> StateRow | None:
-        runs = self._runs.get(journey_id)
-        vector = None if runs is None else runs.decoded(messages)
-        if vector is None:  # another layout wrote it
-            return state_row(customer_id, journey_id, _columns(messages), self._layout.fields)
-        others = {name: decode_value(messages[name]) for name in STATE_COLUMNS if name in messages}
-        return state_of_vector(customer_id, journey_id, others, vector)
 
-    def _state_values(self, row: StateRow) -> Iterator[_StoredValue]:
-        if row.journey_id not in self._runs:
-            raise Refused(
-                f"a state of the journey {row.journey_id!r}, expected one of {', '.join(self._runs)}: "
-                f"open the store with the configuration that declares it"
-            )
-        key = entity_key({CUSTOMER_KEY: row.customer_id, JOURNEY_KEY: row.journey_id})
-        seconds = row.last_event_at // _MICROSECONDS
-        for name, data in self._runs[row.journey_id].encoded(row.vector):
-            yield key, name, data, None, seconds
-        yield from _values(key, state_only(row), STATE_COLUMNS, row.last_event_at)
-
-    def _profile_values(self, row: ProfileRow) -> Iterator[_StoredValue]:
-        key = entity_key({CUSTOMER_KEY: row.customer_id})
-        columns = profile_columns(row, self._layout.attributes)
-        return _values(key, columns, self._profile_types, row.updated_at)
-
-
-def _columns(messages: Mapping[str, bytes]) -> dict[str, ColumnValue]:
-    return {name: decode_value(data) for name, data in messages.items()}
-
-
-def _values(
-    key: bytes, columns: Mapping[str, ColumnValue], types: Mapping[str, ColumnType], at: int
-) -> Iterator[_StoredValue]:
+def _values(key: bytes, messages: Iterable[Message], at: int) -> Iterator[_StoredValue]:
     # Whole seconds, as Feast keeps them; nobody orders by them, exact times are columns.
     seconds = at // _MICROSECONDS
-    for name, value in columns.items():
-        data, text = encode_value(value, types[name])
-        yield key, name, data, text, seconds
+    return ((key, name, data, text, seconds) for name, data, text in messages)
 
 
 def _prepared(connection: sqlite3.Connection) -> sqlite3.Connection:
