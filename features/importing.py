@@ -16,10 +16,12 @@ from typing import IO, Final, Protocol
 
 from features.errors import InvalidInput, MappingError, Problem
 from features.events import JourneyEvent
+from features.json_lines import open_event_documents, open_json_lines
 from features.mapping import Mapping, Table
 from features.mapping_fields import Vocabulary
 from features.mapping_items import Item, Kind, Maker, makers_of
 from features.mapping_values import Row
+from features.ocel import open_ocel
 from features.past_decisions import PastDecision
 from features.tabular import DamagedFile, MalformedRow, Source, open_csv, open_parquet
 from features.xes import open_xes
@@ -148,6 +150,7 @@ class Importer:
 
     def __init__(self, mapping: Mapping, vocabulary: Vocabulary, sink: Sink, rejects: Rejects) -> None:
         self._tables = [(table, makers_of(table, mapping, vocabulary)) for table in mapping.tables]
+        self._time_zone = mapping.time_zone
         self._sink = sink
         self._rejects = rejects
         self._events: list[tuple[Kind, JourneyEvent]] = []
@@ -166,7 +169,7 @@ class Importer:
         """
         table, makers = self._table_of(path)
         try:
-            source = _opened(path, table)
+            source = _opened(path, table, makers, self._time_zone)
         except (DamagedFile, OSError) as error:
             self.result.problems.append(_unreadable(path, error))
             return
@@ -212,7 +215,7 @@ class Importer:
             if isinstance(group, MalformedRow):
                 self.result.rows += 1
                 self.result.rows_rejected += 1
-                self._rejects.add(group.row, Problem("row", group.value, group.expected))
+                self._rejects.add(group.row, Problem(group.field, group.value, group.expected))
                 continue
             given: set[int] = set()
             for row in group:
@@ -225,6 +228,8 @@ class Importer:
         self.result.rows += 1
         items = rejected = 0
         for index, maker in enumerate(makers):
+            if row.sections is not None and maker.kind not in row.sections:
+                continue
             if (maker.per_group and index in given) or not maker.meets(row):
                 continue
             given.add(index)
@@ -255,9 +260,15 @@ class Importer:
         result.last_at = at if result.last_at is None else max(result.last_at, at)
 
 
-def _opened(path: Path, table: Table) -> Source:
+def _opened(path: Path, table: Table, makers: Sequence[Maker], time_zone: str | None) -> Source:
     if table.format == "xes":
         return open_xes(path)
+    if table.format == "jsonl":
+        return open_json_lines(path, columns=_needed(makers, table.group_by), group_by=table.group_by)
+    if table.format == "headway_events":
+        return open_event_documents(path)
+    if table.ocel is not None:
+        return open_ocel(path, table.ocel, time_zone=time_zone)
     if table.format == "parquet":
         return open_parquet(path, group_by=table.group_by)
     return open_csv(path, delimiter=table.delimiter, encoding=table.encoding, group_by=table.group_by)
@@ -270,8 +281,12 @@ def _require(name: str, columns: Sequence[str], makers: Sequence[Maker], group_b
         raise MappingError(f"The mapping reads columns that {name} does not have:", problems)
 
 
+def _needed(makers: Sequence[Maker], group_by: str | None) -> frozenset[str]:
+    return frozenset(column for maker in makers for column in maker.columns) | ({group_by} if group_by else set())
+
+
 def _missing(name: str, columns: Sequence[str], makers: Sequence[Maker], group_by: str | None) -> list[Problem]:
-    needed = {column for maker in makers for column in maker.columns} | ({group_by} if group_by else set())
+    needed = _needed(makers, group_by)
     expected = f"a column of {name}, which has: {', '.join(columns) or '(none)'}"
     return [Problem("column", column, expected) for column in sorted(needed - set(columns))]
 

@@ -228,22 +228,59 @@ class OutcomeOutput(Output):
     decision: DecisionReference | None = None
 
 
+class ThroughObjects(ConfigModel):
+    """Objects that lead from an event to its customer: related to the event, and to the customer.
+
+    Attributes:
+        type: the objects' type.
+        qualifiers: of the relationship between such an object and the customer, whichever names the other; empty for
+            any.
+    """
+
+    type: str
+    qualifiers: tuple[str, ...] = ()
+
+
+class ObjectCentric(ConfigModel):
+    """How the events of an OCEL 2.0 log, which know objects, reach customers.
+
+    Attributes:
+        customer: the type of the objects that are customers, or cases.
+        qualifiers: of the relationship between an event and its customer; empty for any.
+        through: where an event names no customer itself: other objects of the event that lead to one, in one step.
+        several_customers: an event that reaches several customers is rejected, unless ``each`` gives it to each of them.
+    """
+
+    customer: str
+    qualifiers: tuple[str, ...] = ()
+    through: tuple[ThroughObjects, ...] = ()
+    several_customers: Literal["reject", "each"] = "reject"
+
+
 class Table(ConfigModel):
     """One kind of file and what its rows give.
 
     Attributes:
         files: patterns of file names; the first table with a pattern that fits reads the file.
-        format: how the file is written; each may be compressed by gzip, except Parquet.
-        group_by: a column; neighbouring rows with the same text in it form a group. An XES log is grouped by its cases.
+        format: how the file is written; each may be compressed by gzip, except Parquet. ``headway_events`` are our own
+            event documents, one a line, which need no sections.
+        group_by: a column; neighbouring rows with the same text in it form a group. An XES log is grouped by its cases,
+            an OCEL log by its customers.
         delimiter: between the fields of a CSV file.
         encoding: of a CSV file.
+        ocel: who the customers of an OCEL log are.
+        events: the events of a row.
+        attributes: the customer attributes of a row.
+        decisions: the past decisions of a row.
+        outcomes: the outcomes of a row.
     """
 
     files: tuple[str, ...] = ("*",)
-    format: Literal["csv", "parquet", "xes"]
+    format: Literal["csv", "parquet", "xes", "jsonl", "ocel", "headway_events"]
     group_by: str | None = None
     delimiter: Literal["comma", "semicolon", "tab", "pipe"] = "comma"
     encoding: Annotated[str, AfterValidator(_known_encoding)] = "utf-8-sig"
+    ocel: ObjectCentric | None = None
     events: tuple[EventOutput, ...] = ()
     attributes: tuple[AttributesOutput, ...] = ()
     decisions: tuple[DecisionOutput, ...] = ()
@@ -251,8 +288,20 @@ class Table(ConfigModel):
 
     @model_validator(mode="after")
     def _gives_something(self) -> Table:
-        if not (self.events or self.attributes or self.decisions or self.outcomes):
+        gives = bool(self.events or self.attributes or self.decisions or self.outcomes)
+        if self.format == "headway_events":
+            if gives or self.group_by is not None:
+                raise ValueError("no sections and no group_by: each line of headway_events is an event by itself")
+        elif not gives:
             raise ValueError("at least one of events, attributes, decisions, outcomes")
+        return self
+
+    @model_validator(mode="after")
+    def _knows_its_customers(self) -> Table:
+        if self.format == "ocel" and (self.ocel is None or self.group_by is not None):
+            raise ValueError("ocel with the type of the customer, and no group_by, for the format ocel")
+        if self.format != "ocel" and self.ocel is not None:
+            raise ValueError("ocel for the format ocel only")
         return self
 
 
@@ -262,6 +311,9 @@ class Mapping(ConfigModel):
     Attributes:
         source: the source of everything imported; with the ids it makes a second import of the same file harmless.
         time_zone: the IANA zone of times without an offset; such times are refused if none is named.
+        version: of the file's format.
+        title: for people.
+        tables: one for each kind of file.
     """
 
     version: Literal[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from typing import Final
 
 from features.errors import Problem
 from features.events import HOLDING_PREFIX, allowed_facts
@@ -15,6 +16,8 @@ from features.taxonomy import Taxonomy
 from features.yaml_files import YamlDocument, one_of
 
 Place = tuple[str | int, ...]
+
+_GROUPED_BY_THEMSELVES: Final = ("xes", "ocel")
 
 
 def mapping_problems(
@@ -84,7 +87,7 @@ class _Checks:
                 )
         for index, outcome in enumerate(table.outcomes):
             yield from self._texts((*here, "outcomes", index, "outcome"), outcome.outcome, self._outcomes)
-        if table.format != "xes" and table.group_by is None:
+        if table.format not in _GROUPED_BY_THEMSELVES and table.group_by is None:
             yield from self._groups(here, table)
 
     def _event(self, here: Place, event: EventOutput) -> Iterator[Problem]:

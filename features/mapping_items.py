@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from features.event_documents import event_of_document
 from features.events import HOLDING_PREFIX, JourneyEvent, allowed_facts
 from features.journeys import Outcome
 from features.mapping import AttributesOutput, DecisionOutput, EventOutput, Mapping, OutcomeOutput, Table, Value
@@ -45,6 +46,8 @@ class Maker:
 
 def makers_of(table: Table, mapping: Mapping, vocabulary: Vocabulary) -> list[Maker]:
     """The makers of everything that a table gives, in the order of the mapping."""
+    if table.format == "headway_events":
+        return [document_maker(mapping, vocabulary)]
     return [
         Maker(
             kind=kind,
@@ -55,6 +58,21 @@ def makers_of(table: Table, mapping: Mapping, vocabulary: Vocabulary) -> list[Ma
         )
         for kind, output, make in _outputs(table, mapping, vocabulary)
     ]
+
+
+def document_maker(mapping: Mapping, vocabulary: Vocabulary) -> Maker:
+    """The maker of rows that are event documents themselves."""
+
+    def make(row: Row) -> JourneyEvent:
+        return event_of_document(
+            row.document,
+            taxonomy=vocabulary.taxonomy,
+            source=mapping.source,
+            latest=vocabulary.latest,
+            position=row.number,
+        )
+
+    return Maker(kind="events", per_group=False, columns=frozenset(), meets=lambda row: True, make=make)
 
 
 def _outputs(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -34,6 +35,8 @@ class Row:
         cells: text by column.
         group: the rows of its group, itself among them, in their order.
         index: its place in the group.
+        sections: the sections of the mapping that it is for; None for all of them.
+        document: the whole JSON document of the row, where the format hands it on.
     """
 
     file: str
@@ -42,6 +45,8 @@ class Row:
     cells: dict[str, str]
     group: Sequence[Row] = ()
     index: int = 0
+    sections: AbstractSet[str] | None = None
+    document: object = None
 
 
 class Unusable(Exception):

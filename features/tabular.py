@@ -33,10 +33,18 @@ class DamagedFile(Exception):
 
 
 class MalformedRow(Exception):
-    """A row that is not one; reading may go on behind it."""
+    """A row that is not one; reading may go on behind it.
 
-    def __init__(self, row: Row, value: str, expected: str) -> None:
+    Args:
+        row: where it stands.
+        value: what was found.
+        expected: what it should have been.
+        field: what of the row is wrong.
+    """
+
+    def __init__(self, row: Row, value: str, expected: str, *, field: str = "row") -> None:
         self.row = row
+        self.field = field
         self.value = value
         self.expected = expected
         super().__init__(f"got {value}, expected {expected}")
@@ -100,7 +108,7 @@ def open_csv(path: Path, *, delimiter: str, encoding: str, group_by: str | None)
     if not columns or len(set(columns)) != len(columns):
         close_both(lines, raw)
         raise DamagedFile(f"the headings {', '.join(columns) or '(none)'}", "one heading per column, each once")
-    rows = _grouped(_csv_rows(path.name, reader, columns), group_by)
+    rows = grouped(_csv_rows(path.name, reader, columns), group_by)
     return Source(path.name, columns, rows, raw.tell, lambda: close_both(lines, raw))
 
 
@@ -168,7 +176,7 @@ def open_parquet(path: Path, *, group_by: str | None) -> Source:
         except pa.ArrowException as error:
             raise DamagedFile(f"{error} behind row {number}", "a whole Parquet file") from error
 
-    return Source(path.name, columns, _grouped(rows(), group_by), lambda: size * done[0] // total, table.close)
+    return Source(path.name, columns, grouped(rows(), group_by), lambda: size * done[0] // total, table.close)
 
 
 def cell_text(value: object) -> str:
@@ -190,7 +198,7 @@ def cell_text(value: object) -> str:
     return str(value).strip()
 
 
-def _grouped(rows: Iterator[Row | MalformedRow], group_by: str | None) -> Iterator[list[Row] | MalformedRow]:
+def grouped(rows: Iterator[Row | MalformedRow], group_by: str | None) -> Iterator[list[Row] | MalformedRow]:
     """Neighbouring rows with the same text in a column together; each on its own where no column is named."""
     group: list[Row] = []
     try:
