@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,7 @@ from features.feast_repo import offline_file
 from features.history import States, final_states, profiles, states_per_arrival
 from features.home import Home
 from features.kernel import Integers
+from features.online_stores import OnlineStore
 from features.parquet_files import written_whole
 from features.schema import FeatureSet
 from features.store import FeatureStore, ProfileRow, StateRow
@@ -48,13 +49,6 @@ _ARROW: Final[Mapping[ColumnType, pa.DataType]] = {
     "number": pa.float64(),
     "boolean": pa.bool_(),
 }
-
-
-class ClearableStore(FeatureStore, Protocol):
-    """A feature store that can forget everything before all of it is written anew."""
-
-    def clear(self) -> None:
-        """Forget every state and profile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +76,7 @@ def backfill(
     source: EventSource,
     *,
     home: Home,
-    store: ClearableStore,
+    store: OnlineStore,
     feature_sets: Mapping[str, FeatureSet],
     taxonomy: Taxonomy,
     progress: Callable[[int], None] = lambda events: None,

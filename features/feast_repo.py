@@ -59,7 +59,7 @@ def feast_objects(home: Home, feature_sets: Iterable[FeatureSet], taxonomy: Taxo
     ]
 
 
-def repo_config(home: Home, *, online_store: Mapping[str, str] | None = None) -> RepoConfig:
+def repo_config(home: Home, *, online_store: Mapping[str, Any] | None = None) -> RepoConfig:
     """Feast's configuration for a home.
 
     Args:

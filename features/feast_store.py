@@ -7,14 +7,15 @@ what it is checked against, and what ``HEADWAY_FEATURE_READER=feast`` falls back
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from features import kernel
-from features.errors import Refused, StoreUnavailable
+from features.errors import HeadwayError, Refused, StoreUnavailable
 from features.events import moment_of
 from features.feast_layout import (
     CREATED_TIME,
@@ -46,7 +47,24 @@ if TYPE_CHECKING:
 _ROW_ID = "row_id"
 
 
-def open_feast(home: Home, *, online_store: Mapping[str, str] | None = None) -> feast.FeatureStore:
+class Closable(Protocol):
+    """Something that is given back at the end."""
+
+    def close(self) -> None:
+        """Give it back."""
+
+
+class Keeper(Closable, Protocol):
+    """Knows whose rows an online store holds."""
+
+    def holds(self) -> bool:
+        """Whether they are this home's."""
+
+    def claim(self) -> None:
+        """Make a store that is nobody's this home's; refused where it is another's."""
+
+
+def open_feast(home: Home, *, online_store: Mapping[str, Any] | None = None) -> feast.FeatureStore:
     """Feast over a home's registry, history and online store."""
     import feast
 
@@ -58,7 +76,7 @@ def apply(
     feature_sets: Iterable[FeatureSet],
     taxonomy: Taxonomy,
     *,
-    online_store: Mapping[str, str] | None = None,
+    online_store: Mapping[str, Any] | None = None,
 ) -> feast.FeatureStore:
     """Feast with the entities and views of these feature sets registered and their online tables made."""
     store = open_feast(home, online_store=online_store)
@@ -123,20 +141,31 @@ class FeastStore:
         home: the home; its online file is locked while this is open.
         feature_sets: the feature sets whose states it keeps, by journey.
         taxonomy: the taxonomy whose profiles it keeps.
+        online_store: another online store than the home's SQLite file, as Feast's configuration writes it.
+        keeper: knows whose rows that store holds, has its lock, and is closed with this.
 
     Raises:
         HomeLocked: another process writes the online file.
     """
 
-    def __init__(self, home: Home, feature_sets: Mapping[str, FeatureSet], taxonomy: Taxonomy) -> None:
+    def __init__(
+        self,
+        home: Home,
+        feature_sets: Mapping[str, FeatureSet],
+        taxonomy: Taxonomy,
+        *,
+        online_store: Mapping[str, Any] | None = None,
+        keeper: Keeper | None = None,
+    ) -> None:
         self._feature_sets = dict(feature_sets)
         self._layout = layout(self._feature_sets.values(), taxonomy)
-        self._lock = lock_file(home.online_db)
+        self._keeper = keeper
+        self._lock: Closable = keeper or lock_file(home.online_db)
         # Feast shares one SQLite connection between threads and does not guard it.
         self._guard = threading.Lock()
         self._is_closed = False
         try:
-            self._feast = apply(home, self._feature_sets.values(), taxonomy)
+            self._feast = apply(home, self._feature_sets.values(), taxonomy, online_store=online_store)
         except BaseException:
             self._lock.close()
             raise
@@ -149,10 +178,11 @@ class FeastStore:
         """State and profile of one customer.
 
         Raises:
-            StoreUnavailable: the store was closed.
+            StoreUnavailable: the store was closed, or does not answer.
         """
-        with self._guard:
-            self._check_open()
+        with self._asking():
+            if self._keeper is not None and not self._keeper.holds():
+                return CustomerRow(None, None, is_reset=True)
             answer = self._feast.get_online_features(
                 features=self._features, entity_rows=[{CUSTOMER_KEY: customer_id, JOURNEY_KEY: journey_id}]
             ).to_dict()
@@ -167,7 +197,7 @@ class FeastStore:
 
         Raises:
             Refused: a state of a journey that this store was not opened for.
-            StoreUnavailable: the store was closed.
+            StoreUnavailable: the store was closed, does not answer, or is another home's.
         """
         unknown = {row.journey_id for row in states} - self._feature_sets.keys()
         if unknown:
@@ -188,12 +218,13 @@ class FeastStore:
             {CUSTOMER_KEY: row.customer_id, **profile_columns(row, self._layout.attributes), EVENT_TIME: row.updated_at}
             for row in profiles
         ]
-        with self._guard:
-            self._check_open()
-            if state_rows:
-                self._feast.write_to_online_store(STATE_VIEW, _frame(state_rows, self._layout.state))
+        with self._asking():
+            self._claim()
+            # A state vouches for its profile, so it must never be there before it.
             if profile_rows:
                 self._feast.write_to_online_store(PROFILE_VIEW, _frame(profile_rows, self._layout.profile))
+            if state_rows:
+                self._feast.write_to_online_store(STATE_VIEW, _frame(state_rows, self._layout.state))
 
     def close(self) -> None:
         """Give the file back; closing twice is harmless."""
@@ -201,9 +232,27 @@ class FeastStore:
             self._is_closed = True
             self._lock.close()
 
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise StoreUnavailable("the Feast store was closed; expected to be open: open the store again")
+    def _claim(self) -> None:
+        try:
+            if self._keeper is not None:
+                self._keeper.claim()
+        except Refused as error:
+            raise StoreUnavailable(str(error)) from error
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """One caller at a time; whatever Feast raises leaves as an error of the store."""
+        with self._guard:
+            if self._is_closed:
+                raise StoreUnavailable("the Feast store was closed; expected to be open: open the store again")
+            try:
+                yield
+            except HeadwayError:
+                raise
+            except Exception as error:
+                raise StoreUnavailable(
+                    f"Feast failed ({type(error).__name__}: {error}); expected its online store to answer: look at it"
+                ) from error
 
 
 def _features_of(rows: pa.Table, feature_set: FeatureSet, at: Integers) -> Floats:

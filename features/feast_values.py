@@ -10,7 +10,7 @@ References:
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -28,6 +28,9 @@ _BOOLEAN: Final = 7 << 3 | 0
 _TEXTS: Final = 12 << 3 | 2
 _FLOATS: Final = 15 << 3 | 2
 _ITEM: Final = 1 << 3 | 2  # the one field of the list messages
+
+_SECONDS: Final = 1 << 3 | 0
+_NANOS: Final = 2 << 3 | 0
 
 _U32: Final = struct.Struct("<I")
 _STRING: Final = _U32.pack(2)  # ValueType.STRING
@@ -48,6 +51,55 @@ def _key_head(names: tuple[str, ...]) -> bytes:
 def _sized(text: str) -> bytes:
     data = text.encode()
     return _U32.pack(len(data)) + data
+
+
+def entity_key_prefix(names: Iterable[str]) -> bytes:
+    """What the keys of all entities with these join keys begin with."""
+    return _key_head(tuple(sorted(names)))
+
+
+def entity_key_length(data: bytes) -> int | None:
+    """How many bytes the entity key takes that ``data`` begins with; None where it begins with none."""
+    try:
+        (count,) = _U32.unpack_from(data)
+        at = _U32.size
+        for _ in range(2 * count):
+            at += 4
+            at += 4 + _U32.unpack_from(data, at)[0]
+    except struct.error:
+        return None
+    return at if at <= len(data) else None
+
+
+@lru_cache(maxsize=1024)
+def murmur3(text: str) -> bytes:
+    """The four bytes under which Feast keeps a column in a Redis hash.
+
+    References:
+        Appleby (2011), MurmurHash3_x86_32, public domain; seed 0, little endian.
+    """
+    data = text.encode()
+    mask = 0xFFFFFFFF
+    mixed = 0
+    for start in range(0, len(data), 4):
+        block = data[start : start + 4]
+        k = int.from_bytes(block, "little") * 0xCC9E2D51 & mask
+        k = (k << 15 | k >> 17) * 0x1B873593 & mask
+        mixed ^= k
+        if len(block) == 4:
+            mixed = (mixed << 13 | mixed >> 19) & mask
+            mixed = (mixed * 5 + 0xE6546B64) & mask
+    mixed ^= len(data)
+    mixed = (mixed ^ mixed >> 16) * 0x85EBCA6B & mask
+    mixed = (mixed ^ mixed >> 13) * 0xC2B2AE35 & mask
+    return _U32.pack(mixed ^ mixed >> 16)
+
+
+def encode_timestamp(at: int) -> bytes:
+    """A moment, microseconds since the epoch, as protobuf's ``Timestamp``."""
+    seconds, microseconds = divmod(at, 1_000_000)
+    parts = ((_SECONDS, seconds & (2**64 - 1)), (_NANOS, microseconds * 1000))
+    return b"".join(bytes((tag,)) + _varint(value) for tag, value in parts if value)
 
 
 def encode_value(value: ColumnValue, column: ColumnType) -> tuple[bytes, str | None]:

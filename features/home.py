@@ -69,6 +69,11 @@ class Home:
         return self.state / "online.db"
 
     @property
+    def online_epoch(self) -> Path:
+        """The epoch of the rows that a Redis keeps for this home."""
+        return self.state / "online-epoch"
+
+    @property
     def registry_db(self) -> Path:
         """Feast's registry."""
         return self.state / "registry.db"

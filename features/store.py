@@ -59,10 +59,15 @@ class ProfileRow:
 
 @dataclass(frozen=True, slots=True)
 class CustomerRow:
-    """One read: the state in a journey and the profile; None where the store has none."""
+    """One read: the state in a journey and the profile; None where the store has none.
+
+    Attributes:
+        is_reset: the store was emptied, or what it holds was folded from another log; nothing of it was used.
+    """
 
     state: StateRow | None
     profile: ProfileRow | None
+    is_reset: bool = False
 
 
 class FeatureStore(Protocol):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from features.redis_location import RedisLocation
+from tests.redis_servers import redis_database
 
 DEFAULT_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 
@@ -28,3 +31,10 @@ def real_data() -> Callable[[str], Path]:
         pytest.skip(reason)
 
     return path_of
+
+
+@pytest.fixture
+def redis_location() -> Iterator[RedisLocation]:
+    """An empty database of a real Redis."""
+    with redis_database() as location:
+        yield location

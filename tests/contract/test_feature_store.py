@@ -10,28 +10,40 @@ import pytest
 
 from features import kernel
 from features.home import Home
-from features.online import SqliteOnlineStore
+from features.online_stores import open_online_store, open_redis_store
+from features.redis_location import RedisLocation
 from features.store import FeatureStore, MemoryStore, ProfileRow, StateRow
 from tests.histories import FEATURE_SETS, START_AT, TAXONOMY, event
 
 
-def _feast_store(folder: Path) -> FeatureStore:
+def feast_store(home: Home, location: RedisLocation | None = None) -> FeatureStore:
+    """The feature store by way of Feast, over the home's SQLite file or a Redis."""
     from features.feast_store import FeastStore  # takes seconds to import
 
-    return FeastStore(Home(folder).create(), FEATURE_SETS, TAXONOMY)
+    if location is None:
+        return FeastStore(home.create(), FEATURE_SETS, TAXONOMY)
+    keeper = open_redis_store(home.create(), location, FEATURE_SETS, TAXONOMY)
+    return FeastStore(home, FEATURE_SETS, TAXONOMY, online_store=location.feast_config, keeper=keeper)
 
 
-_STORES: dict[str, Callable[[Path], FeatureStore]] = {
-    "memory": lambda folder: MemoryStore(),
-    "sqlite": lambda folder: SqliteOnlineStore(folder / "online.db", FEATURE_SETS, TAXONOMY),
-    "feast": _feast_store,
+_STORES: dict[str, Callable[[Home], FeatureStore]] = {
+    "memory": lambda home: MemoryStore(),
+    "sqlite": lambda home: open_online_store(home, None, FEATURE_SETS, TAXONOMY),
+    "feast": feast_store,
+}
+_REDIS_STORES: dict[str, Callable[[Home, RedisLocation], FeatureStore]] = {
+    "redis": lambda home, location: open_online_store(home, location, FEATURE_SETS, TAXONOMY),
+    "feast_redis": feast_store,
 }
 
 
-@pytest.fixture(params=_STORES)
+@pytest.fixture(params=(*_STORES, *_REDIS_STORES))
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FeatureStore]:
     """Each store, empty."""
-    opened = _STORES[request.param](tmp_path)
+    if request.param in _STORES:
+        opened = _STORES[request.param](Home(tmp_path))
+    else:
+        opened = _REDIS_STORES[request.param](Home(tmp_path), request.getfixturevalue("redis_location"))
     yield opened
     opened.close()
 

@@ -48,6 +48,7 @@ def test_the_layout_is_frozen(tmp_path: Path) -> None:
         "events_db": "state/events.db",
         "records_db": "state/records.db",
         "online_db": "state/online.db",
+        "online_epoch": "state/online-epoch",
         "registry_db": "state/registry.db",
         "snapshot_file": "snapshot.json",
         "snapshot": "snapshot",

@@ -1,0 +1,104 @@
+"""Which online store an installation has, and the one place that opens it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from typing import Final, Protocol
+
+from features.errors import ConfigurationError, Problem, StoreUnavailable
+from features.home import Home
+from features.online import SqliteOnlineStore
+from features.redis_location import EXPECTED as REDIS_EXPECTED
+from features.redis_location import RedisLocation
+from features.redis_online import RedisOnlineStore
+from features.schema import FeatureSet
+from features.store import FeatureStore
+from features.taxonomy import Taxonomy
+
+VARIABLE: Final = "HEADWAY_ONLINE_STORE"
+SQLITE: Final = "sqlite"
+EXPECTED: Final = f"{SQLITE}, or {REDIS_EXPECTED}"
+
+
+class OnlineStore(FeatureStore, Protocol):
+    """A feature store that can forget everything before all of it is written anew."""
+
+    def clear(self) -> None:
+        """Forget every state and profile."""
+
+
+def parse_location(text: str) -> RedisLocation | None:
+    """What a value of ``HEADWAY_ONLINE_STORE`` names: a Redis, or None for the home's own SQLite file.
+
+    Raises:
+        ValueError: it names neither.
+    """
+    return None if text == SQLITE else RedisLocation.of(text)
+
+
+def online_location(env: Mapping[str, str]) -> RedisLocation | None:
+    """The online store that the environment names.
+
+    Raises:
+        ConfigurationError: it names none that there is. The value is not shown: it may carry a password.
+    """
+    try:
+        return parse_location(env.get(VARIABLE) or SQLITE)
+    except ValueError as error:
+        problem = Problem(VARIABLE, "(hidden)", EXPECTED)
+        raise ConfigurationError("the environment cannot be used", [problem]) from error
+
+
+def open_online_store(
+    home: Home, location: RedisLocation | None, feature_sets: Mapping[str, FeatureSet], taxonomy: Taxonomy
+) -> OnlineStore:
+    """The online store of a home, to read and to write.
+
+    A Redis that does not answer is opened all the same: it is a cache, and may come back.
+
+    Raises:
+        HomeLocked: another process has it open.
+        Refused: another home keeps the Redis, or the package ``redis`` is not installed.
+        StoreUnavailable: a file of the home cannot be opened.
+    """
+    if location is None:
+        return SqliteOnlineStore(home.online_db, feature_sets, taxonomy)
+    return open_redis_store(home, location, feature_sets, taxonomy)
+
+
+def open_redis_store(
+    home: Home, location: RedisLocation, feature_sets: Mapping[str, FeatureSet], taxonomy: Taxonomy
+) -> RedisOnlineStore:
+    """``open_online_store`` for a Redis."""
+    store = _redis_store(home, location, feature_sets, taxonomy)
+    try:
+        with suppress(StoreUnavailable):
+            store.claim()
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def take_over(home: Home, location: RedisLocation, feature_sets: Mapping[str, FeatureSet], taxonomy: Taxonomy) -> None:
+    """Empty a Redis that another home keeps, and make it this one's.
+
+    Raises:
+        StoreUnavailable: it does not answer.
+    """
+    with closing(_redis_store(home, location, feature_sets, taxonomy)) as store:
+        store.clear()
+
+
+def _redis_store(
+    home: Home, location: RedisLocation, feature_sets: Mapping[str, FeatureSet], taxonomy: Taxonomy
+) -> RedisOnlineStore:
+    return RedisOnlineStore(
+        location,
+        epoch_file=home.online_epoch,
+        # The same lock for every kind: a home has one writer of its online store.
+        lock_path=home.online_db,
+        feature_sets=feature_sets,
+        taxonomy=taxonomy,
+    )

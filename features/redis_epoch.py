@@ -1,0 +1,141 @@
+"""Whose rows a Redis holds, and since when: the epoch that every read and write asks for in its own round trip.
+
+A row says how far into the event log it was folded, which shows one that is missing or old. It cannot show a row that
+was folded from *another* log: of a second installation on the same database, or of this home before it was made anew.
+Nor a database set back to a copy from before everything was written anew. So a home keeps its epoch in a file, the text
+``<home>.<number>``, and the Redis holds the same as long as its rows are this home's; each clearing raises the number.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Protocol
+
+from features.errors import Refused, StoreUnavailable
+
+_CLEARING: Final = ":clearing"
+_TEXT: Final = re.compile(r"([0-9a-f]{16})\.(\d{1,18})")
+
+
+class EpochCell(Protocol):
+    """The place in the Redis where an epoch stands."""
+
+    def value(self) -> str | None:
+        """What stands there; None where nothing does."""
+
+    def replace(self, expected: str | None, new: str) -> bool:
+        """Put ``new`` where ``expected`` stands, at once; False where something else does."""
+
+
+class Epoch:
+    """The epoch of one home.
+
+    Args:
+        path: the file that keeps it; made where it is missing.
+        cell: the place in the Redis.
+        forget_rows: removes every row from the Redis.
+        where: the Redis, for messages, without its password.
+
+    Raises:
+        StoreUnavailable: the file cannot be read or written.
+    """
+
+    def __init__(self, path: Path, cell: EpochCell, forget_rows: Callable[[], None], where: str) -> None:
+        self._path = path
+        self._cell = cell
+        self._forget_rows = forget_rows
+        self._where = where
+        self._guard = threading.Lock()
+        self._home, self._number = _kept(path)
+
+    @property
+    def text(self) -> str:
+        """What the Redis has to hold for its rows to be this home's."""
+        return f"{self._home}.{self._number}"
+
+    def holds(self) -> bool:
+        """Whether the Redis holds this epoch."""
+        return self._cell.value() == self.text
+
+    def claim(self) -> None:
+        """Make the Redis this home's where it is nobody's: emptied, set back to before a clearing, or new.
+
+        Raises:
+            Refused: another home keeps it.
+            StoreUnavailable: it does not answer.
+        """
+        with self._guard:
+            found = self._cell.value()
+            if found == self.text:
+                return
+            if found is not None and not self._is_ours(found):
+                raise Refused(
+                    f"{self._where} holds the states of another home ({found[:40]!r}), expected those of this one or "
+                    f"none: name another database in HEADWAY_ONLINE_STORE, or empty this one and fill it for this "
+                    f"home with `headway features backfill --take-over`"
+                )
+            self._take(found)
+
+    def renew(self) -> None:
+        """Forget every row, whosever it is, under a new epoch.
+
+        Raises:
+            StoreUnavailable: the Redis does not answer.
+        """
+        with self._guard:
+            self._take(self._cell.value())
+
+    def _is_ours(self, found: str) -> bool:
+        return found.split(".", 1)[0] == self._home
+
+    def _take(self, found: str | None) -> None:
+        """Forget all rows while nobody trusts them: neither those who know the old epoch nor those who know the new."""
+        number = self._number + 1
+        new = f"{self._home}.{number}"
+        _keep(self._path, new)
+        if not self._cell.replace(found, new + _CLEARING):
+            raise StoreUnavailable(f"{self._where} was taken by another home meanwhile; expected it free: try again")
+        self._forget_rows()
+        if not self._cell.replace(new + _CLEARING, new):
+            raise StoreUnavailable(f"{self._where} was emptied or taken while it was cleared: try again")
+        self._number = number
+
+
+def _kept(path: Path) -> tuple[str, int]:
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        text = f"{secrets.token_hex(8)}.0"
+        _keep(path, text)
+    except OSError as error:
+        raise StoreUnavailable(f"cannot read {path}: {error.strerror}; expected the epoch of this home") from error
+    found = _TEXT.fullmatch(text.strip())
+    if found is None:
+        raise Refused(
+            f"{path} holds {text[:40]!r}, expected an epoch: remove the file, and run `headway features backfill`"
+        )
+    return found[1], int(found[2])
+
+
+def _keep(path: Path, text: str) -> None:
+    """Replace the file, durably: the Redis must never know a later epoch than the home."""
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise StoreUnavailable(f"cannot write {path}: {error.strerror}; expected a writable folder") from error

@@ -1,0 +1,58 @@
+"""Redis for tests: a database of a server that runs already, used by one test at a time and left empty."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from features.redis_location import RedisLocation
+
+ADDRESS = "127.0.0.1:6379"
+_DATABASES = range(4, 16)
+
+
+@contextmanager
+def redis_database() -> Iterator[RedisLocation]:
+    """An empty database of the server at ``ADDRESS``, nobody else's until the end.
+
+    The test is skipped where no server answers, and fails instead under HEADWAY_TEST_REQUIRE=1.
+    """
+    client = redis.Redis.from_url(f"redis://{ADDRESS}")
+    try:
+        client.ping()
+    except redis.ConnectionError:
+        reason = f"no Redis answers at {ADDRESS}: start redis-server"
+        if os.environ.get("HEADWAY_TEST_REQUIRE") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    finally:
+        client.close()
+    with _free_database() as number:
+        location = RedisLocation.of(f"redis://{ADDRESS}/{number}")
+        with redis.Redis.from_url(location.url) as own:
+            own.flushdb()
+            try:
+                yield location
+            finally:
+                own.flushdb()
+
+
+@contextmanager
+def _free_database() -> Iterator[int]:
+    """A number that no other test process holds; those that are in use are not waited for."""
+    for number in _DATABASES:
+        with (Path(tempfile.gettempdir()) / f"headway-test-redis-{number}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield number
+            return
+    pytest.fail(f"all databases {_DATABASES} of {ADDRESS} are in use by tests; expected one to be free")
