@@ -22,14 +22,14 @@ from features.duck import connected
 from features.errors import Refused
 from features.events import FactValue
 from features.kernel import Floats, Integers
-from features.taxonomy import Taxonomy
+from features.taxonomy import NPS, SENTIMENT, THEME, Taxonomy
 
 EventSource: TypeAlias = Path | pa.Table
 """An events Parquet, or its columns in memory: position int64, source, event_id, customer_id, kind, channel,
 occurred_at and arrived_at timestamp[us, UTC], sequence int64, facts JSON text."""
 
 EVENTS_PER_TABLE: Final = 250_000
-_FLOAT_COLUMNS: Final = ("occurred_at", "arrived_at", "sequence", "value", "nps", "sentiment")
+_FLOAT_COLUMNS: Final = ("occurred_at", "arrived_at", "sequence", "value", "price", "nps", "sentiment")
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,22 +120,29 @@ def _sorted_batches(
     relation = connection.read_parquet(str(source)) if isinstance(source, Path) else connection.from_arrow(source)
     roles = {"profile", "consent"}
     profile_kinds = ", ".join(f"'{name}'" for name, kind in taxonomy.all_kinds.items() if kind.role in roles)
-    values = " ".join(
-        f"WHEN '{name}' THEN {_number_of(kind.value_fact)}"
-        for name, kind in taxonomy.all_kinds.items()
-        if kind.value_fact
-    )
+    kinds = taxonomy.all_kinds
+    value = _number_by_kind({name: kind.value_fact for name, kind in kinds.items() if kind.value_fact})
+    price = _number_by_kind({name: kind.price_fact for name, kind in kinds.items() if kind.price_fact})
     # Names are checked when the taxonomy loads (lower case, digits, underscores), so they need no quoting here.
     query = f"""
         SELECT customer_id, source, event_id, kind, channel, position,
                epoch_us(occurred_at)::DOUBLE AS occurred_at, epoch_us(arrived_at)::DOUBLE AS arrived_at,
-               sequence::DOUBLE AS sequence, CASE kind {values} END AS value,
-               {_number_of("nps")} AS nps, {_number_of("sentiment")} AS sentiment,
+               sequence::DOUBLE AS sequence, {value} AS value, {price} AS price,
+               {_number_of(NPS)} AS nps, {_number_of(SENTIMENT)} AS sentiment,
+               CASE WHEN json_type(facts, '$.{THEME}') = 'VARCHAR' THEN facts ->> '$.{THEME}' END AS theme,
                CASE WHEN kind IN ({profile_kinds}) THEN facts END AS profile_facts
         FROM events ORDER BY customer_id, epoch_us(occurred_at), events.sequence, source, event_id
     """  # noqa: S608  # see above
     reader = relation.query("events", query).to_arrow_reader(rows_per_batch)
     yield from reader
+
+
+def _number_by_kind(facts: Mapping[str, str]) -> str:
+    """SQL for the fact that each kind names; NULL for other kinds."""
+    if not facts:
+        return "NULL::DOUBLE"
+    cases = " ".join(f"WHEN '{kind}' THEN {_number_of(fact)}" for kind, fact in facts.items())
+    return f"CASE kind {cases} END"
 
 
 def _number_of(fact: str) -> str:
@@ -169,10 +176,13 @@ def _event_table(rows: pa.Table, taxonomy: Taxonomy) -> EventTable:
             channel=_indices(columns["channel"], tuple(taxonomy.channels), "channel"),
             at=floats["occurred_at"],
             arrived=floats["arrived_at"],
+            until=np.full(rows.num_rows, np.inf),
             sequence=floats["sequence"],
             value=floats["value"],
+            price=floats["price"],
             nps=floats["nps"],
             sentiment=floats["sentiment"],
+            theme=_known_indices(columns["theme"], tuple(taxonomy.themes)),
         ),
         positions=columns["position"].to_numpy().astype(np.int64),
         sources=columns["source"],
@@ -186,7 +196,7 @@ def _empty_table() -> EventTable:
     empty = np.empty(0)
     none = np.empty(0, dtype=np.int64)
     text = pa.array([], pa.string())
-    events = kernel.Events(none, none, empty, empty, empty, empty, empty, empty)
+    events = kernel.Events(none, none, empty, empty, empty, empty, empty, empty, empty, empty, none)
     return EventTable(text, np.zeros(1, np.int64), events, none, text, text, none, ())
 
 
@@ -201,11 +211,17 @@ def _indices(column: pa.Array, names: Sequence[str], what: str) -> Integers:
     Raises:
         Refused: a text that is none of them.
     """
-    indices = pc.index_in(column, value_set=pa.array(names, pa.string()))
+    indices = pc.index_in(column.cast(pa.string()), value_set=pa.array(names, pa.string()))
     if indices.null_count > column.null_count:
         unknown = column.filter(pc.and_(indices.is_null(), column.is_valid()))[0].as_py()
         raise Refused(
             f"the events hold the {what} {unknown!r}, expected one of the taxonomy: {', '.join(names)}; "
             f"declare it in taxonomy.yaml, or use the configuration that the events were taken in under"
         )
+    return _known_indices(column, names)
+
+
+def _known_indices(column: pa.Array, names: Sequence[str]) -> Integers:
+    """Positions of a text column in ``names``, -1 for null and for every other text."""
+    indices = pc.index_in(column.cast(pa.string()), value_set=pa.array(names, pa.string()))
     return np.array(indices.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int64)

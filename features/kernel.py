@@ -44,6 +44,13 @@ STAGE: Final = 1  # index of the stage it enters, n_stages for the goal, -1 for 
 ENTRY: Final = 2
 EXIT: Final = 3
 WAITING: Final = 4  # 1 starts, 2 ends
+WINDOWED: Final = 5  # 1 where it has window counts and a decayed count
+KIND_READ_AT: Final = 6  # where its features start in the vector
+
+# Columns of ``Plan.channels``.
+DIGITAL: Final = 0
+OUTBOUND: Final = 1
+CHANNEL_READ_AT: Final = 2  # where its features start in the vector
 
 # Journey status.
 NEVER: Final = 0
@@ -59,13 +66,16 @@ FIRST_EVENT_AT: Final = 2
 ENTERED_AT: Final = 3
 LAST_PROGRESS_AT: Final = 4
 CLOSED_AT: Final = 5
-LAST_CUSTOMER_AT: Final = 6
-LAST_CONTACT_AT: Final = 7
-LAST_RESPONSE_AT: Final = 8
-LAST_FEEDBACK_AT: Final = 9
-WAITING_SINCE_AT: Final = 10
-WAITED_US: Final = 11
-N_TIMES: Final = 12
+FIRST_CUSTOMER_AT: Final = 6
+LAST_CUSTOMER_AT: Final = 7
+LAST_CONTACT_AT: Final = 8
+LAST_RESPONSE_AT: Final = 9
+LAST_FEEDBACK_AT: Final = 10
+LAST_OFFER_AT: Final = 11
+WAITING_SINCE_AT: Final = 12
+WAITED_US: Final = 13
+RESPONSE_TOOK_US: Final = 14
+N_TIMES: Final = 15
 
 # Slots of ``progress``.
 STATUS: Final = 0
@@ -74,71 +84,134 @@ N_ENTRIES: Final = 2
 N_PROGRESS: Final = 3
 N_LOOPS: Final = 4
 LOOPS_SINCE: Final = 5
-EVENTS_SINCE: Final = 6
-CALLS_SINCE: Final = 7
-CONTACTS_SINCE: Final = 8
-N_EVENTS: Final = 9
-N_PROGRESS_SLOTS: Final = 10
+N_REVISITS: Final = 6
+REVISITS_SINCE: Final = 7
+EVENTS_SINCE: Final = 8
+CALLS_SINCE: Final = 9
+CONTACTS_SINCE: Final = 10
+SWITCHES_SINCE: Final = 11
+N_EVENTS: Final = 12
+N_PROGRESS_SLOTS: Final = 13
+
+# Blocks of ``kinds``, each with one slot per kind.
+KIND_COUNT: Final = 0
+KIND_LAST_AT: Final = 1
+KIND_DECAYED: Final = 2
+N_KIND_BLOCKS: Final = 3
+
+# Blocks of ``channels``, each with one slot per channel. The decayed counts are as of the block that follows them.
+CHANNEL_COUNT: Final = 0
+CHANNEL_DECAYED: Final = 1
+CHANNEL_LAST_AT: Final = 2
+CHANNEL_OWN: Final = 3
+CHANNEL_OWN_AT: Final = 4
+CHANNEL_CONTACTS: Final = 5
+CHANNEL_RESPONSES: Final = 6
+N_CHANNEL_BLOCKS: Final = 7
+
+N_HOURS: Final = 24
 
 # Slots of ``flow``.
 LAST_CHANNEL: Final = 0
 SWITCHES: Final = 1
 DIGITAL_TO_OFFLINE: Final = 2
-N_CONTACTS: Final = 3
-N_RESPONSES: Final = 4
-SHOWN: Final = 5
-ACCEPTED: Final = 6
-REJECTED: Final = 7
-NPS_LAST: Final = 8
-SENTIMENT_LAST: Final = 9
-VALUE_LAST: Final = 10
-VALUE_TOTAL: Final = 11
-N_FLOW: Final = 12
+N_OWN: Final = 3
+N_CONTACTS: Final = 4
+N_RESPONSES: Final = 5
+UNANSWERED: Final = 6
+SHOWN: Final = 7
+ACCEPTED: Final = 8
+REJECTED: Final = 9
+N_FEEDBACK: Final = 10
+NPS_LAST: Final = 11
+NPS_SUM: Final = 12
+NPS_N: Final = 13
+SENTIMENT_LAST: Final = 14
+SENTIMENT_SUM: Final = 15
+SENTIMENT_N: Final = 16
+SENTIMENT_LOWEST: Final = 17
+VALUE_LAST: Final = 18
+VALUE_TOTAL: Final = 19
+VALUE_N: Final = 20
+VALUE_HIGHEST: Final = 21
+PRICE_FIRST: Final = 22
+PRICE_LAST: Final = 23
+PRICE_LOWEST: Final = 24
+N_FLOW: Final = 25
 
-# Decayed counts: value and the time it was brought up to.
+# Decayed counts over all kinds: first their values, then the times that these were brought up to.
 CUSTOMER_1D: Final = 0
 CUSTOMER_7D: Final = 1
 CONTACTS_7D: Final = 2
-N_DECAYED: Final = 3
+CALLS_7D: Final = 3
+N_DECAYED: Final = 4
 
-# Rings of recent times.
-CUSTOMER_RING: Final = 64
-CONTACT_RING: Final = 16
-CALL_RING: Final = 16
+# The ring of recent events: their times, their codes (kind and channel in one number), and how many were ever put in.
+RECENT: Final = 128
+N_RECENT: Final = 2 * RECENT + 1
 
 # Positions of the fields inside ``Plan.offsets``.
 TIMES: Final = 0
 PROGRESS: Final = 1
 STAGE_ENTERED: Final = 2
-KIND_COUNTS: Final = 3
-KIND_LAST: Final = 4
-CHANNEL_COUNTS: Final = 5
-FLOW: Final = 6
-DECAYED_VALUE: Final = 7
-DECAYED_AT: Final = 8
-RING_AT: Final = 9
-RING_N: Final = 10
-END: Final = 11
+KINDS: Final = 3
+CHANNELS: Final = 4
+HOURS: Final = 5
+THEMES: Final = 6
+FLOW: Final = 7
+DECAYED: Final = 8
+RECENT_EVENTS: Final = 9
+END: Final = 10
 
-N_FIXED_FEATURES: Final = 42
+WINDOWS_US: Final = (HOUR_US, DAY_US, 7 * DAY_US, 30 * DAY_US)
+N_WINDOWS: Final = 4
+HALF_LIFE_US: Final = 7 * DAY_US
+"""Of the decayed counts by kind and channel."""
+OWN_HALF_LIFE_US: Final = 30 * DAY_US
+"""Of the counts that say which channel a customer prefers."""
+
+N_WINDOWED: Final = N_WINDOWS + 1
+"""Window counts and the decayed count of a kind or a channel."""
+
+# How many features each part of ``read`` writes; ``features.schema`` lists their names in the same order.
+N_READ_TIMES: Final = 13
+N_READ_JOURNEY: Final = 22
+N_READ_WINDOWS: Final = 20
+N_READ_CHANNELS: Final = 9
+N_READ_CONTACTS: Final = 5
+N_READ_OFFERS: Final = 5
+N_READ_FEEDBACK: Final = 7
+N_READ_MONEY: Final = 7
+_JOURNEY_AT: Final = N_READ_TIMES
+_WINDOWS_AT: Final = _JOURNEY_AT + N_READ_JOURNEY
+_CHANNELS_AT: Final = _WINDOWS_AT + N_READ_WINDOWS
+_CONTACTS_AT: Final = _CHANNELS_AT + N_READ_CHANNELS
+_OFFERS_AT: Final = _CONTACTS_AT + N_READ_CONTACTS
+_FEEDBACK_AT: Final = _OFFERS_AT + N_READ_OFFERS
+_MONEY_AT: Final = _FEEDBACK_AT + N_READ_FEEDBACK
+N_FIXED_FEATURES: Final = _MONEY_AT + N_READ_MONEY
 
 
 class Plan(NamedTuple):
     """What the kernel must know of taxonomy and journey, as arrays.
 
     Attributes:
-        offsets: ``(12,)`` start of each field in the state vector; the last is the vector's length.
-        kinds: ``(n_kinds, 5)`` role, stage, entry, exit, waiting.
-        digital: ``(n_channels,)`` 1 where the channel is digital.
+        offsets: ``(11,)`` start of each field in the state vector; the last is the vector's length.
+        kinds: ``(n_kinds, 7)`` role, stage, entry, exit, waiting, windowed, where its features start.
+        channels: ``(n_channels, 3)`` digital, outbound, where its features start.
         stall_after: ``(n_stages,)`` microseconds.
         abandon_after: ``(1,)`` microseconds.
+        zone_from: ``(n_offsets,)`` from when on each offset of the installation's time zone holds, ascending.
+        zone_offset: ``(n_offsets,)`` local time minus UTC, microseconds.
     """
 
     offsets: Integers
     kinds: Integers
-    digital: Integers
+    channels: Integers
     stall_after: Floats
     abandon_after: Floats
+    zone_from: Floats
+    zone_offset: Floats
 
 
 def new_state(plan: Plan) -> Floats:
@@ -150,65 +223,78 @@ def new_state(plan: Plan) -> Floats:
 
 def n_features(plan: Plan) -> int:
     """Number of features that ``read`` writes."""
-    return N_FIXED_FEATURES + plan.stall_after.size + 2 * int(plan.kinds.shape[0]) + int(plan.digital.shape[0])
+    n_kinds, n_channels = plan.kinds.shape[0], plan.channels.shape[0]
+    n_windowed, n_outbound = int(plan.kinds[:, WINDOWED].sum()), int(plan.channels[:, OUTBOUND].sum())
+    n_themes = int(plan.offsets[FLOW] - plan.offsets[THEMES])
+    by_kind = 2 * n_kinds + N_WINDOWED * n_windowed
+    by_channel = (1 + N_WINDOWED) * n_channels + 2 * n_outbound
+    return N_FIXED_FEATURES + 2 * plan.stall_after.size + by_kind + by_channel + n_themes
 
 
 @numba.njit(cache=True)
 def is_own_role(role: int) -> bool:
     """Whether events of a role are the customer's own doing, rather than ours."""
-    return role < OPERATION and role != CONTACT and role != OFFER_SHOWN
+    return bool(role < OPERATION and role != CONTACT and role != OFFER_SHOWN)
 
 
 @numba.njit(cache=True)
 def reset(state: Floats, plan: Plan) -> None:
     """Make ``state`` that of a customer of whom nothing is known."""
     o = plan.offsets
+    n_kinds = plan.kinds.shape[0]
+    n_channels = plan.channels.shape[0]
     state[:] = 0.0
-    state[o[TIMES] : o[TIMES] + N_TIMES] = np.nan
+    state[o[TIMES] : o[PROGRESS]] = np.nan
     state[o[TIMES] + WAITED_US] = 0.0
     state[o[PROGRESS] + STAGE_INDEX] = np.nan
-    state[o[STAGE_ENTERED] : o[KIND_COUNTS]] = np.nan
-    state[o[KIND_LAST] : o[CHANNEL_COUNTS]] = np.nan
-    state[o[FLOW] + LAST_CHANNEL] = np.nan
-    state[o[FLOW] + NPS_LAST] = np.nan
-    state[o[FLOW] + SENTIMENT_LAST] = np.nan
-    state[o[FLOW] + VALUE_LAST] = np.nan
-    state[o[DECAYED_AT] : o[RING_N]] = np.nan
+    state[o[STAGE_ENTERED] : o[KINDS]] = np.nan
+    state[o[KINDS] + KIND_LAST_AT * n_kinds : o[KINDS] + KIND_DECAYED * n_kinds] = np.nan
+    state[o[CHANNELS] + CHANNEL_LAST_AT * n_channels : o[CHANNELS] + CHANNEL_OWN * n_channels] = np.nan
+    state[o[CHANNELS] + CHANNEL_OWN_AT * n_channels : o[CHANNELS] + CHANNEL_CONTACTS * n_channels] = np.nan
+    for slot in (
+        LAST_CHANNEL,
+        NPS_LAST,
+        SENTIMENT_LAST,
+        SENTIMENT_LOWEST,
+        VALUE_LAST,
+        VALUE_HIGHEST,
+        PRICE_FIRST,
+        PRICE_LAST,
+        PRICE_LOWEST,
+    ):
+        state[o[FLOW] + slot] = np.nan
+    state[o[DECAYED] + N_DECAYED : o[RECENT_EVENTS]] = np.nan
+    state[o[RECENT_EVENTS] : o[RECENT_EVENTS] + 2 * RECENT] = np.nan
 
 
 @numba.njit(cache=True)
-def _push(state: Floats, start: int, size: int, counter: int, at: float) -> None:
-    n = int(state[counter])
-    state[start + n % size] = at
-    state[counter] = n + 1.0
+def _faded(value: float, previous: float, at: float, half_life: float) -> float:
+    """A decayed count as of a later moment; 0 where nothing was ever counted."""
+    return 0.0 if np.isnan(previous) else float(value * 0.5 ** ((at - previous) / half_life))
 
 
 @numba.njit(cache=True)
-def _count_since(state: Floats, start: int, size: int, earliest: float) -> float:
-    n = 0.0
-    for i in range(start, start + size):
-        if state[i] >= earliest:
-            n += 1.0
-    return n
-
-
-@numba.njit(cache=True)
-def _add_decayed(state: Floats, plan: Plan, slot: int, at: float, half_life: float) -> None:
-    value = plan.offsets[DECAYED_VALUE] + slot
-    moment = plan.offsets[DECAYED_AT] + slot
-    previous = state[moment]
-    if not np.isnan(previous):
-        state[value] *= 0.5 ** ((at - previous) / half_life)
-    state[value] += 1.0
+def _count_decayed(state: Floats, value: int, moment: int, at: float, half_life: float) -> None:
+    """Count one more in the decayed count at slot ``value``, which is as of the time at slot ``moment``."""
+    state[value] = _faded(state[value], state[moment], at, half_life) + 1.0
     state[moment] = at
 
 
 @numba.njit(cache=True)
-def _decayed(state: Floats, plan: Plan, slot: int, at: float, half_life: float) -> float:
-    previous = state[plan.offsets[DECAYED_AT] + slot]
-    if np.isnan(previous):
-        return 0.0
-    return float(state[plan.offsets[DECAYED_VALUE] + slot] * 0.5 ** ((at - previous) / half_life))
+def _local(plan: Plan, at: float) -> float:
+    """Local time of the installation, in microseconds since the local epoch."""
+    return float(at + plan.zone_offset[max(int(np.searchsorted(plan.zone_from, at, side="right")) - 1, 0)])
+
+
+@numba.njit(cache=True)
+def _local_hour(plan: Plan, at: float) -> int:
+    return int(_local(plan, at) // HOUR_US) % N_HOURS
+
+
+@numba.njit(cache=True)
+def _local_weekday(plan: Plan, at: float) -> int:
+    """0 is Monday; the epoch was a Thursday."""
+    return (int(_local(plan, at) // DAY_US) + 3) % 7
 
 
 @numba.njit(cache=True)
@@ -235,10 +321,8 @@ def status_at(state: Floats, plan: Plan, at: float) -> int:
 def _start_since(state: Floats, plan: Plan, at: float) -> None:
     o = plan.offsets
     state[o[TIMES] + LAST_PROGRESS_AT] = at
-    state[o[PROGRESS] + LOOPS_SINCE] = 0.0
-    state[o[PROGRESS] + EVENTS_SINCE] = 0.0
-    state[o[PROGRESS] + CALLS_SINCE] = 0.0
-    state[o[PROGRESS] + CONTACTS_SINCE] = 0.0
+    for slot in (LOOPS_SINCE, REVISITS_SINCE, EVENTS_SINCE, CALLS_SINCE, CONTACTS_SINCE, SWITCHES_SINCE):
+        state[o[PROGRESS] + slot] = 0.0
 
 
 @numba.njit(cache=True)
@@ -258,9 +342,10 @@ def _fold_journey(state: Floats, plan: Plan, kind: int, at: float) -> None:
             state[p + N_ENTRIES] += 1.0
             state[p + N_PROGRESS] = 0.0
             state[p + N_LOOPS] = 0.0
+            state[p + N_REVISITS] = 0.0
             state[t + ENTERED_AT] = at
             state[t + CLOSED_AT] = np.nan
-            state[o[STAGE_ENTERED] : o[KIND_COUNTS]] = np.nan
+            state[o[STAGE_ENTERED] : o[KINDS]] = np.nan
             first = stage if 0 <= stage < n_stages else 0
             state[p + STAGE_INDEX] = first
             state[o[STAGE_ENTERED] + first] = at
@@ -280,6 +365,119 @@ def _fold_journey(state: Floats, plan: Plan, kind: int, at: float) -> None:
     elif stage >= 0 or plan.kinds[kind, ENTRY] == 1:
         state[p + N_LOOPS] += 1.0
         state[p + LOOPS_SINCE] += 1.0
+        if 0 <= stage < state[p + STAGE_INDEX]:
+            state[p + N_REVISITS] += 1.0
+            state[p + REVISITS_SINCE] += 1.0
+
+
+@numba.njit(cache=True)
+def _fold_counts(state: Floats, plan: Plan, kind: int, channel: int, at: float) -> None:
+    """What every event is counted in, whoever did it."""
+    o = plan.offsets
+    n_kinds = plan.kinds.shape[0]
+    n_channels = plan.channels.shape[0]
+    k = o[KINDS] + kind
+    state[o[PROGRESS] + N_EVENTS] += 1.0
+    state[k + KIND_COUNT * n_kinds] += 1.0
+    _count_decayed(state, k + KIND_DECAYED * n_kinds, k + KIND_LAST_AT * n_kinds, at, HALF_LIFE_US)
+    if channel >= 0:
+        c = o[CHANNELS] + channel
+        state[c + CHANNEL_COUNT * n_channels] += 1.0
+        _count_decayed(state, c + CHANNEL_DECAYED * n_channels, c + CHANNEL_LAST_AT * n_channels, at, HALF_LIFE_US)
+    recent = o[RECENT_EVENTS]
+    n = int(state[recent + 2 * RECENT])
+    state[recent + n % RECENT] = at
+    state[recent + RECENT + n % RECENT] = kind * (n_channels + 1) + channel + 1
+    state[recent + 2 * RECENT] = n + 1.0
+
+
+@numba.njit(cache=True)
+def _fold_money(state: Floats, plan: Plan, value: float, price: float) -> None:
+    f = plan.offsets[FLOW]
+    if not np.isnan(value):
+        state[f + VALUE_LAST] = value
+        state[f + VALUE_TOTAL] += value
+        state[f + VALUE_N] += 1.0
+        if not value <= state[f + VALUE_HIGHEST]:
+            state[f + VALUE_HIGHEST] = value
+    if not np.isnan(price):
+        if np.isnan(state[f + PRICE_FIRST]):
+            state[f + PRICE_FIRST] = price
+        state[f + PRICE_LAST] = price
+        if not price >= state[f + PRICE_LOWEST]:
+            state[f + PRICE_LOWEST] = price
+
+
+@numba.njit(cache=True)
+def _fold_contact(state: Floats, plan: Plan, channel: int, at: float) -> None:
+    o = plan.offsets
+    state[o[TIMES] + LAST_CONTACT_AT] = at
+    state[o[FLOW] + N_CONTACTS] += 1.0
+    state[o[FLOW] + UNANSWERED] += 1.0
+    state[o[PROGRESS] + CONTACTS_SINCE] += 1.0
+    if channel >= 0:
+        state[o[CHANNELS] + CHANNEL_CONTACTS * plan.channels.shape[0] + channel] += 1.0
+    _count_decayed(state, o[DECAYED] + CONTACTS_7D, o[DECAYED] + N_DECAYED + CONTACTS_7D, at, 7 * DAY_US)
+
+
+@numba.njit(cache=True)
+def _fold_own(state: Floats, plan: Plan, channel: int, at: float) -> None:
+    """What the customer's own doing is counted in."""
+    o = plan.offsets
+    t = o[TIMES]
+    f = o[FLOW]
+    d = o[DECAYED]
+    if np.isnan(state[t + FIRST_CUSTOMER_AT]):
+        state[t + FIRST_CUSTOMER_AT] = at
+    state[t + LAST_CUSTOMER_AT] = at
+    state[f + N_OWN] += 1.0
+    state[o[PROGRESS] + EVENTS_SINCE] += 1.0
+    state[o[HOURS] + _local_hour(plan, at)] += 1.0
+    _count_decayed(state, d + CUSTOMER_1D, d + N_DECAYED + CUSTOMER_1D, at, DAY_US)
+    _count_decayed(state, d + CUSTOMER_7D, d + N_DECAYED + CUSTOMER_7D, at, 7 * DAY_US)
+    if channel < 0:
+        return
+    n_channels = plan.channels.shape[0]
+    c = o[CHANNELS] + channel
+    _count_decayed(state, c + CHANNEL_OWN * n_channels, c + CHANNEL_OWN_AT * n_channels, at, OWN_HALF_LIFE_US)
+    previous = state[f + LAST_CHANNEL]
+    if not np.isnan(previous) and previous != channel:
+        state[f + SWITCHES] += 1.0
+        state[o[PROGRESS] + SWITCHES_SINCE] += 1.0
+        if plan.channels[int(previous), DIGITAL] == 1 and plan.channels[channel, DIGITAL] == 0:
+            state[f + DIGITAL_TO_OFFLINE] += 1.0
+    state[f + LAST_CHANNEL] = channel
+
+
+@numba.njit(cache=True)
+def _fold_response(state: Floats, plan: Plan, channel: int, at: float) -> None:
+    o = plan.offsets
+    state[o[TIMES] + LAST_RESPONSE_AT] = at
+    state[o[TIMES] + RESPONSE_TOOK_US] = at - state[o[TIMES] + LAST_CONTACT_AT]
+    state[o[FLOW] + N_RESPONSES] += 1.0
+    state[o[FLOW] + UNANSWERED] = 0.0
+    if channel >= 0:
+        state[o[CHANNELS] + CHANNEL_RESPONSES * plan.channels.shape[0] + channel] += 1.0
+
+
+@numba.njit(cache=True)
+def _fold_feedback(state: Floats, plan: Plan, at: float, nps: float, sentiment: float, theme: int) -> None:
+    o = plan.offsets
+    f = o[FLOW]
+    state[o[TIMES] + LAST_FEEDBACK_AT] = at
+    state[f + N_FEEDBACK] += 1.0
+    if not np.isnan(nps):
+        state[f + NPS_LAST] = nps
+        state[f + NPS_SUM] += nps
+        state[f + NPS_N] += 1.0
+    if not np.isnan(sentiment):
+        state[f + SENTIMENT_LAST] = sentiment
+        state[f + SENTIMENT_SUM] += sentiment
+        state[f + SENTIMENT_N] += 1.0
+        if not sentiment >= state[f + SENTIMENT_LOWEST]:
+            state[f + SENTIMENT_LOWEST] = sentiment
+    if theme >= 0:
+        state[o[THEMES] + theme] += 1.0
 
 
 @numba.njit(cache=True)
@@ -291,8 +489,10 @@ def fold(
     at: float,
     sequence: float,
     value: float,
+    price: float,
     nps: float,
     sentiment: float,
+    theme: int,
 ) -> None:
     """Fold one event into ``state``, in place. Events must come in the order of ``JourneyEvent.order``.
 
@@ -304,76 +504,284 @@ def fold(
         at: when it occurred, microseconds since the epoch.
         sequence: its order among equal times.
         value: its money value, NaN where it has none.
+        price: the price it named, NaN where it named none.
         nps: 0 to 10, NaN where it has none.
         sentiment: -1 to 1, NaN where it has none.
+        theme: index of the theme that it is about, or -1.
     """
     o = plan.offsets
     t = o[TIMES]
-    p = o[PROGRESS]
-    f = o[FLOW]
     role = plan.kinds[kind, ROLE]
     _fold_journey(state, plan, kind, at)
     state[t + LAST_EVENT_AT] = at
     state[t + LAST_SEQUENCE] = sequence
     if np.isnan(state[t + FIRST_EVENT_AT]):
         state[t + FIRST_EVENT_AT] = at
-    state[p + N_EVENTS] += 1.0
-    state[o[KIND_COUNTS] + kind] += 1.0
-    state[o[KIND_LAST] + kind] = at
-    if channel >= 0:
-        state[o[CHANNEL_COUNTS] + channel] += 1.0
+    _fold_counts(state, plan, kind, channel, at)
+    _fold_money(state, plan, value, price)
     if plan.kinds[kind, WAITING] == 1 and np.isnan(state[t + WAITING_SINCE_AT]):
         state[t + WAITING_SINCE_AT] = at
     elif plan.kinds[kind, WAITING] == 2 and not np.isnan(state[t + WAITING_SINCE_AT]):
         state[t + WAITED_US] += at - state[t + WAITING_SINCE_AT]
         state[t + WAITING_SINCE_AT] = np.nan
-    if not np.isnan(value):
-        state[f + VALUE_LAST] = value
-        state[f + VALUE_TOTAL] += value
-
-    ring = o[RING_AT]
-    ring_n = o[RING_N]
     if role == CONTACT:
-        state[t + LAST_CONTACT_AT] = at
-        state[f + N_CONTACTS] += 1.0
-        state[p + CONTACTS_SINCE] += 1.0
-        _add_decayed(state, plan, CONTACTS_7D, at, 7 * DAY_US)
-        _push(state, ring + CUSTOMER_RING, CONTACT_RING, ring_n + 1, at)
-        return
-    if role == OFFER_SHOWN:
-        state[f + SHOWN] += 1.0
+        _fold_contact(state, plan, channel, at)
+    elif role == OFFER_SHOWN:
+        state[o[FLOW] + SHOWN] += 1.0
+        state[t + LAST_OFFER_AT] = at
     if not is_own_role(role):
         return
-
-    # From here on the customer did it.
-    state[t + LAST_CUSTOMER_AT] = at
-    state[p + EVENTS_SINCE] += 1.0
-    _add_decayed(state, plan, CUSTOMER_1D, at, DAY_US)
-    _add_decayed(state, plan, CUSTOMER_7D, at, 7 * DAY_US)
-    _push(state, ring, CUSTOMER_RING, ring_n, at)
-    if channel >= 0:
-        previous = state[f + LAST_CHANNEL]
-        if not np.isnan(previous) and previous != channel:
-            state[f + SWITCHES] += 1.0
-            if plan.digital[int(previous)] == 1 and plan.digital[channel] == 0:
-                state[f + DIGITAL_TO_OFFLINE] += 1.0
-        state[f + LAST_CHANNEL] = channel
+    _fold_own(state, plan, channel, at)
     if role == CALL:
-        state[p + CALLS_SINCE] += 1.0
-        _push(state, ring + CUSTOMER_RING + CONTACT_RING, CALL_RING, ring_n + 2, at)
+        state[o[PROGRESS] + CALLS_SINCE] += 1.0
+        _count_decayed(state, o[DECAYED] + CALLS_7D, o[DECAYED] + N_DECAYED + CALLS_7D, at, 7 * DAY_US)
     elif role == RESPONSE:
-        state[t + LAST_RESPONSE_AT] = at
-        state[f + N_RESPONSES] += 1.0
+        _fold_response(state, plan, channel, at)
     elif role == FEEDBACK:
-        state[t + LAST_FEEDBACK_AT] = at
-        if not np.isnan(nps):
-            state[f + NPS_LAST] = nps
-        if not np.isnan(sentiment):
-            state[f + SENTIMENT_LAST] = sentiment
+        _fold_feedback(state, plan, at, nps, sentiment, theme)
     elif role == OFFER_ACCEPTED:
-        state[f + ACCEPTED] += 1.0
+        state[o[FLOW] + ACCEPTED] += 1.0
     elif role == OFFER_REJECTED:
-        state[f + REJECTED] += 1.0
+        state[o[FLOW] + REJECTED] += 1.0
+
+
+@numba.njit(cache=True)
+def _over(part: float, whole: float) -> float:
+    """A share; NaN of nothing."""
+    return part / whole if whole > 0.0 else np.nan
+
+
+@numba.njit(cache=True)
+def _read_times(state: Floats, plan: Plan, at: float, out: Floats) -> None:
+    t = plan.offsets[TIMES]
+    n_own = state[plan.offsets[FLOW] + N_OWN]
+    since_own = at - state[t + LAST_CUSTOMER_AT]
+    out[0] = (at - state[t + LAST_EVENT_AT]) / HOUR_US
+    out[1] = (at - state[t + FIRST_EVENT_AT]) / HOUR_US
+    out[2] = since_own / HOUR_US
+    gap = np.nan
+    if n_own > 1.0:
+        gap = (state[t + LAST_CUSTOMER_AT] - state[t + FIRST_CUSTOMER_AT]) / (n_own - 1.0)
+    out[3] = gap / HOUR_US
+    out[4] = _over(since_own, gap)
+    waiting_since = state[t + WAITING_SINCE_AT]
+    waited = state[t + WAITED_US]
+    out[5] = 0.0 if np.isnan(waiting_since) else (at - waiting_since) / HOUR_US
+    out[6] = (waited if np.isnan(waiting_since) else waited + at - waiting_since) / HOUR_US
+    out[7] = _local_hour(plan, at)
+    out[8] = _local_weekday(plan, at)
+    hours = plan.offsets[HOURS]
+    best = 0
+    near = 0.0
+    for hour in range(N_HOURS):
+        if state[hours + hour] > state[hours + best]:
+            best = hour
+    for step in (-1, 0, 1):
+        near += state[hours + (_local_hour(plan, at) + step) % N_HOURS]
+    out[9] = best if n_own > 0.0 else np.nan
+    out[10] = _over(state[hours + best], n_own)
+    out[11] = _over(near, n_own)
+    out[12] = n_own
+
+
+@numba.njit(cache=True)
+def _read_journey(state: Floats, plan: Plan, at: float, out: Floats) -> None:
+    o = plan.offsets
+    t = o[TIMES]
+    p = o[PROGRESS]
+    n_kinds = plan.kinds.shape[0]
+    n_stages = plan.stall_after.size
+    status = status_at(state, plan, at)
+    is_open = status == OPEN
+    stage = state[p + STAGE_INDEX]
+    since_progress = at - state[t + LAST_PROGRESS_AT]
+    stall_after = plan.stall_after[int(stage)] if is_open else np.nan
+    in_journey = (at - state[t + ENTERED_AT]) if is_open else np.nan
+    steps = 0.0
+    steps_since = 0.0
+    for k in range(n_kinds):
+        if is_own_role(plan.kinds[k, ROLE]):
+            last = state[o[KINDS] + KIND_LAST_AT * n_kinds + k]
+            steps += last >= state[t + ENTERED_AT]
+            steps_since += last >= state[t + LAST_PROGRESS_AT]
+    out[0] = float(status)
+    out[1] = stage
+    out[2] = since_progress / HOUR_US if is_open else np.nan
+    out[3] = since_progress / stall_after
+    out[4] = np.nan if not is_open else (1.0 if since_progress >= stall_after else 0.0)
+    out[5] = in_journey / HOUR_US
+    out[6] = state[p + N_ENTRIES]
+    out[7] = state[p + N_PROGRESS]
+    out[8] = state[p + N_PROGRESS] / max(in_journey / DAY_US, 1.0 / 24.0) if is_open else np.nan
+    out[9] = stage / max(n_stages, 1)
+    out[10] = state[p + N_LOOPS]
+    out[11] = state[p + LOOPS_SINCE]
+    out[12] = state[p + N_REVISITS]
+    out[13] = state[p + REVISITS_SINCE]
+    out[14] = steps if is_open else np.nan
+    out[15] = steps_since if is_open else np.nan
+    out[16] = state[p + N_EVENTS]
+    out[17] = state[p + EVENTS_SINCE]
+    out[18] = state[p + CALLS_SINCE]
+    out[19] = max(state[p + CALLS_SINCE] - 1.0, 0.0)
+    out[20] = state[p + CONTACTS_SINCE]
+    out[21] = state[p + SWITCHES_SINCE]
+
+
+@numba.njit(cache=True)
+def _read_channels(state: Floats, plan: Plan, at: float, out: Floats) -> None:
+    o = plan.offsets
+    f = o[FLOW]
+    n_channels = plan.channels.shape[0]
+    own = o[CHANNELS] + CHANNEL_OWN * n_channels
+    own_at = o[CHANNELS] + CHANNEL_OWN_AT * n_channels
+    total = 0.0
+    offline = 0.0
+    highest = 0.0
+    preferred = np.nan
+    used = 0.0
+    for c in range(n_channels):
+        value = _faded(state[own + c], state[own_at + c], at, OWN_HALF_LIFE_US)
+        total += value
+        used += not np.isnan(state[own_at + c])
+        if plan.channels[c, DIGITAL] == 0:
+            offline += value
+        if value > highest:
+            highest = value
+            preferred = float(c)
+    last = state[f + LAST_CHANNEL]
+    out[0] = state[f + SWITCHES]
+    out[1] = state[f + DIGITAL_TO_OFFLINE]
+    out[2] = np.nan if np.isnan(last) else float(plan.channels[int(last), DIGITAL])
+    out[3] = last
+    out[4] = used
+    out[5] = preferred
+    out[6] = _over(highest, total)
+    out[7] = _over(offline, total)
+    out[8] = np.nan if np.isnan(last) or np.isnan(preferred) else (1.0 if last == preferred else 0.0)
+
+
+@numba.njit(cache=True)
+def _read_contacts(state: Floats, plan: Plan, at: float, out: Floats) -> None:
+    t = plan.offsets[TIMES]
+    f = plan.offsets[FLOW]
+    out[0] = (at - state[t + LAST_CONTACT_AT]) / HOUR_US
+    out[1] = (at - state[t + LAST_RESPONSE_AT]) / HOUR_US
+    out[2] = _over(state[f + N_RESPONSES], state[f + N_CONTACTS])
+    out[3] = state[f + UNANSWERED]
+    out[4] = state[t + RESPONSE_TOOK_US] / HOUR_US
+
+
+@numba.njit(cache=True)
+def _read_offers(state: Floats, plan: Plan, at: float, out: Floats) -> None:
+    f = plan.offsets[FLOW]
+    out[0] = state[f + SHOWN]
+    out[1] = state[f + ACCEPTED]
+    out[2] = state[f + REJECTED]
+    out[3] = (at - state[plan.offsets[TIMES] + LAST_OFFER_AT]) / HOUR_US
+    out[4] = _over(state[f + ACCEPTED], state[f + SHOWN])
+
+
+@numba.njit(cache=True)
+def _read_feedback(state: Floats, plan: Plan, at: float, out: Floats) -> None:
+    f = plan.offsets[FLOW]
+    nps = state[f + NPS_LAST]
+    out[0] = (at - state[plan.offsets[TIMES] + LAST_FEEDBACK_AT]) / HOUR_US
+    out[1] = nps
+    out[2] = np.nan if np.isnan(nps) else (0.0 if nps <= 6.0 else (2.0 if nps >= 9.0 else 1.0))
+    out[3] = _over(state[f + NPS_SUM], state[f + NPS_N])
+    out[4] = state[f + SENTIMENT_LAST]
+    out[5] = _over(state[f + SENTIMENT_SUM], state[f + SENTIMENT_N])
+    out[6] = state[f + SENTIMENT_LOWEST]
+
+
+@numba.njit(cache=True)
+def _read_money(state: Floats, plan: Plan, out: Floats) -> None:
+    f = plan.offsets[FLOW]
+    out[0] = state[f + VALUE_LAST]
+    out[1] = state[f + VALUE_TOTAL]
+    out[2] = _over(state[f + VALUE_TOTAL], state[f + VALUE_N])
+    out[3] = state[f + VALUE_HIGHEST]
+    out[4] = state[f + PRICE_LAST]
+    out[5] = state[f + PRICE_LAST] - state[f + PRICE_FIRST]
+    out[6] = state[f + PRICE_LAST] - state[f + PRICE_LOWEST]
+
+
+@numba.njit(cache=True)
+def _read_recent(state: Floats, plan: Plan, at: float, out: Floats) -> None:
+    """Window counts, over all and by kind and channel, from the ring of recent events."""
+    recent = plan.offsets[RECENT_EVENTS]
+    n_codes = plan.channels.shape[0] + 1
+    for i in range(min(int(state[recent + 2 * RECENT]), RECENT)):
+        age = at - state[recent + i]
+        if age > WINDOWS_US[N_WINDOWS - 1]:
+            continue
+        code = int(state[recent + RECENT + i])
+        kind = code // n_codes
+        channel = code % n_codes - 1
+        role = plan.kinds[kind, ROLE]
+        by_kind = plan.kinds[kind, KIND_READ_AT] + 2
+        by_channel = plan.channels[channel, CHANNEL_READ_AT] + 1
+        for w in range(N_WINDOWS - 1, -1, -1):
+            if age > WINDOWS_US[w]:
+                break
+            if is_own_role(role):
+                out[_WINDOWS_AT + w] += 1.0
+            if role == CALL:
+                out[_WINDOWS_AT + N_WINDOWS + w] += 1.0
+            elif role == CONTACT:
+                out[_WINDOWS_AT + 2 * N_WINDOWS + w] += 1.0
+            elif role == RESPONSE:
+                out[_WINDOWS_AT + 3 * N_WINDOWS + w] += 1.0
+            if plan.kinds[kind, WINDOWED] == 1:
+                out[by_kind + w] += 1.0
+            if channel >= 0:
+                out[by_channel + w] += 1.0
+
+
+@numba.njit(cache=True)
+def _read_decayed(state: Floats, plan: Plan, at: float, out: Floats) -> None:
+    d = plan.offsets[DECAYED]
+    for slot in range(N_DECAYED):
+        half_life = DAY_US if slot == CUSTOMER_1D else 7 * DAY_US
+        out[slot] = _faded(state[d + slot], state[d + N_DECAYED + slot], at, half_life)
+
+
+@numba.njit(cache=True)
+def _read_stages(state: Floats, plan: Plan, at: float, out: Floats) -> None:
+    """Since each stage, and how long it took to come to each step after the first."""
+    entered = plan.offsets[STAGE_ENTERED]
+    n_stages = plan.stall_after.size
+    for s in range(n_stages):
+        out[s] = (at - state[entered + s]) / HOUR_US
+        out[n_stages + s] = (state[entered + s + 1] - state[plan.offsets[TIMES] + ENTERED_AT]) / HOUR_US
+
+
+@numba.njit(cache=True)
+def _read_kinds(state: Floats, plan: Plan, at: float, out: Floats) -> None:
+    n_kinds = plan.kinds.shape[0]
+    for k in range(n_kinds):
+        slot = plan.offsets[KINDS] + k
+        last = state[slot + KIND_LAST_AT * n_kinds]
+        i = plan.kinds[k, KIND_READ_AT]
+        out[i] = state[slot + KIND_COUNT * n_kinds]
+        out[i + 1] = (at - last) / HOUR_US
+        if plan.kinds[k, WINDOWED] == 1:
+            out[i + 2 + N_WINDOWS] = _faded(state[slot + KIND_DECAYED * n_kinds], last, at, HALF_LIFE_US)
+
+
+@numba.njit(cache=True)
+def _read_by_channel(state: Floats, plan: Plan, at: float, out: Floats) -> None:
+    n_channels = plan.channels.shape[0]
+    for c in range(n_channels):
+        slot = plan.offsets[CHANNELS] + c
+        last = state[slot + CHANNEL_LAST_AT * n_channels]
+        i = plan.channels[c, CHANNEL_READ_AT]
+        out[i] = state[slot + CHANNEL_COUNT * n_channels]
+        out[i + N_WINDOWED] = _faded(state[slot + CHANNEL_DECAYED * n_channels], last, at, HALF_LIFE_US)
+        if plan.channels[c, OUTBOUND] == 1:
+            out[i + N_WINDOWED + 1] = state[slot + CHANNEL_CONTACTS * n_channels]
+            out[i + N_WINDOWED + 2] = state[slot + CHANNEL_RESPONSES * n_channels]
 
 
 @numba.njit(cache=True)
@@ -387,88 +795,41 @@ def read(state: Floats, plan: Plan, at: float, out: Floats) -> None:
         out: ``(n_features(plan),)`` written in place; NaN means unknown or never.
     """
     o = plan.offsets
-    t = o[TIMES]
-    p = o[PROGRESS]
-    f = o[FLOW]
-    ring = o[RING_AT]
-    n_stages = plan.stall_after.size
-    status = status_at(state, plan, at)
-    is_open = status == OPEN
-    stage = state[p + STAGE_INDEX]
-    since_progress = at - state[t + LAST_PROGRESS_AT]
-    stall_after = plan.stall_after[int(stage)] if is_open else np.nan
-    in_journey = (at - state[t + ENTERED_AT]) if is_open else np.nan
-
-    out[0] = (at - state[t + LAST_EVENT_AT]) / HOUR_US
-    out[1] = (at - state[t + FIRST_EVENT_AT]) / HOUR_US
-    out[2] = (at - state[t + LAST_CUSTOMER_AT]) / HOUR_US
-    out[3] = float(status)
-    out[4] = stage
-    out[5] = since_progress / HOUR_US if is_open else np.nan
-    out[6] = since_progress / stall_after
-    out[7] = np.nan if not is_open else (1.0 if since_progress >= stall_after else 0.0)
-    out[8] = in_journey / HOUR_US
-    out[9] = state[p + N_ENTRIES]
-    out[10] = state[p + N_PROGRESS]
-    out[11] = state[p + N_PROGRESS] / max(in_journey / DAY_US, 1.0 / 24.0) if is_open else np.nan
-    out[12] = state[p + N_LOOPS]
-    out[13] = state[p + LOOPS_SINCE]
-    out[14] = state[p + N_EVENTS]
-    out[15] = state[p + EVENTS_SINCE]
-    out[16] = state[p + CALLS_SINCE]
-    out[17] = state[p + CONTACTS_SINCE]
-    out[18] = _count_since(state, ring, CUSTOMER_RING, at - DAY_US)
-    out[19] = _count_since(state, ring, CUSTOMER_RING, at - 7 * DAY_US)
-    out[20] = _count_since(state, ring, CUSTOMER_RING, at - 30 * DAY_US)
-    out[21] = _count_since(state, ring + CUSTOMER_RING + CONTACT_RING, CALL_RING, at - 7 * DAY_US)
-    out[22] = _count_since(state, ring + CUSTOMER_RING, CONTACT_RING, at - 7 * DAY_US)
-    out[23] = _count_since(state, ring + CUSTOMER_RING, CONTACT_RING, at - 30 * DAY_US)
-    out[24] = _decayed(state, plan, CUSTOMER_1D, at, DAY_US)
-    out[25] = _decayed(state, plan, CUSTOMER_7D, at, 7 * DAY_US)
-    out[26] = _decayed(state, plan, CONTACTS_7D, at, 7 * DAY_US)
-    out[27] = state[f + SWITCHES]
-    out[28] = state[f + DIGITAL_TO_OFFLINE]
-    last_channel = state[f + LAST_CHANNEL]
-    out[29] = np.nan if np.isnan(last_channel) else float(plan.digital[int(last_channel)])
-    out[30] = (at - state[t + LAST_CONTACT_AT]) / HOUR_US
-    out[31] = (at - state[t + LAST_RESPONSE_AT]) / HOUR_US
-    contacts = state[f + N_CONTACTS]
-    out[32] = state[f + N_RESPONSES] / contacts if contacts > 0 else np.nan
-    out[33] = state[f + SHOWN]
-    out[34] = state[f + ACCEPTED]
-    out[35] = state[f + REJECTED]
-    out[36] = state[f + NPS_LAST]
-    out[37] = state[f + SENTIMENT_LAST]
-    waiting_since = state[t + WAITING_SINCE_AT]
-    out[38] = 0.0 if np.isnan(waiting_since) else (at - waiting_since) / HOUR_US
-    waited = state[t + WAITED_US]
-    out[39] = (waited if np.isnan(waiting_since) else waited + at - waiting_since) / HOUR_US
-    out[40] = state[f + VALUE_LAST]
-    out[41] = state[f + VALUE_TOTAL]
-    i = N_FIXED_FEATURES
-    for s in range(n_stages):
-        out[i] = (at - state[o[STAGE_ENTERED] + s]) / HOUR_US
-        i += 1
-    for k in range(plan.kinds.shape[0]):
-        out[i] = state[o[KIND_COUNTS] + k]
-        out[i + 1] = (at - state[o[KIND_LAST] + k]) / HOUR_US
-        i += 2
-    for c in range(plan.digital.shape[0]):
-        out[i] = state[o[CHANNEL_COUNTS] + c]
-        i += 1
+    n_themes = o[FLOW] - o[THEMES]
+    out[:] = 0.0
+    _read_times(state, plan, at, out[:_JOURNEY_AT])
+    _read_journey(state, plan, at, out[_JOURNEY_AT:_WINDOWS_AT])
+    _read_recent(state, plan, at, out)
+    _read_decayed(state, plan, at, out[_WINDOWS_AT + 4 * N_WINDOWS : _CHANNELS_AT])
+    _read_channels(state, plan, at, out[_CHANNELS_AT:_CONTACTS_AT])
+    _read_contacts(state, plan, at, out[_CONTACTS_AT:_OFFERS_AT])
+    _read_offers(state, plan, at, out[_OFFERS_AT:_FEEDBACK_AT])
+    _read_feedback(state, plan, at, out[_FEEDBACK_AT:_MONEY_AT])
+    _read_money(state, plan, out[_MONEY_AT:N_FIXED_FEATURES])
+    _read_stages(state, plan, at, out[N_FIXED_FEATURES:])
+    _read_kinds(state, plan, at, out)
+    _read_by_channel(state, plan, at, out)
+    out[out.size - n_themes :] = state[o[THEMES] : o[FLOW]]
 
 
 class Events(NamedTuple):
-    """Sorted events of many customers as columns, each ``(n_events,)``; see ``fold`` for their meaning."""
+    """Sorted events of many customers as columns, each ``(n_events,)``; see ``fold`` for their meaning.
+
+    A row counts at a moment that lies after ``at`` and ``arrived`` and not after ``until``, which is infinite for all
+    but events that turned out to be somebody else's.
+    """
 
     kind: Integers
     channel: Integers
     at: Floats
     arrived: Floats
+    until: Floats
     sequence: Floats
     value: Floats
+    price: Floats
     nps: Floats
     sentiment: Floats
+    theme: Integers
 
 
 @numba.njit(cache=True)
@@ -481,8 +842,10 @@ def _fold_row(state: Floats, plan: Plan, events: Events, row: int) -> None:
         events.at[row],
         events.sequence[row],
         events.value[row],
+        events.price[row],
         events.nps[row],
         events.sentiment[row],
+        events.theme[row],
     )
 
 
@@ -553,14 +916,14 @@ def reads_at(
         reset(state, plan)
         is_late = False
         for row in range(starts[c], starts[c + 1]):
-            if events.arrived[row] > events.at[row]:
+            if events.arrived[row] > events.at[row] or events.until[row] < np.inf:
                 is_late = True
         row = starts[c]
         for m in range(moment_starts[c], moment_starts[c + 1]):
             if is_late:
                 reset(state, plan)
                 for r in range(starts[c], starts[c + 1]):
-                    if events.at[r] < moments[m] and events.arrived[r] < moments[m]:
+                    if events.at[r] < moments[m] and events.arrived[r] < moments[m] <= events.until[r]:
                         _fold_row(state, plan, events, r)
             else:
                 while row < starts[c + 1] and events.at[row] < moments[m]:

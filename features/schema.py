@@ -7,23 +7,32 @@ gets its slots and features without code. Training, serving, the feature store a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Literal
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
 from features import kernel
+from features.durations import dump_duration
+from features.errors import Refused
 from features.events import JourneyEvent
 from features.journeys import Journey
 from features.kernel import Floats, Integers, Plan
-from features.taxonomy import Attribute, Kind, Role, Taxonomy
+from features.taxonomy import NPS, SENTIMENT, THEME, Attribute, Kind, Role, Taxonomy
+from features.time_zones import offsets_of_zone
 
 STATE_FORMAT: Final = 1
 """Raised when the meaning of a slot changes; part of every schema version."""
 
 Missing = Literal["never NaN", "NaN until it happened", "NaN while no journey is open", "NaN where unknown"]
+Source = Literal["state", "profile", "request"]
+Dtype = Literal["number", "integer", "boolean", "category"]
+
+_DTYPES: Final[Mapping[str, Dtype]] = {"count": "integer", "hour": "integer", "flag": "boolean", "index": "category"}
 
 _ROLE_NUMBER: Final[dict[Role, int]] = {
     "activity": kernel.ACTIVITY,
@@ -48,17 +57,24 @@ class FeatureSpec:
 
     Attributes:
         name: its name everywhere.
-        unit: ``hours``, ``count``, ``index``, ``flag``, ``ratio``, ``score``, ``money``, or an attribute's own unit.
+        unit: ``hours``, ``count``, ``index``, ``flag``, ``ratio``, ``score``, ``money``, ``price``, ``hour`` (of the
+            day), or an attribute's own unit.
         meaning: one line.
         missing: what NaN means.
-        source: ``state`` (the kernel) or ``profile`` (the customer's attributes).
+        source: ``state`` (the kernel), ``profile`` (the customer's attributes) or ``request`` (what the caller says of
+            the moment).
     """
 
     name: str
     unit: str
     meaning: str
     missing: Missing
-    source: Literal["state", "profile"] = "state"
+    source: Source = "state"
+
+    @property
+    def dtype(self) -> Dtype:
+        """What its numbers are; in the vector all are float64."""
+        return _DTYPES.get(self.unit, "number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +89,37 @@ _ALWAYS: Final = "never NaN"
 _UNTIL: Final = "NaN until it happened"
 _CLOSED: Final = "NaN while no journey is open"
 
-_FIXED: Final[tuple[tuple[str, str, str, Missing], ...]] = (
+_Row: TypeAlias = tuple[str, str, str, Missing]
+_WINDOWS: Final = tuple(dump_duration(int(window)) for window in kernel.WINDOWS_US)
+_SATURATES: Final = f"exact while no more than {kernel.RECENT} events of all kinds fall into it"
+
+
+def _window_rows(name: str, what: str) -> tuple[_Row, ...]:
+    return tuple((f"{name}_{window}", "count", f"{what} in {window}, {_SATURATES}", _ALWAYS) for window in _WINDOWS)
+
+
+# The rows of each part stand in the order in which the function of the kernel writes them.
+_TIMES_READ: Final[tuple[_Row, ...]] = (
     ("hours_since_event", "hours", "since the last event of any kind", _UNTIL),
     ("hours_since_first_event", "hours", "since the first event ever", _UNTIL),
     ("hours_since_customer_event", "hours", "since the customer last did something", _UNTIL),
+    ("customer_gap_hours", "hours", "mean time between the customer's own events", _UNTIL),
+    ("silence_over_gap", "ratio", "the present silence of the customer over that mean", _UNTIL),
+    ("waiting_on_us_hours", "hours", "of the wait on us that is going on, 0 where there is none", _ALWAYS),
+    ("waited_on_us_hours", "hours", "waited on us in all, the present wait included", _ALWAYS),
+    ("local_hour", "hour", "of the day at the moment, in the installation's time zone", _ALWAYS),
+    ("local_weekday", "index", "at the moment, in the installation's time zone; 0 is Monday", _ALWAYS),
+    (
+        "preferred_local_hour",
+        "hour",
+        "of the day with most of the customer's own events, the earliest of equals",
+        _UNTIL,
+    ),
+    ("preferred_local_hour_share", "ratio", "of the customer's own events that fell into that hour", _UNTIL),
+    ("local_hour_match", "ratio", "of the customer's own events within an hour of the moment's local hour", _UNTIL),
+    ("customer_events_total", "count", "the customer's own events", _ALWAYS),
+)
+_JOURNEY_READ: Final[tuple[_Row, ...]] = (
     ("journey_status", "index", "0 never entered, 1 open, 2 goal reached, 3 left, 4 abandoned by silence", _ALWAYS),
     ("stage_index", "index", "furthest stage of the current or last instance, from 0", _UNTIL),
     ("hours_since_progress", "hours", "in the stage without progress", _CLOSED),
@@ -85,57 +128,98 @@ _FIXED: Final[tuple[tuple[str, str, str, Missing], ...]] = (
     ("hours_in_journey", "hours", "since the open journey was entered", _CLOSED),
     ("journey_entries", "count", "instances entered so far", _ALWAYS),
     ("progress_count", "count", "times progress was made in this instance", _ALWAYS),
-    (
-        "progress_per_day",
-        "ratio",
-        "progress per day in the journey, days at least 1/24",
-        _CLOSED,
-    ),
-    ("loops", "count", "returns to a stage already passed, in this instance", _ALWAYS),
+    ("progress_per_day", "ratio", "progress per day in the journey, days at least 1/24", _CLOSED),
+    ("stage_share", "ratio", "of the way to the goal: furthest stage over the number of stages", _UNTIL),
+    ("loops", "count", "returns to a stage that was entered already, in this instance", _ALWAYS),
     ("loops_since_progress", "count", "such returns since the last progress", _ALWAYS),
+    ("revisits", "count", "returns to an earlier stage than the furthest, in this instance", _ALWAYS),
+    ("revisits_since_progress", "count", "such returns since the last progress", _ALWAYS),
+    ("distinct_steps", "count", "kinds of things that the customer did since the journey was entered", _CLOSED),
+    ("distinct_steps_since_progress", "count", "such kinds since the last progress", _CLOSED),
     ("events_total", "count", "events of any kind", _ALWAYS),
     ("events_since_progress", "count", "the customer's own events since the last progress", _ALWAYS),
     ("calls_since_progress", "count", "calls since the last progress", _ALWAYS),
+    ("repeated_calls_since_progress", "count", "calls since the last progress beyond the first", _ALWAYS),
     ("contacts_since_progress", "count", "contacts from us since the last progress", _ALWAYS),
-    ("customer_events_1d", "count", "the customer's own events in 1 day; saturates at 64", _ALWAYS),
-    ("customer_events_7d", "count", "the customer's own events in 7 days; saturates at 64", _ALWAYS),
-    ("customer_events_30d", "count", "the customer's own events in 30 days; saturates at 64", _ALWAYS),
-    ("calls_7d", "count", "calls in 7 days; saturates at 16", _ALWAYS),
-    ("contacts_7d", "count", "contacts from us in 7 days; saturates at 16", _ALWAYS),
-    ("contacts_30d", "count", "contacts from us in 30 days; saturates at 16", _ALWAYS),
+    ("channel_switches_since_progress", "count", "changes of channel since the last progress", _ALWAYS),
+)
+_WINDOWS_READ: Final[tuple[_Row, ...]] = (
+    *_window_rows("customer_events", "the customer's own events"),
+    *_window_rows("calls", "calls"),
+    *_window_rows("contacts", "contacts from us"),
+    *_window_rows("responses", "responses of the customer"),
     ("customer_events_decayed_1d", "count", "the customer's own events, half-life 1 day", _ALWAYS),
     ("customer_events_decayed_7d", "count", "the customer's own events, half-life 7 days", _ALWAYS),
     ("contacts_decayed_7d", "count", "contacts from us, half-life 7 days", _ALWAYS),
+    ("calls_decayed_7d", "count", "calls, half-life 7 days", _ALWAYS),
+)
+_CHANNELS_READ: Final[tuple[_Row, ...]] = (
     ("channel_switches", "count", "changes of channel between the customer's own events", _ALWAYS),
     ("digital_to_offline_switches", "count", "such changes from a digital to an offline channel", _ALWAYS),
     ("last_channel_digital", "flag", "1 where the customer was last on a digital channel", _UNTIL),
+    ("last_channel", "index", "of the channel that the customer was last on, in the taxonomy's order", _UNTIL),
+    ("channels_used", "count", "channels that the customer ever used", _ALWAYS),
+    ("preferred_channel", "index", "of the channel with most of the customer's own events, half-life 30 days", _UNTIL),
+    ("preferred_channel_share", "ratio", "of those events that were on it", _UNTIL),
+    ("offline_share", "ratio", "of those events that were on channels that are not digital", _UNTIL),
+    ("on_preferred_channel", "flag", "1 where the customer was last on the preferred channel", _UNTIL),
+)
+_CONTACTS_READ: Final[tuple[_Row, ...]] = (
     ("hours_since_contact", "hours", "since we last contacted the customer", _UNTIL),
     ("hours_since_response", "hours", "since the customer last responded", _UNTIL),
     ("responses_per_contact", "ratio", "responses over contacts", _UNTIL),
+    ("unanswered_contacts", "count", "contacts since the last response", _ALWAYS),
+    ("response_took_hours", "hours", "from the contact before the last response to that response", _UNTIL),
+)
+_OFFERS_READ: Final[tuple[_Row, ...]] = (
     ("offers_shown", "count", "offers shown", _ALWAYS),
     ("offers_accepted", "count", "offers accepted", _ALWAYS),
     ("offers_rejected", "count", "offers rejected", _ALWAYS),
+    ("hours_since_offer", "hours", "since the last offer was shown", _UNTIL),
+    ("acceptances_per_offer", "ratio", "offers accepted over offers shown", _UNTIL),
+)
+_FEEDBACK_READ: Final[tuple[_Row, ...]] = (
+    ("hours_since_feedback", "hours", "since the last feedback", _UNTIL),
     ("nps_last", "score", "last likelihood to recommend, 0 to 10", _UNTIL),
-    ("sentiment_last", "score", "sentiment of the last feedback, -1 to 1", _UNTIL),
-    ("waiting_on_us_hours", "hours", "of the wait on us that is going on, 0 where there is none", _ALWAYS),
-    ("waited_on_us_hours", "hours", "waited on us in all, the present wait included", _ALWAYS),
+    ("nps_band_last", "index", "of that: 0 detractor (to 6), 1 passive, 2 promoter (from 9)", _UNTIL),
+    ("nps_mean", "score", "mean likelihood to recommend", _UNTIL),
+    ("sentiment_last", "score", "sentiment of the last feedback that had one, -1 to 1", _UNTIL),
+    ("sentiment_mean", "score", "mean sentiment", _UNTIL),
+    ("sentiment_lowest", "score", "lowest sentiment", _UNTIL),
+)
+_MONEY_READ: Final[tuple[_Row, ...]] = (
     ("value_last", "money", "last money value seen", _UNTIL),
     ("value_total", "money", "sum of money values seen", _ALWAYS),
+    ("value_mean", "money", "mean of money values seen", _UNTIL),
+    ("value_highest", "money", "highest money value seen", _UNTIL),
+    ("price_last", "price", "last price named to the customer", _UNTIL),
+    ("price_change", "price", "that price minus the first one named", _UNTIL),
+    ("price_over_lowest", "price", "that price minus the lowest one named", _UNTIL),
+)
+_FIXED: Final = (
+    *(*_TIMES_READ, *_JOURNEY_READ, *_WINDOWS_READ, *_CHANNELS_READ),
+    *(*_CONTACTS_READ, *_OFFERS_READ, *_FEEDBACK_READ, *_MONEY_READ),
 )
 
 _TIMES = (
     *("last_event_at", "last_sequence", "first_event_at", "entered_at", "last_progress_at", "closed_at"),
-    *("last_customer_at", "last_contact_at", "last_response_at", "last_feedback_at", "waiting_since_at", "waited_us"),
+    *("first_customer_at", "last_customer_at", "last_contact_at", "last_response_at", "last_feedback_at"),
+    *("last_offer_at", "waiting_since_at", "waited_us", "response_took_us"),
 )
 _PROGRESS = (
-    *("status", "stage_index", "entries", "progress", "loops", "loops_since_progress"),
-    *("events_since_progress", "calls_since_progress", "contacts_since_progress", "events"),
+    *("status", "stage_index", "entries", "progress", "loops", "loops_since_progress", "revisits"),
+    *("revisits_since_progress", "events_since_progress", "calls_since_progress", "contacts_since_progress"),
+    *("channel_switches_since_progress", "events"),
 )
+_KIND_BLOCKS = ("count", "last_at", "decayed")
+_CHANNEL_BLOCKS = ("count", "decayed", "last_at", "own_decayed", "own_at", "contacts", "responses")
 _FLOW = (
-    *("last_channel", "switches", "digital_to_offline", "contacts", "responses", "offers_shown", "offers_accepted"),
-    *("offers_rejected", "nps_last", "sentiment_last", "value_last", "value_total"),
+    *("last_channel", "switches", "digital_to_offline", "own", "contacts", "responses", "unanswered"),
+    *("offers_shown", "offers_accepted", "offers_rejected", "feedback", "nps_last", "nps_sum", "nps_n"),
+    *("sentiment_last", "sentiment_sum", "sentiment_n", "sentiment_lowest"),
+    *("value_last", "value_total", "value_n", "value_highest", "price_first", "price_last", "price_lowest"),
 )
-_DECAYED = ("customer_1d", "customer_7d", "contacts_7d")
+_DECAYED = ("customer_1d", "customer_7d", "contacts_7d", "calls_7d")
 
 
 @dataclass(frozen=True)
@@ -150,6 +234,10 @@ class FeatureSet:
         kind_index: number of each kind.
         channel_index: number of each channel.
         attributes: the attributes among the features, by name.
+        context: the request's own facts among the features, by name.
+        theme_index: number of each theme of feedback.
+        value_facts: the fact that is a kind's money value, where it has one.
+        price_facts: the fact that is a price named to the customer, likewise.
     """
 
     journey_id: str
@@ -159,7 +247,10 @@ class FeatureSet:
     kind_index: Mapping[str, int]
     channel_index: Mapping[str, int]
     attributes: Mapping[str, Attribute]
+    context: Mapping[str, Attribute]
+    theme_index: Mapping[str, int]
     value_facts: Mapping[str, str]
+    price_facts: Mapping[str, str]
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -168,7 +259,7 @@ class FeatureSet:
 
     @cached_property
     def n_state_features(self) -> int:
-        """How many of the features the kernel reads from the state; attributes follow."""
+        """How many of the features the kernel reads from the state; attributes and the request's own facts follow."""
         return kernel.n_features(self.plan)
 
     @cached_property
@@ -180,7 +271,7 @@ class FeatureSet:
             digest.update(f"|{spec.name}".encode())
         for state_field in self.fields:
             digest.update(f"|{state_field.name}:{','.join(state_field.slots)}".encode())
-        for name, attribute in self.attributes.items():
+        for name, attribute in (*self.attributes.items(), *self.context.items()):
             digest.update(f"|{name}:{attribute.dtype}:{','.join(attribute.values)}".encode())
         for table in self.plan:
             digest.update(np.ascontiguousarray(table).tobytes())
@@ -203,30 +294,47 @@ class FeatureSet:
                 raise ValueError(f"field {state_field.name}: {part.size} slots, expected {len(state_field.slots)}")
         return np.concatenate(parts)
 
-    def encode(self, event: JourneyEvent) -> tuple[int, int, float, float, float, float, float]:
-        """An event as ``kernel.fold`` takes it: kind, channel, at, sequence, value, nps, sentiment."""
+    def encode(self, event: JourneyEvent) -> tuple[int, int, float, float, float, float, float, float, int]:
+        """An event as ``kernel.fold`` takes it: kind, channel, at, sequence, value, price, nps, sentiment, theme."""
         facts = event.facts
-        value_fact = self.value_facts.get(event.kind)
         return (
             self.kind_index[event.kind],
             -1 if event.channel is None else self.channel_index[event.channel],
             float(event.occurred_at),
             float(event.sequence),
-            _number(facts.get(value_fact)) if value_fact else np.nan,
-            _number(facts.get("nps")),
-            _number(facts.get("sentiment")),
+            _number(facts.get(self.value_facts.get(event.kind, ""))),
+            _number(facts.get(self.price_facts.get(event.kind, ""))),
+            _number(facts.get(NPS)),
+            _number(facts.get(SENTIMENT)),
+            self.theme_index.get(str(facts.get(THEME)), -1),
         )
 
     def fold(self, state: Floats, event: JourneyEvent) -> None:
         """Fold one event into ``state``, in place."""
         kernel.fold(state, self.plan, *self.encode(event))
 
-    def vector(self, state: Floats, attributes: Mapping[str, object], at: int) -> Floats:
-        """The model's vector as of ``at``: ``(n_features,)``, NaN where unknown."""
+    def vector(
+        self,
+        state: Floats,
+        attributes: Mapping[str, object],
+        at: int,
+        context: Mapping[str, object] = MappingProxyType({}),
+    ) -> Floats:
+        """The model's vector as of ``at``: ``(n_features,)``, NaN where unknown.
+
+        Args:
+            state: the state vector.
+            attributes: the customer's, as far as they are known.
+            at: the moment, microseconds since the epoch.
+            context: the request's own facts; none where there is no request.
+        """
         out = np.empty(len(self.specs))
         kernel.read(state, self.plan, float(at), out[: self.n_state_features])
-        for i, (name, attribute) in enumerate(self.attributes.items(), start=self.n_state_features):
-            out[i] = attribute_number(attributes.get(name), attribute)
+        i = self.n_state_features
+        for declared, known in ((self.attributes, attributes), (self.context, context)):
+            for name, attribute in declared.items():
+                out[i] = attribute_number(known.get(name), attribute)
+                i += 1
         return out
 
 
@@ -246,62 +354,118 @@ def attribute_number(value: object, attribute: Attribute) -> float:
 
 
 def feature_set(taxonomy: Taxonomy, journey: Journey) -> FeatureSet:
-    """The features and the state layout of one journey under one taxonomy."""
+    """The features and the state layout of one journey under one taxonomy.
+
+    Raises:
+        Refused: two features would have the same name.
+    """
     kinds = taxonomy.all_kinds
-    channels = tuple(taxonomy.channels)
-    fields = _state_fields(kinds, channels, journey)
+    channels = taxonomy.channels
+    fields = _state_fields(taxonomy, journey)
+    by_kind = [_kind_specs(name, kind) for name, kind in kinds.items()]
+    by_channel = [_channel_specs(name, is_outbound=channel.outbound) for name, channel in channels.items()]
+    fixed = (*(FeatureSpec(*row) for row in _FIXED), *_stage_specs(journey))
     specs = (
-        *(FeatureSpec(*row) for row in _FIXED),
+        *fixed,
+        *(spec for block in (*by_kind, *by_channel) for spec in block),
         *(
-            FeatureSpec(f"hours_since_stage_{stage.id}", "hours", f"since stage {stage.id} was entered", _UNTIL)
-            for stage in journey.stages
+            FeatureSpec(f"theme_{name}", "count", f"feedback about: {one.title}", _ALWAYS)
+            for name, one in taxonomy.themes.items()
         ),
-        *(spec for name, kind in kinds.items() for spec in _kind_specs(name, kind)),
-        *(FeatureSpec(f"events_on_{name}", "count", f"events over {name}", _ALWAYS) for name in channels),
-        *(_attribute_spec(name, attribute) for name, attribute in taxonomy.feature_attributes.items()),
+        *(_attribute_spec("attribute", name, one, "profile") for name, one in taxonomy.feature_attributes.items()),
+        *(_attribute_spec("context", name, one, "request") for name, one in taxonomy.feature_context.items()),
     )
+    _check_names(specs, journey)
+    read_at = np.cumsum([len(fixed), *map(len, (*by_kind, *by_channel))])
     return FeatureSet(
         journey_id=journey.id,
         specs=specs,
         fields=fields,
-        plan=_plan(taxonomy, journey, fields),
+        plan=_plan(taxonomy, journey, fields, read_at.tolist()),
         kind_index={name: i for i, name in enumerate(kinds)},
         channel_index={name: i for i, name in enumerate(channels)},
         attributes=taxonomy.feature_attributes,
+        context=taxonomy.feature_context,
+        theme_index={name: i for i, name in enumerate(taxonomy.themes)},
         value_facts={name: kind.value_fact for name, kind in kinds.items() if kind.value_fact},
+        price_facts={name: kind.price_fact for name, kind in kinds.items() if kind.price_fact},
     )
 
 
-def _kind_specs(name: str, kind: Kind) -> tuple[FeatureSpec, FeatureSpec]:
+def _check_names(specs: Sequence[FeatureSpec], journey: Journey) -> None:
+    repeated = [name for name, n in Counter(spec.name for spec in specs).items() if n > 1]
+    if repeated:
+        raise Refused(
+            f"the journey {journey.id} would have more than one feature named {', '.join(repeated)}; expected one: "
+            f"rename the stage, kind or channel in journeys.yaml or taxonomy.yaml that ends like a window or a step"
+        )
+
+
+def _stage_specs(journey: Journey) -> tuple[FeatureSpec, ...]:
+    steps = [*journey.stage_ids[1:], journey.goal.id] if journey.stages else []
     return (
-        FeatureSpec(f"count_{name}", "count", f"times: {kind.title}", _ALWAYS),
-        FeatureSpec(f"hours_since_{name}", "hours", f"since last: {kind.title}", _UNTIL),
+        *(
+            FeatureSpec(f"hours_since_stage_{stage.id}", "hours", f"since stage {stage.id} was entered", _UNTIL)
+            for stage in journey.stages
+        ),
+        *(FeatureSpec(f"hours_to_{step}", "hours", f"from entering the journey to {step}", _UNTIL) for step in steps),
     )
 
 
-def _attribute_spec(name: str, attribute: Attribute) -> FeatureSpec:
+def _kind_specs(name: str, kind: Kind) -> tuple[FeatureSpec, ...]:
+    count = f"count_{name}"
+    return (
+        FeatureSpec(count, "count", f"times: {kind.title}", _ALWAYS),
+        FeatureSpec(f"hours_since_{name}", "hours", f"since last: {kind.title}", _UNTIL),
+        *(_windowed_specs(count, f"times: {kind.title}") if kind.is_windowed else ()),
+    )
+
+
+def _channel_specs(name: str, *, is_outbound: bool) -> tuple[FeatureSpec, ...]:
+    events = f"events_on_{name}"
+    reached = (
+        FeatureSpec(f"contacts_on_{name}", "count", f"contacts from us over {name}", _ALWAYS),
+        FeatureSpec(f"responses_on_{name}", "count", f"responses of the customer over {name}", _ALWAYS),
+    )
+    return (
+        FeatureSpec(events, "count", f"events over {name}", _ALWAYS),
+        *_windowed_specs(events, f"events over {name}"),
+        *(reached if is_outbound else ()),
+    )
+
+
+def _windowed_specs(name: str, what: str) -> tuple[FeatureSpec, ...]:
+    decayed = FeatureSpec(f"{name}_decayed_7d", "count", f"{what}, half-life 7 days", _ALWAYS)
+    return (*(FeatureSpec(*row) for row in _window_rows(name, what)), decayed)
+
+
+def _attribute_spec(prefix: str, name: str, attribute: Attribute, source: Source) -> FeatureSpec:
     unit = attribute.unit or {"category": "index", "boolean": "flag"}.get(attribute.dtype, "number")
-    return FeatureSpec(f"attribute_{name}", unit, attribute.meaning or name, "NaN where unknown", "profile")
+    return FeatureSpec(f"{prefix}_{name}", unit, attribute.meaning or name, "NaN where unknown", source)
 
 
-def _state_fields(kinds: Mapping[str, Kind], channels: tuple[str, ...], journey: Journey) -> tuple[StateField, ...]:
-    rings = (("customer", kernel.CUSTOMER_RING), ("contact", kernel.CONTACT_RING), ("call", kernel.CALL_RING))
+def _state_fields(taxonomy: Taxonomy, journey: Journey) -> tuple[StateField, ...]:
+    recent = range(kernel.RECENT)
     return (
         StateField("times", _TIMES),
         StateField("progress", _PROGRESS),
         StateField("stage_entered_at", (*journey.stage_ids, journey.goal.id)),
-        StateField("kind_counts", tuple(kinds)),
-        StateField("kind_last_at", tuple(kinds)),
-        StateField("channel_counts", channels),
+        StateField("kinds", _blocks(_KIND_BLOCKS, taxonomy.all_kinds)),
+        StateField("channels", _blocks(_CHANNEL_BLOCKS, taxonomy.channels)),
+        StateField("local_hours", tuple(f"hour_{hour}" for hour in range(kernel.N_HOURS))),
+        StateField("themes", tuple(taxonomy.themes)),
         StateField("flow", _FLOW),
-        StateField("decayed_value", _DECAYED),
-        StateField("decayed_at", _DECAYED),
-        StateField("ring_at", tuple(f"{name}_{i}" for name, size in rings for i in range(size))),
-        StateField("ring_n", tuple(name for name, _ in rings)),
+        StateField("decayed", _blocks(("value", "at"), _DECAYED)),
+        StateField("recent", (*(f"at_{i}" for i in recent), *(f"code_{i}" for i in recent), "n")),
     )
 
 
-def _plan(taxonomy: Taxonomy, journey: Journey, fields: tuple[StateField, ...]) -> Plan:
+def _blocks(blocks: Sequence[str], names: Iterable[str]) -> tuple[str, ...]:
+    names = tuple(names)
+    return tuple(f"{block}:{name}" for block in blocks for name in names)
+
+
+def _plan(taxonomy: Taxonomy, journey: Journey, fields: tuple[StateField, ...], read_at: Sequence[int]) -> Plan:
     kinds = taxonomy.all_kinds
     stage_of = {name: i for i, stage in enumerate(journey.stages) for name in stage.enter}
     stage_of |= {name: len(journey.stages) for name in journey.goal.enter}
@@ -313,15 +477,24 @@ def _plan(taxonomy: Taxonomy, journey: Journey, fields: tuple[StateField, ...]) 
             int(name in journey.entry),
             int(name in exits),
             {None: 0, "starts": 1, "ends": 2}[kind.waiting],
+            int(kind.is_windowed),
+            at,
         )
-        for name, kind in kinds.items()
+        for at, (name, kind) in zip(read_at, kinds.items(), strict=False)
     ]
+    channels = [
+        (int(channel.digital), int(channel.outbound), at)
+        for at, channel in zip(read_at[len(kinds) :], taxonomy.channels.values(), strict=False)
+    ]
+    zone_from, zone_offset = offsets_of_zone(taxonomy.time_zone)
     return Plan(
         offsets=_integers(np.cumsum([0, *(len(f.slots) for f in fields)])),
         kinds=_integers(rows),
-        digital=_integers([int(channel.digital) for channel in taxonomy.channels.values()]),
+        channels=_integers(channels),
         stall_after=np.array([stage.stall_after for stage in journey.stages], dtype=np.float64),
         abandon_after=np.array([journey.abandon_after], dtype=np.float64),
+        zone_from=np.array(zone_from, dtype=np.float64),
+        zone_offset=np.array(zone_offset, dtype=np.float64),
     )
 
 

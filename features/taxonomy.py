@@ -28,6 +28,14 @@ Role = Literal[
     "profile",  # attributes or holdings changed; folds into the profile, not into the journey state
     "consent",  # a consent was granted or withdrawn, or the customer objected
 ]
+_WINDOWED_ROLES: Final = frozenset(
+    ("activity", "call", "contact", "response", "feedback", "offer_shown", "offer_accepted", "offer_rejected")
+)
+NPS: Final = "nps"
+SENTIMENT: Final = "sentiment"
+THEME: Final = "theme"
+"""Facts of feedback that the features read."""
+
 FactType = Literal["number", "text", "boolean"]
 AttributeType = Literal["number", "boolean", "category", "text"]
 
@@ -60,6 +68,9 @@ class Kind(ConfigModel):
         channels: the channels it may come over; empty for any channel, or none.
         waiting: ``starts`` where the customer then waits on us, ``ends`` where that wait is over.
         value_fact: the numeric fact that is the event's money value, if any.
+        price_fact: the numeric fact that is a price named to the customer, such as a rate or a fee, if any.
+        windowed: whether it gets window and decayed counts among the features; by default what customers do, contacts
+            and offers do, and what we do ourselves does not.
         facts: what it may carry; other facts are refused.
     """
 
@@ -68,7 +79,14 @@ class Kind(ConfigModel):
     channels: tuple[Name, ...] = ()
     waiting: Literal["starts", "ends"] | None = None
     value_fact: Name | None = None
+    price_fact: Name | None = None
+    windowed: bool | None = None
     facts: dict[Name, Fact] = Field(default_factory=dict)
+
+    @property
+    def is_windowed(self) -> bool:
+        """Whether it gets window and decayed counts among the features."""
+        return self.role in _WINDOWED_ROLES if self.windowed is None else self.windowed
 
 
 class Channel(ConfigModel):
@@ -78,11 +96,13 @@ class Channel(ConfigModel):
         title: for people.
         digital: self-service by screen; leaving it for one that is not is a leak to offline.
         outbound: we can reach out to a customer over it.
+        handling_cost: money for handling one contact of a customer over it; unknown if not given, never taken as 0.
     """
 
     title: str
     digital: bool
     outbound: bool = False
+    handling_cost: float | None = Field(default=None, ge=0)
 
 
 class Attribute(ConfigModel):
@@ -95,6 +115,7 @@ class Attribute(ConfigModel):
         meaning: for people.
         feature: whether the models see it. Text never is a feature.
         pii: masked wherever people look, never logged or recorded with a decision; rules cannot name it.
+        identifier: customers can be looked up by it; text and pii only, a keyed hash that the sender made.
     """
 
     dtype: AttributeType
@@ -103,9 +124,27 @@ class Attribute(ConfigModel):
     meaning: str = ""
     feature: bool = False
     pii: bool = False
+    identifier: bool = False
+
+
+class Theme(ConfigModel):
+    """One thing that feedback may be about.
+
+    Attributes:
+        title: for people.
+        words: words and phrases that show it, lower case; a word ending in ``*`` stands for all that start with it.
+    """
+
+    title: str
+    words: tuple[str, ...] = ()
 
 
 EXPOSED: Final = "action_exposed"
+LINKED: Final = "identity_linked"
+UNLINKED: Final = "identity_unlinked"
+ALIAS: Final = "alias"
+VALID_FROM: Final = "valid_from"
+VALID_UNTIL: Final = "valid_until"
 OUTCOME_OBSERVED: Final = "outcome_observed"
 
 BUILT_IN_KINDS: dict[str, Kind] = {
@@ -142,6 +181,20 @@ BUILT_IN_KINDS: dict[str, Kind] = {
 }
 """Kinds of every taxonomy. ``profile_updated`` takes the declared attributes, and ``holding:<name>``, as facts."""
 
+IDENTITY_KINDS: Final[dict[str, Kind]] = {
+    LINKED: Kind(
+        title="An alias turned out to be the customer",
+        role="operation",
+        facts={ALIAS: Fact(dtype="text", required=True), VALID_FROM: Fact(dtype="text")},
+    ),
+    UNLINKED: Kind(
+        title="An alias is no longer the customer, or never was",
+        role="operation",
+        facts={ALIAS: Fact(dtype="text", required=True), VALID_UNTIL: Fact(dtype="text")},
+    ),
+}
+"""Kinds that say whose events are whose. They make no features and fold into no state: they move it."""
+
 
 class Taxonomy(ConfigModel):
     """The whole taxonomy of one installation.
@@ -153,6 +206,8 @@ class Taxonomy(ConfigModel):
         channels: every channel that events and treatments may name.
         kinds: every kind of event that may come in, beside the built-in ones.
         attributes: what may be known of a customer beside events.
+        context: what a request may say of its own moment and the models see; other facts only rules can use.
+        themes: what feedback may be about.
     """
 
     version: Literal[1]
@@ -161,16 +216,33 @@ class Taxonomy(ConfigModel):
     channels: dict[Name, Channel] = Field(min_length=1)
     kinds: dict[Name, Kind] = Field(min_length=1)
     attributes: dict[Name, Attribute] = Field(default_factory=dict)
+    context: dict[Name, Attribute] = Field(default_factory=dict)
+    themes: dict[Name, Theme] = Field(default_factory=dict)
 
     @cached_property
     def all_kinds(self) -> dict[str, Kind]:
-        """Declared kinds in their order, then the built-in ones."""
+        """The kinds that fold into states: declared ones in their order, then the built-in ones."""
         return {**self.kinds, **BUILT_IN_KINDS}
+
+    @cached_property
+    def known_kinds(self) -> dict[str, Kind]:
+        """Every kind that may come in: those that fold, then those that say whose events are whose."""
+        return {**self.all_kinds, **IDENTITY_KINDS}
+
+    @cached_property
+    def identifiers(self) -> frozenset[str]:
+        """The attributes that customers can be looked up by."""
+        return frozenset(name for name, attribute in self.attributes.items() if attribute.identifier)
 
     @cached_property
     def feature_attributes(self) -> dict[str, Attribute]:
         """The attributes that the models see, in declared order."""
         return {name: attribute for name, attribute in self.attributes.items() if attribute.feature}
+
+    @cached_property
+    def feature_context(self) -> dict[str, Attribute]:
+        """The request's own facts that the models see, in declared order."""
+        return {name: attribute for name, attribute in self.context.items() if attribute.feature}
 
     @cached_property
     def personal_attributes(self) -> frozenset[str]:

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from features.events import FactValue, JourneyEvent
+from features.events import parse_timestamp as _moment
 from features.journeys import Journey
 from features.kernel import new_state
 from features.schema import feature_set
@@ -24,7 +25,7 @@ TAXONOMY = Taxonomy.model_validate(
         "time_zone": "Europe/Berlin",
         "channels": {
             "web": {"title": "Web", "digital": True},
-            "app": {"title": "App", "digital": True},
+            "app": {"title": "App", "digital": True, "outbound": True},
             "branch": {"title": "Branch", "digital": False},
         },
         "kinds": {
@@ -41,12 +42,18 @@ TAXONOMY = Taxonomy.model_validate(
             "rated": {
                 "title": "Rated",
                 "role": "feedback",
-                "facts": {"nps": {"dtype": "number"}, "sentiment": {"dtype": "number"}},
+                "facts": {"nps": {"dtype": "number"}, "sentiment": {"dtype": "number"}, "theme": {"dtype": "text"}},
             },
-            "shown": {"title": "Shown", "role": "offer_shown"},
+            "shown": {
+                "title": "Shown",
+                "role": "offer_shown",
+                "price_fact": "rate",
+                "facts": {"rate": {"dtype": "number"}},
+            },
             "taken": {"title": "Taken", "role": "offer_accepted"},
             "declined": {"title": "Declined", "role": "offer_rejected"},
         },
+        "themes": {"price": {"title": "Price"}, "waiting": {"title": "Waiting"}},
     }
 )
 JOURNEY = Journey.model_validate(
@@ -75,9 +82,17 @@ JOURNEY = Journey.model_validate(
 FEATURES = feature_set(TAXONOMY, JOURNEY)
 _GAPS = (0, 1, HOUR - 1, HOUR, DAY - 1, DAY, DAY + 1, 2 * DAY, 7 * DAY - 1, 7 * DAY, 7 * DAY + 1, 23 * DAY)
 _WINDOWS = (1, HOUR, DAY, 7 * DAY, 30 * DAY)
+_FEEDBACK: dict[str, st.SearchStrategy[FactValue]] = {
+    "nps": st.floats(0, 10) | st.integers(0, 10).map(float),
+    "sentiment": st.floats(-1, 1),
+    "theme": st.sampled_from(["price", "waiting", "weather"]),
+}
+_STARTS = (START_AT, _moment("2026-03-28T23:30:00Z"), _moment("2026-10-24T23:30:00Z"), _moment("2200-06-01T00:00:00Z"))
+"""Some day, the nights before the clocks change, and one far ahead."""
 _FACTS: dict[str, st.SearchStrategy[dict[str, FactValue]]] = {
     "signed": st.fixed_dictionaries({}, optional={"amount": st.floats(-1e4, 1e4)}),
-    "rated": st.fixed_dictionaries({}, optional={"nps": st.floats(0, 10), "sentiment": st.floats(-1, 1)}),
+    "rated": st.fixed_dictionaries({}, optional=_FEEDBACK),
+    "shown": st.fixed_dictionaries({}, optional={"rate": st.floats(0, 30)}),
     "outcome_observed": st.fixed_dictionaries({"value": st.floats(-1e4, 1e4)}),
 }
 
@@ -86,14 +101,14 @@ _FACTS: dict[str, st.SearchStrategy[dict[str, FactValue]]] = {
 def _history(draw: st.DrawFn) -> list[JourneyEvent]:
     """Runs of one kind; the gap between two events is often zero, or the length of a window to the microsecond."""
     events: list[JourneyEvent] = []
-    at = START_AT
+    at = draw(st.sampled_from(_STARTS))
     for _ in range(draw(st.integers(1, 12))):
         kind = draw(st.sampled_from(tuple(TAXONOMY.all_kinds)))
         facts = draw(_FACTS.get(kind, st.just({})))
         channel = draw(st.sampled_from([None, "web", "app", "branch"]))
         at += draw(st.sampled_from(_GAPS))
         gap = draw(st.sampled_from([0, 1, HOUR // 7, HOUR]))
-        for _ in range(draw(st.sampled_from([1, 1, 1, 2, 17, 66]))):
+        for _ in range(draw(st.sampled_from([1, 1, 1, 2, 17, 130]))):
             events.append(
                 event(
                     f"e{draw(st.integers(0, 9))}-{len(events)}",
@@ -167,8 +182,34 @@ def test_a_window_holds_its_older_edge(window: int, name: str) -> None:
     assert _features(events, START_AT + window)[name] == 1.0
 
 
-def test_rings_saturate() -> None:
-    """More events in a window than a ring keeps count as many as it keeps."""
-    events = [event(f"e{i}", kind="called", at=START_AT + i) for i in range(70)]
+def test_the_ring_saturates() -> None:
+    """More events than the ring keeps count as many as it keeps, in windows only."""
+    events = [event(f"e{i}", kind="called", at=START_AT + i) for i in range(130)]
     features = _features(events, START_AT + HOUR)
-    assert (features["customer_events_1d"], features["calls_7d"], features["count_called"]) == (64.0, 16.0, 70.0)
+    assert (features["customer_events_1d"], features["calls_7d"], features["count_called"]) == (128.0, 128.0, 130.0)
+    assert features["count_called_1h"] == 128.0
+
+
+@pytest.mark.parametrize(
+    ("text", "hour"),
+    [
+        ("2026-03-29T00:59:59.999999Z", 1.0),  # the clock of Berlin goes from 02:00 to 03:00
+        ("2026-03-29T01:00:00Z", 3.0),
+        ("2026-10-25T00:59:59.999999Z", 2.0),  # and from 03:00 back to 02:00
+        ("2026-10-25T01:00:00Z", 2.0),
+        ("2026-10-25T02:00:00Z", 3.0),
+    ],
+)
+def test_local_hours_follow_the_clock_of_the_zone(text: str, hour: float) -> None:
+    """Across both changes of the clock, at the moment and for what the customer did."""
+    at = _moment(text)
+    assert _features([], at)["local_hour"] == hour
+    assert _features([event("a", kind="used", at=at)], at + 1)["preferred_local_hour"] == hour
+
+
+def test_a_customer_with_a_hundred_thousand_events_is_counted_in_full() -> None:
+    """Nothing in the state grows with the events."""
+    events = [event(f"e{i}", kind="called", at=START_AT + i * HOUR, channel="web") for i in range(100_000)]
+    features = _features(events, START_AT + 100_000 * HOUR)
+    counted = [features[name] for name in ("count_called", "events_on_web", "calls_since_progress", "calls_7d")]
+    assert counted == [100_000.0, 100_000.0, 100_000.0, 128.0]
