@@ -228,7 +228,7 @@ def n_features(plan: Plan) -> int:
     n_themes = int(plan.offsets[FLOW] - plan.offsets[THEMES])
     by_kind = 2 * n_kinds + N_WINDOWED * n_windowed
     by_channel = (1 + N_WINDOWED) * n_channels + 2 * n_outbound
-    return N_FIXED_FEATURES + 2 * plan.stall_after.size + by_kind + by_channel + n_themes
+    return int(N_FIXED_FEATURES + 2 * plan.stall_after.size + by_kind + by_channel + n_themes)
 
 
 @numba.njit(cache=True)
