@@ -7,7 +7,6 @@ gets its slots and features without code. Training, serving, the feature store a
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +17,6 @@ import numpy as np
 
 from features import kernel
 from features.durations import dump_duration
-from features.errors import Refused
 from features.events import JourneyEvent
 from features.journeys import Journey
 from features.kernel import Floats, Integers, Plan
@@ -354,11 +352,7 @@ def attribute_number(value: object, attribute: Attribute) -> float:
 
 
 def feature_set(taxonomy: Taxonomy, journey: Journey) -> FeatureSet:
-    """The features and the state layout of one journey under one taxonomy.
-
-    Raises:
-        Refused: two features would have the same name.
-    """
+    """The features and the state layout of one journey under one taxonomy."""
     kinds = taxonomy.all_kinds
     channels = taxonomy.channels
     fields = _state_fields(taxonomy, journey)
@@ -375,7 +369,6 @@ def feature_set(taxonomy: Taxonomy, journey: Journey) -> FeatureSet:
         *(_attribute_spec("attribute", name, one, "profile") for name, one in taxonomy.feature_attributes.items()),
         *(_attribute_spec("context", name, one, "request") for name, one in taxonomy.feature_context.items()),
     )
-    _check_names(specs, journey)
     read_at = np.cumsum([len(fixed), *map(len, (*by_kind, *by_channel))])
     return FeatureSet(
         journey_id=journey.id,
@@ -390,15 +383,6 @@ def feature_set(taxonomy: Taxonomy, journey: Journey) -> FeatureSet:
         value_facts={name: kind.value_fact for name, kind in kinds.items() if kind.value_fact},
         price_facts={name: kind.price_fact for name, kind in kinds.items() if kind.price_fact},
     )
-
-
-def _check_names(specs: Sequence[FeatureSpec], journey: Journey) -> None:
-    repeated = [name for name, n in Counter(spec.name for spec in specs).items() if n > 1]
-    if repeated:
-        raise Refused(
-            f"the journey {journey.id} would have more than one feature named {', '.join(repeated)}; expected one: "
-            f"rename the stage, kind or channel in journeys.yaml or taxonomy.yaml that ends like a window or a step"
-        )
 
 
 def _stage_specs(journey: Journey) -> tuple[FeatureSpec, ...]:

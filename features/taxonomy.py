@@ -12,6 +12,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from features.config_model import ConfigModel, Name
+from features.durations import Duration
 
 Role = Literal[
     "activity",  # the customer did something
@@ -208,6 +209,9 @@ class Taxonomy(ConfigModel):
         attributes: what may be known of a customer beside events.
         context: what a request may say of its own moment and the models see; other facts only rules can use.
         themes: what feedback may be about.
+        text_reader: who reads the texts of feedback for sentiment and theme: ``english``, ``none``, or the name of an
+            installed reader.
+        text_kept: how long the raw texts are kept after their arrival; what was read from them stays.
     """
 
     version: Literal[1]
@@ -218,6 +222,8 @@ class Taxonomy(ConfigModel):
     attributes: dict[Name, Attribute] = Field(default_factory=dict)
     context: dict[Name, Attribute] = Field(default_factory=dict)
     themes: dict[Name, Theme] = Field(default_factory=dict)
+    text_reader: Name = "english"
+    text_kept: Duration = Field(default="365d", validate_default=True)
 
     @cached_property
     def all_kinds(self) -> dict[str, Kind]:

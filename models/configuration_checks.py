@@ -11,6 +11,7 @@ from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from features.errors import Problem
+from features.feedback_text import text_readers
 from features.journeys import PROGRESS, Journey, Journeys
 from features.taxonomy import BUILT_IN_KINDS, Taxonomy
 from features.yaml_files import Loaded, YamlDocument, one_of
@@ -36,6 +37,7 @@ def reference_problems(
     features = None
     if taxonomy.value is not None and journeys.value is not None and not problems:
         features = _feature_names(taxonomy.value, journeys.value)
+        problems += _feature_problems(journeys.value, journeys.document, features)
         problems += _state_problems(journeys.value, journeys.document, features)
     names = _Names(taxonomy.value, journeys.value, features)
     if catalogue.value is not None:
@@ -72,16 +74,17 @@ def _taxonomy_problems(taxonomy: Taxonomy, document: YamlDocument) -> Iterator[P
         if name in BUILT_IN_KINDS:
             yield document.problem(here, name, "another name: this kind is built in")
         yield from _unknown(document, (*here, "channels"), kind.channels, tuple(taxonomy.channels))
-        if kind.value_fact is not None:
-            fact = kind.facts.get(kind.value_fact)
-            if fact is None:
-                yield document.problem(
-                    (*here, "value_fact"), kind.value_fact, one_of(list(kind.facts), kind.value_fact)
-                )
-            elif fact.dtype != "number":
-                yield document.problem((*here, "value_fact"), kind.value_fact, f"a number, this fact is {fact.dtype}")
-    for name, attribute in taxonomy.attributes.items():
-        here = ("attributes", name)
+        for role, named in (("value_fact", kind.value_fact), ("price_fact", kind.price_fact)):
+            fact = kind.facts.get(named or "")
+            if named is not None and fact is None:
+                yield document.problem((*here, role), named, one_of(list(kind.facts), named))
+            elif fact is not None and fact.dtype != "number":
+                yield document.problem((*here, role), named, f"a number, this fact is {fact.dtype}")
+    if taxonomy.text_reader not in (known := text_readers()):
+        yield document.problem(("text_reader",), taxonomy.text_reader, one_of(known, taxonomy.text_reader))
+    declared = [(("attributes", name), attribute) for name, attribute in taxonomy.attributes.items()]
+    declared += [(("context", name), attribute) for name, attribute in taxonomy.context.items()]
+    for here, attribute in declared:
         if (attribute.dtype == "category") != bool(attribute.values):
             yield document.problem(
                 (*here, "values"), list(attribute.values), "values for a category, and for a category only"
@@ -144,6 +147,19 @@ def _duration_problems(journey: Journey, document: YamlDocument, here: Place) ->
         if not 0 < stage.stall_after < journey.abandon_after:
             place = (*here, "stages", index, "stall_after")
             yield document.problem(place, stage.model_dump()["stall_after"], "more than 0s, less than abandon_after")
+
+
+def _feature_problems(
+    journeys: Journeys, document: YamlDocument, features: Mapping[str, Sequence[str]]
+) -> Iterator[Problem]:
+    """Kinds, channels and stages may be named so that one's window is another's name."""
+    for index, journey in enumerate(journeys.journeys):
+        repeated = [name for name, count in Counter(features[journey.id]).items() if count > 1]
+        if repeated:
+            expected = (
+                f"one feature of each name, and {', '.join(repeated)} would stand for two: rename a kind or channel"
+            )
+            yield document.problem(("journeys", index, "id"), journey.id, expected)
 
 
 def _state_problems(

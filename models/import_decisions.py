@@ -9,6 +9,7 @@ from typing import Final
 
 from features.event_log import EventLog
 from features.events import JourneyEvent
+from features.feedback_text import FeedbackTexts
 from features.past_decisions import PastDecision
 from features.profile import consent_of
 from features.taxonomy import Taxonomy
@@ -124,12 +125,17 @@ class StoreSink:
         self._log = log
         self._records = records
         self._taxonomy = taxonomy
+        self._texts = FeedbackTexts(taxonomy)
         self._catalogue = catalogue
         self._versions = versions
 
     def append_events(self, events: Sequence[JourneyEvent]) -> Sequence[bool]:
-        """Append to the log; consents and exposures also to the record store, so that the next decision obeys."""
-        news = [not appended.duplicate for appended in self._log.append(events)]
+        """Append to the log; consents and exposures also to the record store, so that the next decision obeys.
+
+        Texts of feedback are read on the way, as those that come through the API are.
+        """
+        told = [self._texts.told(event) for event in events]
+        news = [not appended.duplicate for appended in self._log.append(told)]
         # Also of duplicates: an import that was cut between the two stores is completed by its repetition.
         changes = [
             ConsentChange(event.customer_id, *changed, event.occurred_at)
