@@ -21,7 +21,7 @@ from models.records import Contact, CustomerRecords, LostRace, RecordStore, Rese
 from models.scoring import Scorer
 from serving.answers import Answering, answer_bytes
 from serving.observe import Observed, Observer
-from serving.questions import channel_of_placement, question_of, rulebook_for, time_zone_of
+from serving.questions import channel_of_placement, question_of, rulebook_for, stated_context, time_zone_of
 from serving.schemas import DecisionRequest, canonical_request, request_hash
 
 MODEL_MISSING: Final = "model_missing"
@@ -126,7 +126,7 @@ class Decider:
             at, observe = now, self._observer.observe
         else:
             at, observe = request.as_of_at, self._observer.observe_past
-        observed = observe(request.customer_id, rulebook.journey.id, at=at)
+        observed = observe(request.customer_id, rulebook.journey.id, at=at, context=stated_context(request))
         if request.require_known and not observed.is_known:
             raise UnknownObject(f"customer {shown(request.customer_id)} is not known, and require_known is true")
         served = self._served_model(rulebook.journey.id)
@@ -176,7 +176,7 @@ class Decider:
             vector=observed.vector,
             attributes=rulebook.taxonomy.without_personal(observed.profile.attributes),
             holdings=observed.profile.holdings if observed.is_known else None,
-            context={name: value for name, value in request.context.items() if value is not None},
+            context=stated_context(request),
             channel=request.channel,
             records=records,
             question=question_of(request, at=at, lost=lost),

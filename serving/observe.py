@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from features.errors import StoreUnavailable
@@ -17,6 +18,7 @@ Rebuild: TypeAlias = Callable[..., tuple[StateRow | None, ProfileRow]]
 
 STORE_DOWN: Final = "feature_store_unavailable"
 REBUILT: Final = "features_rebuilt"
+_NO_CONTEXT: Final[Mapping[str, object]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,8 +62,16 @@ class Observer:
         self._log = log
         self._rebuild = rebuild
 
-    def observe(self, customer_id: str, journey_id: str, *, at: int) -> Observed:
+    def observe(
+        self, customer_id: str, journey_id: str, *, at: int, context: Mapping[str, object] = _NO_CONTEXT
+    ) -> Observed:
         """A customer in a journey, from what happened strictly before ``at``.
+
+        Args:
+            customer_id: the customer.
+            journey_id: the journey.
+            at: the moment, microseconds since the epoch.
+            context: the request's own facts.
 
         Raises:
             StoreUnavailable: the event log does not answer.
@@ -69,33 +79,49 @@ class Observer:
         feature_set = self._feature_sets[journey_id]
         newest = self._log.last_position(customer_id)
         if newest == 0:
-            return _observed(feature_set, None, ProfileRow(customer_id), at)
+            return _observed(feature_set, None, ProfileRow(customer_id), at, context)
         try:
             row = self._store.read(customer_id, journey_id)
         except StoreUnavailable:
-            return self._from_log(customer_id, feature_set, at, degraded=(STORE_DOWN,))
+            return self._from_log(customer_id, feature_set, at, context, degraded=(STORE_DOWN,))
         state, profile = row.state, row.profile
         if state is None or profile is None or state.version != feature_set.version or state.log_position < newest:
-            return self._from_log(customer_id, feature_set, at, degraded=(REBUILT,))
+            return self._from_log(customer_id, feature_set, at, context, degraded=(REBUILT,))
         if state.last_event_at >= at or profile.updated_at >= at:
-            return self._from_log(customer_id, feature_set, at, degraded=())
-        return _observed(feature_set, state, profile, at)
+            return self._from_log(customer_id, feature_set, at, context, degraded=())
+        return _observed(feature_set, state, profile, at, context)
 
-    def observe_past(self, customer_id: str, journey_id: str, *, at: int) -> Observed:
+    def observe_past(
+        self, customer_id: str, journey_id: str, *, at: int, context: Mapping[str, object] = _NO_CONTEXT
+    ) -> Observed:
         """A customer at an earlier moment, from what had happened and was known strictly before it.
 
         The stored state is not asked: it may have folded what happened before ``at`` and arrived later.
+
+        Args:
+            customer_id: the customer.
+            journey_id: the journey.
+            at: the moment, microseconds since the epoch.
+            context: the request's own facts.
 
         Raises:
             StoreUnavailable: the event log does not answer.
         """
         feature_set = self._feature_sets[journey_id]
         state, profile = self._rebuild(customer_id, journey_id, before=at, arrived_before=at)
-        return _observed(feature_set, state, profile, at)
+        return _observed(feature_set, state, profile, at, context)
 
-    def _from_log(self, customer_id: str, feature_set: FeatureSet, at: int, *, degraded: tuple[str, ...]) -> Observed:
+    def _from_log(
+        self,
+        customer_id: str,
+        feature_set: FeatureSet,
+        at: int,
+        context: Mapping[str, object],
+        *,
+        degraded: tuple[str, ...],
+    ) -> Observed:
         state, profile = self._rebuild(customer_id, feature_set.journey_id, before=at)
-        return _observed(feature_set, state, profile, at, degraded)
+        return _observed(feature_set, state, profile, at, context, degraded)
 
 
 def _observed(
@@ -103,11 +129,12 @@ def _observed(
     state: StateRow | None,
     profile: ProfileRow,
     at: int,
+    context: Mapping[str, object],
     degraded: tuple[str, ...] = (),
 ) -> Observed:
     vector = new_state(feature_set.plan) if state is None else state.vector
     return Observed(
-        vector=feature_set.vector(vector, profile.attributes, at),
+        vector=feature_set.vector(vector, profile.attributes, at, context),
         profile=profile,
         is_known=state is not None or profile.updated_at > 0,
         log_position=0 if state is None else state.log_position,

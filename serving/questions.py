@@ -8,10 +8,11 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from features.errors import InvalidInput, Problem
-from features.events import dump_timestamp, shown
+from features.events import dump_timestamp, fact_problem, shown
 from features.store import ProfileRow
 from models.deliberation import Rulebook
 from models.funnel import Question
+from models.situation import Value
 from serving.schemas import DecisionRequest
 
 PLACEMENT_SEPARATOR: Final = "/"
@@ -22,7 +23,8 @@ def rulebook_for(request: DecisionRequest, rulebooks: Mapping[str, Rulebook], *,
     """The rulebook of the request's journey, after every name in the request was found in it.
 
     Raises:
-        InvalidInput: with every name that the configuration does not know, and an ``as_of`` that is not allowed.
+        InvalidInput: with every name that the configuration does not know, every declared fact of the moment that is
+            something else than declared, and an ``as_of`` that is not allowed.
     """
     journey_id = request.journey_id
     if journey_id is None and len(rulebooks) == 1:
@@ -31,7 +33,7 @@ def rulebook_for(request: DecisionRequest, rulebooks: Mapping[str, Rulebook], *,
     if rulebook is None:
         problem = _problem("journey_id", request.journey_id, f"a declared journey: {', '.join(rulebooks)}")
         raise InvalidInput("the request cannot be decided", [problem])
-    problems = [*_unknown_names(request, rulebook), *_bad_moment(request, now)]
+    problems = [*_unknown_names(request, rulebook), *_bad_context(request, rulebook), *_bad_moment(request, now)]
     if problems:
         raise InvalidInput("the request cannot be decided", problems)
     return rulebook
@@ -54,6 +56,11 @@ def question_of(request: DecisionRequest, *, at: int, lost: Mapping[str, str]) -
         issues=frozenset(request.candidates.issues),
         lost=dict(lost),
     )
+
+
+def stated_context(request: DecisionRequest) -> dict[str, Value]:
+    """The request's own facts; null says nothing."""
+    return {name: value for name, value in request.context.items() if value is not None}
 
 
 def _channels(request: DecisionRequest) -> frozenset[str] | None:
@@ -113,6 +120,16 @@ def _unknown_placements(placements: Iterable[str], channels: tuple[str, ...]) ->
         _problem(f"placements[{i}]", placement, f"channel/name with a channel of the taxonomy: {', '.join(channels)}")
         for i, placement in enumerate(placements)
         if channel_of_placement(placement) not in channels
+    ]
+
+
+def _bad_context(request: DecisionRequest, rulebook: Rulebook) -> list[Problem]:
+    """Declared facts that are something else; to the models they would look unknown, and nobody would hear of it."""
+    declared = rulebook.taxonomy.context
+    return [
+        _problem(f"context.{name}", value, expected)
+        for name, value in stated_context(request).items()
+        if name in declared and (expected := fact_problem(name, value, declared[name])) is not None
     ]
 
 

@@ -51,7 +51,7 @@ class DecisionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         placements: places to fill, ``channel/name``, each by an action of its channel.
         send_id: one send of a marketing tool, which may ask several times for it.
         journey_id: the journey to decide in; None where the configuration has only one.
-        context: facts of the moment, seen by rules as ``context:<name>``.
+        context: facts of the moment, for rules ``context:<name>``; the models see those that the taxonomy declares.
         deadline_ms: how long the caller will wait; None for the service's default.
         as_of: an earlier moment to decide at, ISO 8601 with an offset; only with mode ``dry_run``.
         activate: count the contacts of this decision from its commit on.

@@ -196,6 +196,8 @@ def test_two_sources_may_use_the_same_request_id(client: Client, world: World) -
         ({"candidates": {"include": ["free_car"]}}, "/candidates/include"),
         ({"max_actions": 10**30}, "/max_actions"),
         ({"customer_id": "a\0b"}, "/customer_id"),
+        ({"context": {"device": "fridge"}}, "/context/device"),
+        ({"context": {"device": 2}}, "/context/device"),
         ({"surprise": 1}, "/surprise"),
     ],
 )
@@ -309,6 +311,20 @@ def test_an_analyst_reads_every_decision_and_makes_none(client: Client, world: W
 
     assert (read.status_code, asked.status_code) == (200, 403)
     assert "expected one of admin, agent, caller, marketer" in asked.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("context", "seen"),
+    [({"device": "tablet", "shelf": 7}, 1.0), ({"device": None}, None), ({"shelf": True}, None), ({}, None)],
+)
+def test_models_see_the_facts_of_the_moment(client: Client, context: dict[str, Any], seen: float | None) -> None:
+    """What the taxonomy declares of a request is in its vector; other facts are allowed, and only rules see them."""
+    _stalled(client)
+    decision_id = client.post("/v1/decisions", {"customer_id": "c-1", "context": context}).json()["decision_id"]
+
+    record = client.get(f"/v1/decisions/{decision_id}").json()["record"]
+
+    assert record["features"]["context_device"] == seen
 
 
 def test_an_imported_decision_is_read_back_without_an_answer(client: Client, world: World) -> None:
