@@ -124,6 +124,11 @@ class Home:
         return self.root / "reports"
 
     @property
+    def journey_reports(self) -> Path:
+        """Journey reports that were made, until the log goes on."""
+        return self.state / "reports"
+
+    @property
     def rejects(self) -> Path:
         """What imports refused, row by row."""
         return self.root / "rejects"

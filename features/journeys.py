@@ -13,6 +13,9 @@ from features.durations import Duration
 PROGRESS = "progress"
 """As an outcome's ``event``: entering a later stage, or the goal."""
 
+ACTIVE = "ACTIVE"
+"""The state of a customer on the way, whom no declared state describes."""
+
 
 class Stage(ConfigModel):
     """One step of a journey.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from features.journeys import ACTIVE
 from models.arbitration import Choice, Factors, interval
-from models.situation import ACTIVE, Situation
+from models.situation import Situation
 
 STALL_HIGH: Final = 0.5
 """From this stall propensity on, a stall is likelier than progress."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-from features.journeys import Journey
+from features.journeys import ACTIVE, Journey
 from features.kernel import Floats
 from features.schema import FeatureSet
 
@@ -15,8 +15,6 @@ Value: TypeAlias = str | float | bool
 JourneyStatus = Literal["never", "open", "reached", "exited", "abandoned"]
 
 _STATUSES: Final[tuple[JourneyStatus, ...]] = ("never", "open", "reached", "exited", "abandoned")
-ACTIVE: Final = "ACTIVE"
-"""The state of a customer on the way, whom no declared state describes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,70 @@
+"""Command ``headway report journey``. It stands here because it needs the whole, checked configuration."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from typing import Annotated
+
+import msgspec
+import typer
+
+from features.errors import UnknownObject
+from features.home import Home, use_numba_cache
+from features.journey_findings import JourneyReport
+from features.journey_question import DEFAULT_TOP, LARGEST_TOP, question_of
+from models.configuration import load_configuration
+from models.journey_reports import KeptReports, ReportRequest, made_report
+
+report = typer.Typer(help="Report on journeys.", no_args_is_help=True)
+
+
+@report.callback()
+def _report() -> None:
+    """Report on journeys."""  # with a callback a group of one command stays a group
+
+
+@report.command()
+def journey(
+    journey_id: Annotated[str, typer.Argument(help="The journey, as journeys.yaml names it.")],
+    since: Annotated[
+        str | None, typer.Option(help="Only instances entered from here on, ISO 8601 with an offset.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="End of the observation, if before the newest event, likewise.")
+    ] = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            help="Compare groups: by channel (used last when the journey was entered), nps_band, or a category or "
+            "boolean attribute that is not personal."
+        ),
+    ] = None,
+    top: Annotated[int, typer.Option(help="Longest that a ranked list gets.", min=1, max=LARGEST_TOP)] = DEFAULT_TOP,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Report how customers really go through a journey: flow, stalls, hot spots, leaks, loops and deviations.
+
+    The event log is only read, also while a server runs. The same question again, before new events come in, is
+    answered from the report that was kept.
+    """
+    from features.event_store import SqlEventLog
+    from features.journey_report_text import report_text
+
+    home = Home.from_environment(os.environ)
+    configuration = load_configuration(home, os.environ)
+    known = configuration.journeys.by_id
+    if journey_id not in known:
+        raise UnknownObject(f"no journey {journey_id!r:.80}; expected one of {', '.join(known)}")
+    question = question_of(configuration.taxonomy, since=since, until=until, group_by=group_by, top=top)
+    with closing(SqlEventLog(home.events_db, readonly=True)) as log:
+        head = log.head()
+    use_numba_cache(home)
+    asked = ReportRequest(
+        journey_id=journey_id, question=question, configuration=configuration.version, until_position=head
+    )
+    found = KeptReports(home.journey_reports).given(asked, lambda request: made_report(home, configuration, request))
+    if as_json:
+        typer.echo(found.decode())
+        return
+    typer.echo(report_text(msgspec.json.decode(found, type=JourneyReport)), nl=False)
