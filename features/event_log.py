@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from features.events import JourneyEvent
+from features.identity import Claim, Identities, Person, claim_of, unlinked
+from features.taxonomy import IDENTITY_KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,24 @@ class EventLog(Protocol):
     def last_position(self, customer_id: str) -> int:
         """The position of the customer's event that arrived last; 0 where there is none."""
 
+    def identities(self, customer_ids: Iterable[str]) -> Identities:
+        """The part of the identity graph that bears on some ids; empty where none was ever linked."""
+
+    def person(self, customer_id: str, *, at: int, known_before: int | None = None) -> Person:
+        """The person whom an event of ``customer_id`` at ``at`` belongs to, with what arrived last.
+
+        Args:
+            customer_id: any id of theirs.
+            at: a time of events, microseconds since the epoch.
+            known_before: by the graph as it was known strictly before this moment; None for as it is known now.
+        """
+
+    def of_person(self, person: Person, *, after: int = 0) -> list[LoggedEvent]:
+        """The events of a person past position ``after``, in order; those that only say who is who left out."""
+
+    def of_identifier(self, name: str, value: str) -> list[str]:
+        """The customer ids, as sent, of events that ever told this value of an attribute that ``identifiers`` names."""
+
     def head(self) -> int:
         """The position of the last event in the log; 0 where it is empty."""
 
@@ -57,13 +77,24 @@ class EventLog(Protocol):
         """Finish what is under way and release the store."""
 
 
-class MemoryEventLog:
-    """An event log in memory, for tests and trials."""
+def journey_events(events: Iterable[LoggedEvent]) -> list[LoggedEvent]:
+    """Events without those that only say who is who."""
+    return [logged for logged in events if logged.event.kind not in IDENTITY_KINDS]
 
-    def __init__(self) -> None:
+
+class MemoryEventLog:
+    """An event log in memory, for tests and trials.
+
+    Args:
+        identifiers: the attributes that customers can be looked up by.
+    """
+
+    def __init__(self, *, identifiers: Iterable[str] = ()) -> None:
+        self._identifiers = frozenset(identifiers)
         self._log: list[LoggedEvent] = []
         self._known: dict[tuple[str, str], int] = {}
         self._by_customer: dict[str, list[LoggedEvent]] = {}
+        self._claims: set[Claim] = set()
 
     def append(self, events: Sequence[JourneyEvent]) -> list[Appended]:
         """Append what is not there yet."""
@@ -77,6 +108,8 @@ class MemoryEventLog:
         self._log.append(logged)
         self._known[event.source, event.event_id] = logged.position
         bisect.insort(self._by_customer.setdefault(event.customer_id, []), logged, key=lambda item: item.event.order)
+        if (claim := claim_of(event, logged.position)) is not None:
+            self._claims.add(claim)
         return Appended(logged.position, duplicate=False)
 
     def of_customer(self, customer_id: str, *, after: int = 0) -> list[LoggedEvent]:
@@ -86,6 +119,38 @@ class MemoryEventLog:
     def last_position(self, customer_id: str) -> int:
         """The position of the customer's event that arrived last; 0 where there is none."""
         return max((logged.position for logged in self._by_customer.get(customer_id, ())), default=0)
+
+    def identities(self, customer_ids: Iterable[str]) -> Identities:
+        """The identity graph."""
+        return Identities(frozenset(self._claims))
+
+    def person(self, customer_id: str, *, at: int, known_before: int | None = None) -> Person:
+        """The person whom an event of an id at a time belongs to."""
+        if not self._claims:
+            return unlinked(customer_id, last_position=self.last_position(customer_id))
+        graph = self.identities([customer_id])
+        graph = graph if known_before is None else graph.known_before(known_before)
+        person = graph.person(graph.owner(customer_id, at=at))
+        last = max((logged.position for logged in self.of_person(person)), default=0)
+        return replace(person, last_position=max(last, person.linked_at) if last else 0)
+
+    def of_person(self, person: Person, *, after: int = 0) -> list[LoggedEvent]:
+        """The events of a person past a position, in order."""
+        if person.is_unlinked:
+            return self.of_customer(person.customer_id, after=after)
+        found = (
+            logged
+            for span in person.spans
+            for logged in self.of_customer(span.customer_id, after=after)
+            if span.holds(logged.event.occurred_at)
+        )
+        return journey_events(sorted(found, key=lambda logged: logged.event.order))
+
+    def of_identifier(self, name: str, value: str) -> list[str]:
+        """The customer ids of events that told this value of an identifier."""
+        if name not in self._identifiers:
+            return []
+        return sorted({logged.event.customer_id for logged in self._log if logged.event.facts.get(name) == value})
 
     def head(self) -> int:
         """The position of the last event in the log; 0 where it is empty."""

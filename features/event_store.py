@@ -6,22 +6,42 @@ Facts are canonical JSON bytes and times are integer microseconds, so that anoth
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import msgspec
-from sqlalchemy import Column, Index, MetaData, Table, UniqueConstraint, bindparam, func, insert, select
+from sqlalchemy import (
+    Column,
+    Index,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    UniqueConstraint,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+    union_all,
+    update,
+)
+from sqlalchemy.dialects.sqlite import insert
 
 from features.errors import StoreCorrupted
-from features.event_log import Appended, LoggedEvent
-from features.events import JourneyEvent, dump_facts, load_facts
+from features.event_log import Appended, LoggedEvent, journey_events
+from features.events import FactValue, JourneyEvent, dump_facts, load_facts
+from features.identity import Claim, Identities, Person, Span, claim_of, unlinked
 from features.sql_text import BYTES, TEXT, WHOLE, ZERO, sqlite_text
 from features.sqlite_files import Durability
 from features.sqlite_store import SqliteStore
+from features.taxonomy import IDENTITY_KINDS
 
-LAYOUT_VERSION: Final = 1
+LAYOUT_VERSION: Final = 2
+_UPGRADES: Final[dict[int, tuple[str, ...]]] = {1: ()}
+"""Version 1 lacks the tables of claims and identifiers, and holds no event that would be in the first."""
 
 metadata = MetaData()
 events_table = Table(
@@ -46,6 +66,37 @@ Index(
     *(events_table.c[name] for name in ("customer_id", "occurred_at", "sequence", "source", "event_id")),
 )
 
+claims_table = Table(
+    "claims",
+    metadata,
+    Column("position", WHOLE, primary_key=True, autoincrement=False),
+    Column("alias", TEXT, nullable=False),
+    Column("customer_id", TEXT, nullable=False),
+    Column("is_link", WHOLE, nullable=False),
+    Column("boundary", WHOLE),
+    Column("occurred_at", WHOLE, nullable=False),
+    Column("sequence", WHOLE, nullable=False),
+    Column("source", TEXT, nullable=False),
+    Column("event_id", TEXT, nullable=False),
+    Column("arrived_at", WHOLE, nullable=False),
+)
+Index("claims_of_alias", claims_table.c.alias)
+Index("claims_of_customer", claims_table.c.customer_id)
+identifiers_table = Table(
+    "identifiers",
+    metadata,
+    Column("name", TEXT, nullable=False),
+    Column("value", TEXT, nullable=False),
+    Column("customer_id", TEXT, nullable=False),
+    PrimaryKeyConstraint("name", "value", "customer_id", name="identifiers_told"),
+)
+indexed_table = Table(
+    "identifiers_indexed",
+    metadata,
+    Column("name", TEXT, primary_key=True),
+    Column("position", WHOLE, nullable=False),
+)
+
 _t = events_table.c
 _INSERT = sqlite_text(insert(events_table))
 _HEAD = sqlite_text(select(func.coalesce(func.max(_t.position), ZERO)))
@@ -66,6 +117,57 @@ _PAGE = sqlite_text(
     .offset(ZERO)
 )
 
+_CLAIMS = (
+    *("alias", "customer_id", "is_link", "boundary", "occurred_at", "sequence", "source", "event_id", "arrived_at"),
+    "position",
+)
+_INSERT_CLAIM = sqlite_text(insert(claims_table))
+_ONE = literal_column("1", WHOLE)
+_IS_ALIAS, _HAS_ALIAS = (
+    select(claims_table.c.position).where(claims_table.c[name] == bindparam("id")) for name in ("alias", "customer_id")
+)
+_ANY_CLAIM = sqlite_text(union_all(_IS_ALIAS, _HAS_ALIAS).limit(_ONE).offset(ZERO))
+# Up: all that the id was ever said to belong to. Near: all that were ever said to belong to one of those.
+_CLAIMS_NEAR = f"""
+    WITH RECURSIVE
+    up(id) AS (SELECT :id UNION SELECT claims.customer_id FROM claims JOIN up ON claims.alias = up.id),
+    near(id) AS (SELECT id FROM up UNION SELECT claims.alias FROM claims JOIN near ON claims.customer_id = near.id)
+    SELECT {", ".join(f"claims.{name}" for name in _CLAIMS)} FROM claims JOIN near ON claims.alias = near.id
+"""  # noqa: S608  # our own names
+_IN_SPAN = (
+    _t.customer_id == bindparam("customer_id"),
+    _t.occurred_at >= bindparam("valid_from"),
+    _t.occurred_at < bindparam("valid_until"),
+)
+_OF_SPAN = sqlite_text(select(events_table).where(*_IN_SPAN, _t.position > bindparam("after")))
+_LAST_OF_SPAN = sqlite_text(select(func.coalesce(func.max(_t.position), ZERO)).where(*_IN_SPAN))
+_ANY_OF_SPAN = sqlite_text(
+    select(_t.position)
+    .where(*_IN_SPAN, _t.kind.not_in([literal_column(f"'{kind}'", TEXT) for kind in IDENTITY_KINDS]))
+    .limit(_ONE)
+    .offset(ZERO)
+)
+_INSERT_IDENTIFIER = sqlite_text(insert(identifiers_table).on_conflict_do_nothing())
+_OF_IDENTIFIER = sqlite_text(
+    select(identifiers_table.c.customer_id)
+    .where(identifiers_table.c.name == bindparam("name"), identifiers_table.c.value == bindparam("value"))
+    .order_by(identifiers_table.c.customer_id)
+)
+_TOLD_SINCE = sqlite_text(
+    select(_t.customer_id, _t.facts).where(
+        _t.position > bindparam("after"), cast(_t.facts, TEXT).like(bindparam("pattern"))
+    )
+)
+_INDEXED = sqlite_text(select(indexed_table.c.name, indexed_table.c.position))
+_indexed = insert(indexed_table)
+_SET_INDEXED = sqlite_text(
+    _indexed.on_conflict_do_update(index_elements=[indexed_table.c.name], set_={"position": _indexed.excluded.position})
+)
+_MOVE_INDEXED = sqlite_text(update(indexed_table).values(position=bindparam("head")))
+_FORGET_INDEXED = "DELETE FROM identifiers_indexed WHERE name = ?"
+_FORGET_IDENTIFIER = "DELETE FROM identifiers WHERE name = ?"
+_PAGE_OF_INDEX: Final = 10_000
+
 _Row: TypeAlias = dict[str, Any]
 
 
@@ -76,6 +178,8 @@ class SqlEventLog:
         path: the file; made with its folder where it is missing, unless ``readonly``.
         readonly: read what another process writes; takes no lock and cannot append.
         durability: ``NORMAL`` gives up answered events at a power loss, for speed.
+        identifiers: the attributes that customers can be looked up by; what came in while others were named, or none,
+            is put into their index first.
 
     Raises:
         HomeLocked: if another process writes the file.
@@ -84,8 +188,20 @@ class SqlEventLog:
         StoreCorrupted: if it is no event log of this layout.
     """
 
-    def __init__(self, path: Path, *, readonly: bool = False, durability: Durability = "FULL") -> None:
-        self._file = SqliteStore(path, metadata, LAYOUT_VERSION, readonly=readonly, durability=durability)
+    def __init__(
+        self,
+        path: Path,
+        *,
+        readonly: bool = False,
+        durability: Durability = "FULL",
+        identifiers: Iterable[str] = (),
+    ) -> None:
+        self._file = SqliteStore(
+            path, metadata, LAYOUT_VERSION, readonly=readonly, durability=durability, upgrades={1: ()}
+        )
+        self._identifiers = frozenset(identifiers)
+        if self._identifiers and not readonly:
+            self._file.submit(lambda connection: _index_identifiers(connection, self._identifiers)).result()
 
     def append(self, events: Sequence[JourneyEvent]) -> list[Appended]:
         """Append what is not there yet, in one commit; one answer per event, in order."""
@@ -94,7 +210,7 @@ class SqlEventLog:
     def submit_append(self, events: Sequence[JourneyEvent]) -> Future[list[Appended]]:
         """``append`` for callers that must not block: the future resolves once the events are on disk."""
         rows = [_row(event) for event in events]
-        return self._file.submit(lambda connection: _append(connection, rows))
+        return self._file.submit(lambda connection: _append(connection, rows, events, self._identifiers))
 
     def of_customer(self, customer_id: str, *, after: int = 0) -> list[LoggedEvent]:
         """The events of a customer past a position, in the order of ``JourneyEvent.order``."""
@@ -106,6 +222,40 @@ class SqlEventLog:
         """The position of the customer's event that arrived last; 0 where there is none."""
         with self._file.reading() as connection:
             return int(connection.execute(_LAST_OF_CUSTOMER, {"customer_id": customer_id}).fetchone()[0])
+
+    def identities(self, customer_ids: Iterable[str]) -> Identities:
+        """The part of the identity graph that bears on some ids; empty where none was ever linked."""
+        with self._file.reading() as connection:
+            return Identities(frozenset(claim for one in customer_ids for claim in _claims_near(connection, one)))
+
+    def person(self, customer_id: str, *, at: int, known_before: int | None = None) -> Person:
+        """The person whom an event of ``customer_id`` at ``at`` belongs to, with what arrived last."""
+        with self._file.reading() as connection:
+            claims = _claims_near(connection, customer_id)
+            if not claims:
+                last = connection.execute(_LAST_OF_CUSTOMER, {"customer_id": customer_id}).fetchone()[0]
+                return unlinked(customer_id, last_position=int(last))
+            graph = Identities(frozenset(claims))
+            graph = graph if known_before is None else graph.known_before(known_before)
+            person = graph.person(graph.owner(customer_id, at=at))
+            return replace(person, last_position=_last_of_spans(connection, person))
+
+    def of_person(self, person: Person, *, after: int = 0) -> list[LoggedEvent]:
+        """The events of a person past a position, in order; those that only say who is who left out."""
+        if person.is_unlinked:
+            return self.of_customer(person.customer_id, after=after)
+        found: list[LoggedEvent] = []
+        with self._file.reading() as connection:
+            for span in person.spans:
+                found += self._events(connection.execute(_OF_SPAN, {**_span_key(span), "after": after}))
+        return journey_events(sorted(found, key=lambda logged: logged.event.order))
+
+    def of_identifier(self, name: str, value: str) -> list[str]:
+        """The customer ids, as sent, of events that ever told this value of an identifier."""
+        if name not in self._identifiers:
+            return []
+        with self._file.reading() as connection:
+            return [str(row[0]) for row in connection.execute(_OF_IDENTIFIER, {"name": name, "value": value})]
 
     def head(self) -> int:
         """The position of the last event in the log; 0 where it is empty."""
@@ -140,12 +290,16 @@ class SqlEventLog:
         self._file.close()
 
 
-def _append(connection: sqlite3.Connection, rows: list[_Row]) -> list[Appended]:
+def _append(
+    connection: sqlite3.Connection, rows: list[_Row], events: Sequence[JourneyEvent], identifiers: frozenset[str]
+) -> list[Appended]:
     position = connection.execute(_HEAD).fetchone()[0]
     appended: list[Appended] = []
     new: list[_Row] = []
+    claims: list[_Row] = []
+    told: list[_Row] = []
     fresh: dict[tuple[str, str], int] = {}
-    for row in rows:
+    for row, event in zip(rows, events, strict=True):
         identity = (row["source"], row["event_id"])
         known = fresh.get(identity)
         if known is None:
@@ -158,8 +312,98 @@ def _append(connection: sqlite3.Connection, rows: list[_Row]) -> list[Appended]:
         fresh[identity] = position
         new.append({**row, "position": position})
         appended.append(Appended(position, duplicate=False))
+        if (claim := claim_of(event, position)) is not None:
+            claims.append(_claim_row(claim))
+        told.extend(_told(event.customer_id, event.facts, identifiers))
     connection.executemany(_INSERT, new)
+    if claims:
+        connection.executemany(_INSERT_CLAIM, claims)
+    if told:
+        connection.executemany(_INSERT_IDENTIFIER, told)
+    if identifiers:
+        connection.execute(_MOVE_INDEXED, {"head": position})
     return appended
+
+
+def _told(customer_id: str, facts: Mapping[str, FactValue], identifiers: frozenset[str]) -> Iterator[_Row]:
+    for name in identifiers & facts.keys():
+        if isinstance(value := facts[name], str):
+            yield {"name": name, "value": value, "customer_id": customer_id}
+
+
+def _index_identifiers(connection: sqlite3.Connection, identifiers: frozenset[str]) -> None:
+    """Bring the index of identifiers up to the head, and drop those that are no longer declared."""
+    indexed = dict(connection.execute(_INDEXED).fetchall())
+    for name in indexed.keys() - identifiers:
+        connection.execute(_FORGET_IDENTIFIER, (name,))
+        connection.execute(_FORGET_INDEXED, (name,))
+    head = int(connection.execute(_HEAD).fetchone()[0])
+    for name in sorted(identifiers):
+        after = int(indexed.get(name, 0))
+        rows = connection.execute(_TOLD_SINCE, {"after": after, "pattern": f'%"{name}"%'})
+        while page := rows.fetchmany(_PAGE_OF_INDEX):
+            told = [one for who, facts in page for one in _told(who, load_facts(facts), frozenset([name]))]
+            connection.executemany(_INSERT_IDENTIFIER, told)
+        connection.execute(_SET_INDEXED, {"name": name, "position": head})
+
+
+def _last_of_spans(connection: sqlite3.Connection, person: Person) -> int:
+    spans = [_span_key(span) for span in person.spans]
+    last = max((int(connection.execute(_LAST_OF_SPAN, span).fetchone()[0]) for span in spans), default=0)
+    if last > person.linked_at:
+        return last
+    # What the index alone counts may all be claims, which bear on a person but are no events of theirs.
+    is_known = any(connection.execute(_ANY_OF_SPAN, span).fetchone() for span in spans)
+    return person.linked_at if is_known else 0
+
+
+def _claims_near(connection: sqlite3.Connection, customer_id: str) -> list[Claim]:
+    if connection.execute(_ANY_CLAIM, {"id": customer_id}).fetchone() is None:
+        return []  # of almost everybody, and five times as fast as the walk
+    return [_claim(*row) for row in connection.execute(_CLAIMS_NEAR, {"id": customer_id}).fetchall()]
+
+
+def _claim(
+    alias: str,
+    customer_id: str,
+    is_link: int,
+    boundary: int | None,
+    occurred_at: int,
+    sequence: int,
+    source: str,
+    event_id: str,
+    arrived_at: int,
+    position: int,
+) -> Claim:
+    return Claim(
+        alias=alias,
+        customer_id=customer_id,
+        is_link=bool(is_link),
+        boundary=boundary,
+        order=(occurred_at, sequence, source, event_id),
+        arrived_at=arrived_at,
+        position=position,
+    )
+
+
+def _claim_row(claim: Claim) -> _Row:
+    occurred_at, sequence, source, event_id = claim.order
+    return {
+        "position": claim.position,
+        "alias": claim.alias,
+        "customer_id": claim.customer_id,
+        "is_link": int(claim.is_link),
+        "boundary": claim.boundary,
+        "occurred_at": occurred_at,
+        "sequence": sequence,
+        "source": source,
+        "event_id": event_id,
+        "arrived_at": claim.arrived_at,
+    }
+
+
+def _span_key(span: Span) -> _Row:
+    return {"customer_id": span.customer_id, "valid_from": span.valid_from, "valid_until": span.valid_until}
 
 
 def _row(event: JourneyEvent) -> _Row:

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from features.errors import InvalidInput, Problem
-from features.taxonomy import Attribute, Fact, Taxonomy
+from features.taxonomy import ALIAS, IDENTITY_KINDS, VALID_FROM, VALID_UNTIL, Attribute, Fact, Taxonomy
 
 FactValue: TypeAlias = str | float | bool
 
@@ -138,9 +138,9 @@ def parse_event(
     event_id = reader.identifier("event_id")
     customer_id = reader.identifier("customer_id")
     kind_name = reader.identifier("kind")
-    kind = taxonomy.all_kinds.get(kind_name)
+    kind = taxonomy.known_kinds.get(kind_name)
     if kind_name and kind is None:
-        reader.add("kind", kind_name, f"a kind of the taxonomy: {', '.join(taxonomy.all_kinds)}")
+        reader.add("kind", kind_name, f"a kind of the taxonomy: {', '.join(taxonomy.known_kinds)}")
     occurred_at = reader.timestamp("occurred_at", latest=arrived_at + FUTURE_SKEW_US)
     channel = reader.optional_identifier("channel")
     if channel is not None and channel not in taxonomy.channels:
@@ -150,6 +150,8 @@ def parse_event(
     sequence = reader.integer("sequence", default=position)
     text = reader.text("text", MAX_TEXT_CHARACTERS)
     facts = reader.facts(kind_name, taxonomy) if kind is not None else {}
+    if kind_name in IDENTITY_KINDS:
+        reader.check_identity(customer_id, facts)
     if reader.problems:
         raise InvalidInput(f"{path} is not a valid event", reader.problems)
     return JourneyEvent(
@@ -334,6 +336,22 @@ class _Reader:
                 self.problems.append(Problem(f"{self._path}.facts.{name}", "", "a value: the fact is required"))
         return facts
 
+    def check_identity(self, customer_id: str, facts: Mapping[str, FactValue]) -> None:
+        alias = facts.get(ALIAS)
+        if isinstance(alias, str) and not 0 < len(alias) <= MAX_ID_CHARACTERS:
+            self.add(f"facts.{ALIAS}", alias, f"text of 1 to {MAX_ID_CHARACTERS} characters")
+        elif alias is not None and alias == customer_id:
+            self.add(f"facts.{ALIAS}", alias, "another id than customer_id: nobody is an alias of themselves")
+        for name in (VALID_FROM, VALID_UNTIL):
+            if isinstance(given := facts.get(name), str):
+                self._check_timestamp(f"facts.{name}", given)
+
+    def _check_timestamp(self, key: str, text: str) -> None:
+        try:
+            parse_timestamp(text)
+        except (ValueError, OverflowError):
+            self.add(key, text, "an ISO 8601 timestamp with an offset, such as 2026-03-01T09:30:00Z")
+
 
 _HOLDING = Fact(dtype="boolean")
 
@@ -342,4 +360,4 @@ def allowed_facts(kind_name: str, taxonomy: Taxonomy) -> Mapping[str, Fact | Att
     """The facts that an event of a kind may carry; for ``profile_updated``, the declared attributes."""
     if kind_name == "profile_updated":
         return taxonomy.attributes
-    return taxonomy.all_kinds[kind_name].facts
+    return taxonomy.known_kinds[kind_name].facts

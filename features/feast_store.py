@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ from features.feast_layout import (
     CREATED_TIME,
     CUSTOMER_KEY,
     EVENT_TIME,
+    HOLDINGS,
     JOURNEY_KEY,
     PROFILE_VIEW,
     STATE_VIEW,
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _ROW_ID = "row_id"
+# Feast cannot delete a row, and refuses one that holds nothing at all. With any other column missing there is no row.
+_NO_STATE: Final[dict[str, Any]] = {"version": "", EVENT_TIME: 0}
+_NO_PROFILE: Final[dict[str, Any]] = {HOLDINGS: [], EVENT_TIME: 0}
 
 
 class Closable(Protocol):
@@ -62,6 +66,20 @@ class Keeper(Closable, Protocol):
 
     def claim(self) -> None:
         """Make a store that is nobody's this home's; refused where it is another's."""
+
+
+class AlreadyHeld:
+    """The keeper where this process has the online store open beside Feast, and so has its lock."""
+
+    def holds(self) -> bool:
+        """They are."""
+        return True
+
+    def claim(self) -> None:
+        """It was claimed when it was opened."""
+
+    def close(self) -> None:
+        """Whoever opened it closes it."""
 
 
 def open_feast(home: Home, *, online_store: Mapping[str, Any] | None = None) -> feast.FeatureStore:
@@ -225,6 +243,25 @@ class FeastStore:
                 self._feast.write_to_online_store(PROFILE_VIEW, _frame(profile_rows, self._layout.profile))
             if state_rows:
                 self._feast.write_to_online_store(STATE_VIEW, _frame(state_rows, self._layout.state))
+
+    def forget(self, customer_ids: Sequence[str]) -> None:
+        """Remove the states and profiles of customers; Feast keeps next to empty rows in their place.
+
+        Raises:
+            StoreUnavailable: the store was closed, does not answer, or is another home's.
+        """
+        states: list[dict[str, Any]] = [
+            {CUSTOMER_KEY: one, JOURNEY_KEY: journey_id, **dict.fromkeys(self._layout.state), **_NO_STATE}
+            for one in customer_ids
+            for journey_id in self._feature_sets
+        ]
+        profiles: list[dict[str, Any]] = [
+            {CUSTOMER_KEY: one, **dict.fromkeys(self._layout.profile), **_NO_PROFILE} for one in customer_ids
+        ]
+        with self._asking():
+            self._claim()
+            self._feast.write_to_online_store(STATE_VIEW, _frame(states, self._layout.state))
+            self._feast.write_to_online_store(PROFILE_VIEW, _frame(profiles, self._layout.profile))
 
     def close(self) -> None:
         """Give the file back; closing twice is harmless."""

@@ -16,7 +16,9 @@ import numpy as np
 
 from features.errors import InvalidInput, Problem, Refused, StoreUnavailable
 from features.event_log import EventLog, LoggedEvent
-from features.events import LARGEST_INTEGER, JourneyEvent, parse_event
+from features.events import LARGEST_INTEGER, JourneyEvent, parse_event, shown
+from features.feedback_text import FeedbackTexts
+from features.identity import Claim, Identities, Person, claim_of
 from features.kernel import Floats, new_state
 from features.profile import consent_of, fold_profile
 from features.schema import FeatureSet
@@ -77,6 +79,7 @@ class Ingestor:
         self._store = store
         self._feature_sets = feature_sets
         self._taxonomy = taxonomy
+        self._texts = FeedbackTexts(taxonomy)
         self._consents = consents
         self._exposures = exposures
         self._stripes = tuple(threading.Lock() for _ in range(_STRIPES))
@@ -98,7 +101,7 @@ class Ingestor:
             return IngestReport(0, 0, rejected)
         duplicates = sum(appended.duplicate for appended in self._log.append(events))
         # Duplicates too: the process may have died between their append and what follows it.
-        customers = sorted({event.customer_id for event in events})
+        customers = self._touched(events)
         with self._held(customers):
             self._remember_consents(events)
             self._count_exposures(events)
@@ -123,10 +126,10 @@ class Ingestor:
         before: int = LARGEST_INTEGER,
         arrived_before: int = LARGEST_INTEGER,
     ) -> tuple[StateRow | None, ProfileRow]:
-        """State and profile folded anew from the log.
+        """State and profile of a person folded anew from the log.
 
         Args:
-            customer_id: the customer.
+            customer_id: any id of theirs: theirs at ``before``, as known before ``arrived_before``.
             journey_id: the journey.
             before: only from events that occurred strictly before this moment.
             arrived_before: only from events that we knew of strictly before this moment.
@@ -138,21 +141,34 @@ class Ingestor:
             StoreUnavailable: the log does not answer.
             Refused: the log holds events that the taxonomy does not know.
         """
+        graph = self._log.identities([customer_id]).known_before(arrived_before)
+        person = graph.person(graph.owner(customer_id, at=before))
         logged = [
             each
-            for each in self._log.of_customer(customer_id)
+            for each in self._log.of_person(person)
             if each.event.occurred_at < before and each.event.arrived_at < arrived_before
         ]
+        profile = ProfileRow(person.customer_id)
         if not logged:
-            return None, ProfileRow(customer_id)
+            return None, profile
         feature_set = self._feature_sets[journey_id]
-        state = _state(feature_set, new_state(feature_set.plan), 0, logged)
-        return state, fold_profile(ProfileRow(customer_id), (each.event for each in logged), self._taxonomy)
+        state = _state(feature_set, person.customer_id, new_state(feature_set.plan), person.linked_at, logged)
+        return state, fold_profile(profile, (each.event for each in logged), self._taxonomy)
+
+    def _touched(self, events: Sequence[JourneyEvent]) -> list[str]:
+        """The canonical ids whose state some events move: for a claim, everybody whom it may give to or take from."""
+        claims = [claim for event in events if (claim := claim_of(event, 0)) is not None]
+        graph = self._log.identities({event.customer_id for event in events} | {claim.alias for claim in claims})
+        touched = {graph.owner(event.customer_id, at=event.occurred_at) for event in events}
+        for claim in claims:
+            touched |= graph.above(claim.alias)
+        return sorted(touched)
 
     def _parse(
         self, documents: Sequence[object], source: str, arrived_at: int
     ) -> tuple[list[JourneyEvent], tuple[tuple[int, tuple[Problem, ...]], ...]]:
         events: list[JourneyEvent] = []
+        claims: list[Claim] = []
         rejected: list[tuple[int, tuple[Problem, ...]]] = []
         for index, document in enumerate(documents):
             try:
@@ -164,11 +180,29 @@ class Ingestor:
                     position=index,
                     path=f"events[{index}]",
                 )
+                if (claim := claim_of(event, 0)) is not None:
+                    self._check_circle(claim, claims, f"events[{index}]")
+                    claims.append(claim)
             except InvalidInput as error:
                 rejected.append((index, error.problems))
             else:
-                events.append(event)
+                events.append(self._texts.told(event))
         return events, tuple(rejected)
+
+    def _check_circle(self, claim: Claim, earlier: Sequence[Claim], path: str) -> None:
+        """Refuse a link that would make somebody an alias of themselves; what is known already is let pass.
+
+        Raises:
+            InvalidInput: naming the customer id.
+        """
+        graph = self._log.identities([claim.alias, claim.customer_id])
+        if not claim.is_link or claim.identity in {one.identity for one in graph.claims}:
+            return
+        if Identities(graph.claims | set(earlier)).makes_circle(claim):
+            expected = f"a customer who is not linked to {shown(claim.alias)} already: link them the other way round"
+            raise InvalidInput(
+                f"{path} is not a valid event", [Problem(f"{path}.customer_id", shown(claim.customer_id), expected)]
+            )
 
     @contextmanager
     def _held(self, customers: Sequence[str]) -> Iterator[None]:
@@ -186,14 +220,11 @@ class Ingestor:
                 touched.setdefault(event.customer_id, set()).add(changed[0])
         for customer_id, consents in touched.items():
             # From the log, not from the batch: of two states of the same time, the one that arrives last may not be
-            # the one that comes last.
-            newest: dict[str, tuple[str, int]] = {}
+            # the one that comes last. All of them, since what is newest of a shared alias may be another person's.
             for logged in self._log.of_customer(customer_id):
                 changed = consent_of(logged.event, self._taxonomy)
                 if changed is not None and changed[0] in consents:
-                    newest[changed[0]] = changed[1], logged.event.occurred_at
-            for consent, (state, at) in newest.items():
-                self._consents(customer_id, {consent: state}, at=at)
+                    self._consents(customer_id, {changed[0]: changed[1]}, at=logged.event.occurred_at)
 
     def _count_exposures(self, events: Sequence[JourneyEvent]) -> None:
         told = {(event.source, event.event_id): event.customer_id for event in events if event.kind == EXPOSED}
@@ -217,20 +248,33 @@ class Ingestor:
     def _refresh(self, customers: Sequence[str]) -> None:
         states: list[StateRow] = []
         profiles: list[ProfileRow] = []
+        gone: list[str] = []
+        # All as of one position: a claim that slipped in between the reads would count as folded without being so.
+        head = self._log.head()
+        graph = self._log.identities(customers).up_to(head)
         for customer_id in customers:
+            person = graph.person(customer_id)
             known, profile = self._known(customer_id)
             after = known[0].log_position if known else 0
-            missing = self._log.of_customer(customer_id, after=after)
-            if known and missing and missing[0].event.order < known[0].order:
+            is_moved = after < person.linked_at  # events may have come or gone that are older than the state
+            missing = self._events(person, after=0 if is_moved else after, head=head)
+            if known and (is_moved or (missing and missing[0].event.order < known[0].order)):
                 known, profile = [], ProfileRow(customer_id)
-                missing = self._log.of_customer(customer_id)
+                missing = missing if is_moved else self._events(person, after=0, head=head)
             if missing:
-                states.extend(self._folded(known, missing))
+                states.extend(self._folded(known, person, missing))
                 folded = fold_profile(profile, (each.event for each in missing), self._taxonomy)
                 if not known or folded != profile:
                     profiles.append(folded)
+            elif is_moved:
+                gone.append(customer_id)
         if states:
             self._store.write(states, profiles)
+        if gone:
+            self._store.forget(gone)
+
+    def _events(self, person: Person, *, after: int, head: int) -> list[LoggedEvent]:
+        return [each for each in self._log.of_person(person, after=after) if each.position <= head]
 
     def _known(self, customer_id: str) -> tuple[list[StateRow], ProfileRow]:
         """The stored states of all journeys with the profile; none where they are not all whole and of one position."""
@@ -246,15 +290,18 @@ class Ingestor:
             return [], ProfileRow(customer_id)
         return states, profile
 
-    def _folded(self, known: Sequence[StateRow], missing: Sequence[LoggedEvent]) -> Iterator[StateRow]:
+    def _folded(self, known: Sequence[StateRow], person: Person, missing: Sequence[LoggedEvent]) -> Iterator[StateRow]:
         vectors = {state.journey_id: np.array(state.vector) for state in known}
-        position = known[0].log_position if known else 0
+        position = max(known[0].log_position if known else 0, person.linked_at)
         for journey_id, feature_set in self._feature_sets.items():
             vector = vectors.get(journey_id)
-            yield _state(feature_set, new_state(feature_set.plan) if vector is None else vector, position, missing)
+            vector = new_state(feature_set.plan) if vector is None else vector
+            yield _state(feature_set, person.customer_id, vector, position, missing)
 
 
-def _state(feature_set: FeatureSet, vector: Floats, position: int, events: Sequence[LoggedEvent]) -> StateRow:
+def _state(
+    feature_set: FeatureSet, customer_id: str, vector: Floats, position: int, events: Sequence[LoggedEvent]
+) -> StateRow:
     """The state after folding ``events``, in their order, into ``vector``, in place."""
     try:
         for logged in events:
@@ -266,7 +313,7 @@ def _state(feature_set: FeatureSet, vector: Floats, position: int, events: Seque
         ) from error
     last = events[-1].event
     return StateRow(
-        customer_id=last.customer_id,
+        customer_id=customer_id,
         journey_id=feature_set.journey_id,
         version=feature_set.version,
         vector=vector,

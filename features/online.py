@@ -40,6 +40,9 @@ _WRITE = (
 )
 _WRITE_STATE: Final = _WRITE.format(table=STATE_TABLE)
 _WRITE_PROFILE: Final = _WRITE.format(table=PROFILE_TABLE)
+_FORGET = 'DELETE FROM "{table}" WHERE entity_key = ?'
+_FORGET_STATE: Final = _FORGET.format(table=STATE_TABLE)
+_FORGET_PROFILE: Final = _FORGET.format(table=PROFILE_TABLE)
 _READ: Final = (
     f'SELECT 0, feature_name, value FROM "{STATE_TABLE}" WHERE entity_key = ? '  # noqa: S608  # our own names
     f'UNION ALL SELECT 1, feature_name, value FROM "{PROFILE_TABLE}" WHERE entity_key = ?'
@@ -61,6 +64,7 @@ class SqliteOnlineStore:
 
     def __init__(self, path: Path, feature_sets: Mapping[str, FeatureSet], taxonomy: Taxonomy) -> None:
         self._rows = FeastRows(feature_sets, taxonomy)
+        self._journey_ids = tuple(feature_sets)
         self._lock: FileLock = lock_file(path)
         try:
             # The log can rebuild what a power cut takes from here, and `log_position` tells that it must.
@@ -108,6 +112,21 @@ class SqliteOnlineStore:
         def job(connection: sqlite3.Connection) -> None:
             connection.executemany(_WRITE_STATE, state_values)
             connection.executemany(_WRITE_PROFILE, profile_values)
+
+        self._writer.submit(job).result()
+
+    def forget(self, customer_ids: Sequence[str]) -> None:
+        """Remove the states and profiles of customers, in one transaction.
+
+        Raises:
+            StoreUnavailable: the store does not answer; nothing was removed.
+        """
+        states = [(state_key(one, journey_id),) for one in customer_ids for journey_id in self._journey_ids]
+        profiles = [(profile_key(one),) for one in customer_ids]
+
+        def job(connection: sqlite3.Connection) -> None:
+            connection.executemany(_FORGET_STATE, states)
+            connection.executemany(_FORGET_PROFILE, profiles)
 
         self._writer.submit(job).result()
 

@@ -38,6 +38,9 @@ _ROWS_PER_SCRIPT: Final = 100
 _KEYS_PER_SCAN: Final = 1_000
 
 _PROJECT_BYTES: Final = PROJECT.encode()
+_FORGET: Final = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('UNLINK', unpack(KEYS, 2)) end
+"""
 _READ: Final = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
 local n = tonumber(ARGV[2])
@@ -107,6 +110,8 @@ class RedisOnlineStore:
         self._client = client_of(location)
         self._read_script: Callable[..., Any] = self._client.register_script(_READ)
         self._write_script: Callable[..., Any] = self._client.register_script(_WRITE)
+        self._forget_script: Callable[..., Any] = self._client.register_script(_FORGET)
+        self._journey_ids = tuple(feature_sets)
         self._lock: FileLock = lock_file(lock_path)
         try:
             self._epoch = Epoch(epoch_file, _Cell(self._client), self._forget_rows, self._where)
@@ -143,6 +148,18 @@ class RedisOnlineStore:
         rows = [*map(self._profile_hash, profiles), *map(self._state_hash, states)]
         for start in range(0, len(rows), _ROWS_PER_SCRIPT):
             self._write_rows(rows[start : start + _ROWS_PER_SCRIPT])
+
+    def forget(self, customer_ids: Sequence[str]) -> None:
+        """Remove the states and profiles of customers, states first; of a Redis that is another home's nothing.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        states = [_stored(state_key(one, journey_id)) for one in customer_ids for journey_id in self._journey_ids]
+        keys = [*states, *(_stored(profile_key(one)) for one in customer_ids)]
+        for start in range(0, len(keys), _ROWS_PER_SCRIPT):
+            with self._asking():
+                self._forget_script(keys=[EPOCH_KEY, *keys[start : start + _ROWS_PER_SCRIPT]], args=[self._epoch.text])
 
     def holds(self) -> bool:
         """Whether the rows in the Redis are this home's.

@@ -7,6 +7,7 @@ statements are compiled once, and stores run the text on the driver's own connec
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sqlalchemy import BigInteger, ColumnElement, Integer, LargeBinary, MetaData, Text, literal_column
@@ -42,17 +43,25 @@ def sqlite_text(statement: CompilerElement) -> str:
 
 def sqlite_layout(metadata: MetaData) -> list[str]:
     """The statements that create every table and index of ``metadata``."""
+    return [statement for _, statement in _named_layout(metadata)]
+
+
+def _named_layout(metadata: MetaData) -> list[tuple[str, str]]:
     dialect = sqlite.dialect()
-    statements: list[str] = []
+    statements: list[tuple[str, str]] = []
     for table in metadata.sorted_tables:
-        statements.append(str(CreateTable(table).compile(dialect=dialect)))
+        statements.append((table.name, str(CreateTable(table).compile(dialect=dialect))))
         indexes = sorted(table.indexes, key=lambda index: str(index.name))
-        statements.extend(str(CreateIndex(index).compile(dialect=dialect)) for index in indexes)
+        statements.extend((str(index.name), str(CreateIndex(index).compile(dialect=dialect))) for index in indexes)
     return statements
 
 
-def open_layout(path: Path, metadata: MetaData, version: int, *, durability: Durability) -> sqlite3.Connection:
-    """The writing connection to ``path``, with the tables of ``metadata`` made where the file is new.
+def open_layout(
+    path: Path, metadata: MetaData, version: int, *, durability: Durability, upgrades: Mapping[int, Sequence[str]]
+) -> sqlite3.Connection:
+    """The writing connection to ``path``, with the tables of ``metadata`` made where the file is new or older.
+
+    A file of a version in ``upgrades`` gets the tables that it lacks, then runs that version's statements.
 
     Raises:
         StoreUnavailable: if the file cannot be opened.
@@ -60,9 +69,12 @@ def open_layout(path: Path, metadata: MetaData, version: int, *, durability: Dur
     """
     connection = connect_writer(path, durability=durability)
     with store_errors(path):
-        if check_version(connection, path, version) == 0:
+        found = check_version(connection, path, version, upgraded=tuple(upgrades))
+        if found != version:
             connection.execute("BEGIN IMMEDIATE")
-            for statement in sqlite_layout(metadata):
+            there = {str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master")}
+            lacking = [statement for name, statement in _named_layout(metadata) if name not in there]
+            for statement in (*lacking, *upgrades.get(found, ())):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {version}")
             connection.execute("COMMIT")

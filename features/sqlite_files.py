@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -123,13 +123,16 @@ def store_error(path: Path, error: sqlite3.Error) -> StoreCorrupted | StoreUnava
     return StoreUnavailable(f"{path}: {error}; expected it to answer: look at its disk and at who else uses it")
 
 
-def check_version(connection: sqlite3.Connection, path: Path, expected: int) -> int:
-    """The layout version that the file carries; 0 where it is new.
+def check_version(connection: sqlite3.Connection, path: Path, expected: int, *, upgraded: Sequence[int] = ()) -> int:
+    """The layout version that the file carries; 0 where it is new. Versions in ``upgraded`` will do as well.
 
     Raises:
         StoreCorrupted: if another version of the layout wrote it.
     """
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if version not in (0, expected):
-        raise StoreCorrupted(f"{path} has layout version {version}; expected {expected}: use the release that wrote it")
+    if version not in (0, expected, *upgraded):
+        remedy = "use the release that wrote it"
+        if version < expected:
+            remedy = "run `headway serve` or `headway import` once, which bring it up to date"
+        raise StoreCorrupted(f"{path} has layout version {version}; expected {expected}: {remedy}")
     return version

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from sqlalchemy import MetaData
@@ -29,6 +30,8 @@ class SqliteStore:
         version: of their layout.
         readonly: read what another process writes; takes no lock and cannot write.
         durability: ``NORMAL`` gives up answered commits at a power loss, for speed.
+        upgrades: the earlier versions that are brought to this one on opening, once their missing tables are made: the
+            statements of each.
 
     Raises:
         HomeLocked: if another process writes the file.
@@ -37,7 +40,16 @@ class SqliteStore:
         StoreCorrupted: if it has another layout, or is no SQLite file.
     """
 
-    def __init__(self, path: Path, metadata: MetaData, version: int, *, readonly: bool, durability: Durability) -> None:
+    def __init__(
+        self,
+        path: Path,
+        metadata: MetaData,
+        version: int,
+        *,
+        readonly: bool,
+        durability: Durability,
+        upgrades: Mapping[int, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
         self.path = path
         self._readers = Readers(path)
         self._lock: FileLock | None = None
@@ -48,7 +60,9 @@ class SqliteStore:
             return
         self._lock = lock_file(path)
         try:
-            self._writer = GroupCommit(path, lambda: open_layout(path, metadata, version, durability=durability))
+            self._writer = GroupCommit(
+                path, lambda: open_layout(path, metadata, version, durability=durability, upgrades=upgrades)
+            )
         except BaseException:
             self._lock.close()
             raise

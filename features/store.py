@@ -87,6 +87,13 @@ class FeatureStore(Protocol):
             StoreUnavailable: the store does not answer.
         """
 
+    def forget(self, customer_ids: Sequence[str]) -> None:
+        """Remove the states and profiles of customers: of ids whose events all turned out to be another person's.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+
     def close(self) -> None:
         """Release the store."""
 
@@ -108,6 +115,13 @@ class MemoryStore:
             self._states[state.customer_id, state.journey_id] = state
         for profile in profiles:
             self._profiles[profile.customer_id] = profile
+
+    def forget(self, customer_ids: Sequence[str]) -> None:
+        """Remove states and profiles."""
+        for key in [key for key in self._states if key[0] in customer_ids]:
+            del self._states[key]
+        for customer_id in customer_ids:
+            self._profiles.pop(customer_id, None)
 
     def close(self) -> None:
         """Nothing to release."""

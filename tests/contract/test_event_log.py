@@ -10,13 +10,18 @@ import pytest
 from features.event_log import Appended, EventLog, MemoryEventLog
 from features.event_store import SqlEventLog
 from features.events import JourneyEvent
-from tests.histories import START_AT, event, random_history
+from features.identity import Span, unlinked
+from tests.histories import MINUTE_US, START_AT, event, random_history
 
 
 @pytest.fixture(params=["memory", "sqlite"])
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
     """An empty log of every adapter."""
-    log: EventLog = MemoryEventLog() if request.param == "memory" else SqlEventLog(tmp_path / "events.db")
+    log: EventLog
+    if request.param == "memory":
+        log = MemoryEventLog(identifiers=["email_hash"])
+    else:
+        log = SqlEventLog(tmp_path / "events.db", identifiers=["email_hash"])
     yield log
     log.close()
 
@@ -126,3 +131,100 @@ def test_reading_ends_at_the_head_where_it_began(log: EventLog) -> None:
         seen.extend(logged.event.event_id for logged in page)
         log.append([event(f"later-{len(seen)}")])
     assert seen == ["a", "b"]
+
+
+# ---- who is who
+
+
+def _linked(event_id: str, alias: str, customer_id: str, *, at: int = START_AT) -> JourneyEvent:
+    return event(event_id, customer_id=customer_id, kind="identity_linked", at=at, facts={"alias": alias})
+
+
+def _unlinked(event_id: str, alias: str, customer_id: str, *, at: int = START_AT) -> JourneyEvent:
+    return event(event_id, customer_id=customer_id, kind="identity_unlinked", at=at, facts={"alias": alias})
+
+
+def test_nobody_is_linked_in_a_log_without_links(log: EventLog) -> None:
+    """An id is its own person, and its last position its own last event's."""
+    log.append([event("a"), event("b", customer_id="c2"), event("c")])
+
+    assert log.person("c1", at=START_AT) == unlinked("c1", last_position=3)
+    assert log.person("nobody", at=START_AT) == unlinked("nobody")
+    assert log.identities(["c1", "c2"]).claims == frozenset()
+    assert log.of_person(unlinked("c1"), after=1) == log.of_customer("c1", after=1)
+
+
+def test_a_link_brings_two_histories_together(log: EventLog) -> None:
+    """Events of the alias are the person's, in one order; what only says who is who is left out."""
+    log.append([event("b", at=START_AT + 2), event("a", customer_id="cookie", at=START_AT + 1)])
+    log.append([_linked("l", "cookie", "c1", at=START_AT + 3), event("c", customer_id="cookie", at=START_AT + 4)])
+
+    person = log.person("cookie", at=START_AT)
+
+    assert (person.customer_id, person.linked_ids) == ("c1", ("cookie",))
+    assert (person.linked_at, person.last_position) == (3, 4)
+    assert person == log.person("c1", at=START_AT + 9)
+    assert [logged.event.event_id for logged in log.of_person(person)] == ["a", "b", "c"]
+    assert [logged.event.event_id for logged in log.of_person(person, after=1)] == ["a", "c"]
+
+
+def test_a_withdrawn_link_moves_both_sides(log: EventLog) -> None:
+    """The alias has its own events back, and both are behind a state that was folded before."""
+    log.append([event("a"), event("b", customer_id="cookie"), _linked("l", "cookie", "c1")])
+    log.append([_unlinked("u", "cookie", "c1", at=START_AT + 1)])
+
+    people = [log.person(one, at=START_AT) for one in ("c1", "cookie")]
+
+    assert [person.customer_id for person in people] == ["c1", "cookie"]
+    assert [person.last_position for person in people] == [4, 4]
+    assert [[logged.event.event_id for logged in log.of_person(person)] for person in people] == [["a"], ["b"]]
+
+
+def test_who_somebody_was_as_known_before_a_moment(log: EventLog) -> None:
+    """A link that arrived later was not known."""
+    log.append([event("a", customer_id="cookie"), _linked("l", "cookie", "c1", at=START_AT + 5)])
+
+    assert log.person("cookie", at=START_AT, known_before=START_AT + 5).customer_id == "cookie"
+    assert log.person("cookie", at=START_AT, known_before=START_AT + 6).customer_id == "c1"
+
+
+def test_on_a_shared_device_each_has_their_own_time(log: EventLog) -> None:
+    """Events belong to whoever was logged in when they occurred."""
+    minutes = [START_AT + i * MINUTE_US for i in range(4)]
+    log.append([event(f"e{i}", customer_id="tablet", at=at) for i, at in enumerate(minutes)])
+    log.append([_linked("l1", "tablet", "c1"), _linked("l2", "tablet", "c2", at=minutes[2])])
+
+    first, second = (log.person("tablet", at=at) for at in (minutes[1], minutes[2]))
+
+    assert [logged.event.event_id for logged in log.of_person(first)] == ["e0", "e1"]
+    assert [logged.event.event_id for logged in log.of_person(second)] == ["e2", "e3"]
+    assert Span("tablet", first.spans[1].valid_from, minutes[2]) == first.spans[1]
+
+
+def test_somebody_of_whom_nothing_but_links_is_known_has_no_position(log: EventLog) -> None:
+    """Claims alone fold into no state, so there is none to be behind."""
+    log.append([_linked("l", "cookie", "c1")])
+
+    assert log.person("cookie", at=START_AT).last_position == 0
+    assert log.of_person(log.person("c1", at=START_AT)) == []
+
+
+def test_a_link_that_is_known_is_kept_once(log: EventLog) -> None:
+    """A repeated claim is a duplicate like any other event."""
+    log.append([_linked("l", "cookie", "c1")])
+    (again,) = log.append([_linked("l", "cookie", "c2")])
+
+    assert again.duplicate
+    assert log.person("cookie", at=START_AT).customer_id == "c1"
+
+
+def test_identifiers_find_whoever_told_them(log: EventLog) -> None:
+    """Every id that ever told the value, as sent; other attributes and other kinds of value find nobody."""
+    told = {"email_hash": "h1", "state": "Bavaria"}
+    log.append([event("a", kind="profile_updated", facts=told), event("b", kind="profile_updated", facts=told)])
+    log.append([event("c", customer_id="c0", kind="profile_updated", facts={"email_hash": "h1"})])
+    log.append([event("d", customer_id="c3", kind="profile_updated", facts={"email_hash": "h2"})])
+
+    assert log.of_identifier("email_hash", "h1") == ["c0", "c1"]
+    assert log.of_identifier("email_hash", "h3") == []
+    assert log.of_identifier("state", "Bavaria") == []

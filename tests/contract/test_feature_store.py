@@ -11,7 +11,7 @@ import pytest
 from features import kernel
 from features.home import Home
 from features.online_stores import open_online_store, open_redis_store
-from features.redis_location import RedisLocation
+from features.online_location import RedisLocation
 from features.store import FeatureStore, MemoryStore, ProfileRow, StateRow
 from tests.histories import FEATURE_SETS, START_AT, TAXONOMY, event
 
@@ -129,3 +129,16 @@ def test_journeys_and_customers_are_kept_apart(store: FeatureStore) -> None:
     assert store.read("c2", "application").state is None
     assert store.read("c1", "short").profile == PROFILE
     assert store.read("c2", "short").profile is None
+
+
+def test_forgotten_customers_are_gone_and_no_others(store: FeatureStore) -> None:
+    """States of every journey and the profile are removed; others stay, and the forgotten may come again."""
+    store.write([state(), state(journey_id="short"), state("c2")], [PROFILE, ProfileRow("c2")])
+
+    store.forget(["c1", "nobody"])
+
+    gone = [store.read("c1", journey_id) for journey_id in FEATURE_SETS]
+    assert [(row.state, row.profile) for row in gone] == [(None, None), (None, None)]
+    _assert_same(store.read("c2", "application").state, state("c2"))
+    store.write([state()], [PROFILE])
+    assert store.read("c1", "application").profile == PROFILE

@@ -14,7 +14,7 @@ import pytest
 
 from features.errors import HomeLocked, StoreCorrupted, StoreUnavailable, UnknownObject
 from features.event_store import SqlEventLog
-from tests.histories import event
+from tests.histories import START_AT, event
 
 _APPEND = """
 import sys
@@ -106,8 +106,56 @@ def test_another_layout_is_refused(path: Path) -> None:
     connection.execute("PRAGMA user_version = 7")
     connection.close()
     for _ in range(2):
-        with pytest.raises(StoreCorrupted, match="layout version 7; expected 1"):
+        with pytest.raises(StoreCorrupted, match="layout version 7; expected 2"):
             SqlEventLog(path)
+
+
+def _as_version_1(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    for table in ("claims", "identifiers", "identifiers_indexed"):
+        connection.execute(f"DROP TABLE {table}")
+    connection.execute("PRAGMA user_version = 1")
+    connection.close()
+
+
+def test_a_file_of_the_first_layout_is_brought_up(path: Path) -> None:
+    """It gets the tables that it lacks and keeps its events; a reader cannot do that, and says who can."""
+    log = SqlEventLog(path)
+    log.append([event("a", customer_id="cookie")])
+    log.close()
+    _as_version_1(path)
+
+    with pytest.raises(StoreCorrupted, match="layout version 1; expected 2: run `headway serve` or `headway import`"):
+        SqlEventLog(path, readonly=True)
+    log = SqlEventLog(path)
+    log.append([event("l", kind="identity_linked", facts={"alias": "cookie"})])
+
+    assert [logged.event.event_id for logged in log.of_person(log.person("c1", at=START_AT))] == ["a"]
+    log.close()
+
+
+def test_identifiers_that_are_declared_later_are_found_too(path: Path) -> None:
+    """Whatever came in while an identifier was not declared is put into the index when the log is opened with it."""
+    for names, event_id in (((), "a"), (("email_hash",), "b"), ((), "c")):
+        log = SqlEventLog(path, identifiers=names)
+        log.append([event(event_id, customer_id=event_id, kind="profile_updated", facts={"email_hash": "h"})])
+        log.close()
+
+    log = SqlEventLog(path, identifiers=["email_hash"])
+    assert log.of_identifier("email_hash", "h") == ["a", "b", "c"]
+    log.close()
+
+
+def test_identifiers_that_are_no_longer_declared_are_dropped(path: Path) -> None:
+    """Nothing can be looked up by them, and their values are not kept twice."""
+    log = SqlEventLog(path, identifiers=["email_hash"])
+    log.append([event("a", kind="profile_updated", facts={"email_hash": "h"})])
+    log.close()
+    SqlEventLog(path, identifiers=["phone_hash"]).close()
+
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT count(*) FROM identifiers").fetchone() == (0,)
+    connection.close()
 
 
 @pytest.mark.parametrize("facts", ["x''", "x'7b'", "x'7b22ff223a317d'"])
