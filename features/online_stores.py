@@ -1,24 +1,22 @@
-"""Which online store an installation has, and the one place that opens it."""
+"""The one place that opens an online store.
+
+Importing this imports jitted code; ``features.online_location``, which says which store there is, does not.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import closing, suppress
-from typing import Final, Protocol
+from typing import Protocol
 
-from features.errors import ConfigurationError, Problem, StoreUnavailable
+from features.errors import StoreUnavailable
 from features.home import Home
 from features.online import SqliteOnlineStore
-from features.redis_location import EXPECTED as REDIS_EXPECTED
-from features.redis_location import RedisLocation
+from features.online_location import RedisLocation
 from features.redis_online import RedisOnlineStore
 from features.schema import FeatureSet
 from features.store import FeatureStore
 from features.taxonomy import Taxonomy
-
-VARIABLE: Final = "HEADWAY_ONLINE_STORE"
-SQLITE: Final = "sqlite"
-EXPECTED: Final = f"{SQLITE}, or {REDIS_EXPECTED}"
 
 
 class OnlineStore(FeatureStore, Protocol):
@@ -26,28 +24,6 @@ class OnlineStore(FeatureStore, Protocol):
 
     def clear(self) -> None:
         """Forget every state and profile."""
-
-
-def parse_location(text: str) -> RedisLocation | None:
-    """What a value of ``HEADWAY_ONLINE_STORE`` names: a Redis, or None for the home's own SQLite file.
-
-    Raises:
-        ValueError: it names neither.
-    """
-    return None if text == SQLITE else RedisLocation.of(text)
-
-
-def online_location(env: Mapping[str, str]) -> RedisLocation | None:
-    """The online store that the environment names.
-
-    Raises:
-        ConfigurationError: it names none that there is. The value is not shown: it may carry a password.
-    """
-    try:
-        return parse_location(env.get(VARIABLE) or SQLITE)
-    except ValueError as error:
-        problem = Problem(VARIABLE, "(hidden)", EXPECTED)
-        raise ConfigurationError("the environment cannot be used", [problem]) from error
 
 
 def open_online_store(

@@ -70,16 +70,25 @@ class Epoch:
             StoreUnavailable: it does not answer.
         """
         with self._guard:
-            found = self._cell.value()
-            if found == self.text:
-                return
-            if found is not None and not self._is_ours(found):
-                raise Refused(
-                    f"{self._where} holds the states of another home ({found[:40]!r}), expected those of this one or "
-                    f"none: name another database in HEADWAY_ONLINE_STORE, or empty this one and fill it for this "
-                    f"home with `headway features backfill --take-over`"
-                )
-            self._take(found)
+            found = self.check()
+            if found != self.text:
+                self._take(found)
+
+    def check(self) -> str | None:
+        """What stands in the Redis: an epoch of this home, or None.
+
+        Raises:
+            Refused: another home keeps it.
+            StoreUnavailable: it does not answer.
+        """
+        found = self._cell.value()
+        if found is not None and not self._is_ours(found):
+            raise Refused(
+                f"{self._where} holds the states of another home ({found[:40]!r}), expected those of this one or "
+                f"none: name another database in HEADWAY_ONLINE_STORE, or empty this one and fill it for this "
+                f"home with `headway features backfill --take-over`"
+            )
+        return found
 
     def renew(self) -> None:
         """Forget every row, whosever it is, under a new epoch.

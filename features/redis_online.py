@@ -1,7 +1,7 @@
 """The online store on Redis: the hashes that Feast keeps there, byte for byte, without importing Feast.
 
 One script reads a customer's state and profile together with the epoch, and one writes them: either sees or makes one
-moment of the database, in one round trip. The only module that imports ``redis``.
+moment of the database, in one round trip.
 
 References:
     Feast 0.67: ``feast.infra.online_stores.redis``, docs/specs/online_store_format.md.
@@ -13,34 +13,26 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from features.errors import HeadwayError, Refused, StoreUnavailable
 from features.feast_layout import CUSTOMER_KEY, JOURNEY_KEY, PROFILE_VIEW, PROJECT, STATE_VIEW
 from features.feast_rows import FeastRows, Message, profile_key, state_key
 from features.feast_values import encode_timestamp, entity_key_length, entity_key_prefix, murmur3
 from features.home import FileLock, lock_file
+from features.online_location import RedisLocation
+from features.redis_client import EPOCH_KEY, RedisEpochCell, client_of, driver_failure
 from features.redis_epoch import Epoch
-from features.redis_location import RedisLocation
 from features.schema import FeatureSet
 from features.store import CustomerRow, ProfileRow, StateRow
 from features.taxonomy import Taxonomy
 
-if TYPE_CHECKING:
-    from redis import Redis
-
-EPOCH_KEY: Final = f"{PROJECT}:epoch".encode()
-TIMEOUT_SECONDS: Final = 0.25
-"""For a connection, and for every answer: a decision has better things to do than to wait for a cache."""
 PAUSE_SECONDS: Final = 0.5
 """After a failure nobody asks for so long: waiting out the timeout at every decision would be worse than no cache."""
 _ROWS_PER_SCRIPT: Final = 100
 _KEYS_PER_SCAN: Final = 1_000
 
 _PROJECT_BYTES: Final = PROJECT.encode()
-_FORGET: Final = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('UNLINK', unpack(KEYS, 2)) end
-"""
 _READ: Final = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
 local n = tonumber(ARGV[2])
@@ -56,13 +48,9 @@ for i = 2, #KEYS do
 end
 return 1
 """
-_REPLACE: Final = """
-local found = redis.call('GET', KEYS[1])
-if (ARGV[1] == '' and found) or (ARGV[1] ~= '' and found ~= ARGV[1]) then return 0 end
-redis.call('SET', KEYS[1], ARGV[2])
-return 1
+_FORGET: Final = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('UNLINK', unpack(KEYS, 2)) end
 """
-
 _HashRow = tuple[bytes, list[bytes]]
 
 
@@ -114,7 +102,7 @@ class RedisOnlineStore:
         self._journey_ids = tuple(feature_sets)
         self._lock: FileLock = lock_file(lock_path)
         try:
-            self._epoch = Epoch(epoch_file, _Cell(self._client), self._forget_rows, self._where)
+            self._epoch = Epoch(epoch_file, RedisEpochCell(self._client), self._forget_rows, self._where)
         except BaseException:
             self._lock.close()
             raise
@@ -237,48 +225,7 @@ class RedisOnlineStore:
             raise
         except Exception as error:
             self._asks_again_at = self._timer() + PAUSE_SECONDS
-            raise _failure(self._where, error) from error
-
-
-def client_of(location: RedisLocation) -> Redis:
-    """A client that gives up soon: once more on a connection that turns out to be dead, and never after a timeout.
-
-    Raises:
-        Refused: the package ``redis`` is not installed.
-    """
-    try:
-        import redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-    except ModuleNotFoundError as error:
-        raise Refused(
-            f"HEADWAY_ONLINE_STORE is {location.masked}, expected the package redis for it: "
-            f"install headway with the extra `server`"
-        ) from error
-    return redis.Redis.from_url(
-        location.url,
-        socket_timeout=TIMEOUT_SECONDS,
-        socket_connect_timeout=TIMEOUT_SECONDS,
-        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
-        health_check_interval=0,
-    )
-
-
-class _Cell:
-    """Where the epoch stands."""
-
-    def __init__(self, client: Redis) -> None:
-        self._client = client
-        self._replace: Callable[..., Any] = client.register_script(_REPLACE)
-
-    def value(self) -> str | None:
-        """What stands there."""
-        found: Any = self._client.get(EPOCH_KEY)
-        return None if found is None else bytes(found).decode("utf-8", "replace")
-
-    def replace(self, expected: str | None, new: str) -> bool:
-        """Put ``new`` where ``expected`` stands, at once."""
-        return bool(self._replace(keys=(EPOCH_KEY,), args=(expected or "", new)))
+            raise driver_failure(self._where, error) from error
 
 
 def _stored(key: bytes) -> bytes:
@@ -298,11 +245,3 @@ def _pairs(view: str, fields: Mapping[str, bytes], messages: Iterator[Message], 
 
 def _escaped(prefix: bytes) -> bytes:
     return b"".join(b"\\" + bytes((byte,)) if byte in b"*?[]\\^" else bytes((byte,)) for byte in prefix)
-
-
-def _failure(where: str, error: Exception) -> Exception:
-    from redis.exceptions import RedisError
-
-    if not isinstance(error, RedisError | OSError):
-        return error
-    return StoreUnavailable(f"{where}: {error}; expected a Redis that answers within {TIMEOUT_SECONDS:g} s: look at it")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
+from itertools import islice, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +21,7 @@ import typer
 
 from features.errors import Refused
 from features.home import Home, use_numba_cache
+from features.online_location import RedisLocation, online_location
 from models.configuration import load_configuration
 
 if TYPE_CHECKING:
@@ -30,21 +32,30 @@ if TYPE_CHECKING:
 features = typer.Typer(help="List features, and rebuild what the feature store keeps.", no_args_is_help=True)
 
 _BATCH_FILE = "events.parquet"
+_SAMPLE = 20
+"""So many events, the first of the log, name the customers that Feast reads too."""
 
 
 @features.command()
 def backfill(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    takes_over: Annotated[
+        bool, typer.Option("--take-over", help="Empty the Redis first, though another home keeps it.")
+    ] = False,
 ) -> None:
     """Rebuild the feature store from the event log: history for training, states and profiles for serving.
 
-    The log is only read. Refused while a server runs, which then is the one that writes the states.
+    The log is only read. Refused while a server runs, which then is the one that writes the states. At the end Feast
+    reads some customers, and must find what was written.
     """
     home = Home.from_environment(os.environ)
     configuration = load_configuration(home, os.environ)
+    location = online_location(os.environ)
     started = time.perf_counter()
     with _compiled_code(home), _progress_bar() as progress:
-        done = fill_feature_store(home, configuration, progress=progress)
+        if takes_over:
+            _take_over(home, configuration, location)
+        done = fill_feature_store(home, configuration, location=location, progress=progress)
     seconds = time.perf_counter() - started
     if as_json:
         typer.echo(json.dumps({**asdict(done), "configuration": configuration.version, "seconds": round(seconds, 3)}))
@@ -81,30 +92,39 @@ def list_features(
 
 
 def fill_feature_store(
-    home: Home, configuration: Configuration, *, progress: Callable[[int, int], None] = lambda done, total: None
+    home: Home,
+    configuration: Configuration,
+    *,
+    location: RedisLocation | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Backfilled:
     """Rebuild history, states and profiles of a home from its event log, and register the views with Feast.
 
     Args:
         home: the home; its event log is only read.
         configuration: the configuration that its events keep to.
+        location: the Redis that keeps its states; None for the home's own file.
         progress: called with the number of events folded so far, and of all.
 
     Raises:
         UnknownObject: the home has no event log yet.
         HomeLocked: a server, or another command, writes the online store.
-        Refused: an event is of a kind, or over a channel, that the taxonomy does not know.
+        Refused: an event is of a kind, or over a channel, that the taxonomy does not know; or the Redis is another
+            home's.
+        StoreUnavailable: the Redis does not answer.
+        StoreCorrupted: Feast reads something else than was written.
     """
     from features.backfill import backfill as run
     from features.event_export import export_events
     from features.event_store import SqlEventLog
-    from features.feast_store import apply
-    from features.online import SqliteOnlineStore
+    from features.feast_parity import check_parity
+    from features.feast_store import AlreadyHeld, FeastStore
+    from features.online_stores import open_online_store
 
     feature_sets = _feature_sets(configuration)
     with (
         closing(SqlEventLog(home.events_db, readonly=True)) as log,
-        closing(SqliteOnlineStore(home.online_db, feature_sets, configuration.taxonomy)) as store,
+        closing(open_online_store(home, location, feature_sets, configuration.taxonomy)) as store,
     ):
         with TemporaryDirectory(prefix="headway-", dir=home.state) as folder:
             events = Path(folder) / _BATCH_FILE
@@ -125,8 +145,21 @@ def fill_feature_store(
                 progress=advance,
             )
         # While the lock is held: Feast makes the same tables where they are missing.
-        apply(home, feature_sets.values(), configuration.taxonomy)
+        online_store = None if location is None else location.feast_config
+        feast = FeastStore(home, feature_sets, configuration.taxonomy, online_store=online_store, keeper=AlreadyHeld())
+        with closing(feast):
+            customers = {logged.event.customer_id for page in islice(log.read(page=_SAMPLE), 1) for logged in page}
+            check_parity(store, feast, product(sorted(customers), feature_sets))
     return done
+
+
+def _take_over(home: Home, configuration: Configuration, location: RedisLocation | None) -> None:
+    from features.online_stores import take_over
+
+    if location is None:
+        raise Refused("--take-over was given without a Redis; expected HEADWAY_ONLINE_STORE to name one")
+    if home.events_db.is_file():  # else there is nothing to fill it with, which is said next
+        take_over(home, location, _feature_sets(configuration), configuration.taxonomy)
 
 
 def _feature_sets(configuration: Configuration) -> dict[str, FeatureSet]:

@@ -22,7 +22,7 @@ from features.events import JourneyEvent
 from features.home import Home
 from features.ingest import Ingestor
 from features.kernel import new_state
-from features.online import SqliteOnlineStore
+from features.online_stores import open_online_store, open_redis_store
 from features.schema import FeatureSet, feature_set
 from features.sqlite_files import Durability
 from features.store import FeatureStore
@@ -192,11 +192,15 @@ def _open_stores(
 def _feature_store(
     home: Home, settings: Settings, configuration: Configuration, feature_sets: Mapping[str, FeatureSet]
 ) -> FeatureStore:
-    if settings.feature_reader == "feast":
-        from features.feast_store import FeastStore  # seconds to import: only where it was asked for
+    taxonomy, location = configuration.taxonomy, settings.online_store
+    if settings.feature_reader == "online":
+        return open_online_store(home, location, feature_sets, taxonomy)
+    from features.feast_store import FeastStore  # seconds to import: only where it was asked for
 
-        return FeastStore(home, feature_sets, configuration.taxonomy)
-    return SqliteOnlineStore(home.online_db, feature_sets, configuration.taxonomy)
+    if location is None:
+        return FeastStore(home, feature_sets, taxonomy)
+    keeper = open_redis_store(home, location, feature_sets, taxonomy)
+    return FeastStore(home, feature_sets, taxonomy, online_store=location.feast_config, keeper=keeper)
 
 
 def _rulebooks(configuration: Configuration, feature_sets: Mapping[str, FeatureSet]) -> dict[str, Rulebook]:

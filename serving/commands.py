@@ -64,7 +64,7 @@ def _check_start(home: Home, settings: Settings, env: dict[str, str]) -> None:
     Raises:
         ConfigurationError: the configuration is not valid.
         HomeLocked: another process writes the home's stores.
-        Refused: the address cannot be listened on.
+        Refused: the address cannot be listened on, or another home keeps the Redis.
     """
     from models.configuration import load_configuration
 
@@ -72,6 +72,10 @@ def _check_start(home: Home, settings: Settings, env: dict[str, str]) -> None:
     with ExitStack() as locks:
         for path in (home.events_db, home.records_db, home.online_db):
             locks.enter_context(lock_file(path))
+        if settings.online_store is not None:
+            from features.redis_client import check_keeper
+
+            check_keeper(settings.online_store, home.online_epoch)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with closing(socket.socket(family)) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from features.errors import ConfigurationError, Problem
+from features.online_location import EXPECTED as ONLINE_STORE_EXPECTED
+from features.online_location import SQLITE, RedisLocation, parse_location
+from features.online_location import VARIABLE as ONLINE_STORE
 
 PREFIX: Final = "HEADWAY_"
 TEST_PREFIX: Final = "HEADWAY_TEST_"
@@ -34,6 +37,7 @@ class Settings:
     max_batch_bytes: int = 8 << 20
     max_batch_items: int = 5_000
     durability: Durability = "full"
+    online_store: RedisLocation | None = None
     feature_reader: FeatureReader = "online"
     deadline_ms: int = 1_000
     threads: int = 16
@@ -177,6 +181,15 @@ VARIABLES: Final = (
         "full or normal",
         "full",
         "`full`: an answer survives power loss. `normal`: it survives a crash of the process, and is faster.",
+    ),
+    Variable(
+        ONLINE_STORE,
+        "online_store",
+        parse_location,
+        ONLINE_STORE_EXPECTED,
+        SQLITE,
+        "Where states and profiles are kept for decisions: the home's own file, or a database of a Redis.",
+        is_secret=True,
     ),
     Variable(
         "HEADWAY_FEATURE_READER",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from features.redis_location import RedisLocation
+from features.online_location import RedisLocation
 from tests.redis_servers import redis_database
 
 DEFAULT_DATA = Path(__file__).parent.parent.parent / "shared" / "data"

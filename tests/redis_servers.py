@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from features.redis_location import RedisLocation
+from features.online_location import RedisLocation
 
 ADDRESS = "127.0.0.1:6379"
 _DATABASES = range(4, 16)

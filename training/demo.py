@@ -80,11 +80,12 @@ def _fresh_home(home: Home) -> Home:
 
 @contextmanager
 def _environment(home: Home) -> Iterator[None]:
-    """The commands of the demo see its home and the built-in configuration."""
+    """The commands of the demo see its home with everything in it, and the built-in configuration."""
     before = dict(os.environ)
     telemetry_off(os.environ)
     os.environ[HOME_VARIABLE] = str(home.root)
-    os.environ.pop("HEADWAY_CONFIG", None)
+    for name in ("HEADWAY_CONFIG", "HEADWAY_ONLINE_STORE"):
+        os.environ.pop(name, None)
     try:
         yield
     finally:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from importlib.metadata import EntryPoint
 from io import StringIO
 from pathlib import Path
 
 import pytest
 
+from features import feast_rows
 from features.cli import run
 from features.event_store import SqlEventLog
 from features.events import JourneyEvent
@@ -16,7 +18,10 @@ from features.feast_layout import PROFILE_VIEW, STATE_VIEW
 from features.feast_repo import offline_file
 from features.home import Home, lock_file
 from features.online import SqliteOnlineStore
+from features.online_location import RedisLocation
+from features.online_stores import open_online_store, open_redis_store
 from features.schema import feature_set
+from features.store import ProfileRow
 from features.subjects import SUBJECTS_FILE, subject_buckets
 from models.configuration import built_in_configuration
 from tests.histories import START_AT, event
@@ -32,6 +37,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """An empty home, which the environment names."""
     monkeypatch.setenv("HEADWAY_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("HEADWAY_CONFIG", raising=False)
+    monkeypatch.delenv("HEADWAY_ONLINE_STORE", raising=False)
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "numba"))  # else the command sets it for the whole test run
     return Home(tmp_path / "home")
 
@@ -77,6 +83,81 @@ def test_a_backfill_makes_states_and_history_from_the_log(home: Home, capsys: py
     store.close()
     assert state is not None
     assert (state.log_position, state.last_event_id, state.version) == (2, "e2", features.version)
+
+
+def test_a_backfill_fills_a_redis(
+    home: Home, redis_location: RedisLocation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The states are in the Redis that the environment names, for this home, and no file of its own is made."""
+    monkeypatch.setenv("HEADWAY_ONLINE_STORE", redis_location.url)
+    _fill(home, [event("e1", kind=ENTRY), event("e2", customer_id="c2", kind=ENTRY)])
+
+    code, message = _run("backfill", "--json")
+
+    assert (code, json.loads(capsys.readouterr().out)["states"]) == (0, 2), message
+    features = {JOURNEY.id: feature_set(CONFIGURATION.taxonomy, JOURNEY)}
+    with closing(open_online_store(home, redis_location, features, CONFIGURATION.taxonomy)) as store:
+        state = store.read("c2", JOURNEY.id).state
+    assert state is not None
+    assert (state.log_position, state.last_event_id) == (2, "e2")
+    assert not home.online_db.exists()
+
+
+def test_a_redis_of_another_home_is_taken_over_only_when_asked(
+    home: Home, redis_location: RedisLocation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The other home's states are left alone by default, and gone after --take-over."""
+    monkeypatch.setenv("HEADWAY_ONLINE_STORE", redis_location.url)
+    features = {JOURNEY.id: feature_set(CONFIGURATION.taxonomy, JOURNEY)}
+    other = Home(tmp_path / "other").create()
+    with closing(open_redis_store(other, redis_location, features, CONFIGURATION.taxonomy)) as store:
+        store.write([], [ProfileRow("c9")])
+        _fill(home, [event("e1", kind=ENTRY)])
+        refused, message = _run("backfill")
+        before = store.read("c9", JOURNEY.id)
+
+        taken, _ = _run("backfill", "--take-over")
+
+        assert (refused, taken) == (2, 0)
+        assert "holds the states of another home" in message
+        assert "--take-over" in message
+        assert before.profile == ProfileRow("c9")
+        assert store.read("c9", JOURNEY.id).is_reset
+
+
+def test_a_redis_that_is_down_fails_a_backfill(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nowhere to write the states: exit code 1, and the message names the Redis without its password."""
+    monkeypatch.setenv("HEADWAY_ONLINE_STORE", "redis://app:s3cret@127.0.0.1:1/3")
+    _fill(home, [event("e1", kind=ENTRY)])
+
+    code, message = _run("backfill")
+
+    assert code == 1
+    assert "redis://***@127.0.0.1:1/3" in message
+    assert "s3cret" not in message
+
+
+def test_taking_over_needs_a_redis(home: Home) -> None:
+    """The home's own file is nobody else's."""
+    _fill(home, [event("e1", kind=ENTRY)])
+
+    code, message = _run("backfill", "--take-over")
+
+    assert code == 2
+    assert "--take-over was given without a Redis; expected HEADWAY_ONLINE_STORE to name one" in message
+
+
+def test_a_reader_that_feast_disagrees_with_fails_a_backfill(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were another version of Feast to keep its values in another way, nothing would be served from them unnoticed."""
+    _fill(home, [event("e1", kind=ENTRY)])
+    decode = feast_rows.decode_value
+    monkeypatch.setattr(feast_rows, "decode_value", lambda data: "x" if decode(data) == "e1" else decode(data))
+
+    code, message = _run("backfill")
+
+    assert code == 1
+    assert "our reader and Feast's disagree on last_event_id" in message
+    assert "HEADWAY_FEATURE_READER=feast" in message
 
 
 def test_a_backfill_is_refused_while_a_server_runs(home: Home) -> None:

@@ -17,9 +17,10 @@ from features.feast_layout import STATE_VIEW
 from features.feast_rows import profile_key, state_key
 from features.feast_values import murmur3
 from features.home import Home
-from features.online_stores import online_location, open_redis_store, take_over
-from features.redis_location import RedisLocation
-from features.redis_online import EPOCH_KEY, PAUSE_SECONDS, RedisOnlineStore
+from features.online_location import RedisLocation, online_location
+from features.online_stores import open_redis_store, take_over
+from features.redis_client import EPOCH_KEY
+from features.redis_online import PAUSE_SECONDS, RedisOnlineStore
 from features.store import CustomerRow, ProfileRow
 from tests.contract.test_feature_store import PROFILE, state
 from tests.histories import FEATURE_SETS, TAXONOMY
@@ -156,6 +157,20 @@ def test_clearing_leaves_what_is_not_ours(redis_location: RedisLocation, server:
 
         assert store.read("c1", "application") == CustomerRow(None, None)
     assert {key: server.get(key) for key in server.keys("*") if key != EPOCH_KEY} == others
+
+
+def test_forgotten_customers_are_gone_in_every_journey(redis_location: RedisLocation, tmp_path: Path) -> None:
+    """States and profile of those named are removed, the others stay; naming nobody changes nothing."""
+    with _opened(tmp_path, redis_location) as store:
+        store.write([state("c1"), state("c1", "short"), state("c2")], [PROFILE, ProfileRow("c2")])
+
+        store.forget([])
+        store.forget(["c1", "nobody"])
+
+        assert store.read("c1", "application") == store.read("c1", "short") == CustomerRow(None, None)
+        kept = store.read("c2", "application")
+    assert kept.state is not None
+    assert kept.profile == ProfileRow("c2")
 
 
 def test_a_clearing_cut_short_is_finished(redis_location: RedisLocation, server: redis.Redis, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from features.errors import ConfigurationError
+from features.online_location import RedisLocation
 from serving.settings import VARIABLES, Settings, reference
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "settings.md"
@@ -27,6 +28,17 @@ def test_values_are_read() -> None:
 
     assert (settings.home, settings.port) == (Path("/srv/h"), 3100)
     assert (settings.durability, settings.deadline_ms) == ("normal", 80)
+
+
+def test_the_url_of_a_redis_is_not_told() -> None:
+    """It may carry a password: neither a refusal nor the settings' own text shows it."""
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_environment({"HEADWAY_ONLINE_STORE": "redis://app:s3cret@host/x"})
+    settings = Settings.from_environment({"HEADWAY_ONLINE_STORE": "redis://app:s3cret@host/2"})
+
+    assert "HEADWAY_ONLINE_STORE: got (hidden), expected sqlite, or redis://" in str(caught.value)
+    assert "s3cret" not in str(caught.value) + repr(settings)
+    assert settings.online_store == RedisLocation("redis://app:s3cret@host/2")
 
 
 def test_an_empty_variable_counts_as_not_set() -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from features.errors import ConfigurationError
-from features.online_stores import online_location
-from features.redis_location import RedisLocation
+from features.online_location import RedisLocation, online_location
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,18 @@
-"""Where a Redis is: its URL checked, shown without secrets, and as Feast's configuration writes it."""
+"""Which online store an installation has: its own file, or a Redis at a checked URL that is shown without secrets."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-EXPECTED: Final = "redis://[user:password@]host[:port][/database], or rediss:// for TLS"
+from features.errors import ConfigurationError, Problem
+
+VARIABLE: Final = "HEADWAY_ONLINE_STORE"
+SQLITE: Final = "sqlite"
+EXPECTED: Final = "sqlite, or redis://[user:password@]host[:port][/database], or rediss:// for TLS"
 TLS_OPTIONS: Final = ("ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile")
 """The only options that may follow a ``?``; timeouts and pools are ours."""
 
@@ -77,3 +82,25 @@ class RedisLocation:
         # Feast splits at commas and then reads JSON: so a comma of a password must not look like one.
         pairs = (f"{name}={json.dumps(value).replace(',', chr(92) + 'u002c')}" for name, value in options.items())
         return ",".join((f"{parts.hostname}:{parts.port or 6379}", *pairs))
+
+
+def parse_location(text: str) -> RedisLocation | None:
+    """What a value of ``HEADWAY_ONLINE_STORE`` names: a Redis, or None for the home's own SQLite file.
+
+    Raises:
+        ValueError: it names neither.
+    """
+    return None if text == SQLITE else RedisLocation.of(text)
+
+
+def online_location(env: Mapping[str, str]) -> RedisLocation | None:
+    """The online store that the environment names.
+
+    Raises:
+        ConfigurationError: it names none that there is. The value is not shown: it may carry a password.
+    """
+    try:
+        return parse_location(env.get(VARIABLE) or SQLITE)
+    except ValueError as error:
+        problem = Problem(VARIABLE, "(hidden)", EXPECTED)
+        raise ConfigurationError("the environment cannot be used", [problem]) from error
