@@ -865,6 +865,53 @@ def final_states(plan: Plan, events: Events, starts: Integers, out: Floats) -> N
             _fold_row(out[c], plan, events, row)
 
 
+CHECKPOINT: Final = 256
+"""A late event costs at most so many rows, and those between it and the newest, folded anew."""
+
+
+@numba.njit(cache=True)
+def _refold(
+    state: Floats,
+    plan: Plan,
+    events: Events,
+    start: int,
+    counts: Integers,
+    first: int,
+    last: int,
+    kept: Floats,
+    done: Integers,
+) -> None:
+    """Bring ``state`` up to date after some rows of a customer began or ceased to count.
+
+    Args:
+        state: the state, written in place.
+        plan: what the kernel must know.
+        events: of all customers.
+        start: the customer's first row.
+        counts: ``(n,)`` 1 for each row of the customer that counts now.
+        first: the first row that changed, from 0.
+        last: the last row that counts.
+        kept: ``(n // CHECKPOINT + 1, offsets[END])`` states before every row that is a multiple of ``CHECKPOINT``.
+        done: ``(2,)`` rows folded, and how many of ``kept`` are right; start with ``[0, 0]``.
+    """
+    if done[1] == 0:
+        reset(state, plan)
+        kept[0] = state
+        done[1] = 1
+    if first < done[0]:
+        nearest = min(first // CHECKPOINT, done[1] - 1)
+        state[:] = kept[nearest]
+        done[0] = nearest * CHECKPOINT
+        done[1] = nearest + 1
+    for row in range(done[0], last + 1):
+        if row == done[1] * CHECKPOINT:
+            kept[done[1]] = state
+            done[1] += 1
+        if counts[row] == 1:
+            _fold_row(state, plan, events, start + row)
+    done[0] = max(done[0], last + 1)
+
+
 @numba.njit(cache=True)
 def arrival_states(plan: Plan, events: Events, starts: Integers, arrival_rank: Integers, out: Floats) -> None:
     """State of every customer after each arrival: what was known then, with late events folded in their place.
@@ -881,19 +928,16 @@ def arrival_states(plan: Plan, events: Events, starts: Integers, arrival_rank: I
         start = starts[c]
         n = starts[c + 1] - start
         row_of = np.empty(n, dtype=np.int64)
-        for row in range(start, start + n):
-            row_of[arrival_rank[row]] = row
-        reset(state, plan)
+        for row in range(n):
+            row_of[arrival_rank[start + row]] = row
+        counts = np.zeros(n, dtype=np.int64)
+        kept = np.empty((n // CHECKPOINT + 1, state.size))
+        done = np.zeros(2, dtype=np.int64)
         newest = -1
         for k in range(n):
-            if row_of[k] > newest:
-                newest = row_of[k]
-                _fold_row(state, plan, events, newest)
-            else:
-                reset(state, plan)
-                for row in range(start, newest + 1):
-                    if arrival_rank[row] <= k:
-                        _fold_row(state, plan, events, row)
+            counts[row_of[k]] = 1
+            newest = max(newest, row_of[k])
+            _refold(state, plan, events, start, counts, row_of[k], newest, kept, done)
             out[start + k] = state
 
 
@@ -913,23 +957,56 @@ def reads_at(
     """
     state = np.empty(plan.offsets[END])
     for c in range(starts.size - 1):
-        reset(state, plan)
         is_late = False
         for row in range(starts[c], starts[c + 1]):
             if events.arrived[row] > events.at[row] or events.until[row] < np.inf:
                 is_late = True
+        if is_late and moment_starts[c + 1] > moment_starts[c]:
+            _late_reads(state, plan, events, starts[c], starts[c + 1], moments, moment_starts[c : c + 2], out)
+            continue
+        reset(state, plan)
         row = starts[c]
         for m in range(moment_starts[c], moment_starts[c + 1]):
-            if is_late:
-                reset(state, plan)
-                for r in range(starts[c], starts[c + 1]):
-                    if events.at[r] < moments[m] and events.arrived[r] < moments[m] <= events.until[r]:
-                        _fold_row(state, plan, events, r)
-            else:
-                while row < starts[c + 1] and events.at[row] < moments[m]:
-                    _fold_row(state, plan, events, row)
-                    row += 1
+            while row < starts[c + 1] and events.at[row] < moments[m]:
+                _fold_row(state, plan, events, row)
+                row += 1
             read(state, plan, moments[m], out[m])
+
+
+@numba.njit(cache=True)
+def _late_reads(
+    state: Floats,
+    plan: Plan,
+    events: Events,
+    start: int,
+    end: int,
+    moments: Floats,
+    span: Integers,
+    out: Floats,
+) -> None:
+    """``reads_at`` for one customer with rows that were not known at once, or not for ever."""
+    n = end - start
+    # Each row begins to count after it has occurred and arrived, and may cease to.
+    changes = np.concatenate((np.maximum(events.at[start:end], events.arrived[start:end]), events.until[start:end]))
+    order = np.argsort(changes, kind="mergesort")
+    counts = np.zeros(n, dtype=np.int64)
+    kept = np.empty((n // CHECKPOINT + 1, state.size))
+    done = np.zeros(2, dtype=np.int64)
+    i = 0
+    last = -1
+    for m in range(span[0], span[1]):
+        first = n
+        while i < 2 * n and changes[order[i]] < moments[m]:
+            row = order[i] % n
+            if order[i] < n:
+                counts[row] = 1 if moments[m] <= events.until[start + row] else 0
+            else:
+                counts[row] = 0
+            first = min(first, row)
+            last = max(last, row)
+            i += 1
+        _refold(state, plan, events, start, counts, first, last, kept, done)
+        read(state, plan, moments[m], out[m])
 
 
 # Codes of ``transitions``.

@@ -237,3 +237,38 @@ def test_moments_must_match_customers() -> None:
     """A moment too few is refused."""
     with pytest.raises(ValueError, match="2 customers and 1 moments"):
         reads_at(_table([]), FEATURES, ["c1", "c2"], np.array([START_AT]))
+
+
+@pytest.mark.parametrize("late", [0.02, 0.5])
+def test_a_long_history_is_folded_anew_from_the_right_row(late: float) -> None:
+    """Late rows, and rows that cease to count, among thousands of one customer: every read is of those that count."""
+    rng = np.random.default_rng(7)
+    table = _table(random_history(3, n_customers=1, n_events=2_000, late=late, minutes=60_000))
+    until = np.where(rng.random(2_000) < 0.05, table.events.arrived + rng.integers(0, 10**10, 2_000), np.inf)
+    events = table.events._replace(until=until)
+    moments = np.sort(rng.choice(table.events.at, 60) + rng.integers(-1, 2, 60))
+    spans = np.array([0, 60])
+
+    out = np.empty((60, FEATURES.n_state_features))
+    kernel.reads_at(FEATURES.plan, events, table.starts, spans, moments, out)
+
+    for moment, row in zip(moments, out, strict=True):
+        counting = (events.at < moment) & (events.arrived < moment) & (moment <= events.until)
+        chosen = kernel.Events(*(column[counting] for column in events))
+        state = np.empty((1, kernel.new_state(FEATURES.plan).size))
+        kernel.final_states(FEATURES.plan, chosen, np.array([0, int(counting.sum())]), state)
+        expected = np.empty(FEATURES.n_state_features)
+        kernel.read(state[0], FEATURES.plan, moment, expected)
+        np.testing.assert_array_equal(row, expected)
+
+
+def test_every_arrival_of_a_long_history_has_its_state() -> None:
+    """The state after each arrival is the fold of what had arrived by then, however late it was."""
+    events = random_history(5, n_customers=1, n_events=1_200, late=0.3, minutes=60_000)
+    table = _table(events)
+
+    states = states_per_arrival(table, FEATURES)
+
+    for i in range(0, len(states.known_at), 97):
+        known = [one for one in events if max(one.occurred_at, one.arrived_at) <= states.known_at[i]]
+        np.testing.assert_array_equal(states.vectors[i], _folded(known))
