@@ -248,7 +248,7 @@ class ObjectCentric(ConfigModel):
         customer: the type of the objects that are customers, or cases.
         qualifiers: of the relationship between an event and its customer; empty for any.
         through: where an event names no customer itself: other objects of the event that lead to one, in one step.
-        several_customers: an event that reaches several customers is rejected, unless ``each`` gives it to each of them.
+        several_customers: an event that reaches several customers is rejected; with ``each`` it is given to each.
     """
 
     customer: str

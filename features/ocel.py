@@ -1,4 +1,4 @@
-"""Rows of an OCEL 2.0 log in JSON (object-centric events): one per event and customer, and one per change of a customer.
+"""Rows of an OCEL 2.0 log in JSON (object-centric events): one per event of a customer, one per change of a customer.
 
 The rows of a customer form a group, in the order of time. The file is decoded whole, since events and objects refer to
 each other in any order; ``MAX_BYTES`` bounds that.
@@ -77,9 +77,9 @@ _OBJECT: Final = msgspec.json.Decoder(_Object)
 def open_ocel(path: Path, spec: ObjectCentric, *, time_zone: str | None) -> Source:
     """An OCEL 2.0 log in JSON.
 
-    Columns: ``ocel:id``, ``ocel:type`` and ``ocel:time``, those of the event's attributes, ``object:<type>`` for the ids
-    of its objects of a type, and of its customer ``customer:id`` and ``customer:<attribute>`` as known at the time. A
-    change of the customer has ``ocel:time``, the customer's columns, and the attributes that changed by their names.
+    Columns: ``ocel:id``, ``ocel:type`` and ``ocel:time``, those of the event's attributes, ``object:<type>`` for the
+    ids of its objects of a type, and of its customer ``customer:id`` and ``customer:<attribute>`` as known at the time.
+    A change of the customer has ``ocel:time``, the customer's columns, and the attributes that changed by their names.
 
     Raises:
         DamagedFile: if it is none, is too large, or has no object of the customer's type.
@@ -213,7 +213,7 @@ class _Reader:
         return True
 
     def _customers_of(self, each: _Event) -> list[str]:
-        """The customers that an event names, else those that its other objects lead to; each once, in the file's order."""
+        """The customers that an event names, else those that its other objects lead to; each once, in their order."""
         qualifiers = self._spec.qualifiers
         own = [
             relation.object_id

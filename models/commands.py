@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -20,11 +20,13 @@ from features.errors import MappingError
 from features.events import dump_timestamp
 from features.home import Home, use_numba_cache
 from features.importing import KINDS, DryRun, Importer, ImportResult, Progress, Rejects, Sink
+from features.mapping import MAPPING_FILE, mapping_folder, read_mapping
 from features.mapping import Mapping as ImportMapping
-from features.mapping import mapping_folder, read_mapping
 from features.mapping_checks import mapping_problems
 from features.mapping_fields import Vocabulary
+from features.process_logs import read_process_logs
 from models.configuration import (
+    CONFIG_VARIABLE,
     Configuration,
     has_configuration,
     install_configuration,
@@ -32,11 +34,15 @@ from models.configuration import (
     read_configuration,
 )
 from models.import_decisions import StoreSink, past_decision_id
+from models.process_drafts import PROCESS_MINING, draft_configuration, draft_mapping, write_draft
 
 
 def import_files(
     paths: Annotated[list[Path], typer.Argument(help="The files to import.", exists=True, dir_okay=False)],
-    mapping: Annotated[str, typer.Option(help="A shipped mapping by name, or the path of a mapping file.")],
+    mapping: Annotated[
+        str,
+        typer.Option(help="A shipped mapping by name, process_mining for any process log, or the path of a file."),
+    ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     rejects: Annotated[
@@ -45,8 +51,8 @@ def import_files(
 ) -> None:
     """Import events, attributes, past decisions and outcomes from files, through a mapping.
 
-    CSV and Parquet tables and XES process logs, gzip or not. Importing a file twice changes nothing. What a mapping
-    cannot use is written to a reject file with its line, field, value and what was expected.
+    CSV and Parquet tables, JSON lines, and XES and OCEL process logs, gzip or not. Importing a file twice changes
+    nothing. What a mapping cannot use is written to a reject file with its line, field, value and what was expected.
     """
     home = Home.from_environment(os.environ)
     now = time.time_ns() // 1000
@@ -54,7 +60,14 @@ def import_files(
         # A trial must leave no home behind where there was none.
         leaves_traces = not dry_run or home.root.exists()
         use_numba_cache(home if leaves_traces else Home(Path(stack.enter_context(TemporaryDirectory()))))
-        loaded, configuration = _prepared(mapping, home, os.environ, dry_run=dry_run)
+        name = mapping
+        if mapping == PROCESS_MINING:
+            name, told = _drafted(paths, home, os.environ, Path(stack.enter_context(TemporaryDirectory())))
+            for line in told:
+                typer.echo(line, err=as_json)
+        loaded, configuration = _prepared(name, home, os.environ, dry_run=dry_run)
+        if name != mapping and configuration.origin == str(home.config):
+            typer.echo(f"what may be edited: {home.config}", err=as_json)
         sink: Sink = DryRun() if dry_run else stack.enter_context(_opened_sink(home, configuration))
         folder = rejects if rejects is not None or dry_run else home.rejects
         stamp = datetime.fromtimestamp(now / 1e6, tz=UTC).strftime("%Y%m%dT%H%M%S%f")
@@ -64,6 +77,24 @@ def import_files(
         for path in paths:
             importer.read(path, progress)
     _report(importer.result, rejected, configuration, dry_run=dry_run, as_json=as_json)
+
+
+def _drafted(paths: Sequence[Path], home: Home, env: Mapping[str, str], folder: Path) -> tuple[str, tuple[str, ...]]:
+    """The mapping of a process log, and what to tell of it: the home's own, else one drafted into a folder.
+
+    Raises:
+        MappingError: nothing can be drafted from the files.
+    """
+    own = home.config / MAPPING_FILE
+    if own.is_file() and not env.get(CONFIG_VARIABLE):
+        return str(own), ()
+    log = read_process_logs(paths)
+    if env.get(CONFIG_VARIABLE) or has_configuration(home.config):
+        draft = draft_mapping(log, load_configuration(home, env).taxonomy)
+    else:
+        draft = draft_configuration(log)
+    write_draft(draft, folder)
+    return str(folder), draft.told
 
 
 def _prepared(name: str, home: Home, env: Mapping[str, str], *, dry_run: bool) -> tuple[ImportMapping, Configuration]:
@@ -92,7 +123,8 @@ def _prepared(name: str, home: Home, env: Mapping[str, str], *, dry_run: bool) -
         raise MappingError(headline, problems)
     if brings_own and not dry_run:
         home.create()
-        configuration = install_configuration(home, folder, env)
+        also = [file] if loaded.value.source == PROCESS_MINING and file == MAPPING_FILE else []
+        configuration = install_configuration(home, folder, env, also=also)
     return loaded.value, configuration
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -120,8 +120,18 @@ def read_configuration(folder: Traversable, *, origin: str) -> Configuration:
     )
 
 
-def install_configuration(home: Home, folder: Traversable, env: Mapping[str, str]) -> Configuration:
+def install_configuration(
+    home: Home, folder: Traversable, env: Mapping[str, str], *, also: Sequence[str] = ()
+) -> Configuration:
     """Make the configuration in ``folder`` the home's own, and give it. The same one again changes nothing.
+
+    Each file gets a first line that leads editors to its schema, which is put beside it.
+
+    Args:
+        home: the home.
+        folder: where the four files are.
+        env: the environment.
+        also: further files of the folder that belong to it.
 
     Raises:
         ConfigurationError: if it is not valid.
@@ -137,7 +147,10 @@ def install_configuration(home: Home, folder: Traversable, env: Mapping[str, str
             f"{current.version}), which this home uses; expected the same one: set {HOME_VARIABLE} to another folder"
             + (f", or unset {CONFIG_VARIABLE}" if env.get(CONFIG_VARIABLE) else "")
         )
-    _replace_folder(home.config, {name: (folder / name).read_bytes() for name in FILES})
+    from models.configuration_schemas import with_schemas  # mappings, which no server needs
+
+    contents = {name: (folder / name).read_bytes() for name in (*FILES, *also)}
+    _replace_folder(home.config, with_schemas(contents))
     return load_configuration(home, env)
 
 
@@ -151,6 +164,7 @@ def _replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
     shutil.rmtree(waiting, ignore_errors=True)
     waiting.mkdir(parents=True)
     for name, content in contents.items():
+        (waiting / name).parent.mkdir(exist_ok=True)
         with (waiting / name).open("wb") as file:
             file.write(content)
             file.flush()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -16,6 +15,7 @@ from pydantic import BaseModel
 
 from features.config_model import NAME_PATTERN, STATE_NAME_PATTERN
 from features.durations import DURATION_PATTERN
+from features.editor_schemas import meanings
 from features.journeys import Journeys
 from features.taxonomy import BUILT_IN_KINDS, Taxonomy
 from models.actions import Catalogue
@@ -44,7 +44,6 @@ _BOUNDS: Final = (
     ("maximum", "at most"),
     ("exclusiveMaximum", "below"),
 )
-_ATTRIBUTE: Final = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 
 Json = Mapping[str, Any]
 
@@ -64,12 +63,6 @@ def reference() -> str:
     return "\n".join([*lines, *_built_in_kinds()])
 
 
-def meanings(shape: Json) -> dict[str, str]:
-    """What the description of a shape says of each key."""
-    attributes = shape.get("description", "").partition("\nAttributes:\n")[2]
-    return {name: " ".join(text.split()) for name, text in _ATTRIBUTE.findall(attributes)}
-
-
 def _in_order(root: str, shapes: Mapping[str, Json]) -> list[str]:
     """A shape, then those that it refers to, each behind the one that names it first."""
     found = [root]
@@ -86,7 +79,7 @@ def _referred(schema: Any) -> list[str]:
 
 
 def _section(title: str, shape: Json) -> Iterator[str]:
-    said = meanings(shape)
+    said = meanings(shape.get("description", ""))
     yield f"### {title}"
     yield ""
     yield inspect.cleandoc(shape.get("description", "")).partition("\nAttributes:")[0].strip().replace("``", "`")
