@@ -29,11 +29,13 @@ from features.store import FeatureStore
 from models.configuration import Configuration, load_configuration
 from models.deliberation import Rulebook
 from models.exposures import exposed_contacts
+from models.journey_reports import KeptReports, ReportRequest
 from models.record_store import SqlRecordStore
 from models.records import RecordStore
 from serving.auth import Authenticator, KeyFile
 from serving.champions import Champions
 from serving.decide import Decider
+from serving.journey_reports import ChildReports, ReportDesk
 from serving.observe import Observer
 from serving.outcomes import OutcomeRecorder
 from serving.runtime import Runtime
@@ -89,6 +91,8 @@ def assemble(
     champions: Champions,
     metrics: Metrics,
     surroundings: Surroundings,
+    kept_reports: KeptReports,
+    make_report: Callable[[ReportRequest], bytes],
 ) -> Runtime:
     """The runtime over stores that are open. It owns its threads and nothing else."""
     feature_sets = feature_sets_of(configuration)
@@ -117,6 +121,7 @@ def assemble(
         ingest=ingestor,
         outcomes=OutcomeRecorder(records=stores.records, ingest=ingestor, journeys=configuration.journeys.by_id),
         records=stores.records,
+        reports=ReportDesk(configuration=configuration, head=stores.log.head, kept=kept_reports, make=make_report),
         feature_names={one.version: one.names for one in feature_sets.values()},
         loaded_bundles=champions.labels,
         is_ready=lambda: _takes_work(stores),
@@ -150,6 +155,7 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
     )
     with ExitStack() as opened:
         stores = await asyncio.to_thread(_open_stores, opened, home, settings, configuration, feature_sets)
+        child = ChildReports(env)
         runtime = assemble(
             settings=settings,
             configuration=configuration,
@@ -158,8 +164,11 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
             champions=champions,
             metrics=Metrics(env.get("PROMETHEUS_MULTIPROC_DIR")),
             surroundings=surroundings,
+            kept_reports=KeptReports(home.journey_reports),
+            make_report=child.made,
         )
         opened.callback(runtime.workers.close)
+        opened.callback(child.close)  # first of all, so that no thread goes on waiting for it
         await asyncio.to_thread(_warm_up, runtime, champions, configuration, feature_sets)
         watching = asyncio.create_task(_watch(champions))
         log_event("service_opened", configuration=configuration.version, bundles=champions.labels())

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from models.records import RecordStore
 from serving.auth import Authenticator
+from serving.journey_reports import ReportDesk
 from serving.outcomes import Ingest, OutcomeRecorder
 from serving.schemas import DecisionRequest
 from serving.settings import Settings
@@ -42,6 +43,7 @@ class Runtime:
     ingest: Ingest
     outcomes: OutcomeRecorder
     records: RecordStore
+    reports: ReportDesk
     feature_names: Mapping[str, tuple[str, ...]]
     loaded_bundles: Callable[[], Mapping[str, str | None]]
     is_ready: Callable[[], bool]

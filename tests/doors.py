@@ -9,13 +9,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from httpx import Response
 from litestar.testing import TestClient
 
+from features.event_export import event_table
 from features.event_log import MemoryEventLog
 from features.events import dump_timestamp
+from features.journey_report import journey_report
 from features.store import FeatureStore, MemoryStore
 from models.configuration import Configuration, built_in_configuration
+from models.journey_reports import KeptReports, ReportRequest
 from models.memory_records import MemoryRecordStore
 from serving.api.app import application
 from serving.api.openapi import api_document
@@ -51,6 +55,7 @@ class World:
     records: Any = field(default_factory=MemoryRecordStore)
     now: int = NOW
     chance: int = 0
+    reports_made: int = 0
 
     @property
     def keys(self) -> KeyFile:
@@ -80,7 +85,22 @@ class World:
             surroundings=Surroundings(
                 clock=lambda: self.now, randomness=self.random_bytes, timer=lambda: self.now / 1_000_000
             ),
+            kept_reports=KeptReports(self.folder / "reports"),
+            make_report=self.made_report,
         )
+
+    def made_report(self, request: ReportRequest) -> bytes:
+        """A journey report over the log in memory."""
+        self.reports_made += 1
+        configuration = _configuration()
+        report = journey_report(
+            event_table([one for page in self.log.read(until=request.until_position) for one in page]),
+            configuration.taxonomy,
+            configuration.journeys.by_id[request.journey_id],
+            request.question,
+            configuration=request.configuration,
+        )
+        return msgspec.json.encode(report)
 
     @contextmanager
     def client(self) -> Iterator[Client]:

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
+from features.journey_findings import JourneyReport
+from features.journey_question import DEFAULT_TOP, LARGEST_TOP
 from serving import problems
 from serving.problems import ProblemDetails, ProblemType
 from serving.schemas import DecisionAnswer, DecisionRequest, EventBatch, OutcomeBatch
@@ -64,6 +66,44 @@ _DECISION_ID: Final[Json] = {
     "description": "The id of a decision.",
     "schema": {"type": "string"},
 }
+_REPORT_PARAMETERS: Final[tuple[Json, ...]] = (
+    {
+        "name": "journey_id",
+        "in": "path",
+        "required": True,
+        "description": "The journey, as the configuration names it.",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "since",
+        "in": "query",
+        "required": False,
+        "description": "Only instances entered from here on, ISO 8601 with an offset.",
+        "schema": {"type": "string", "format": "date-time"},
+    },
+    {
+        "name": "until",
+        "in": "query",
+        "required": False,
+        "description": "End of the observation, if before the newest event, ISO 8601 with an offset.",
+        "schema": {"type": "string", "format": "date-time"},
+    },
+    {
+        "name": "group_by",
+        "in": "query",
+        "required": False,
+        "description": "Compare groups: `channel` (used last when the journey was entered), `nps_band`, or a category "
+        "or boolean attribute that is not personal.",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "top",
+        "in": "query",
+        "required": False,
+        "description": "Longest that a ranked list gets.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": LARGEST_TOP, "default": DEFAULT_TOP},
+    },
+)
 
 
 OPERATIONS: Final = (
@@ -112,6 +152,18 @@ OPERATIONS: Final = (
         body=OutcomeBatch,
         answer=BatchAnswer,
         failures=(*_KEYED, *_WRITING),
+    ),
+    Operation(
+        method="get",
+        path="/v1/journeys/{journey_id}/report",
+        operation_id="report_journey",
+        summary="How customers really go through a journey",
+        description="Flow, stalls, hot spots, leaks to offline channels, loops, deviations, groups and stuck pools, as "
+        "`headway report journey --json` prints them. One report is made at a time; asked again before new events come "
+        "in, it is given at once. For the role analyst.",
+        answer=JourneyReport,
+        parameters=_REPORT_PARAMETERS,
+        failures=(*_KEYED, *_READING),
     ),
     Operation(
         method="get",
