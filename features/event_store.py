@@ -6,7 +6,7 @@ Facts are canonical JSON bytes and times are integer microseconds, so that anoth
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -109,6 +109,7 @@ _OF_CUSTOMER = sqlite_text(
 _LAST_OF_CUSTOMER = sqlite_text(
     select(func.coalesce(func.max(_t.position), ZERO)).where(_t.customer_id == bindparam("customer_id"))
 )
+_ARRIVED_AT = sqlite_text(select(_t.arrived_at).where(_t.position == bindparam("position")))
 _PAGE = sqlite_text(
     select(events_table)
     .where(_t.position > bindparam("after"), _t.position <= bindparam("until"))
@@ -201,16 +202,19 @@ class SqlEventLog:
         )
         self._identifiers = frozenset(identifiers)
         if self._identifiers and not readonly:
-            self._file.submit(lambda connection: _index_identifiers(connection, self._identifiers)).result()
+            self._file.run(lambda connection: _index_identifiers(connection, self._identifiers))
 
     def append(self, events: Sequence[JourneyEvent]) -> list[Appended]:
         """Append what is not there yet, in one commit; one answer per event, in order."""
-        return self.submit_append(events).result()
+        return self._file.run(self._appending(events))
 
     def submit_append(self, events: Sequence[JourneyEvent]) -> Future[list[Appended]]:
         """``append`` for callers that must not block: the future resolves once the events are on disk."""
+        return self._file.submit(self._appending(events))
+
+    def _appending(self, events: Sequence[JourneyEvent]) -> Callable[[sqlite3.Connection], list[Appended]]:
         rows = [_row(event) for event in events]
-        return self._file.submit(lambda connection: _append(connection, rows, events, self._identifiers))
+        return lambda connection: _append(connection, rows, events, self._identifiers)
 
     def of_customer(self, customer_id: str, *, after: int = 0) -> list[LoggedEvent]:
         """The events of a customer past a position, in the order of ``JourneyEvent.order``."""
@@ -222,6 +226,12 @@ class SqlEventLog:
         """The position of the customer's event that arrived last; 0 where there is none."""
         with self._file.reading() as connection:
             return int(connection.execute(_LAST_OF_CUSTOMER, {"customer_id": customer_id}).fetchone()[0])
+
+    def arrived_at(self, position: int) -> int:
+        """When the event at a position arrived, microseconds since the epoch; 0 where there is none."""
+        with self._file.reading() as connection:
+            row = connection.execute(_ARRIVED_AT, {"position": position}).fetchone()
+        return 0 if row is None else int(row[0])
 
     def identities(self, customer_ids: Iterable[str]) -> Identities:
         """The part of the identity graph that bears on some ids; empty where none was ever linked."""

@@ -113,7 +113,7 @@ class SqliteOnlineStore:
             connection.executemany(_WRITE_STATE, state_values)
             connection.executemany(_WRITE_PROFILE, profile_values)
 
-        self._writer.submit(job).result()
+        self._writer.run(job)
 
     def forget(self, customer_ids: Sequence[str]) -> None:
         """Remove the states and profiles of customers, in one transaction.
@@ -128,7 +128,7 @@ class SqliteOnlineStore:
             connection.executemany(_FORGET_STATE, states)
             connection.executemany(_FORGET_PROFILE, profiles)
 
-        self._writer.submit(job).result()
+        self._writer.run(job)
 
     def clear(self) -> None:
         """Forget everything, before all of it is written anew.
@@ -141,7 +141,7 @@ class SqliteOnlineStore:
             connection.execute(f'DELETE FROM "{STATE_TABLE}"')  # noqa: S608  # our own names
             connection.execute(f'DELETE FROM "{PROFILE_TABLE}"')  # noqa: S608  # our own names
 
-        self._writer.submit(job).result()
+        self._writer.run(job)
 
     def close(self) -> None:
         """Finish what was accepted and give the file back; closing twice is harmless."""

@@ -24,6 +24,8 @@ _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 def connect_writer(path: Path, *, durability: Durability = "FULL") -> sqlite3.Connection:
     """The one connection that writes and checkpoints ``path``; its folder is made, transactions are the caller's.
 
+    Any thread may use it, one at a time.
+
     Deleted content is overwritten with zeros, so that an erase leaves no byte.
 
     Raises:
@@ -37,7 +39,10 @@ def connect_writer(path: Path, *, durability: Durability = "FULL") -> sqlite3.Co
             raise StoreUnavailable(
                 f"cannot make the folder of {path}: {error.strerror}; expected it writable"
             ) from error
-        connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
+        # For any thread: the one that writes is now this, now that, and never two at a time.
+        connection = sqlite3.connect(
+            path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000, check_same_thread=False
+        )
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {durability}")
         connection.execute("PRAGMA secure_delete = ON")

@@ -71,15 +71,26 @@ class SqliteStore:
         """This thread's read-only connection."""
         return self._readers.reading()
 
+    def run(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """What a job gives once its transaction is on disk; done in this thread where nobody is writing.
+
+        Raises:
+            StoreUnavailable: the store was opened read-only, or the transaction failed.
+        """
+        return self._open_writer().run(job)
+
     def submit(self, job: Callable[[sqlite3.Connection], T]) -> Future[T]:
         """Run a job in the writing thread; the future resolves once its transaction is on disk.
 
         Raises:
             StoreUnavailable: the store was opened read-only.
         """
+        return self._open_writer().submit(job)
+
+    def _open_writer(self) -> GroupCommit:
         if self._writer is None:
             raise StoreUnavailable(f"{self.path} was opened read-only; expected to be opened for writing")
-        return self._writer.submit(job)
+        return self._writer
 
     def close(self) -> None:
         """Finish what was accepted and release file and lock; closing twice is harmless."""

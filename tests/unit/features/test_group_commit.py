@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -256,3 +257,87 @@ def test_durability_has_a_named_opt_out(path: Path) -> None:
     connection = connect_writer(path, durability="NORMAL")
     assert connection.execute("PRAGMA synchronous").fetchone()[0] == 1
     connection.close()
+
+
+def test_a_lone_caller_commits_itself(writer: GroupCommit, path: Path) -> None:
+    """Nobody else is writing, so no thread is changed; the row is there for other connections."""
+    threads: list[threading.Thread] = []
+
+    def job(connection: sqlite3.Connection) -> int:
+        threads.append(threading.current_thread())
+        return _insert(connection, 7)
+
+    assert writer.run(job) == 7
+    assert threads == [threading.current_thread()]
+    assert _numbers(path) == [7]
+
+
+def test_callers_that_meet_share_one_transaction(writer: GroupCommit, path: Path) -> None:
+    """Those who come while somebody writes wait together, and one transaction takes them all."""
+    gate = _Gate()
+    statements: list[str] = []
+    answers: list[int] = []
+    first = threading.Thread(target=lambda: writer.run(gate))
+    first.start()
+    gate.entered.wait(10)
+    writer.submit(lambda c: c.set_trace_callback(statements.append))
+    callers = [
+        threading.Thread(target=lambda n=n: answers.append(writer.run(lambda c: _insert(c, n))))  # type: ignore[misc]
+        for n in range(20)
+    ]
+    for caller in callers:
+        caller.start()
+    while writer.waiting < 21:
+        time.sleep(0.001)
+    gate.opened.set()
+    for thread in (first, *callers):
+        thread.join(10)
+
+    assert sorted(answers) == _numbers(path) == list(range(20))
+    assert statements.count("COMMIT") == 1
+
+
+def test_many_callers_lose_nothing(writer: GroupCommit, path: Path) -> None:
+    """Eight threads, each job answered with its own value and on disk, whoever committed it."""
+    wrong: list[int] = []
+
+    def call(start: int) -> None:
+        numbers = range(start, start + 100)
+        wrong.extend(n for n in numbers if writer.run(lambda c, n=n: _insert(c, n)) != n)  # type: ignore[misc]
+
+    callers = [threading.Thread(target=call, args=(1_000 * number,)) for number in range(8)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+
+    assert wrong == []
+    assert _numbers(path) == [n for start in range(0, 8_000, 1_000) for n in range(start, start + 100)]
+
+
+def test_a_caller_that_commits_itself_is_refused_alone(writer: GroupCommit, path: Path) -> None:
+    """What its job raises is raised, nothing of it is kept, and the writer goes on."""
+
+    def refuse(connection: sqlite3.Connection) -> None:
+        _insert(connection, 1)
+        raise Conflict("no")
+
+    with pytest.raises(Conflict, match="no"):
+        writer.run(refuse)
+
+    assert writer.run(lambda c: _insert(c, 2)) == 2
+    assert _numbers(path) == [2]
+
+
+def test_an_interrupted_caller_leaves_the_writer_sound(writer: GroupCommit, path: Path) -> None:
+    """Ctrl-C in the midst of a transaction undoes it, and the next job is committed as always."""
+
+    def interrupt(connection: sqlite3.Connection) -> None:
+        _insert(connection, 1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        writer.run(interrupt)
+
+    assert writer.run(lambda c: _insert(c, 2)) == 2
+    assert _numbers(path) == [2]
