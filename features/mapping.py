@@ -49,6 +49,7 @@ class Condition(ConfigModel):
     """What one column must hold. Every operator that is given must be true.
 
     Attributes:
+        column: the column that is looked at.
         equals: exactly this text.
         one_of: one of these texts.
         none_of: none of these texts.
@@ -154,6 +155,8 @@ class EventOutput(Output):
     """One event of a row.
 
     Attributes:
+        kind: a kind of the taxonomy.
+        channel: a channel of the taxonomy, if any.
         sequence: order among equal times; the row's number if not given.
         arrived_at: when it was learned of; the same as ``at`` if not given.
         facts: what the taxonomy allows for the kind; empty values are left out.
@@ -181,7 +184,12 @@ class AttributesOutput(Output):
 
 
 class CandidateOutput(ConfigModel):
-    """One thing that the past decision could have chosen, and how probable that was; unlogged if not given."""
+    """One thing that the past decision could have chosen.
+
+    Attributes:
+        treatment: a treatment of the catalogue, or ``no_action``.
+        probability: how probable it was; unlogged if not given.
+    """
 
     treatment: Name
     probability: Value | None = None
@@ -208,7 +216,12 @@ class DecisionOutput(Output):
 
 
 class DecisionReference(ConfigModel):
-    """Which past decision an outcome belongs to: the same id and time as that decision's own."""
+    """Which past decision an outcome belongs to.
+
+    Attributes:
+        id: the same as that decision's own.
+        at: likewise.
+    """
 
     id: Value
     at: Value

@@ -1,8 +1,9 @@
-"""A validator for the part of JSON Schema 2020-12 that the API's description uses; anything else in it is an error."""
+"""A validator for the part of JSON Schema 2020-12 that our schemas use; anything else in them is an error."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -17,10 +18,11 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "boolean": (bool,),
     "null": (type(None),),
 }
-_ANNOTATIONS: Final = {"title", "description", "default", "format", "discriminator"}
+_ANNOTATIONS: Final = {"$schema", "$defs", "title", "description", "default", "format", "discriminator"}
 _KNOWN: Final = _ANNOTATIONS | {
     *("$ref", "anyOf", "enum", "const", "type", "properties", "required", "additionalProperties", "items"),
     *("prefixItems", "minItems", "maxItems", "minLength", "maxLength", "minimum", "maximum"),
+    *("patternProperties", "minProperties", "pattern", "exclusiveMinimum", "exclusiveMaximum"),
 }
 
 
@@ -49,7 +51,9 @@ def violations(value: Json, schema: Json, document: Json, path: str = "") -> Ite
         yield from _array_violations(value, schema, document, path)
     elif isinstance(value, str) and not schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", math.inf):
         yield f"{path}: {len(value)} characters"
-    elif _is_of(value, "number") and not schema.get("minimum", -math.inf) <= value <= schema.get("maximum", math.inf):
+    elif isinstance(value, str) and not re.search(schema.get("pattern", ""), value):
+        yield f"{path}: {value!r} is not like {schema['pattern']}"
+    elif _is_of(value, "number") and not _is_within(value, schema):
         yield f"{path}: {value} is out of bounds"
 
 
@@ -65,12 +69,23 @@ def _is_of(value: Json, kind: str) -> bool:
     return isinstance(value, _TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
 
 
+def _is_within(value: float, schema: Json) -> bool:
+    inside = schema.get("minimum", -math.inf) <= value <= schema.get("maximum", math.inf)
+    return inside and schema.get("exclusiveMinimum", -math.inf) < value < schema.get("exclusiveMaximum", math.inf)
+
+
 def _object_violations(value: dict[str, Json], schema: Json, document: Json, path: str) -> Iterator[str]:
     properties = schema.get("properties", {})
+    if len(value) < schema.get("minProperties", 0):
+        yield f"{path}: {len(value)} properties"
+    patterns = schema.get("patternProperties", {})
     yield from (f"{path}/{name}: missing" for name in schema.get("required", ()) if name not in value)
     for name, item in value.items():
         if name in properties:
             yield from violations(item, properties[name], document, f"{path}/{name}")
+        elif matching := [each for pattern, each in patterns.items() if re.search(pattern, name)]:
+            for each in matching:
+                yield from violations(item, each, document, f"{path}/{name}")
         elif schema.get("additionalProperties") is False:
             yield f"{path}/{name}: not allowed"
         elif isinstance(schema.get("additionalProperties"), dict):

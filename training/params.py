@@ -14,14 +14,24 @@ PARAMS_FILE: Final = Path(__file__).with_name("params.yaml")
 
 
 class SimulateParams(ConfigModel):
-    """The population that stands in for an empty home."""
+    """The population that stands in for an empty home.
+
+    Attributes:
+        customers: how many.
+        seed: of everything that is drawn.
+    """
 
     customers: int = Field(ge=1)
     seed: int = Field(ge=0)
 
 
 class SnapshotParams(ConfigModel):
-    """What the snapshot does where there is nothing to freeze."""
+    """What the snapshot does where there is nothing to freeze.
+
+    Attributes:
+        when_empty: simulate a population, or fail.
+        simulate: which population.
+    """
 
     when_empty: Literal["simulate", "fail"]
     simulate: SimulateParams
@@ -66,7 +76,18 @@ class SplitParams(ConfigModel):
 
 
 class BoostingParams(ConfigModel):
-    """How one booster grows; what is not given is the estimator's own."""
+    """How one booster grows; what is not given is the estimator's own.
+
+    Attributes:
+        rounds: trees at most.
+        patience: rounds without a better held-out loss after which it stops.
+        num_leaves: leaves of a tree at most.
+        min_rows: rows in a leaf at least.
+        learning_rate: weight of each tree.
+        lambda_l2: penalty on the leaves' values.
+        feature_fraction: share of the features that each tree sees.
+        max_bin: values that a feature is cut into at most.
+    """
 
     rounds: int = Field(ge=1)
     patience: int = Field(ge=1)
@@ -79,13 +100,27 @@ class BoostingParams(ConfigModel):
 
 
 class StallFitParams(ConfigModel):
-    """How the stall models are fitted."""
+    """How the stall models are fitted.
+
+    Attributes:
+        boosting: of progress and of abandonment.
+    """
 
     boosting: BoostingParams
 
 
 class UpliftFitParams(ConfigModel):
-    """How responses and effects are fitted; see ``models.uplift.UpliftParams``."""
+    """How responses and effects are fitted; see ``models.uplift.UpliftParams``.
+
+    Attributes:
+        n_folds: of the cross-fitting, by customer.
+        response: the booster of outcomes.
+        effect: the booster of effects.
+        effect_leaves: numbers of leaves to choose from, beside the arm's mean.
+        smallest_arm: rows an arm needs for an effect model; below it there is its mean.
+        shrink_rows: n0: an effect's weight against the arm's mean is n / (n + n0), n the rows of the arm.
+        smallest_probability: estimated selection probabilities are clipped here.
+    """
 
     n_folds: int = Field(ge=2)
     response: BoostingParams
@@ -109,7 +144,15 @@ class EvaluationParams(ConfigModel):
 
 
 class DriftParams(ConfigModel):
-    """How drift is judged; see ``training.drift``."""
+    """How drift is judged; see ``training.drift``.
+
+    Attributes:
+        columns: most important features that are looked at.
+        sample: rows of each side at most.
+        smallest: rows below which nothing is judged.
+        psi_threshold: population stability index from which a column has drifted.
+        drift_share: share of drifted columns from which the data have.
+    """
 
     columns: int = Field(ge=1)
     sample: int = Field(ge=100)
@@ -119,7 +162,18 @@ class DriftParams(ConfigModel):
 
 
 class Params(ConfigModel):
-    """Everything that one training run may be tuned by."""
+    """Everything that one training run may be tuned by.
+
+    Attributes:
+        seed: of everything that training draws.
+        snapshot: what is frozen.
+        moments: which moments become rows.
+        split: where time is cut.
+        stall: how the stall models are fitted.
+        uplift: how responses and effects are fitted.
+        evaluation: how the judging is done.
+        drift: how drift is judged.
+    """
 
     seed: int = Field(ge=0)
     snapshot: SnapshotParams
