@@ -103,6 +103,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True)
         request_hash: hash of the canonical request body.
         request: the canonical request body, so that it can be decided again.
         as_of: the moment that the features were read at; events strictly before it count.
+        customer_id: the canonical id of whom was decided on; what was asked for stands in ``request``.
         arm: the customer's part of the experiment.
         arm_probabilities: probability of each arm, for this customer's population.
         vector: the feature vector as read, in the order of ``versions["features"]``; empty where there was none.
@@ -117,6 +118,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True)
         explored: slot 1 was drawn, not ranked first.
         activated: contacts are counted from the commit on.
         degraded: what was missing or stale when deciding.
+        linked_ids: the customer's other ids whose events, contacts and consents counted, sorted.
     """
 
     decision_id: str
@@ -154,6 +156,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True)
     send_id: str | None
     degraded: tuple[str, ...]
     latency_us: int
+    linked_ids: tuple[str, ...] = ()
 
     @property
     def first(self) -> Candidate:
@@ -172,6 +175,8 @@ def dump_record(record: DecisionRecord) -> bytes:
     """Canonical bytes of a record: ``HWD``, one byte of version, then MessagePack. NaN survives bit for bit."""
     fields = [getattr(record, name) for name in DecisionRecord.__struct_fields__]
     fields[_CANDIDATES] = [one if one.is_scored else _without_scores(one) for one in record.candidates]
+    if not record.linked_ids:
+        fields.pop()  # of almost everybody; the bytes are those from before there were any
     return _HEADER + bytes([RECORD_VERSION]) + _ENCODER.encode(fields)
 
 

@@ -61,6 +61,7 @@ class Inputs:
         holdings: None where the profile is unknown.
         time_zone: the customer's IANA time zone.
         arm: the customer's part of the experiment.
+        n_linked: how many other ids are the customer's; each had its own chance to be in the holdout.
     """
 
     decision_id: str
@@ -73,6 +74,7 @@ class Inputs:
     question: Question
     time_zone: str
     arm: Arm
+    n_linked: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +134,7 @@ def deliberate(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> Del
         decision_id=inputs.decision_id,
         policy_version=rulebook.policy_version,
     )
-    shares = arm_probabilities(rulebook.policy.experiment)
+    shares = arm_probabilities(rulebook.policy.experiment, n_linked=inputs.n_linked)
     given_arm = {
         arm: arm_selection(arm, scored, exploration) for arm, share in shares.items() if share > 0 or arm == inputs.arm
     }

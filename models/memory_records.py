@@ -9,9 +9,10 @@ from concurrent.futures import Future
 from dataclasses import replace
 
 from features.errors import Conflict
+from features.identity import Span
 from models.caps import check_caps, conflict_message, counts, occasion
 from models.decision import DecisionRecord
-from models.records import Committed, ConsentChange, Contact, CustomerRecords, Reservation, Stored
+from models.records import Committed, ConsentChange, Contact, CustomerRecords, Reservation, Stored, newest_consents
 
 
 class MemoryRecordStore:
@@ -23,7 +24,7 @@ class MemoryRecordStore:
         self._ids: list[str] = []
         self._by_request: dict[tuple[str, str], Stored] = {}
         self._contacts: dict[tuple[str, str, str, int], Contact] = {}
-        self._consents: dict[str, dict[str, tuple[int, str]]] = {}
+        self._consents: dict[str, dict[tuple[str, int], str]] = {}
 
     def commit(self, record: DecisionRecord, answer: bytes, reservation: Reservation | None) -> Committed:
         """Store a decision and its contacts."""
@@ -57,16 +58,27 @@ class MemoryRecordStore:
         """A decision by its idempotency key."""
         return self._by_request.get((source, request_id))
 
-    def customer(self, customer_id: str, *, since: int, now: int) -> CustomerRecords:
-        """Contacts, live leases and consents of a customer."""
+    def customer(self, customer_id: str, *, since: int, now: int, spans: Sequence[Span] = ()) -> CustomerRecords:
+        """Contacts, live leases and consents of a customer, or of the person that spans make up."""
         with self._guard:
             contacts = [
                 each
-                for each in self._contacts.values()
-                if each.customer_id == customer_id and each.at >= since and counts(each, now=now)
+                for span in spans or (Span(customer_id),)
+                for each in self._of_span(span)
+                if each.at >= since and counts(each, now=now)
             ]
-            consents = {consent: state for consent, (_, state) in self._consents.get(customer_id, {}).items()}
-        return CustomerRecords(tuple(sorted(contacts, key=lambda each: each.at)), consents)
+            told = [
+                (consent, state, at)
+                for span in spans or (Span(customer_id),)
+                for (consent, at), state in self._consents.get(span.customer_id, {}).items()
+                if span.holds(at)
+            ]
+        return CustomerRecords(tuple(sorted(contacts, key=lambda each: each.at)), newest_consents(told))
+
+    def _of_span(self, span: Span) -> list[Contact]:
+        return [
+            each for each in self._contacts.values() if each.customer_id == span.customer_id and span.holds(each.at)
+        ]
 
     def confirm_contacts(self, contacts: Sequence[Contact]) -> None:
         """Count contacts that really happened."""
@@ -86,9 +98,7 @@ class MemoryRecordStore:
         """Remember consents of many customers."""
         with self._guard:
             for change in changes:
-                known = self._consents.setdefault(change.customer_id, {})
-                if change.at >= known.get(change.consent, (change.at, ""))[0]:
-                    known[change.consent] = (change.at, change.state)
+                self._consents.setdefault(change.customer_id, {})[change.consent, change.at] = change.state
 
     def append_imported(self, records: Sequence[DecisionRecord]) -> int:
         """Store past decisions; how many were new."""
@@ -110,10 +120,11 @@ class MemoryRecordStore:
         """Nothing to release."""
 
     def _reserve(self, record: DecisionRecord, reservation: Reservation) -> None:
-        of_customer = [each for each in self._contacts.values() if each.customer_id == record.customer_id]
-        check_caps(reservation, of_customer, now=record.decided_at)
+        spans = reservation.spans or (Span(record.customer_id),)
+        check_caps(reservation, [each for span in spans for each in self._of_span(span)], now=record.decided_at)
         if reservation.send_id is not None:
-            self._release(record.customer_id, reservation.send_id)
+            for customer_id in {span.customer_id for span in spans}:
+                self._release(customer_id, reservation.send_id)
         for contact in reservation.contacts:
             self._contacts[_key(contact)] = contact
 

@@ -100,8 +100,9 @@ RECORDS_SCHEMA: Final = pa.schema(
         pa.field("send_id", pa.string()),
         pa.field("degraded", _TEXTS, nullable=False),
         pa.field("latency_us", pa.int64(), nullable=False),
+        pa.field("linked_ids", _TEXTS, nullable=False),
     ],
-    metadata={"headway": "decision-records/1"},
+    metadata={"headway": "decision-records/2"},
 )
 """Fields as in ``DecisionRecord``, in its order; attributes as JSON.
 
@@ -199,5 +200,6 @@ def _record(row: dict[str, Any]) -> DecisionRecord:
             "contacts": tuple(CountedContact(**contact) for contact in row["contacts"]),
             "selected": tuple(Selected(**selected) for selected in row["selected"]),
             "degraded": tuple(row["degraded"]),
+            "linked_ids": tuple(row.get("linked_ids", ())),  # version 1 had none
         }
     )

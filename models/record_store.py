@@ -8,7 +8,7 @@ bytes of ``models.decision``; the columns beside them only find them.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -32,14 +32,31 @@ from sqlalchemy.dialects.sqlite import insert
 
 from features.errors import Conflict
 from features.events import day_of
+from features.identity import Span
 from features.sql_text import BYTES, TEXT, WHOLE, ZERO, sqlite_text
 from features.sqlite_files import Durability
 from features.sqlite_store import SqliteStore
 from models.caps import check_caps, conflict_message, occasion
 from models.decision import DecisionRecord, dump_record, load_record
-from models.records import Committed, ConsentChange, Contact, CustomerRecords, Reservation, Stored
+from models.records import (
+    Committed,
+    ConsentChange,
+    Contact,
+    CustomerRecords,
+    Reservation,
+    Stored,
+    newest_consents,
+)
 
-LAYOUT_VERSION: Final = 1
+LAYOUT_VERSION: Final = 2
+_UPGRADES: Final = {
+    1: (
+        "INSERT INTO consent_changes (customer_id, consent, state, at) "
+        "SELECT customer_id, consent, state, at FROM consents",
+        "DROP TABLE consents",
+    )
+}
+"""Version 1 kept only the newest state of each consent."""
 
 metadata = MetaData()
 decisions_table = Table(
@@ -74,13 +91,13 @@ contacts_table = Table(
 )
 Index("contacts_of_customer", contacts_table.c.customer_id, contacts_table.c.at)
 consents_table = Table(
-    "consents",
+    "consent_changes",
     metadata,
     Column("customer_id", TEXT, nullable=False),
     Column("consent", TEXT, nullable=False),
     Column("state", TEXT, nullable=False),
     Column("at", WHOLE, nullable=False),
-    PrimaryKeyConstraint("customer_id", "consent", name="consents_identity"),
+    PrimaryKeyConstraint("customer_id", "consent", "at", name="consent_changes_identity"),
 )
 
 _d, _c = decisions_table.c, contacts_table.c
@@ -105,6 +122,7 @@ _COUNTED = sqlite_text(
     .where(
         _c.customer_id == bindparam("customer_id"),
         _c.at >= bindparam("since"),
+        _c.at < bindparam("valid_until"),
         or_(_c.status == _CONFIRMED, and_(_c.status == _LEASE, _c.expires_at > bindparam("now"))),
     )
     .order_by(_c.at)
@@ -130,14 +148,15 @@ _CONFIRM = sqlite_text(
 _consent = insert(consents_table)
 _SET_CONSENT = sqlite_text(
     _consent.on_conflict_do_update(
-        index_elements=[consents_table.c.customer_id, consents_table.c.consent],
-        set_={"state": _consent.excluded.state, "at": _consent.excluded.at},
-        where=consents_table.c.at <= _consent.excluded.at,
+        index_elements=[consents_table.c.customer_id, consents_table.c.consent, consents_table.c.at],
+        set_={"state": _consent.excluded.state},
     )
 )
 _CONSENTS = sqlite_text(
-    select(consents_table.c.consent, consents_table.c.state).where(
-        consents_table.c.customer_id == bindparam("customer_id")
+    select(consents_table.c.consent, consents_table.c.state, consents_table.c.at).where(
+        consents_table.c.customer_id == bindparam("customer_id"),
+        consents_table.c.at >= bindparam("valid_from"),
+        consents_table.c.at < bindparam("valid_until"),
     )
 )
 
@@ -160,18 +179,19 @@ class SqlRecordStore:
     """
 
     def __init__(self, path: Path, *, readonly: bool = False, durability: Durability = "FULL") -> None:
-        self._file = SqliteStore(path, metadata, LAYOUT_VERSION, readonly=readonly, durability=durability)
+        self._file = SqliteStore(
+            path, metadata, LAYOUT_VERSION, readonly=readonly, durability=durability, upgrades=_UPGRADES
+        )
 
     def commit(self, record: DecisionRecord, answer: bytes, reservation: Reservation | None) -> Committed:
         """Store a decision and its contacts in one transaction, before the answer leaves."""
-        return self.submit_commit(record, answer, reservation).result()
+        return self._file.run(_committing(record, answer, reservation))
 
     def submit_commit(
         self, record: DecisionRecord, answer: bytes, reservation: Reservation | None
     ) -> Future[Committed]:
         """``commit`` for callers that must not block: the future resolves once the decision is on disk."""
-        row = _row(record, answer)
-        return self._file.submit(lambda connection: _commit(connection, record, row, reservation))
+        return self._file.submit(_committing(record, answer, reservation))
 
     def decision(self, decision_id: str) -> Stored | None:
         """A decision by its id."""
@@ -181,12 +201,13 @@ class SqlRecordStore:
         """A decision by its idempotency key."""
         return self._stored(_BY_REQUEST, {"source": source, "request_id": request_id})
 
-    def customer(self, customer_id: str, *, since: int, now: int) -> CustomerRecords:
-        """Contacts since ``since``, leases still live at ``now``, and consents of a customer."""
-        key = {"customer_id": customer_id, "since": since, "now": now}
+    def customer(self, customer_id: str, *, since: int, now: int, spans: Sequence[Span] = ()) -> CustomerRecords:
+        """Contacts since ``since``, leases still live at ``now``, and consents of a customer or of spans."""
+        keys = [_span_key(span, since=since, now=now) for span in spans or (Span(customer_id),)]
         with self._file.reading() as connection:
-            contacts = tuple(Contact(*row) for row in connection.execute(_COUNTED, key))
-            return CustomerRecords(contacts, dict(connection.execute(_CONSENTS, key).fetchall()))
+            contacts = _counted(connection, keys)
+            told = [row for key in keys for row in connection.execute(_CONSENTS, key).fetchall()]
+        return CustomerRecords(tuple(contacts), newest_consents(told))
 
     def confirm_contacts(self, contacts: Sequence[Contact]) -> None:
         """Count contacts that really happened, in one transaction; the same again changes nothing."""
@@ -194,7 +215,7 @@ class SqlRecordStore:
         self._file.submit(lambda connection: connection.executemany(_CONFIRM, rows).close()).result()
 
     def set_consents(self, customer_id: str, consents: Mapping[str, str], *, at: int) -> None:
-        """Remember consents and objections; one that is older than what is known changes nothing."""
+        """Remember consents and objections as of a moment."""
         self.apply_consents([ConsentChange(customer_id, consent, state, at) for consent, state in consents.items()])
 
     def apply_consents(self, changes: Sequence[ConsentChange]) -> None:
@@ -236,6 +257,13 @@ class SqlRecordStore:
         return None if row is None else Stored(load_record(row[0]), row[1])
 
 
+def _committing(
+    record: DecisionRecord, answer: bytes, reservation: Reservation | None
+) -> Callable[[sqlite3.Connection], Committed]:
+    row = _row(record, answer)
+    return lambda connection: _commit(connection, record, row, reservation)
+
+
 def _commit(
     connection: sqlite3.Connection, record: DecisionRecord, row: _Row, reservation: Reservation | None
 ) -> Committed:
@@ -252,12 +280,29 @@ def _commit(
 
 def _reserve(connection: sqlite3.Connection, record: DecisionRecord, reservation: Reservation) -> None:
     since = min((cap.since for cap in reservation.caps), default=record.decided_at)
-    key = {"customer_id": record.customer_id, "since": since, "now": record.decided_at}
-    existing = [Contact(*row) for row in connection.execute(_COUNTED, key)]
+    spans = reservation.spans or (Span(record.customer_id),)
+    existing = _counted(connection, [_span_key(span, since=since, now=record.decided_at) for span in spans])
     check_caps(reservation, existing, now=record.decided_at)
     if reservation.send_id is not None:
-        connection.execute(_RELEASE_SEND, {"customer": record.customer_id, "send": reservation.send_id})
+        sends = [{"customer": one, "send": reservation.send_id} for one in sorted({span.customer_id for span in spans})]
+        connection.executemany(_RELEASE_SEND, sends)
     connection.executemany(_INSERT_CONTACT, [_contact_row(contact) for contact in reservation.contacts])
+
+
+def _counted(connection: sqlite3.Connection, keys: Sequence[_Row]) -> list[Contact]:
+    """Contacts that count, of all keys together, oldest first."""
+    contacts = [Contact(*row) for key in keys for row in connection.execute(_COUNTED, key).fetchall()]
+    return contacts if len(keys) == 1 else sorted(contacts, key=lambda contact: contact.at)
+
+
+def _span_key(span: Span, *, since: int, now: int) -> _Row:
+    return {
+        "customer_id": span.customer_id,
+        "since": max(since, span.valid_from),
+        "now": now,
+        "valid_from": span.valid_from,
+        "valid_until": span.valid_until,
+    }
 
 
 def _row(record: DecisionRecord, answer: bytes) -> _Row:

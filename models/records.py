@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from features.identity import Span
 from models.decision import DecisionRecord
 
 ContactStatus = Literal["lease", "confirmed", "released"]
@@ -45,7 +46,7 @@ class CustomerRecords:
 
     Attributes:
         contacts: contacts and live leases not older than asked for, oldest first.
-        consents: state by consent as last written: ``granted``, ``withdrawn`` or ``objected``.
+        consents: newest state by consent: ``granted``, ``withdrawn`` or ``objected``.
     """
 
     contacts: tuple[Contact, ...] = ()
@@ -101,12 +102,31 @@ class Reservation:
         treatment_ids: of each contact.
         caps: every cap that any of them falls under.
         send_id: the send whose leases these contacts replace.
+        spans: of a person with linked ids: whose contacts count, and are replaced, beside the customer's own.
     """
 
     contacts: tuple[Contact, ...]
     treatment_ids: tuple[str, ...]
     caps: tuple[CapLimit, ...]
     send_id: str | None = None
+    spans: tuple[Span, ...] = ()
+
+
+_SEVERITY = {"granted": 0, "withdrawn": 1, "objected": 2}
+
+
+def newest_consents(told: Iterable[tuple[str, str, int]]) -> dict[str, str]:
+    """The newest state by consent; of different ids at the same time the more restrictive.
+
+    Args:
+        told: consent, state and moment, from any of a person's ids.
+    """
+    newest: dict[str, tuple[int, int, str]] = {}
+    for consent, state, at in told:
+        # A state that this release does not know is taken for an objection.
+        candidate = (at, _SEVERITY.get(state, len(_SEVERITY)), state)
+        newest[consent] = max(newest.get(consent, candidate), candidate)
+    return {consent: state for consent, (_, _, state) in newest.items()}
 
 
 class RecordStore(Protocol):
@@ -129,8 +149,11 @@ class RecordStore(Protocol):
     def decision_of_request(self, source: str, request_id: str) -> Stored | None:
         """A decision by its idempotency key."""
 
-    def customer(self, customer_id: str, *, since: int, now: int) -> CustomerRecords:
-        """Contacts since ``since``, leases still live at ``now``, and consents of a customer."""
+    def customer(self, customer_id: str, *, since: int, now: int, spans: Sequence[Span] = ()) -> CustomerRecords:
+        """Contacts since ``since``, leases still live at ``now``, and consents of a customer.
+
+        Where ``spans`` are given, of the person that they make up: what each id was told in its time.
+        """
 
     def confirm_contacts(self, contacts: Sequence[Contact]) -> None:
         """Count contacts that really happened, in one transaction; the same again changes nothing.
@@ -139,7 +162,7 @@ class RecordStore(Protocol):
         """
 
     def set_consents(self, customer_id: str, consents: Mapping[str, str], *, at: int) -> None:
-        """Remember consents and objections; one that is older than what is known changes nothing."""
+        """Remember consents and objections as of a moment; the newest counts, and of one moment the last told."""
 
     def apply_consents(self, changes: Sequence[ConsentChange]) -> None:
         """``set_consents`` for many customers, in one transaction."""

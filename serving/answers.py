@@ -67,7 +67,7 @@ def answer_of(record: DecisionRecord, deliberation: Deliberation, about: Answeri
         request_id=record.request_id,
         decided_at=dump_timestamp(record.decided_at),
         expires_at=dump_timestamp(record.expires_at),
-        customer_id=record.customer_id,
+        customer_id=about.request.customer_id,
         journey=_standing(record, about.rulebook),
         ranked_actions=tuple(
             _ranked_action(rank, treatment_id, deliberation, about.rulebook)

@@ -9,7 +9,7 @@ from typing import Final
 
 from features.errors import Conflict, InFlight, UnknownObject
 from features.events import shown
-from features.store import ProfileRow
+from features.identity import Person
 from models.actions import NO_ACTION
 from models.contact_policy import cap_limits, contacts_under, longest_period
 from models.decision import CountedContact, DecisionRecord, Selected
@@ -130,8 +130,8 @@ class Decider:
         if request.require_known and not observed.is_known:
             raise UnknownObject(f"customer {shown(request.customer_id)} is not known, and require_known is true")
         served = self._served_model(rulebook.journey.id)
-        records = self._customer_records(request, rulebook, observed.profile, at)
-        new_id = decision_id(at=now, customer_id=request.customer_id, randomness=self._randomness(9))
+        records = self._customer_records(request, rulebook, observed, at)
+        new_id = decision_id(at=now, customer_id=observed.person.customer_id, randomness=self._randomness(9))
         lost: dict[str, str] = {}
         while True:
             inputs = self._inputs(request, rulebook, observed, records, new_id, at, lost)
@@ -141,16 +141,17 @@ class Decider:
             if request.mode == "dry_run":
                 return answer
             try:
-                reservation = _reservation(request, record, rulebook.policy)
+                reservation = _reservation(request, record, observed.person, rulebook.policy)
                 return self._records.commit(record, answer, reservation).answer
             except LostRace as race:
                 lost[race.treatment_id] = race.rule_id
 
     def _customer_records(
-        self, request: DecisionRequest, rulebook: Rulebook, profile: ProfileRow, at: int
+        self, request: DecisionRequest, rulebook: Rulebook, observed: Observed, at: int
     ) -> CustomerRecords:
         since = at - longest_period(rulebook.policy.contact_policy)
-        records = self._records.customer(request.customer_id, since=since, now=at)
+        person = observed.person
+        records = self._records.customer(person.customer_id, since=since, now=at, spans=person.spans)
         if request.send_id is not None:
             # A send that is asked for again stands in its own lease's place, as the commit will see it.
             contacts = tuple(one for one in records.contacts if not one.is_lease_of(request.send_id))
@@ -159,7 +160,7 @@ class Decider:
             return records
         # In the past the profile says what had been consented to then; the record store knows only what holds now.
         contacts = tuple(contact for contact in records.contacts if contact.at < at)
-        return CustomerRecords(contacts=contacts, consents=profile.consents)
+        return CustomerRecords(contacts=contacts, consents=observed.profile.consents)
 
     def _inputs(
         self,
@@ -171,6 +172,7 @@ class Decider:
         at: int,
         lost: Mapping[str, str],
     ) -> Inputs:
+        person = observed.person
         return Inputs(
             decision_id=new_id,
             vector=observed.vector,
@@ -181,7 +183,8 @@ class Decider:
             records=records,
             question=question_of(request, at=at, lost=lost),
             time_zone=time_zone_of(observed.profile, rulebook.taxonomy.time_zone),
-            arm=arm_of(request.customer_id, rulebook.policy.experiment),
+            arm=arm_of(person.customer_id, rulebook.policy.experiment, linked_ids=person.linked_ids),
+            n_linked=len(person.linked_ids),
         )
 
     def _record(
@@ -211,7 +214,7 @@ class Decider:
             request_id=request.request_id,
             request_hash=request_hash(body),
             request=body,
-            customer_id=request.customer_id,
+            customer_id=observed.person.customer_id,
             journey_id=rulebook.journey.id,
             mode=request.mode,
             decided_at=now,
@@ -219,7 +222,7 @@ class Decider:
             expires_at=now + rulebook.policy.ttl(outbound=request.direction == "outbound"),
             arm=inputs.arm,
             experiment_id=rulebook.policy.experiment.id,
-            arm_probabilities=_by_name(arm_probabilities(rulebook.policy.experiment)),
+            arm_probabilities=_by_name(arm_probabilities(rulebook.policy.experiment, n_linked=inputs.n_linked)),
             versions=self._versions_of(served, rulebook),
             vector=tuple(inputs.vector.tolist()),
             log_position=observed.log_position,
@@ -241,6 +244,7 @@ class Decider:
             send_id=request.send_id,
             degraded=tuple(degraded),
             latency_us=latency_us,
+            linked_ids=observed.person.linked_ids,
         )
 
     def _versions_of(self, served: ServedModel | None, rulebook: Rulebook) -> dict[str, str]:
@@ -315,7 +319,9 @@ def _has_room(channel: str | None, filled: Sequence[str | None], inputs: Inputs,
     )
 
 
-def _reservation(request: DecisionRequest, record: DecisionRecord, policy: Policy) -> Reservation | None:
+def _reservation(
+    request: DecisionRequest, record: DecisionRecord, person: Person, policy: Policy
+) -> Reservation | None:
     """The contacts of a live decision: counted at once where we reach out and activate, leased otherwise.
 
     They take the place of the leases of their send, also where there are none.
@@ -343,4 +349,4 @@ def _reservation(request: DecisionRequest, record: DecisionRecord, policy: Polic
         for cap in cap_limits(policy.contact_policy, contact.channel, record.decided_at)
     }
     treatment_ids = tuple(selected.treatment_id for selected in record.selected)
-    return Reservation(contacts, treatment_ids, tuple(caps.values()), record.send_id)
+    return Reservation(contacts, treatment_ids, tuple(caps.values()), record.send_id, person.spans)

@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 
 from features.errors import StoreUnavailable
 from features.event_log import EventLog
+from features.identity import Person
 from features.kernel import Floats, new_state
 from features.schema import FeatureSet
 from features.store import FeatureStore, ProfileRow, StateRow
@@ -26,6 +27,7 @@ class Observed:
     """A customer as of a moment.
 
     Attributes:
+        person: who it is, and which ids are theirs.
         vector: ``(n_features,)``.
         profile: attributes, holdings and consents.
         is_known: any event of the customer is known.
@@ -34,6 +36,7 @@ class Observed:
         degraded: what was missing, or had to be done the slow way, while observing.
     """
 
+    person: Person
     vector: Floats
     profile: ProfileRow
     is_known: bool
@@ -68,7 +71,7 @@ class Observer:
         """A customer in a journey, from what happened strictly before ``at``.
 
         Args:
-            customer_id: the customer.
+            customer_id: any id of theirs.
             journey_id: the journey.
             at: the moment, microseconds since the epoch.
             context: the request's own facts.
@@ -77,19 +80,20 @@ class Observer:
             StoreUnavailable: the event log does not answer.
         """
         feature_set = self._feature_sets[journey_id]
-        newest = self._log.last_position(customer_id)
+        person = self._log.person(customer_id, at=at)
+        newest = person.last_position
         if newest == 0:
-            return _observed(feature_set, None, ProfileRow(customer_id), at, context)
+            return _observed(feature_set, person, None, ProfileRow(person.customer_id), at, context)
         try:
-            row = self._store.read(customer_id, journey_id)
+            row = self._store.read(person.customer_id, journey_id)
         except StoreUnavailable:
-            return self._from_log(customer_id, feature_set, at, context, degraded=(STORE_DOWN,))
+            return self._from_log(person, feature_set, at, context, degraded=(STORE_DOWN,))
         state, profile = row.state, row.profile
         if state is None or profile is None or state.version != feature_set.version or state.log_position < newest:
-            return self._from_log(customer_id, feature_set, at, context, degraded=(REBUILT,))
+            return self._from_log(person, feature_set, at, context, degraded=(REBUILT,))
         if state.last_event_at >= at or profile.updated_at >= at:
-            return self._from_log(customer_id, feature_set, at, context, degraded=())
-        return _observed(feature_set, state, profile, at, context)
+            return self._from_log(person, feature_set, at, context, degraded=())
+        return _observed(feature_set, person, state, profile, at, context)
 
     def observe_past(
         self, customer_id: str, journey_id: str, *, at: int, context: Mapping[str, object] = _NO_CONTEXT
@@ -99,7 +103,7 @@ class Observer:
         The stored state is not asked: it may have folded what happened before ``at`` and arrived later.
 
         Args:
-            customer_id: the customer.
+            customer_id: any id of theirs.
             journey_id: the journey.
             at: the moment, microseconds since the epoch.
             context: the request's own facts.
@@ -108,24 +112,26 @@ class Observer:
             StoreUnavailable: the event log does not answer.
         """
         feature_set = self._feature_sets[journey_id]
+        person = self._log.person(customer_id, at=at, known_before=at)
         state, profile = self._rebuild(customer_id, journey_id, before=at, arrived_before=at)
-        return _observed(feature_set, state, profile, at, context)
+        return _observed(feature_set, person, state, profile, at, context)
 
     def _from_log(
         self,
-        customer_id: str,
+        person: Person,
         feature_set: FeatureSet,
         at: int,
         context: Mapping[str, object],
         *,
         degraded: tuple[str, ...],
     ) -> Observed:
-        state, profile = self._rebuild(customer_id, feature_set.journey_id, before=at)
-        return _observed(feature_set, state, profile, at, context, degraded)
+        state, profile = self._rebuild(person.customer_id, feature_set.journey_id, before=at)
+        return _observed(feature_set, person, state, profile, at, context, degraded)
 
 
 def _observed(
     feature_set: FeatureSet,
+    person: Person,
     state: StateRow | None,
     profile: ProfileRow,
     at: int,
@@ -134,6 +140,7 @@ def _observed(
 ) -> Observed:
     vector = new_state(feature_set.plan) if state is None else state.vector
     return Observed(
+        person=person,
         vector=feature_set.vector(vector, profile.attributes, at, context),
         profile=profile,
         is_known=state is not None or profile.updated_at > 0,

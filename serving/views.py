@@ -94,6 +94,8 @@ class RecordView(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         request: the request that was decided, without fields that had their default; null for a decision that was
             imported.
+        customer_id: the canonical id of whom was decided on.
+        linked_ids: the customer's other ids whose events, contacts and consents counted.
         vector: the features as the models saw them, in the order of the feature set.
         features: the same by name; null where the feature set has changed since.
         attributes: the customer's attributes as rules saw them, without personal ones.
@@ -139,6 +141,7 @@ class RecordView(msgspec.Struct, frozen=True, kw_only=True):
     send_id: str | None
     degraded: tuple[str, ...]
     latency_us: int
+    linked_ids: tuple[str, ...]
 
 
 class StoredDecisionOnWire(msgspec.Struct, frozen=True, kw_only=True):
@@ -235,6 +238,7 @@ def _record_view(record: DecisionRecord, feature_names: tuple[str, ...] | None) 
         send_id=record.send_id,
         degraded=record.degraded,
         latency_us=record.latency_us,
+        linked_ids=record.linked_ids,
     )
 
 

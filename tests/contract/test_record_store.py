@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from features.errors import Conflict
+from features.identity import EARLIEST, Span
 from models.decision import dump_record
 from models.memory_records import MemoryRecordStore
 from models.record_store import SqlRecordStore
@@ -320,3 +321,46 @@ def test_pages_cover_the_decisions_once(store: RecordStore) -> None:
         ["d-000002", "d-000003", "d-000004"],
         ["d-000005"],
     ]
+
+
+# ---- people with several ids
+
+
+def test_a_person_has_the_contacts_and_consents_of_all_their_ids(store: RecordStore) -> None:
+    """Each id's in the time in which it was theirs; the newest consent counts, of any id."""
+    store.confirm_contacts([contact(record(1, decided_at=DECIDED_AT - 1)), contact(record(2, customer_id="tablet"))])
+    store.set_consents("c1", {"sms": "granted"}, at=DECIDED_AT - 5)
+    store.set_consents("tablet", {"sms": "objected"}, at=DECIDED_AT - 3)
+    store.set_consents("tablet", {"sms": "granted"}, at=DECIDED_AT + 3)
+
+    whole = store.customer("c1", since=0, now=DECIDED_AT + 9, spans=(Span("c1"), Span("tablet")))
+    shared = store.customer("c1", since=0, now=DECIDED_AT + 9, spans=(Span("c1"), Span("tablet", EARLIEST, DECIDED_AT)))
+
+    assert [one.decision_id for one in whole.contacts] == ["d-000001", "d-000002"]
+    assert [one.decision_id for one in shared.contacts] == ["d-000001"]
+    assert (whole.consents, shared.consents) == ({"sms": "granted"}, {"sms": "objected"})
+
+
+@pytest.mark.parametrize("states", [("granted", "objected"), ("objected", "granted")])
+def test_of_two_ids_at_the_same_time_the_more_restrictive_consent_holds(
+    store: RecordStore, states: tuple[str, str]
+) -> None:
+    """Nobody can tell which came last, and contacting somebody who objected is the worse mistake."""
+    for customer_id, state in zip(("c1", "cookie"), states, strict=True):
+        store.set_consents(customer_id, {"marketing": state}, at=DECIDED_AT)
+
+    records = store.customer("c1", since=0, now=DECIDED_AT, spans=(Span("c1"), Span("cookie")))
+
+    assert records.consents == {"marketing": "objected"}
+
+
+def test_a_cap_counts_the_contacts_of_all_ids(store: RecordStore) -> None:
+    """A commit for a person looks at every id of theirs, and replaces a send's lease under any of them."""
+    spans = (Span("c1"), Span("cookie"))
+    store.confirm_contacts([contact(record(1, customer_id="cookie"))])
+    made = record(2)
+
+    with pytest.raises(LostRace):
+        store.commit(made, b"", replace(reservation(contact(made), caps=(cap(1),)), spans=spans))
+
+    assert _contacts(store) == ()

@@ -300,14 +300,14 @@ def test_the_state_layout_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "metadata"), [("events_layout_v2", events_metadata), ("records_layout_v1", records_metadata)]
+    ("name", "metadata"), [("events_layout_v2", events_metadata), ("records_layout_v2", records_metadata)]
 )
 def test_tables_stay(name: str, metadata: MetaData) -> None:
     """A file of a layout version has these tables and no others."""
     assert tables(metadata) == _text(f"{name}.sql")
 
 
-@pytest.mark.parametrize(("name", "of"), [("events", EVENTS_SCHEMA), ("records", RECORDS_SCHEMA)])
+@pytest.mark.parametrize(("name", "of"), [("events_parquet_v1", EVENTS_SCHEMA), ("records_parquet_v2", RECORDS_SCHEMA)])
 def test_parquet_schemas_stay(name: str, of: pa.Schema) -> None:
     """What training and others read."""
-    assert schema(of) == _json(f"{name}_parquet_v1.json")
+    assert schema(of) == _json(f"{name}.json")

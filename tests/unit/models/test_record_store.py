@@ -110,3 +110,21 @@ def test_a_damaged_record_is_said_to_be_damaged(path: Path) -> None:
     with pytest.raises(StoreCorrupted, match="no decision record of version 1"):
         store.decision("d-000001")
     store.close()
+
+
+def test_consents_of_the_first_layout_are_kept(path: Path) -> None:
+    """It kept the newest state of each consent, which is the newest still."""
+    SqlRecordStore(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute("DROP TABLE consent_changes")
+    connection.execute("CREATE TABLE consents (customer_id TEXT, consent TEXT, state TEXT, at INTEGER)")
+    connection.execute("INSERT INTO consents VALUES ('c1', 'marketing', 'objected', 7)")
+    connection.execute("PRAGMA user_version = 1")
+    connection.commit()
+    connection.close()
+
+    store = SqlRecordStore(path)
+    store.set_consents("c1", {"marketing": "granted"}, at=6)
+
+    assert store.customer("c1", since=0, now=DECIDED_AT).consents == {"marketing": "objected"}
+    store.close()

@@ -1,9 +1,9 @@
-CREATE TABLE consents (
+CREATE TABLE consent_changes (
 	customer_id TEXT NOT NULL,
 	consent TEXT NOT NULL,
 	state TEXT NOT NULL,
 	at INTEGER NOT NULL,
-	CONSTRAINT consents_identity PRIMARY KEY (customer_id, consent)
+	CONSTRAINT consent_changes_identity PRIMARY KEY (customer_id, consent, at)
 )
 CREATE TABLE contacts (
 	decision_id TEXT NOT NULL,
