@@ -49,6 +49,9 @@ class EventLog(Protocol):
     def last_position(self, customer_id: str) -> int:
         """The position of the customer's event that arrived last; 0 where there is none."""
 
+    def arrived_at(self, position: int) -> int:
+        """When the event at a position arrived, microseconds since the epoch; 0 where there is none."""
+
     def identities(self, customer_ids: Iterable[str]) -> Identities:
         """The part of the identity graph that bears on some ids; empty where none was ever linked."""
 
@@ -119,6 +122,10 @@ class MemoryEventLog:
     def last_position(self, customer_id: str) -> int:
         """The position of the customer's event that arrived last; 0 where there is none."""
         return max((logged.position for logged in self._by_customer.get(customer_id, ())), default=0)
+
+    def arrived_at(self, position: int) -> int:
+        """When the event at a position arrived; 0 where there is none."""
+        return self._log[position - 1].event.arrived_at if 0 < position <= len(self._log) else 0
 
     def identities(self, customer_ids: Iterable[str]) -> Identities:
         """The identity graph."""

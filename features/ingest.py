@@ -9,17 +9,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import numpy as np
 
-from features.errors import InvalidInput, Problem, Refused, StoreUnavailable
+from features.errors import InvalidInput, Problem, Refused, StoreCorrupted, StoreUnavailable
 from features.event_log import EventLog, LoggedEvent
 from features.events import LARGEST_INTEGER, JourneyEvent, parse_event, shown
 from features.feedback_text import FeedbackTexts
 from features.identity import Claim, Identities, Person, claim_of
 from features.kernel import Floats, new_state
+from features.moments import Moments
 from features.profile import consent_of, fold_profile
 from features.schema import FeatureSet
 from features.stable_hash import stable_hash
@@ -64,6 +65,7 @@ class Ingestor:
         taxonomy: the vocabulary that documents must keep to.
         consents: where consents go before the answer.
         exposures: where exposures go before the answer; it is told of some again, and counts them once.
+        moments: what stamps the arrivals; decisions that see them must take theirs from the same.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Ingestor:
         taxonomy: Taxonomy,
         consents: SetConsents,
         exposures: Callable[[Sequence[JourneyEvent]], None],
+        moments: Moments | None = None,
     ) -> None:
         self._log = log
         self._store = store
@@ -82,6 +85,7 @@ class Ingestor:
         self._texts = FeedbackTexts(taxonomy)
         self._consents = consents
         self._exposures = exposures
+        self._moments = moments or Moments()
         self._stripes = tuple(threading.Lock() for _ in range(_STRIPES))
 
     def ingest(self, documents: Sequence[object], *, source: str, arrived_at: int) -> IngestReport:
@@ -90,16 +94,20 @@ class Ingestor:
         Args:
             documents: decoded documents of the wire format.
             source: who sent them, from the caller's key.
-            arrived_at: now, microseconds since the epoch.
+            arrived_at: now, microseconds since the epoch; they are stamped later where what came before them was.
 
         Raises:
             StoreUnavailable: the log does not answer, and nothing was kept; or consents and exposures were not told on.
                 Sending the same batch again completes it.
         """
+        # A clock that stepped back does not make the present a future that is refused.
+        arrived_at = max(arrived_at, self._moments.newest_arrival)
         events, rejected = self._parse(documents, source, arrived_at)
         if not events:
             return IngestReport(0, 0, rejected)
-        duplicates = sum(appended.duplicate for appended in self._log.append(events))
+        with self._moments.arriving(_ids_in(events), now=arrived_at) as moment:
+            appended = self._log.append([_arrived(event, moment) for event in events])
+        duplicates = sum(one.duplicate for one in appended)
         # Duplicates too: the process may have died between their append and what follows it.
         customers = self._touched(events)
         with self._held(customers):
@@ -245,6 +253,12 @@ class Ingestor:
             return (STORE_DOWN,)
         return ()
 
+    def _write(self, states: Sequence[StateRow], profiles: Sequence[ProfileRow]) -> None:
+        try:
+            self._store.write(states, profiles)
+        except StoreCorrupted as error:  # of a cache; the log is another matter
+            raise StoreUnavailable(f"the feature store is damaged: {error}") from error
+
     def _refresh(self, customers: Sequence[str]) -> None:
         states: list[StateRow] = []
         profiles: list[ProfileRow] = []
@@ -254,7 +268,7 @@ class Ingestor:
         graph = self._log.identities(customers).up_to(head)
         for customer_id in customers:
             person = graph.person(customer_id)
-            known, profile = self._known(customer_id)
+            known, profile = self._known(customer_id, head=head)
             after = known[0].log_position if known else 0
             is_moved = after < person.linked_at  # events may have come or gone that are older than the state
             missing = self._events(person, after=0 if is_moved else after, head=head)
@@ -269,20 +283,23 @@ class Ingestor:
             elif is_moved:
                 gone.append(customer_id)
         if states:
-            self._store.write(states, profiles)
+            self._write(states, profiles)
         if gone:
             self._store.forget(gone)
 
     def _events(self, person: Person, *, after: int, head: int) -> list[LoggedEvent]:
         return [each for each in self._log.of_person(person, after=after) if each.position <= head]
 
-    def _known(self, customer_id: str) -> tuple[list[StateRow], ProfileRow]:
+    def _known(self, customer_id: str, *, head: int) -> tuple[list[StateRow], ProfileRow]:
         """The stored states of all journeys with the profile; none where they are not all whole and of one position."""
-        rows = [self._store.read(customer_id, journey_id) for journey_id in self._feature_sets]
+        try:
+            rows = [self._store.read(customer_id, journey_id) for journey_id in self._feature_sets]
+        except StoreCorrupted:  # written over from the log, as if there were none
+            return [], ProfileRow(customer_id)
         states = [row.state for row in rows if row.state is not None and row.profile is not None]
         is_whole = len(states) == len(rows) and all(
             state.version == self._feature_sets[state.journey_id].version
-            and state.log_position == states[0].log_position
+            and state.log_position == states[0].log_position <= head  # past it: the log was set back to a backup
             for state in states
         )
         profile = rows[0].profile if rows else None
@@ -297,6 +314,16 @@ class Ingestor:
             vector = vectors.get(journey_id)
             vector = new_state(feature_set.plan) if vector is None else vector
             yield _state(feature_set, person.customer_id, vector, position, missing)
+
+
+def _ids_in(events: Iterable[JourneyEvent]) -> set[str]:
+    """Every id that some events name, as the customer's or as an alias."""
+    ids = {event.customer_id for event in events}
+    return ids | {claim.alias for event in events if (claim := claim_of(event, 0)) is not None}
+
+
+def _arrived(event: JourneyEvent, at: int) -> JourneyEvent:
+    return event if event.arrived_at == at else replace(event, arrived_at=at)
 
 
 def _state(

@@ -36,7 +36,15 @@ def test_an_empty_log_answers(log: EventLog) -> None:
     assert log.head() == 0
     assert log.of_customer("c1") == []
     assert log.last_position("c1") == 0
+    assert log.arrived_at(1) == 0
     assert list(log.read()) == []
+
+
+def test_an_arrival_is_found_by_its_position(log: EventLog) -> None:
+    """The moment that it was stamped with."""
+    log.append([event("a", arrived_at=START_AT + 5), event("b", arrived_at=START_AT + 7)])
+
+    assert [log.arrived_at(position) for position in (0, 1, 2, 3)] == [0, START_AT + 5, START_AT + 7, 0]
 
 
 def test_positions_grow_in_order_of_arrival(log: EventLog) -> None:

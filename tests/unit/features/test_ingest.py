@@ -354,3 +354,20 @@ def test_a_rebuild_of_the_past_knows_what_was_known_then(world: World) -> None:
 
     assert state is not None
     assert (state.last_event_id, state.log_position) == ("a", 1)
+
+
+def test_a_clock_that_steps_back_puts_no_arrival_before_another(world: World) -> None:
+    """Arrivals are in the order of the log, and what happens meanwhile is no future that is refused."""
+    hour = 3_600_000_000
+    report = [
+        world.ingestor.ingest([document(one)], source="test", arrived_at=now)
+        for one, now in (
+            (event("a"), NOW),
+            (event("b", at=NOW), NOW - hour),
+            (event("c", customer_id="c2", at=NOW + 1), NOW + hour),
+        )
+    ]
+
+    arrived = [logged.event.arrived_at for page in world.log.read() for logged in page]
+    assert [one.accepted for one in report] == [1, 1, 1]
+    assert arrived == [NOW, NOW, NOW + hour]

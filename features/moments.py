@@ -1,0 +1,85 @@
+"""Moments of arrivals and of questions in one order, whatever the machine's clock does.
+
+Training reads features from what had arrived strictly before the moment of a decision. Serving reads them from what is
+in the log when it looks. The two are the same only if every arrival that a decision can see is stamped before its
+moment, and every other one is not: a clock that steps back, two threads, and two calls in one microsecond all break
+that, unless somebody hands the moments out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from features.errors import StoreUnavailable
+
+_PATIENCE_SECONDS: Final = 10.0
+"""A commit of 10,000 events takes less than one."""
+
+
+class Moments:
+    """Hands out the moments of one process; all of its doors share one.
+
+    - A question is later than every arrival that was stamped before it was asked.
+    - An arrival is never earlier than a question that was asked before it was stamped, nor than another arrival.
+
+    Args:
+        after: the newest moment that was handed out before this process, microseconds since the epoch.
+    """
+
+    def __init__(self, *, after: int = 0) -> None:
+        self._newest = after
+        self._newest_arrival = after
+        self._under_way: dict[int, tuple[int, frozenset[str]]] = {}
+        self._numbers = itertools.count()
+        self._changed = threading.Condition()
+
+    @property
+    def newest_arrival(self) -> int:
+        """The newest moment that an arrival was stamped with."""
+        return self._newest_arrival
+
+    @contextmanager
+    def arriving(self, customer_ids: Collection[str], *, now: int) -> Iterator[int]:
+        """The moment at which events of some customers arrive; inside, they are put into the log.
+
+        Args:
+            customer_ids: every id that the events name.
+            now: what the clock says, microseconds since the epoch.
+        """
+        with self._changed:
+            self._newest = self._newest_arrival = at = max(now, self._newest)
+            number = next(self._numbers)
+            self._under_way[number] = (at, frozenset(customer_ids))
+        try:
+            yield at
+        finally:
+            with self._changed:
+                del self._under_way[number]
+                self._changed.notify_all()
+
+    def question(self, now: int) -> int:
+        """The moment of a question that is asked when the clock says ``now``."""
+        with self._changed:
+            at = max(now, self._newest_arrival + 1)
+            self._newest = max(self._newest, at)
+            return at
+
+    def settle(self, customer_ids: Collection[str], *, before: int) -> None:
+        """Wait until all that arrived for some customers before a moment is in the log, or will never be.
+
+        Raises:
+            StoreUnavailable: the log takes too long.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._is_settled(customer_ids, before), _PATIENCE_SECONDS):
+                raise StoreUnavailable(
+                    f"the event log took longer than {_PATIENCE_SECONDS:g} s to keep what arrived; "
+                    f"expected it to take milliseconds: look at its disk, and ask again"
+                )
+
+    def _is_settled(self, customer_ids: Collection[str], before: int) -> bool:
+        return all(at >= before or ids.isdisjoint(customer_ids) for at, ids in self._under_way.values())
