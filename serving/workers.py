@@ -6,8 +6,10 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Final, ParamSpec, TypeVar
 
+from features.errors import StoreError
 from serving.problems import TooManyRequests
 
 P = ParamSpec("P")
@@ -21,6 +23,7 @@ class Workers:
 
     def __init__(self, threads: int, *, waiting_per_thread: int = WAITING_PER_THREAD) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="headway")
+        self._threads = threads
         self._most = threads * (1 + waiting_per_thread)
         self._under_way = 0
         self._guard = threading.Lock()
@@ -39,6 +42,22 @@ class Workers:
         # A caller that goes away must not free the place of work that goes on.
         future.add_done_callback(self._finished)
         return await asyncio.wrap_future(future)
+
+    def later(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Have ``work`` done beside the requests, once a thread is free; not at all where any request waits for one.
+
+        For what will be asked for again if it is not done: errors of the stores are let go.
+        """
+        with self._guard:
+            if self._under_way > self._threads:
+                return
+            self._under_way += 1
+
+        def attempt() -> None:
+            with suppress(StoreError):
+                work(*args, **kwargs)
+
+        self._pool.submit(attempt).add_done_callback(self._finished)
 
     def close(self) -> None:
         """Finish what is under way."""

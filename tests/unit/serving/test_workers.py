@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from features.errors import StoreUnavailable
 from serving.problems import TooManyRequests
 from serving.workers import Workers
 
@@ -22,6 +23,39 @@ def test_work_is_done_in_a_thread() -> None:
             workers.close()
 
     assert asyncio.run(elsewhere())
+
+
+def test_what_can_wait_is_done_beside_the_requests() -> None:
+    """It is begun before the workers are closed, and a store that fails it fails nobody else."""
+    done: list[str] = []
+
+    def fail() -> None:
+        done.append("failed")
+        raise StoreUnavailable("down")
+
+    workers = Workers(1)
+    workers.later(fail)
+    workers.later(done.append, "done")
+    workers.close()
+
+    assert done == ["failed", "done"]
+
+
+def test_what_can_wait_is_left_out_while_requests_wait() -> None:
+    """Nobody waits longer for it than for a request."""
+
+    async def crowded() -> list[str]:
+        done: list[str] = []
+        workers, gate = Workers(1), threading.Event()
+        begun = [asyncio.create_task(workers.run(gate.wait, 10)) for _ in range(2)]
+        await asyncio.sleep(0)
+        workers.later(done.append, "left out")
+        gate.set()
+        await asyncio.gather(*begun)
+        workers.close()
+        return done
+
+    assert asyncio.run(crowded()) == []
 
 
 def test_too_much_work_is_refused_and_begun_work_is_finished() -> None:

@@ -1,0 +1,1 @@
+"""Faults on purpose: what tests put between the product and what it stands on."""
