@@ -22,6 +22,7 @@ from features.events import JourneyEvent
 from features.home import Home
 from features.ingest import Ingestor
 from features.kernel import new_state
+from features.moments import Moments
 from features.online_stores import open_online_store, open_redis_store
 from features.schema import FeatureSet, feature_set
 from features.sqlite_files import Durability
@@ -96,6 +97,7 @@ def assemble(
 ) -> Runtime:
     """The runtime over stores that are open. It owns its threads and nothing else."""
     feature_sets = feature_sets_of(configuration)
+    moments = Moments(after=stores.log.arrived_at(stores.log.head()))
     ingestor = Ingestor(
         stores.log,
         stores.features,
@@ -103,11 +105,19 @@ def assemble(
         configuration.taxonomy,
         stores.records.set_consents,
         lambda events: stores.records.confirm_contacts(exposed_contacts(events, configuration.catalogue)),
+        moments,
     )
     decider = Decider(
         rulebooks=_rulebooks(configuration, feature_sets),
         versions={**configuration.versions, "service": version("headway")},
-        observer=Observer(feature_sets=feature_sets, store=stores.features, log=stores.log, rebuild=ingestor.rebuild),
+        observer=Observer(
+            feature_sets=feature_sets,
+            store=stores.features,
+            log=stores.log,
+            rebuild=ingestor.rebuild,
+            moments=moments,
+        ),
+        moments=moments,
         records=stores.records,
         served_model=champions.served_model,
         randomness=surroundings.randomness,

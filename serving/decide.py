@@ -10,6 +10,7 @@ from typing import Final
 from features.errors import Conflict, InFlight, UnknownObject
 from features.events import shown
 from features.identity import Person
+from features.moments import Moments
 from models.actions import NO_ACTION
 from models.contact_policy import cap_limits, contacts_under, longest_period
 from models.decision import CountedContact, DecisionRecord, Selected
@@ -53,6 +54,7 @@ class Decider:
         rulebooks: by journey.
         versions: content versions by configuration file, and ``service``.
         observer: reads customers.
+        moments: what gives decisions their moments, the same that stamps arrivals.
         records: keeps decisions.
         served_model: the champion of a journey at this moment; None where there is none.
         randomness: so many random bytes.
@@ -66,6 +68,7 @@ class Decider:
         rulebooks: Mapping[str, Rulebook],
         versions: Mapping[str, str],
         observer: Observer,
+        moments: Moments,
         records: RecordStore,
         served_model: Callable[[str], ServedModel | None],
         randomness: Callable[[int], bytes],
@@ -75,6 +78,7 @@ class Decider:
         self._rulebooks = rulebooks
         self._versions = versions
         self._observer = observer
+        self._moments = moments
         self._records = records
         self._served_model = served_model
         self._randomness = randomness
@@ -122,6 +126,7 @@ class Decider:
 
     def _answer(self, request: DecisionRequest, *, source: str, now: int, started: int) -> bytes:
         rulebook = rulebook_for(request, self._rulebooks, now=now)
+        now = self._moments.question(now)
         if request.as_of_at is None:
             at, observe = now, self._observer.observe
         else:

@@ -11,6 +11,7 @@ from features.errors import StoreUnavailable
 from features.event_log import EventLog
 from features.identity import Person
 from features.kernel import Floats, new_state
+from features.moments import Moments
 from features.schema import FeatureSet
 from features.store import FeatureStore, ProfileRow, StateRow
 
@@ -50,6 +51,9 @@ class Observer:
 
     A state that is missing, of another feature set, newer than the moment, or behind the log is not used: the customer
     is rebuilt from the event log, which is slower and always right. So features are never stale, only slower.
+
+    Either way a decision sees exactly what had arrived strictly before its moment, as training will: what is on its way
+    into the log is waited for, and what slipped in since the question was asked is left out.
     """
 
     def __init__(
@@ -59,11 +63,13 @@ class Observer:
         store: FeatureStore,
         log: EventLog,
         rebuild: Rebuild,
+        moments: Moments,
     ) -> None:
         self._feature_sets = feature_sets
         self._store = store
         self._log = log
         self._rebuild = rebuild
+        self._moments = moments
 
     def observe(
         self, customer_id: str, journey_id: str, *, at: int, context: Mapping[str, object] = _NO_CONTEXT
@@ -73,17 +79,19 @@ class Observer:
         Args:
             customer_id: any id of theirs.
             journey_id: the journey.
-            at: the moment, microseconds since the epoch.
+            at: the moment, from ``Moments.question``.
             context: the request's own facts.
 
         Raises:
             StoreUnavailable: the event log does not answer.
         """
         feature_set = self._feature_sets[journey_id]
-        person = self._log.person(customer_id, at=at)
+        person = self._settled_person(customer_id, at)
         newest = person.last_position
         if newest == 0:
             return _observed(feature_set, person, None, ProfileRow(person.customer_id), at, context)
+        if self._moments.newest_arrival >= at and self._log.arrived_at(newest) >= at:
+            return self.observe_past(customer_id, journey_id, at=at, context=context)
         try:
             row = self._store.read(person.customer_id, journey_id)
         except StoreUnavailable:
@@ -91,9 +99,18 @@ class Observer:
         state, profile = row.state, row.profile
         if state is None or profile is None or state.version != feature_set.version or state.log_position < newest:
             return self._from_log(person, feature_set, at, context, degraded=(REBUILT,))
-        if state.last_event_at >= at or profile.updated_at >= at:
+        if state.log_position > newest or state.last_event_at >= at or profile.updated_at >= at:
             return self._from_log(person, feature_set, at, context, degraded=())
         return _observed(feature_set, person, state, profile, at, context)
+
+    def _settled_person(self, customer_id: str, at: int) -> Person:
+        """Who it is, once all that arrived for them before a moment is in the log."""
+        self._moments.settle([customer_id], before=at)
+        person = self._log.person(customer_id, at=at)
+        if person.is_unlinked:
+            return person
+        self._moments.settle([person.customer_id, *person.linked_ids], before=at)
+        return self._log.person(customer_id, at=at)
 
     def observe_past(
         self, customer_id: str, journey_id: str, *, at: int, context: Mapping[str, object] = _NO_CONTEXT
@@ -125,7 +142,7 @@ class Observer:
         *,
         degraded: tuple[str, ...],
     ) -> Observed:
-        state, profile = self._rebuild(person.customer_id, feature_set.journey_id, before=at)
+        state, profile = self._rebuild(person.customer_id, feature_set.journey_id, before=at, arrived_before=at)
         return _observed(feature_set, person, state, profile, at, context, degraded)
 
 

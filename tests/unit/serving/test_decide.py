@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from features.errors import Conflict, InvalidInput, StoreUnavailable, UnknownObj
 from features.event_log import MemoryEventLog
 from features.events import LARGEST_INTEGER, dump_timestamp
 from features.kernel import new_state
+from features.moments import Moments
 from features.profile import fold_profile
 from features.store import CustomerRow, MemoryStore, ProfileRow, StateRow
 from models.actions import Action
@@ -39,6 +41,7 @@ class _World:
         self.log = MemoryEventLog()
         self.log.append([event("e1")])
         self.store = MemoryStore()
+        self.moments = Moments()
         self.records: Any = _Records()
         self.took_us = 0
         self._ticks = 0
@@ -83,7 +86,14 @@ class _World:
         return Decider(
             rulebooks={"application": self.rulebook},
             versions={"policy": "p1", "service": "test"},
-            observer=Observer(feature_sets=FEATURE_SETS, store=self.store, log=self.log, rebuild=self.rebuild),
+            observer=Observer(
+                feature_sets=FEATURE_SETS,
+                store=self.store,
+                log=self.log,
+                rebuild=self.rebuild,
+                moments=self.moments,
+            ),
+            moments=self.moments,
             records=self.records,
             served_model=lambda _: None,
             randomness=bytes,
@@ -268,6 +278,54 @@ def test_a_state_behind_the_log_is_rebuilt() -> None:
 
     assert answer["journey"]["stage"] == "applied"
     assert REBUILT in answer["degraded"]
+
+
+def test_a_decision_is_after_what_it_sees() -> None:
+    """An event of the same microsecond is seen, and so had arrived strictly before the moment of the decision."""
+    world = _World()
+    with world.moments.arriving(["c1"], now=NOW) as at:
+        world.log.append([event("e2", kind="applied", at=START_AT + MINUTE_US, arrived_at=at)])
+    world.backfill()
+
+    answer = world.ask()
+
+    record = world.records.decision(answer["decision_id"]).record
+    assert (answer["journey"]["stage"], record.as_of, record.decided_at) == ("applied", NOW + 1, NOW + 1)
+
+
+def test_a_clock_that_steps_back_puts_no_decision_before_what_it_sees() -> None:
+    """And nothing that arrives later can look as if it had been there."""
+    world = _World()
+    with world.moments.arriving(["c1"], now=NOW) as at:
+        world.log.append([event("e2", kind="applied", at=START_AT + MINUTE_US, arrived_at=at)])
+    world.backfill()
+
+    answer = world.ask(now=NOW - DAY_US)
+
+    with world.moments.arriving(["c1"], now=NOW - DAY_US) as arrived_at:
+        pass
+    assert answer["journey"]["stage"] == "applied"
+    assert world.records.decision(answer["decision_id"]).record.as_of == NOW + 1
+    assert arrived_at == NOW + 1
+
+
+def test_what_arrives_while_a_decision_is_made_is_not_seen() -> None:
+    """Between the question and the look into the log an event slips in: it arrived later, and is left out."""
+    world = _World()
+    world.backfill()
+
+    def slip_in(customer_ids: Collection[str], *, before: int) -> None:
+        with Moments.arriving(world.moments, customer_ids, now=NOW + 1) as at:
+            world.log.append([event("e2", kind="applied", at=START_AT + MINUTE_US, arrived_at=at)])
+        world.backfill()
+
+    class Slipping(Moments):
+        settle = staticmethod(slip_in)
+
+    world.moments = Slipping()
+    answer = world.ask()
+
+    assert (answer["journey"]["stage"], answer["degraded"]) == ("looking", [MODEL_MISSING])
 
 
 def test_as_of_sees_strictly_before_the_moment() -> None:
