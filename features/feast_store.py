@@ -34,7 +34,7 @@ from features.feast_layout import (
     state_columns,
     state_row,
 )
-from features.feast_repo import feast_objects, repo_config
+from features.feast_repo import feast_objects, import_feast, repo_config
 from features.home import Home, lock_file
 from features.kernel import Floats, Integers
 from features.schema import FeatureSet, attribute_number
@@ -84,6 +84,7 @@ class AlreadyHeld:
 
 def open_feast(home: Home, *, online_store: Mapping[str, Any] | None = None) -> feast.FeatureStore:
     """Feast over a home's registry, history and online store."""
+    import_feast()
     import feast
 
     return feast.FeatureStore(config=repo_config(home, online_store=online_store))
