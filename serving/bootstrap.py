@@ -107,6 +107,7 @@ def assemble(
         lambda events: stores.records.confirm_contacts(exposed_contacts(events, configuration.catalogue)),
         moments,
     )
+    workers = Workers(settings.threads)
     decider = Decider(
         rulebooks=_rulebooks(configuration, feature_sets),
         versions={**configuration.versions, "service": version("headway")},
@@ -116,6 +117,7 @@ def assemble(
             log=stores.log,
             rebuild=ingestor.rebuild,
             moments=moments,
+            heal=lambda customer_id: workers.later(ingestor.refresh, [customer_id]),
         ),
         moments=moments,
         records=stores.records,
@@ -135,7 +137,7 @@ def assemble(
         feature_names={one.version: one.names for one in feature_sets.values()},
         loaded_bundles=champions.labels,
         is_ready=lambda: _takes_work(stores),
-        workers=Workers(settings.threads),
+        workers=workers,
         metrics=metrics,
         clock=surroundings.clock,
         randomness=surroundings.randomness,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from features.errors import StoreUnavailable
+from features.errors import StoreCorrupted, StoreUnavailable
 from features.event_log import EventLog
 from features.identity import Person
 from features.kernel import Floats, new_state
@@ -19,6 +19,8 @@ Rebuild: TypeAlias = Callable[..., tuple[StateRow | None, ProfileRow]]
 """``rebuild(customer_id, journey_id, before=at, arrived_before=at)``: state and profile from the event log."""
 
 STORE_DOWN: Final = "feature_store_unavailable"
+STORE_RESET: Final = "feature_store_reset"
+STORE_DAMAGED: Final = "feature_store_damaged"
 REBUILT: Final = "features_rebuilt"
 _NO_CONTEXT: Final[Mapping[str, object]] = MappingProxyType({})
 
@@ -50,7 +52,9 @@ class Observer:
     """Reads customers as of a moment.
 
     A state that is missing, of another feature set, newer than the moment, or behind the log is not used: the customer
-    is rebuilt from the event log, which is slower and always right. So features are never stale, only slower.
+    is rebuilt from the event log, which is slower and always right. So features are never stale, only slower; and
+    ``heal`` is told, so that it is found the next time. Without the log nothing says whether a state is whole: then
+    there is no answer.
 
     Either way a decision sees exactly what had arrived strictly before its moment, as training will: what is on its way
     into the log is waited for, and what slipped in since the question was asked is left out.
@@ -64,12 +68,14 @@ class Observer:
         log: EventLog,
         rebuild: Rebuild,
         moments: Moments,
+        heal: Callable[[str], None] = lambda customer_id: None,
     ) -> None:
         self._feature_sets = feature_sets
         self._store = store
         self._log = log
         self._rebuild = rebuild
         self._moments = moments
+        self._heal = heal
 
     def observe(
         self, customer_id: str, journey_id: str, *, at: int, context: Mapping[str, object] = _NO_CONTEXT
@@ -96,9 +102,14 @@ class Observer:
             row = self._store.read(person.customer_id, journey_id)
         except StoreUnavailable:
             return self._from_log(person, feature_set, at, context, degraded=(STORE_DOWN,))
+        except StoreCorrupted:
+            self._heal(person.customer_id)
+            return self._from_log(person, feature_set, at, context, degraded=(STORE_DAMAGED,))
         state, profile = row.state, row.profile
         if state is None or profile is None or state.version != feature_set.version or state.log_position < newest:
-            return self._from_log(person, feature_set, at, context, degraded=(REBUILT,))
+            self._heal(person.customer_id)
+            reason = STORE_RESET if row.is_reset else REBUILT
+            return self._from_log(person, feature_set, at, context, degraded=(reason,))
         if state.log_position > newest or state.last_event_at >= at or profile.updated_at >= at:
             return self._from_log(person, feature_set, at, context, degraded=())
         return _observed(feature_set, person, state, profile, at, context)

@@ -14,21 +14,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import redis
 
 from features.backfill import Backfilled, backfill
 from features.errors import Refused
 from features.event_log import MemoryEventLog
 from features.event_tables import whole_table
-from features.feast_layout import CREATED_TIME, PROFILE_VIEW, STATE_VIEW
+from features.feast_layout import CREATED_TIME, PROFILE_VIEW, PROJECT, STATE_VIEW, layout
 from features.feast_repo import offline_file
+from features.feast_rows import state_key
 from features.feast_store import FeastStore, apply, historical_reads
+from features.feast_values import encode_value, murmur3
 from features.history import reads_at
 from features.home import Home
 from features.ingest import Ingestor
 from features.online import PROFILE_TABLE, STATE_TABLE, SqliteOnlineStore
+from features.online_location import RedisLocation
+from features.online_stores import open_online_store, open_redis_store
+from features.redis_client import EPOCH_KEY
 from features.schema import feature_set
 from features.store import CustomerRow, FeatureStore, ProfileRow, StateRow
-from tests.contract.test_feature_store import PROFILE, state
+from tests.contract.test_feature_store import PROFILE, feast_store, state
 from tests.histories import FEATURE_SETS, FEATURES, START_AT, TAXONOMY, arrow_events, event, journey, random_history
 
 # Feast's reader of Parquet, ibis, calls a method that this DuckDB renames.
@@ -105,7 +111,7 @@ def test_both_write_the_same_bytes(tmp_path: Path) -> None:
     ours, feasts = _written(Home(tmp_path / "ours"), _sqlite), _written(Home(tmp_path / "feast"), _feast)
 
     assert _rows(ours) == _rows(feasts)
-    assert [len(rows) for rows in _rows(ours)] == [3 * 17, 3 * 7]
+    assert [len(rows) for rows in _rows(ours)] == [3 * 16, 3 * 7]
 
 
 def test_both_make_the_same_tables(tmp_path: Path) -> None:
@@ -137,6 +143,100 @@ def test_what_one_writes_the_other_reads(
         assert _plain(rows[key]) == _plain(CustomerRow(expected, profile[expected.customer_id]))
     assert _plain(lone) == (None, profile["c3"])
     assert _plain(nobody) == (None, None)
+
+
+def _hashes(server: redis.Redis) -> dict[bytes, dict[bytes, bytes]]:
+    """Every hash of a Redis, times included: there Feast keeps them exactly."""
+    return {key: server.hgetall(key) for key in server.keys("*") if key != EPOCH_KEY}
+
+
+def _redis(home: Home, location: RedisLocation) -> FeatureStore:
+    return open_online_store(home, location, FEATURE_SETS, TAXONOMY)
+
+
+def test_both_write_the_same_hashes(redis_location: RedisLocation, tmp_path: Path) -> None:
+    """In a Redis every key, field, value and time that Feast writes is what our store writes."""
+    found = []
+    with redis.Redis.from_url(redis_location.url) as server:
+        for name, open_store in (("ours", _redis), ("feasts", feast_store)):
+            server.flushdb()
+            with closing(open_store(Home(tmp_path / name).create(), redis_location)) as store:
+                store.write(STATES, PROFILES)
+                found.append(_hashes(server))
+
+    assert found[0] == found[1]
+    widths = sorted(len(fields) for fields in found[0].values())
+    assert widths == [8, 8, 8, *[len(layout(FEATURE_SETS.values(), TAXONOMY).state) + 1] * 3]
+
+
+@pytest.mark.parametrize(("writer", "reader"), [(_redis, feast_store), (feast_store, _redis)])
+def test_what_one_writes_to_a_redis_the_other_reads(
+    redis_location: RedisLocation,
+    tmp_path: Path,
+    writer: Callable[[Home, RedisLocation], FeatureStore],
+    reader: Callable[[Home, RedisLocation], FeatureStore],
+) -> None:
+    """States with NaN, empty text, unknown attributes and empty profiles come out as they went in; nobody as nobody."""
+    home = Home(tmp_path).create()
+    with closing(writer(home, redis_location)) as store:
+        store.write(STATES, PROFILES)
+
+    with closing(reader(home, redis_location)) as store:
+        rows = [store.read(one.customer_id, one.journey_id) for one in STATES]
+        lone, nobody = store.read("c3", "short"), store.read("nobody", "short")
+
+    profile = {row.customer_id: row for row in PROFILES}
+    assert [_plain(row) for row in rows] == [_plain(CustomerRow(one, profile[one.customer_id])) for one in STATES]
+    assert (_plain(lone), _plain(nobody)) == ((None, profile["c3"]), (None, None))
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        pytest.param(lambda server, key, field: server.delete(key), id="missing row"),
+        pytest.param(lambda server, key, field: server.hdel(key, field), id="missing column"),
+        pytest.param(lambda server, key, field: server.hset(key, field, b""), id="empty column"),
+        pytest.param(lambda server, key, field: server.hset(key, b"\0\0\0\0", b"\x20\x07"), id="further column"),
+        pytest.param(lambda server, key, field: server.hdel(key, f"_ts:{STATE_VIEW}"), id="no time"),
+        pytest.param(
+            lambda server, key, field: server.hset(key, field, encode_value(np.zeros(2), "floats")[0]),
+            id="length",
+        ),
+    ],
+)
+def test_both_read_a_harmed_row_alike(
+    redis_location: RedisLocation, tmp_path: Path, harm: Callable[[redis.Redis, bytes, bytes], object]
+) -> None:
+    """A row that is torn, or of another layout, is to our reader exactly what it is to Feast's."""
+    home = Home(tmp_path).create()
+    field = murmur3(f"{STATE_VIEW}:{FEATURES.fields[0].name}")
+    with closing(_redis(home, redis_location)) as ours, redis.Redis.from_url(redis_location.url) as server:
+        ours.write(STATES, PROFILES)
+        harm(server, state_key("c1", "application") + PROJECT.encode(), field)
+        read_by_us = ours.read("c1", "application")
+    with closing(feast_store(home, redis_location)) as feasts:
+        read_by_feast = feasts.read("c1", "application")
+
+    assert _plain(read_by_us) == _plain(read_by_feast)
+    assert read_by_us.profile == PROFILE
+
+
+def test_feast_materialises_into_a_redis_what_the_backfill_wrote(
+    filled: Home, redis_location: RedisLocation, tmp_path: Path
+) -> None:
+    """The history, brought online by Feast itself, is hash for hash what a backfill writes there."""
+    other, found = Home(tmp_path).create(), []
+    with redis.Redis.from_url(redis_location.url) as server:
+        with closing(open_redis_store(other, redis_location, FEATURE_SETS, TAXONOMY)) as store:
+            backfill(arrow_events(EVENTS), home=other, store=store, feature_sets=FEATURE_SETS, taxonomy=TAXONOMY)
+            found.append(_hashes(server))
+        server.flushdb()
+        feast = apply(other, FEATURE_SETS.values(), TAXONOMY, online_store=redis_location.feast_config)
+        feast.materialize(datetime(1970, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC))
+        found.append(_hashes(server))
+
+    assert found[0] == found[1]
+    assert len(found[0]) == 3 * len(CUSTOMERS)
 
 
 def test_feast_materialises_what_the_backfill_wrote(filled: Home, feast_of_filled: Any, tmp_path: Path) -> None:
