@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from features.errors import Problem
 from features.feedback_text import text_readers
 from features.journeys import PROGRESS, Journey, Journeys
-from features.taxonomy import BUILT_IN_KINDS, Taxonomy
+from features.taxonomy import BUILT_IN_KINDS, IDENTITY_KINDS, Taxonomy
 from features.yaml_files import Loaded, YamlDocument, one_of
 from models.actions import NO_ACTION, Action, Catalogue, Rule
 from models.policy import Policy
@@ -71,7 +71,7 @@ def _taxonomy_problems(taxonomy: Taxonomy, document: YamlDocument) -> Iterator[P
         yield document.problem(("time_zone",), taxonomy.time_zone, "an IANA time zone, such as UTC or Europe/Amsterdam")
     for name, kind in taxonomy.kinds.items():
         here: Place = ("kinds", name)
-        if name in BUILT_IN_KINDS:
+        if name in BUILT_IN_KINDS or name in IDENTITY_KINDS:
             yield document.problem(here, name, "another name: this kind is built in")
         yield from _unknown(document, (*here, "channels"), kind.channels, tuple(taxonomy.channels))
         for role, named in (("value_fact", kind.value_fact), ("price_fact", kind.price_fact)):
@@ -91,6 +91,9 @@ def _taxonomy_problems(taxonomy: Taxonomy, document: YamlDocument) -> Iterator[P
             )
         if attribute.dtype == "text" and attribute.feature:
             yield document.problem((*here, "feature"), True, "false: text never is a feature")
+        if attribute.identifier and not (attribute.dtype == "text" and attribute.pii and here[0] == "attributes"):
+            expected = "false, or an attribute of type text with pii: true: a keyed hash that the sender made"
+            yield document.problem((*here, "identifier"), True, expected)
 
 
 def _journeys_problems(journeys: Journeys, document: YamlDocument, taxonomy: Taxonomy) -> Iterator[Problem]:

@@ -17,7 +17,7 @@ from features.config_model import NAME_PATTERN, STATE_NAME_PATTERN
 from features.durations import DURATION_PATTERN
 from features.editor_schemas import meanings
 from features.journeys import Journeys
-from features.taxonomy import BUILT_IN_KINDS, Taxonomy
+from features.taxonomy import BUILT_IN_KINDS, IDENTITY_KINDS, Taxonomy
 from models.actions import Catalogue
 from models.policy import Policy
 
@@ -127,7 +127,7 @@ def _built_in_kinds() -> Iterator[str]:
     yield ""
     yield "| kind | meaning | role | facts |"
     yield "|---|---|---|---|"
-    for name, kind in BUILT_IN_KINDS.items():
+    for name, kind in (BUILT_IN_KINDS | IDENTITY_KINDS).items():
         facts = ", ".join(f"`{fact}`{'' if one.required else ' (optional)'}" for fact, one in kind.facts.items())
         yield f"| `{name}` | {kind.title} | `{kind.role}` | {facts} |"
     yield ""

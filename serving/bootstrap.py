@@ -36,6 +36,7 @@ from models.records import RecordStore
 from serving.auth import Authenticator, KeyFile
 from serving.champions import Champions
 from serving.decide import Decider
+from serving.identities import IdentityDesk
 from serving.journey_reports import ChildReports, ReportDesk
 from serving.observe import Observer
 from serving.outcomes import OutcomeRecorder
@@ -132,6 +133,9 @@ def assemble(
         decider=decider,
         ingest=ingestor,
         outcomes=OutcomeRecorder(records=stores.records, ingest=ingestor, journeys=configuration.journeys.by_id),
+        identities=IdentityDesk(
+            log=stores.log, ingest=ingestor, taxonomy=configuration.taxonomy, randomness=surroundings.randomness
+        ),
         records=stores.records,
         reports=ReportDesk(configuration=configuration, head=stores.log.head, kept=kept_reports, make=make_report),
         feature_names={one.version: one.names for one in feature_sets.values()},
@@ -201,7 +205,7 @@ def _open_stores(
     feature_sets: Mapping[str, FeatureSet],
 ) -> Stores:
     durability: Durability = "FULL" if settings.durability == "full" else "NORMAL"
-    log = SqlEventLog(home.events_db, durability=durability)
+    log = SqlEventLog(home.events_db, durability=durability, identifiers=configuration.taxonomy.identifiers)
     opened.callback(log.close)
     records = SqlRecordStore(home.records_db, durability=durability)
     opened.callback(records.close)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from models.records import RecordStore
 from serving.auth import Authenticator
+from serving.identities import IdentityDesk
 from serving.journey_reports import ReportDesk
 from serving.outcomes import Ingest, OutcomeRecorder
 from serving.schemas import DecisionRequest
@@ -42,6 +43,7 @@ class Runtime:
     decider: Decides
     ingest: Ingest
     outcomes: OutcomeRecorder
+    identities: IdentityDesk
     records: RecordStore
     reports: ReportDesk
     feature_names: Mapping[str, tuple[str, ...]]

@@ -264,6 +264,43 @@ class EventBatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     events: Annotated[tuple[EventDocument, ...], Meta(min_length=1)]
 
 
+class LinkRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An alias belongs to a customer: a cookie or a device to who logged in, or one customer to another.
+
+    Attributes:
+        alias: the id that turned out to be the customer's.
+        customer_id: whose it is.
+        valid_from: the alias's events from this moment on are the customer's; by default all of them, or where the
+            alias was another customer's before, those from `occurred_at` on.
+        event_id: with the key's source, the identity: sent twice it counts once. By default a new one.
+        occurred_at: when it turned out; by default now.
+    """
+
+    alias: Text
+    customer_id: Text
+    valid_from: Timestamp | None = None
+    event_id: Text | None = None
+    occurred_at: Timestamp | None = None
+
+
+class UnlinkRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An alias does not belong to a customer.
+
+    Attributes:
+        alias: the id.
+        customer_id: whose it was said to be.
+        valid_until: it was the customer's until this moment; by default it never was, and the link is withdrawn.
+        event_id: with the key's source, the identity: sent twice it counts once. By default a new one.
+        occurred_at: when it turned out; by default now.
+    """
+
+    alias: Text
+    customer_id: Text
+    valid_until: Timestamp | None = None
+    event_id: Text | None = None
+    occurred_at: Timestamp | None = None
+
+
 class ExposureDocument(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="exposure", tag_field="type"
 ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -35,6 +35,46 @@ class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True):
     rejected: int
     rejections: tuple[Rejection, ...]
     degraded: tuple[str, ...]
+
+
+class PersonAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Who somebody is after a link or its end, which is on disk.
+
+    Attributes:
+        customer_id: the canonical id of the customer that was named.
+        linked_ids: the other ids that are theirs, now or for some time.
+        status: `duplicate` where it was known already, and nothing changed.
+        degraded: what could not be brought up to date yet; the link is not lost.
+    """
+
+    customer_id: str
+    linked_ids: tuple[str, ...]
+    status: Literal["accepted", "duplicate"]
+    degraded: tuple[str, ...]
+
+
+class LookupMatch(msgspec.Struct, frozen=True, kw_only=True):
+    """One person that was found.
+
+    Attributes:
+        customer_id: the canonical id.
+        linked_ids: the other ids that are theirs, now or for some time.
+    """
+
+    customer_id: str
+    linked_ids: tuple[str, ...]
+
+
+class LookupAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Everybody whose identifier has the value that was asked for.
+
+    Attributes:
+        name: the identifier.
+        matches: by canonical id; empty where nobody was found.
+    """
+
+    name: str
+    matches: tuple[LookupMatch, ...]
 
 
 class CandidateView(msgspec.Struct, frozen=True, kw_only=True):

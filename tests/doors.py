@@ -50,7 +50,7 @@ class World:
 
     folder: Path
     settings: Settings = field(default_factory=lambda: Settings(bootstrap_key=BOOTSTRAP, threads=2))
-    log: Any = field(default_factory=MemoryEventLog)
+    log: Any = field(default_factory=lambda: MemoryEventLog(identifiers=_configuration().taxonomy.identifiers))
     features: FeatureStore = field(default_factory=MemoryStore)
     records: Any = field(default_factory=MemoryRecordStore)
     now: int = NOW

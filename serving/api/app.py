@@ -18,6 +18,7 @@ from serving.api.calls import RUNTIME, Call
 from serving.api.decisions import decide, read_decision
 from serving.api.events import take_events
 from serving.api.failures import Failure, failure, failure_of
+from serving.api.identities import link, lookup, unlink
 from serving.api.journeys import report_journey
 from serving.api.operations import (
     docs,
@@ -34,6 +35,7 @@ from serving.runtime import Runtime
 
 ROUTES: Final = (
     *(take_events, decide, read_decision, take_outcomes, report_journey),
+    *(link, unlink, lookup),
     *(livez, readyz, metrics, openapi_json, index, docs, docs_asset, problem_page),
 )
 

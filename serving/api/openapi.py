@@ -15,9 +15,9 @@ from features.journey_findings import JourneyReport
 from features.journey_question import DEFAULT_TOP, LARGEST_TOP
 from serving import problems
 from serving.problems import ProblemDetails, ProblemType
-from serving.schemas import DecisionAnswer, DecisionRequest, EventBatch, OutcomeBatch
+from serving.schemas import DecisionAnswer, DecisionRequest, EventBatch, LinkRequest, OutcomeBatch, UnlinkRequest
 from serving.telemetry import METRICS_MEDIA_TYPE
-from serving.views import BatchAnswer, Liveness, Readiness, StoredDecision
+from serving.views import BatchAnswer, Liveness, LookupAnswer, PersonAnswer, Readiness, StoredDecision
 
 Json = dict[str, Any]
 
@@ -104,6 +104,20 @@ _REPORT_PARAMETERS: Final[tuple[Json, ...]] = (
         "schema": {"type": "integer", "minimum": 1, "maximum": LARGEST_TOP, "default": DEFAULT_TOP},
     },
 )
+_IDENTIFIER: Final[Json] = {
+    "name": "name",
+    "in": "query",
+    "required": True,
+    "description": "The identifier's name in the taxonomy.",
+    "schema": {"type": "string"},
+}
+_IDENTIFIER_VALUE: Final[Json] = {
+    "name": "value",
+    "in": "query",
+    "required": True,
+    "description": "Its value, as it was sent.",
+    "schema": {"type": "string"},
+}
 
 
 OPERATIONS: Final = (
@@ -164,6 +178,40 @@ OPERATIONS: Final = (
         answer=JourneyReport,
         parameters=_REPORT_PARAMETERS,
         failures=(*_KEYED, *_READING),
+    ),
+    Operation(
+        method="post",
+        path="/v1/identities/link",
+        operation_id="link",
+        summary="Say that an alias belongs to a customer",
+        description="From then on events, contacts and consents of both are one person's, who may be asked about under "
+        "either id. The alias's earlier events become the customer's; training sees that only from when the link was "
+        "known. A link that would lead in a circle is refused; one that is known already changes nothing.",
+        body=LinkRequest,
+        answer=PersonAnswer,
+        failures=(*_KEYED, *_WRITING),
+    ),
+    Operation(
+        method="post",
+        path="/v1/identities/unlink",
+        operation_id="unlink",
+        summary="Say that an alias does not belong to a customer",
+        description="Without `valid_until` every earlier link between the two is withdrawn, as if it had never been; "
+        "with it the alias's events up to that moment stay the customer's.",
+        body=UnlinkRequest,
+        answer=PersonAnswer,
+        failures=(*_KEYED, *_WRITING),
+    ),
+    Operation(
+        method="get",
+        path="/v1/lookup",
+        operation_id="lookup",
+        summary="Find people by an identifier",
+        description="An identifier is an attribute that the taxonomy declares as one, such as a keyed hash of the "
+        "e-mail address. Whoever has that value now is found; where it is nobody, the list is empty.",
+        answer=LookupAnswer,
+        parameters=(_IDENTIFIER, _IDENTIFIER_VALUE),
+        failures=(*_KEYED, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),
     ),
     Operation(
         method="get",
