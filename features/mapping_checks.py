@@ -91,7 +91,7 @@ class _Checks:
             yield from self._groups(here, table)
 
     def _event(self, here: Place, event: EventOutput) -> Iterator[Problem]:
-        kinds = self._taxonomy.all_kinds
+        kinds = self._taxonomy.known_kinds
         yield from self._texts((*here, "kind"), event.kind, list(kinds))
         if event.channel is not None:
             yield from self._texts((*here, "channel"), event.channel, list(self._taxonomy.channels))

@@ -103,7 +103,7 @@ def _event_maker(
     facts_json = optional_text(output.facts_json, common.zone)
     arrived_at = moment_of_value(output.arrived_at, common.zone) if output.arrived_at is not None else None
     facts = [(name, text_of(value, common.zone), value.decimal) for name, value in output.facts.items()]
-    kinds = vocabulary.taxonomy.all_kinds
+    kinds = vocabulary.taxonomy.known_kinds
     declared = {name: allowed_facts(name, vocabulary.taxonomy) for name in kinds}
 
     def make(row: Row) -> JourneyEvent:

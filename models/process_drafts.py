@@ -30,7 +30,7 @@ from features.process_logs import (
     ProcessLog,
     names_of,
 )
-from features.taxonomy import BUILT_IN_KINDS, Taxonomy
+from features.taxonomy import BUILT_IN_KINDS, IDENTITY_KINDS, Taxonomy
 
 PROCESS_MINING: Final = "process_mining"
 """The name of this mapping on the command line, and the source of what it imports."""
@@ -117,7 +117,7 @@ def _told_of_times(log: ProcessLog) -> Iterable[str]:
         yield "times without an offset are taken for UTC: set time_zone in mapping.yaml if they are local"
 
 
-def _new_names(log: ProcessLog, taken: frozenset[str] = frozenset(BUILT_IN_KINDS)) -> _Names:
+def _new_names(log: ProcessLog, taken: frozenset[str] = frozenset({*BUILT_IN_KINDS, *IDENTITY_KINDS})) -> _Names:
     transitions: dict[str, set[str]] = {}
     for activity, transition in log.keys:
         transitions.setdefault(activity, set()).add(transition)

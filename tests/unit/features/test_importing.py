@@ -13,6 +13,7 @@ from features.errors import MappingError
 from features.events import dump_timestamp
 from features.importing import DryRun
 from features.past_decisions import PastCandidate
+from features.taxonomy import ALIAS, LINKED
 from tests.histories import event
 from tests.imports import EVENT, Imported, MemorySink, file_of, import_files, mapping_of
 
@@ -98,6 +99,15 @@ def test_an_unusable_row_is_named_and_the_next_one_is_kept(
     assert entry["expected"].startswith(rejected[2])
     assert [made.customer_id for made in imported.events] == ["c2"]
     assert (imported.result.rows, imported.result.rows_rejected) == (2, 1)
+
+
+def test_a_row_may_say_whose_events_are_whose(tmp_path: Path, rejects: Path) -> None:
+    """The kinds that link ids come in through a mapping like any other."""
+    text = f"who,when,what,other\nc1,{_AT},{LINKED},cookie-7\n"
+
+    imported = _events(tmp_path, text, rejects, facts={ALIAS: {"column": "other"}})
+
+    assert [(made.kind, made.facts) for made in imported.events] == [(LINKED, {ALIAS: "cookie-7"})]
 
 
 def test_all_problems_of_a_row_are_on_record(tmp_path: Path, rejects: Path) -> None:
