@@ -24,16 +24,28 @@ def redis_database() -> Iterator[RedisLocation]:
 
     The test is skipped where no server answers, and fails instead under HEADWAY_TEST_REQUIRE=1.
     """
-    client = redis.Redis.from_url(f"redis://{ADDRESS}")
-    try:
-        client.ping()
-    except redis.ConnectionError:
+    if not redis_answers():
         reason = f"no Redis answers at {ADDRESS}: start redis-server"
         if os.environ.get("HEADWAY_TEST_REQUIRE") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
-    finally:
-        client.close()
+    with empty_database() as location:
+        yield location
+
+
+def redis_answers() -> bool:
+    """Whether a server answers at ``ADDRESS``."""
+    with redis.Redis.from_url(f"redis://{ADDRESS}") as client:
+        try:
+            client.ping()
+        except redis.ConnectionError:
+            return False
+    return True
+
+
+@contextmanager
+def empty_database() -> Iterator[RedisLocation]:
+    """An empty database that no other test or benchmark uses meanwhile; emptied again at the end."""
     with _free_database() as number:
         location = RedisLocation.of(f"redis://{ADDRESS}/{number}")
         with redis.Redis.from_url(location.url) as own:
@@ -55,4 +67,4 @@ def _free_database() -> Iterator[int]:
                 continue
             yield number
             return
-    pytest.fail(f"all databases {_DATABASES} of {ADDRESS} are in use by tests; expected one to be free")
+    raise RuntimeError(f"all databases {_DATABASES} of {ADDRESS} are in use by tests; expected one to be free")

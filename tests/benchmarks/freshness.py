@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from contextlib import ExitStack
 from typing import Any
 
 import pandas as pd
@@ -24,8 +25,10 @@ from serving.bootstrap import feature_sets_of
 from tests.benchmarks.decision import running
 from tests.benchmarks.process import Client, service
 from tests.benchmarks.report import Measure, absolute, faster
+from tests.benchmarks.stages import stages
 from tests.benchmarks.timing import interleaved
 from tests.benchmarks.world import Worlds, present
+from tests.redis_servers import empty_database, redis_answers
 
 BATCH = 5_000
 """Events of one batch in the batch figure, over half as many customers."""
@@ -34,23 +37,44 @@ BATCH = 5_000
 def measures(worlds: Worlds) -> list[Measure]:
     """One event at a time against ``push``, and batches."""
     home, now = worlds.copy("freshness"), present()
-    with running(home) as runtime:
+    with ExitStack() as opened:
+        runtime: Any = opened.enter_context(running(home))
         runtime.ingest.ingest(worlds.documents(now), source="benchmark", arrived_at=now)
         ids = worlds.customer_ids()
         push = _Push(worlds, runtime, ids[0])
 
         def accept(number: int) -> None:
-            runtime.ingest.ingest([_event(f"one-{number}", ids[number % len(ids)], now)], source="b", arrived_at=now)
+            document = _event(f"one-{number}", ids[number % len(ids)], now + number)
+            runtime.ingest.ingest([document], source="b", arrived_at=now + number)
 
+        configuration = load_configuration(worlds.trained, {})
+        (journey,) = configuration.journeys.by_id
+        parts = stages(
+            opened,
+            Home(worlds.folder / "stages"),
+            configuration,
+            [runtime.ingest.rebuild(one, journey) for one in ids],
+            lambda number, customer_id: _event(f"part-{number}", customer_id, now),
+            at=now,
+            redis=opened.enter_context(empty_database()) if redis_answers() else None,
+        )
+        works = {"ours": accept, "push": push.push, **parts}
         times = interleaved(
-            {"ours": accept, "push": push.push},
-            rounds=3 if worlds.quick else 30,
-            calls={"ours": 20, "push": 2},
+            works, rounds=3 if worlds.quick else 30, calls={name: 2 if name == "push" else 20 for name in works}
         )
     rates = _batch_rates(worlds)
-    ours = times["ours"]
+    ours, pushed = times["ours"], times["push"].median_ms
+    writes = {kind: times[f"{kind}_write"] for kind in ("sqlite", "redis") if f"{kind}_write" in times}
     return [
-        faster("vs_feast_push", ours.median_ms, times["push"].median_ms, target=30.0, spread=ours.spread_ms),
+        faster("vs_feast_push", ours.median_ms, pushed, target=30.0, spread=ours.spread_ms),
+        *(
+            faster(f"{kind}_write_vs_feast_push", write.median_ms, pushed, target=30.0, spread=write.spread_ms)
+            for kind, write in writes.items()
+        ),
+        *(
+            absolute(f"part_{name}", 1000 * times[name].median_ms, unit="us", target=None, at_most=True)
+            for name in parts
+        ),
         absolute("http_events_per_cpu_second", statistics.median(rates), unit="events/s", target=5_000, at_most=False),
     ]
 
