@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -264,12 +265,16 @@ def test_a_regulated_action_needs_its_disclosures(edited: Edit) -> None:
 
 
 def test_installing_makes_it_the_homes_own(tmp_path: Path, edited: Edit) -> None:
-    """After installing, the home holds the four files and uses them."""
+    """After installing, the home holds the four files and uses them, and an editor finds the schema beside each."""
     home = Home(tmp_path / "home").create()
 
     installed = install_configuration(home, edited("policy.yaml", ("epsilon: 0.05", "epsilon: 0.5")), {})
 
-    assert sorted(path.name for path in home.config.iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in home.config.glob("*.*")) == sorted(FILES)
+    for name in FILES:
+        schema = (home.config / name).read_text().partition("\n")[0].removeprefix("# yaml-language-server: $schema=")
+        assert schema == f"schemas/{Path(name).stem}.json"
+        assert json.loads((home.config / schema).read_text())["title"] == name
     assert installed.version == load_configuration(home, {}).version
     assert installed.policy.exploration.epsilon == 0.5
 
