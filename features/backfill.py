@@ -115,7 +115,8 @@ def backfill(
                 finals += state_rows(final_states(table, feature_set), feature_set)
             known = list(profiles(table, taxonomy))
             profiles_file.write_table(profile_table(known, columns))
-            last = {profile.customer_id: profile for profile, _ in known}
+            lasting = set(table.lasting.customers.to_pylist())
+            last = {profile.customer_id: profile for profile, _ in known if profile.customer_id in lasting}
             _write(store, finals, list(last.values()))
             counts = (table.n_events, len(table.customers), len(finals), len(last), n_history, len(known))
             totals = [total + count for total, count in zip(totals, counts, strict=True)]
@@ -173,7 +174,7 @@ def state_table(states: States, feature_set: FeatureSet, columns: Layout) -> pa.
         "last_source": states.last_sources,
         "last_event_id": states.last_event_ids,
         "log_position": pa.array(states.log_positions),
-        EVENT_TIME: _moments(states.last_event_at),
+        EVENT_TIME: _moments(states.newest_at),
         CREATED_TIME: _moments(states.known_at),
     }
     for i, each in enumerate(feature_set.fields):
@@ -191,9 +192,20 @@ def profile_table(known: Sequence[tuple[ProfileRow, int]], columns: Layout) -> p
         {CUSTOMER_KEY: profile.customer_id, **profile_columns(profile, columns.attributes)} for profile, _ in known
     ]
     table = pa.Table.from_pylist(rows, schema=_schema((CUSTOMER_KEY,), columns.profile, times=()))
-    at = np.array([profile.updated_at for profile, _ in known], dtype=np.int64)
+    at = np.array(_newest_of_each(known), dtype=np.int64)
     known_at = np.array([moment for _, moment in known], dtype=np.int64)
     return table.append_column(EVENT_TIME, _moments(at)).append_column(CREATED_TIME, _moments(known_at))
+
+
+def _newest_of_each(known: Sequence[tuple[ProfileRow, int]]) -> list[int]:
+    """Times of the profiles that never go back within a customer, though what they rest on may be taken away."""
+    newest: list[int] = []
+    customer_id = None
+    for profile, _ in known:
+        is_first = profile.customer_id != customer_id
+        newest.append(profile.updated_at if is_first else max(newest[-1], profile.updated_at))
+        customer_id = profile.customer_id
+    return newest
 
 
 def _schema(

@@ -2,12 +2,16 @@
 
 DuckDB sorts and takes the numbers out of the facts, spilling to disk where it must. A table never splits a customer, so
 memory is bounded by the size of one table.
+
+Events of linked ids stand under whom they were believed to be of, once for each belief: from when it was known, until
+it was known to be otherwise. So a merge costs what a late event does, and nobody sees it before it was made.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -16,20 +20,23 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from features import kernel
 from features.duck import connected
 from features.errors import Refused
-from features.events import FactValue
+from features.events import FactValue, JourneyEvent, day_of, load_facts
+from features.identity import LATEST, Claim, Identities, claim_of
 from features.kernel import Floats, Integers
-from features.taxonomy import NPS, SENTIMENT, THEME, Taxonomy
+from features.taxonomy import IDENTITY_KINDS, NPS, SENTIMENT, THEME, Taxonomy
 
 EventSource: TypeAlias = Path | pa.Table
 """An events Parquet, or its columns in memory: position int64, source, event_id, customer_id, kind, channel,
 occurred_at and arrived_at timestamp[us, UTC], sequence int64, facts JSON text."""
 
 EVENTS_PER_TABLE: Final = 250_000
-_FLOAT_COLUMNS: Final = ("occurred_at", "arrived_at", "sequence", "value", "price", "nps", "sentiment")
+_IDENTITY_KINDS: Final = ", ".join(f"'{name}'" for name in IDENTITY_KINDS)
+_FLOAT_COLUMNS: Final = ("occurred_at", "arrived_at", "known_until", "sequence", "value", "price", "nps", "sentiment")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +52,7 @@ class EventTable:
         event_ids: ``(n_events,)`` text in Arrow.
         profile_rows: rows of the events that fold into the profile (roles ``profile`` and ``consent``), ascending.
         profile_facts: their facts.
+        linked_at: by customer, of those on whom a claim bears: the position in the log of the last one.
     """
 
     customers: pa.Array
@@ -55,6 +63,7 @@ class EventTable:
     event_ids: pa.Array
     profile_rows: Integers
     profile_facts: tuple[Mapping[str, FactValue], ...]
+    linked_at: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def n_events(self) -> int:
@@ -70,6 +79,30 @@ class EventTable:
     def known_at(self) -> Floats:
         """``(n_events,)`` from when on an event counts: strictly after it, it had both occurred and arrived."""
         return np.maximum(self.events.at, self.events.arrived)
+
+    @cached_property
+    def lasting(self) -> EventTable:
+        """What is believed now: without events that turned out to be another's, and without whom nothing is left of."""
+        is_lasting = np.isinf(self.events.until)
+        return self if is_lasting.all() else self.where(is_lasting)
+
+    def where(self, keep: NDArray[np.bool_]) -> EventTable:
+        """Only some rows, and the customers that have any of them."""
+        kept_before = np.concatenate([np.zeros(1, np.int64), np.cumsum(keep)])
+        starts = kept_before[self.starts]
+        has_rows = np.diff(starts) > 0
+        is_kept = keep[self.profile_rows]
+        return EventTable(
+            customers=self.customers.filter(pa.array(has_rows)),
+            starts=np.concatenate([np.zeros(1, np.int64), starts[1:][has_rows]]),
+            events=kernel.Events._make(column[keep] for column in self.events),
+            positions=self.positions[keep],
+            sources=self.sources.filter(pa.array(keep)),
+            event_ids=self.event_ids.filter(pa.array(keep)),
+            profile_rows=kept_before[self.profile_rows[is_kept]],
+            profile_facts=tuple(itertools.compress(self.profile_facts, is_kept)),
+            linked_at=self.linked_at,
+        )
 
 
 def event_tables(
@@ -87,21 +120,23 @@ def event_tables(
     """
     pending: list[pa.RecordBatch] = []
     n_pending = 0
+    graph = identities_of(source)
+    linked_at = {one: graph.linked_at(one) for one in graph.customer_ids}
     with connected() as connection:
         # Two threads compete with everything else on a small machine; one loses little on a sort that is mostly I/O.
         connection.execute("SET threads = 1; SET preserve_insertion_order = true")
-        for batch in _sorted_batches(connection, source, taxonomy, min(events_per_table, 100_000)):
+        for batch in _sorted_batches(connection, source, taxonomy, graph, min(events_per_table, 100_000)):
             pending.append(batch)
             n_pending += batch.num_rows
             if n_pending >= events_per_table:
                 rows = pa.Table.from_batches(pending).combine_chunks()
                 whole = _rows_of_whole_customers(rows["customer_id"])
                 if whole:
-                    yield _event_table(rows.slice(0, whole), taxonomy)
+                    yield _event_table(rows.slice(0, whole), taxonomy, linked_at)
                 rest = rows.slice(whole).combine_chunks()
                 pending, n_pending = rest.to_batches(), rest.num_rows
     if n_pending:
-        yield _event_table(pa.Table.from_batches(pending).combine_chunks(), taxonomy)
+        yield _event_table(pa.Table.from_batches(pending).combine_chunks(), taxonomy, linked_at)
 
 
 def whole_table(source: EventSource, taxonomy: Taxonomy) -> EventTable:
@@ -114,10 +149,84 @@ def whole_table(source: EventSource, taxonomy: Taxonomy) -> EventTable:
     return tables[0] if tables else _empty_table()
 
 
+def identities_of(source: EventSource) -> Identities:
+    """The identity graph that the events of a source make."""
+    with connected() as connection:
+        rows: list[tuple[Any, ...]] = (
+            _relation(connection, source)
+            .query(
+                "events",
+                "SELECT position, source, event_id, customer_id, kind, epoch_us(occurred_at), epoch_us(arrived_at), "  # noqa: S608
+                f"sequence, facts FROM events WHERE kind IN ({_IDENTITY_KINDS})",
+            )
+            .fetchall()
+        )
+    return Identities(frozenset(claim for row in rows if (claim := _claim(*row)) is not None))
+
+
+def _claim(
+    position: int,
+    source: str,
+    event_id: str,
+    customer_id: str,
+    kind: str,
+    occurred_at: int,
+    arrived_at: int,
+    sequence: int,
+    facts: str,
+) -> Claim | None:
+    event = JourneyEvent(
+        source=source,
+        event_id=event_id,
+        customer_id=customer_id,
+        kind=kind,
+        occurred_at=occurred_at,
+        arrived_at=arrived_at,
+        sequence=sequence,
+        day=day_of(occurred_at),
+        facts=load_facts(facts.encode()),
+    )
+    return claim_of(event, position)
+
+
+def _relation(connection: Any, source: EventSource) -> Any:
+    return connection.read_parquet(str(source)) if isinstance(source, Path) else connection.from_arrow(source)
+
+
+def _spells(graph: Identities) -> pa.Table:
+    """The spells of a graph as columns; one that still lasts has the end ``inf``."""
+    spells = list(graph.spells())
+    until = np.array([one.known_until for one in spells], dtype=np.float64)
+    until[until == LATEST] = np.inf
+    return pa.table(
+        {
+            "alias": pa.array([one.alias for one in spells], pa.string()),
+            "valid_from": pa.array([one.valid_from for one in spells], pa.int64()),
+            "valid_until": pa.array([one.valid_until for one in spells], pa.int64()),
+            "known_from": pa.array([one.known_from for one in spells], pa.int64()),
+            "known_until": until,
+            "owner": pa.array([one.owner for one in spells], pa.string()),
+        }
+    )
+
+
+# One row for each time that an event was believed to be of somebody; of ids that were never linked, one row as it is.
+_OWNED: Final = """
+    (SELECT events.* REPLACE (coalesce(spells.owner, customer_id) AS customer_id),
+            greatest(epoch_us(arrived_at), coalesce(spells.known_from, epoch_us(arrived_at))) AS known_from,
+            coalesce(spells.known_until, 'inf'::DOUBLE) AS known_until
+     FROM events LEFT JOIN spells ON spells.alias = customer_id
+          AND epoch_us(occurred_at) >= spells.valid_from AND epoch_us(occurred_at) < spells.valid_until)
+"""
+_UNOWNED: Final = "(SELECT *, epoch_us(arrived_at) AS known_from, 'inf'::DOUBLE AS known_until FROM events)"
+
+
 def _sorted_batches(
-    connection: Any, source: EventSource, taxonomy: Taxonomy, rows_per_batch: int
+    connection: Any, source: EventSource, taxonomy: Taxonomy, graph: Identities, rows_per_batch: int
 ) -> Iterator[pa.RecordBatch]:
-    relation = connection.read_parquet(str(source)) if isinstance(source, Path) else connection.from_arrow(source)
+    relation = _relation(connection, source)
+    if graph.claims:
+        connection.register("spells", _spells(graph))
     roles = {"profile", "consent"}
     profile_kinds = ", ".join(f"'{name}'" for name, kind in taxonomy.all_kinds.items() if kind.role in roles)
     kinds = taxonomy.all_kinds
@@ -126,12 +235,14 @@ def _sorted_batches(
     # Names are checked when the taxonomy loads (lower case, digits, underscores), so they need no quoting here.
     query = f"""
         SELECT customer_id, source, event_id, kind, channel, position,
-               epoch_us(occurred_at)::DOUBLE AS occurred_at, epoch_us(arrived_at)::DOUBLE AS arrived_at,
+               epoch_us(occurred_at)::DOUBLE AS occurred_at, known_from::DOUBLE AS arrived_at, known_until,
                sequence::DOUBLE AS sequence, {value} AS value, {price} AS price,
                {_number_of(NPS)} AS nps, {_number_of(SENTIMENT)} AS sentiment,
                CASE WHEN json_type(facts, '$.{THEME}') = 'VARCHAR' THEN facts ->> '$.{THEME}' END AS theme,
                CASE WHEN kind IN ({profile_kinds}) THEN facts END AS profile_facts
-        FROM events ORDER BY customer_id, epoch_us(occurred_at), events.sequence, source, event_id
+        FROM {_OWNED if graph.claims else _UNOWNED} AS events
+        WHERE kind NOT IN ({_IDENTITY_KINDS}) AND known_until > greatest(epoch_us(events.occurred_at), known_from)
+        ORDER BY customer_id, epoch_us(events.occurred_at), events.sequence, source, event_id, known_until
     """  # noqa: S608  # see above
     reader = relation.query("events", query).to_arrow_reader(rows_per_batch)
     yield from reader
@@ -159,7 +270,7 @@ def _rows_of_whole_customers(customer_ids: pa.ChunkedArray) -> int:
     return int(pc.index(customer_ids, customer_ids[-1]).as_py())
 
 
-def _event_table(rows: pa.Table, taxonomy: Taxonomy) -> EventTable:
+def _event_table(rows: pa.Table, taxonomy: Taxonomy, linked_at: Mapping[str, int]) -> EventTable:
     columns = {name: rows[name].combine_chunks() for name in rows.column_names}
     runs = pc.run_end_encode(columns["customer_id"])
     if isinstance(runs, pa.ChunkedArray):
@@ -176,7 +287,7 @@ def _event_table(rows: pa.Table, taxonomy: Taxonomy) -> EventTable:
             channel=_indices(columns["channel"], tuple(taxonomy.channels), "channel"),
             at=floats["occurred_at"],
             arrived=floats["arrived_at"],
-            until=np.full(rows.num_rows, np.inf),
+            until=floats["known_until"],
             sequence=floats["sequence"],
             value=floats["value"],
             price=floats["price"],
@@ -189,6 +300,7 @@ def _event_table(rows: pa.Table, taxonomy: Taxonomy) -> EventTable:
         event_ids=columns["event_id"],
         profile_rows=profile_rows,
         profile_facts=tuple(decode(text) for text in facts.take(pa.array(profile_rows)).to_pylist()),
+        linked_at=linked_at,
     )
 
 

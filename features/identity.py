@@ -174,8 +174,17 @@ class Identities:
         spans = tuple(
             span for one in sorted(below) for span, owner in _spans(one, self.owners(one)) if owner == customer_id
         )
-        linked_at = max((claim.position for one in below for claim in self._by_alias.get(one, ())), default=0)
-        return Person(customer_id, spans, linked_at)
+        return Person(customer_id, spans, self.linked_at(customer_id))
+
+    def linked_at(self, customer_id: str) -> int:
+        """Position in the log of the last claim that bears on whom an id belongs to, or who to it; 0 for none."""
+        below = self.below(customer_id)
+        return max((claim.position for one in below for claim in self._by_alias.get(one, ())), default=0)
+
+    @property
+    def customer_ids(self) -> frozenset[str]:
+        """Every id that some claim names."""
+        return frozenset(one for claim in self.claims for one in (claim.alias, claim.customer_id))
 
     def spells(self) -> Iterator[Spell]:
         """Whose the events of every alias were believed to be, ever: no two spells of an alias overlap."""

@@ -100,7 +100,7 @@ def export_journeys(
     only = ExportRange() if only is None else only
     schema = log_schema(taxonomy)
     n_events, n_cases, customers = 0, 0, 0
-    for table in event_tables(events, taxonomy):
+    for table in (each.lasting for each in event_tables(events, taxonomy)):
         written: set[str] = set()
         for journey, feature_set in journeys:
             rows = _case_rows(table, journey, feature_set, taxonomy, only)

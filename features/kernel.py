@@ -913,32 +913,54 @@ def _refold(
 
 
 @numba.njit(cache=True)
-def arrival_states(plan: Plan, events: Events, starts: Integers, arrival_rank: Integers, out: Floats) -> None:
-    """State of every customer after each arrival: what was known then, with late events folded in their place.
+def known_states(
+    plan: Plan,
+    events: Events,
+    starts: Integers,
+    change_starts: Integers,
+    rows: Integers,
+    begins: Integers,
+    is_last: Integers,
+    out: Floats,
+    newest: Integers,
+) -> None:
+    """State of every customer after each moment at which rows began or ceased to count: what was known from then on.
 
     Args:
         plan: what the kernel must know.
         events: sorted by customer, then by ``JourneyEvent.order``.
         starts: ``(n_customers + 1,)`` row at which each customer's events start.
-        arrival_rank: ``(n_events,)`` for each row, the how-manieth arrival of its customer it was, from 0.
-        out: ``(n_events, offsets[END])`` row ``starts[c] + k`` is the state after customer c's arrival k.
+        change_starts: ``(n_customers + 1,)`` likewise for the changes.
+        rows: ``(n_changes,)`` the row that begins or ceases to count, sorted by moment within each customer.
+        begins: ``(n_changes,)`` 1 where it begins to count, 0 where it ceases to.
+        is_last: ``(n_changes,)`` 1 for the last change of each moment.
+        out: ``(n_moments, offsets[END])`` written in place, a state for each last change.
+        newest: ``(n_moments,)`` written in place: the last row that counts then, -1 where none does.
     """
     state = np.empty(plan.offsets[END])
+    n_out = 0
     for c in range(starts.size - 1):
         start = starts[c]
         n = starts[c + 1] - start
-        row_of = np.empty(n, dtype=np.int64)
-        for row in range(n):
-            row_of[arrival_rank[start + row]] = row
         counts = np.zeros(n, dtype=np.int64)
         kept = np.empty((n // CHECKPOINT + 1, state.size))
         done = np.zeros(2, dtype=np.int64)
-        newest = -1
-        for k in range(n):
-            counts[row_of[k]] = 1
-            newest = max(newest, row_of[k])
-            _refold(state, plan, events, start, counts, row_of[k], newest, kept, done)
-            out[start + k] = state
+        first = n
+        last = -1
+        for i in range(change_starts[c], change_starts[c + 1]):
+            row = rows[i] - start
+            counts[row] = begins[i]
+            first = min(first, row)
+            last = max(last, row)
+            if is_last[i] == 0:
+                continue
+            _refold(state, plan, events, start, counts, first, last, kept, done)
+            first = n
+            while last >= 0 and counts[last] == 0:
+                last -= 1
+            out[n_out] = state
+            newest[n_out] = start + last if last >= 0 else -1
+            n_out += 1
 
 
 @numba.njit(cache=True)
@@ -1007,6 +1029,29 @@ def _late_reads(
             i += 1
         _refold(state, plan, events, start, counts, first, last, kept, done)
         read(state, plan, moments[m], out[m])
+
+
+@numba.njit(cache=True)
+def latest_known(
+    first: Integers, last: Integers, known_at: Floats, until: Floats, values: Floats, moments: Floats, out: Floats
+) -> None:
+    """For each moment the last of some updates that was known strictly before it and still believed; NaN for none.
+
+    Args:
+        first: ``(n_moments,)`` the first update of the moment's customer.
+        last: ``(n_moments,)`` one past the last.
+        known_at: ``(n_updates,)`` when each was known, in event order within a customer.
+        until: ``(n_updates,)`` until when it was believed.
+        values: ``(n_updates,)`` what was told.
+        moments: ``(n_moments,)`` microseconds since the epoch.
+        out: ``(n_moments,)`` written in place.
+    """
+    for m in range(moments.size):
+        out[m] = np.nan
+        for i in range(last[m] - 1, first[m] - 1, -1):
+            if known_at[i] < moments[m] <= until[i]:
+                out[m] = values[i]
+                break
 
 
 # Codes of ``transitions``.
