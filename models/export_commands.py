@@ -16,9 +16,10 @@ from typing import Annotated, Final
 import typer
 
 from features.errors import Refused, UnknownObject
-from features.events import dump_event, parse_timestamp
+from features.events import dump_event
 from features.home import Home, use_numba_cache
 from features.yaml_files import one_of
+from models.command_options import moment_option
 from models.configuration import Configuration, load_configuration
 
 export = typer.Typer(help="Write what a home holds to files of other tools.", no_args_is_help=True)
@@ -60,7 +61,7 @@ def journeys(
     home = Home.from_environment(os.environ)
     configuration = load_configuration(home, os.environ)
     chosen = _chosen(configuration, journey)
-    start, end = _moment("--since", since), _moment("--until", until)
+    start, end = moment_option("--since", since), moment_option("--until", until)
     _refuse_overwriting(output, force=force)
     with _events_file(home) as events:
         use_numba_cache(home)
@@ -101,7 +102,7 @@ def events(
     from features.log_files import text_written_whole
 
     home = Home.from_environment(os.environ)
-    start, end = _moment("--since", since), _moment("--until", until)
+    start, end = moment_option("--since", since), moment_option("--until", until)
     _refuse_overwriting(output, force=force)
     count = 0
     with (
@@ -123,14 +124,6 @@ def _chosen(configuration: Configuration, journey: str | None) -> list[str]:
     if journey not in known:
         raise UnknownObject(f"--journey: got {journey}, expected {one_of(known, journey)}")
     return [journey]
-
-
-def _moment(option: str, text: str | None) -> int | None:
-    try:
-        return None if text is None else parse_timestamp(text)
-    except (ValueError, OverflowError) as error:
-        expected = "an ISO 8601 timestamp with an offset, such as 2026-03-01T00:00:00Z"
-        raise Refused(f"{option}: got {text}, expected {expected}") from error
 
 
 def _refuse_overwriting(output: Path, *, force: bool) -> None:

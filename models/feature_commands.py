@@ -1,4 +1,4 @@
-"""Commands ``headway features backfill`` and ``headway features list``.
+"""Commands ``headway features backfill``, ``headway features parity`` and ``headway features list``.
 
 They stand here and not in ``features`` because they need the whole, checked configuration.
 """
@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,19 +19,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from features.errors import Refused
+from features.errors import Refused, UnknownObject
 from features.home import Home, use_numba_cache
 from features.online_location import RedisLocation, online_location
+from features.yaml_files import one_of
+from models.command_options import moment_option
 from models.configuration import load_configuration
 
 if TYPE_CHECKING:
     from features.backfill import Backfilled
     from features.schema import FeatureSet
     from models.configuration import Configuration
+    from models.parity import ParityReport
+    from models.served_features import Chosen
 
-features = typer.Typer(help="List features, and rebuild what the feature store keeps.", no_args_is_help=True)
+features = typer.Typer(help="List features, rebuild what is kept of them, prove them.", no_args_is_help=True)
 
 _BATCH_FILE = "events.parquet"
+_EXAMPLES = 10
 _SAMPLE = 20
 """So many events, the first of the log, name the customers that Feast reads too."""
 
@@ -63,6 +68,44 @@ def backfill(
     typer.echo(f"{done.events:,} events of {done.customers:,} customers folded in {seconds:.1f} s")
     typer.echo(f"online      {done.states:,} states, {done.profiles:,} profiles")
     typer.echo(f"history     {done.history_states:,} states, {done.history_profiles:,} profiles")
+
+
+@features.command()
+def parity(
+    since: Annotated[str | None, typer.Option(help="Only decisions from here on, ISO 8601 with an offset.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only decisions before, likewise.")] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="At most so many decisions, the same ones each time; all by default.")
+    ] = None,
+    journey: Annotated[str | None, typer.Option(help="Only decisions in this journey.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Compare the features that decisions were served with to those that training reads for the same moments.
+
+    Takes the vectors from the decision records, reads each anew from the event log, strictly before its moment, and
+    compares them bit for bit. Exit code 0 where nothing differs, 1 on any difference, 2 where there was nothing to
+    compare. Nothing is written; a server may run.
+    """
+    home = Home.from_environment(os.environ)
+    configuration = load_configuration(home, os.environ)
+    with _compiled_code(home), _progress_bar() as progress:
+        from models.parity import parity_document, parity_text
+        from models.served_features import Chosen
+
+        start, end = moment_option("--since", since), moment_option("--until", until)
+        chosen = Chosen(journey_id=_declared(configuration, journey), sample=sample)
+        chosen = replace(
+            chosen, since=chosen.since if start is None else start, until=chosen.until if end is None else end
+        )
+        report = compared_features(home, configuration, chosen=chosen, progress=progress)
+    if as_json:
+        typer.echo(json.dumps(parity_document(report, examples=_EXAMPLES)))
+    else:
+        typer.echo(parity_text(report, examples=_EXAMPLES), nl=False)
+    if not report.decisions:
+        raise Refused("no decision could be compared, expected one at least: ask for a decision, or for another period")
+    if not report.is_proven:
+        raise typer.Exit(1)
 
 
 @features.command("list")
@@ -151,6 +194,53 @@ def fill_feature_store(
             customers = {logged.event.customer_id for page in islice(log.read(page=_SAMPLE), 1) for logged in page}
             check_parity(store, feast, product(sorted(customers), feature_sets))
     return done
+
+
+def compared_features(
+    home: Home,
+    configuration: Configuration,
+    *,
+    chosen: Chosen,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> ParityReport:
+    """What the decisions of a home were served with, compared with what its event log says.
+
+    Args:
+        home: the home; it is only read.
+        configuration: the configuration that its events keep to.
+        chosen: which decisions.
+        progress: called with the number of events read so far, and of all.
+
+    Raises:
+        UnknownObject: the home has no decisions, or no events.
+        Refused: an event is of a kind, or over a channel, that the taxonomy does not know.
+        StoreError: a store does not answer, or holds what cannot be.
+    """
+    from features.event_store import SqlEventLog
+    from models.record_store import SqlRecordStore
+    from models.served_features import served_against_log
+
+    with (
+        closing(SqlRecordStore(home.records_db, readonly=True)) as records,
+        closing(SqlEventLog(home.events_db, readonly=True)) as log,
+        TemporaryDirectory(prefix="headway-", dir=home.state) as folder,
+    ):
+        return served_against_log(
+            records,
+            log,
+            feature_sets=_feature_sets(configuration),
+            taxonomy=configuration.taxonomy,
+            chosen=chosen,
+            folder=Path(folder),
+            progress=progress,
+        )
+
+
+def _declared(configuration: Configuration, journey_id: str | None) -> str | None:
+    known = configuration.journeys.by_id
+    if journey_id is not None and journey_id not in known:
+        raise UnknownObject(f"--journey: got {journey_id}, expected {one_of(list(known), journey_id)}")
+    return journey_id
 
 
 def _take_over(home: Home, configuration: Configuration, location: RedisLocation | None) -> None:
