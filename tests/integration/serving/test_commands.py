@@ -11,9 +11,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+import redis
 
 from features.cli import COMMAND_GROUP, run
 from features.home import Home, lock_file
+from features.online_location import RedisLocation
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +72,21 @@ def test_a_home_that_is_being_written_stops_the_start(tmp_path: Path) -> None:
 
     assert code == 2
     assert f"being written by process {os.getpid()} (headway serve)" in told
+
+
+def test_a_redis_of_another_home_stops_the_start(
+    redis_location: RedisLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 2, and what to do about it."""
+    monkeypatch.setenv("HEADWAY_ONLINE_STORE", redis_location.url)
+    with redis.Redis.from_url(redis_location.url) as server:
+        server.set("headway:epoch", "0123456789abcdef.4")
+
+    code, _, told = _run("serve")
+
+    assert code == 2
+    assert "holds the states of another home ('0123456789abcdef.4')" in told
+    assert "headway features backfill --take-over" in told
 
 
 def test_a_configuration_with_problems_stops_the_start(tmp_path: Path) -> None:
