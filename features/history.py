@@ -44,17 +44,20 @@ class States:
     Attributes:
         customers: ids, as text in Arrow.
         vectors: ``(n, n_slots)`` state vectors.
-        last_event_at: ``(n,)`` ``occurred_at`` of the newest event folded, microseconds.
+        last_event_at: ``(n,)`` ``occurred_at`` of the newest event folded, microseconds; 0 where none is left.
+        newest_at: ``(n,)`` the same, never going back as what is known grows: the event time of the history.
         known_at: ``(n,)`` since when this state was known, microseconds.
         last_sequence: ``(n,)`` sequence of the newest event folded.
         last_sources: its source, as text in Arrow.
         last_event_ids: its id, as text in Arrow.
-        log_positions: ``(n,)`` highest position in the log among the events folded.
+        log_positions: ``(n,)`` highest position in the log among the events folded by then; in a customer's last state
+            also of the claims that bear on it.
     """
 
     customers: pa.Array
     vectors: Floats
     last_event_at: Integers
+    newest_at: Integers
     known_at: Integers
     last_sequence: Integers
     last_sources: pa.Array
@@ -110,68 +113,90 @@ def positions_at(table: EventTable, customer_ids: Sequence[str] | pa.Array, at: 
 
 
 def final_states(table: EventTable, feature_set: FeatureSet) -> States:
-    """The state of every customer of a table after all of its events: one row per customer."""
+    """The state of every customer of a table after all of its events: one row per customer.
+
+    Whoever's events all turned out to be somebody else's has none.
+    """
+    table = table.lasting
     vectors = np.empty((len(table.customers), kernel.new_state(feature_set.plan).size))
     kernel.final_states(feature_set.plan, table.events, table.starts, vectors)
     is_empty = not len(table.customers)
     positions = table.positions[:0] if is_empty else np.maximum.reduceat(table.positions, table.starts[:-1])
     known_at = table.known_at[:0] if is_empty else np.maximum.reduceat(table.known_at, table.starts[:-1])
-    return _states(table, vectors, np.arange(len(table.customers)), table.starts[1:] - 1, known_at, positions)
+    customers = np.arange(len(table.customers))
+    return _states(table, vectors, customers, table.starts[1:] - 1, known_at, _with_links(table, customers, positions))
 
 
 def states_per_arrival(table: EventTable, feature_set: FeatureSet) -> States:
-    """Every state that was ever known: one row per customer and moment at which events of it became known.
+    """Every state that was ever known: one row per customer and moment at which events of it became known, or left it.
 
     An event becomes known when it has both occurred and arrived, so an event ahead of our clock waits for its own time.
-    The state known strictly before t is the last row with ``known_at < t``; ``last_event_at`` never goes back.
+    The state known strictly before t is the last row with ``known_at < t``.
     """
-    order = np.lexsort((np.arange(table.n_events), table.known_at, table.customer_of_row))
-    ranks = np.empty(table.n_events, dtype=np.int64)
-    ranks[order] = np.arange(table.n_events)
-    ranks -= table.starts[table.customer_of_row]
-    vectors = np.empty((table.n_events, kernel.new_state(feature_set.plan).size))
-    kernel.arrival_states(feature_set.plan, table.events, table.starts, ranks, vectors)
-
-    # Rows of later customers are larger, so one running maximum serves all customers.
-    newest = np.maximum.accumulate(order) if order.size else order
-    positions = _running_maximum(table.positions[order], table.customer_of_row)
-    is_last = np.ones(table.n_events, dtype=bool)
-    is_last[:-1] = (np.diff(table.known_at[order]) != 0) | (np.diff(table.customer_of_row) != 0)
-    return _states(
-        table,
-        vectors[is_last],
-        table.customer_of_row[is_last],
-        newest[is_last],
-        table.known_at[order][is_last],
-        positions[is_last],
+    at, rows, begins = _changes(table)
+    customers = table.customer_of_row[rows]
+    is_last = np.ones(rows.size, dtype=np.int64)
+    is_last[:-1] = (np.diff(at) != 0) | (np.diff(customers) != 0)
+    last = np.flatnonzero(is_last)
+    vectors = np.empty((last.size, kernel.new_state(feature_set.plan).size))
+    newest = np.empty(last.size, dtype=np.int64)
+    change_starts = np.searchsorted(customers, np.arange(len(table.customers) + 1))
+    kernel.known_states(
+        feature_set.plan, table.events, table.starts, change_starts, rows, begins, is_last, vectors, newest
     )
+    positions = _running_maximum(table.positions[rows], customers)[last]
+    is_final = np.ones(last.size, dtype=np.bool_)
+    is_final[:-1] = np.diff(customers[last]) != 0
+    positions[is_final] = _with_links(table, customers[last][is_final], positions[is_final])
+    return _states(table, vectors, customers[last], newest, at[last], positions)
+
+
+def _changes(table: EventTable) -> tuple[Floats, Integers, Integers]:
+    """When each row begins to count, and ceases to: moment, row, and 1 or 0, by customer and then by moment."""
+    ended = np.flatnonzero(np.isfinite(table.events.until))
+    at = np.concatenate([table.known_at, table.events.until[ended]])
+    rows = np.concatenate([np.arange(table.n_events), ended])
+    begins = np.concatenate([np.ones(table.n_events, np.int64), np.zeros(ended.size, np.int64)])
+    order = np.lexsort((rows, at, table.customer_of_row[rows]))
+    return at[order], rows[order], begins[order]
+
+
+def _with_links(table: EventTable, customers: Integers, positions: Integers) -> Integers:
+    """Positions of whole states, which the claims that bear on a customer belong to like its events."""
+    if not table.linked_at:
+        return positions
+    names = table.customers.take(pa.array(customers)).to_pylist()
+    return np.maximum(positions, np.array([table.linked_at.get(name, 0) for name in names], dtype=np.int64))
 
 
 def profiles(table: EventTable, taxonomy: Taxonomy) -> Iterator[tuple[ProfileRow, int]]:
     """Every profile that was ever known, and since when: in the order of customers and then of time.
 
-    One for each customer and moment at which events that fold into the profile became known; the last one of a customer
-    is what is known now. A customer of whom nothing was ever told has an empty one, since its first event was known.
+    One for each customer and moment at which events that fold into the profile became known, or left it; the last one
+    of a customer is what is known now. A customer of whom nothing was ever told has an empty one, since its first event
+    was known.
     """
-    told = itertools.groupby(_profile_events(table, taxonomy), key=lambda one: one.customer_id)
+    told = itertools.groupby(_profile_events(table, taxonomy), key=lambda one: one[0].customer_id)
     customer_id, events = next(told, (None, iter(())))
     firsts = np.minimum.reduceat(table.known_at, table.starts[:-1]) if table.n_events else table.known_at
     for customer, first in zip(table.customers.to_pylist(), firsts.tolist(), strict=True):
         if customer != customer_id:
             yield ProfileRow(customer), int(first)
             continue
-        own = list(events)
-        for known_at in sorted({max(one.occurred_at, one.arrived_at) for one in own}):
-            known = (one for one in own if max(one.occurred_at, one.arrived_at) <= known_at)
-            yield fold_profile(ProfileRow(customer), known, taxonomy), known_at
+        own = [(event, max(event.occurred_at, event.arrived_at), until) for event, until in events]
+        moments = {known_at for _, known_at, _ in own} | {int(until) for _, _, until in own if until < np.inf}
+        for moment in sorted(moments):
+            known = (event for event, known_at, until in own if known_at <= moment < until)
+            yield fold_profile(ProfileRow(customer), known, taxonomy), moment
         customer_id, events = next(told, (None, iter(())))
 
 
-def _profile_events(table: EventTable, taxonomy: Taxonomy) -> Iterator[JourneyEvent]:
+def _profile_events(table: EventTable, taxonomy: Taxonomy) -> Iterator[tuple[JourneyEvent, float]]:
+    """The events that fold into profiles, each with the moment until which it was believed to be the customer's."""
     kinds = tuple(taxonomy.all_kinds)
     for row, facts in zip(table.profile_rows.tolist(), table.profile_facts, strict=True):
         at = int(table.events.at[row])
-        yield JourneyEvent(
+        event = JourneyEvent(
             source=table.sources[row].as_py(),
             event_id=table.event_ids[row].as_py(),
             customer_id=table.customers[int(table.customer_of_row[row])].as_py(),
@@ -182,6 +207,7 @@ def _profile_events(table: EventTable, taxonomy: Taxonomy) -> Iterator[JourneyEv
             day=day_of(at),
             facts=facts,
         )
+        yield event, float(table.events.until[row])
 
 
 def transitions(table: EventTable, feature_set: FeatureSet) -> tuple[Integers, Integers]:
@@ -232,6 +258,12 @@ def _updates(table: EventTable, feature_set: FeatureSet, attribute: str) -> tupl
 
 def _latest_known(table: EventTable, rows: Integers, values: Floats, customers: Integers, moments: Floats) -> Floats:
     """For each moment the value of the customer's newest update known strictly before it; NaN where there is none."""
+    if np.isfinite(table.events.until[rows]).any():
+        latest = np.empty(moments.size)
+        owners = table.customer_of_row[rows]
+        spans = np.searchsorted(owners, customers, "left"), np.searchsorted(owners, customers, "right")
+        kernel.latest_known(*spans, table.known_at[rows], table.events.until[rows], values, moments, latest)
+        return latest
     n = rows.size
     at = np.concatenate([table.known_at[rows], moments])
     owner = np.concatenate([table.customer_of_row[rows], customers])
@@ -249,23 +281,28 @@ def _latest_known(table: EventTable, rows: Integers, values: Floats, customers: 
 
 
 def _running_maximum(values: Integers, groups: Integers) -> Integers:
-    """Running maximum of non-negative ``values`` inside runs of equal, ascending ``groups``."""
+    """Running maximum of ``values`` inside runs of equal, ascending ``groups``."""
     if not values.size:
         return values
-    span = int(values.max()) + 1
-    return np.maximum.accumulate(values + groups * span) - groups * span
+    # By rank, since times times the number of customers are too large for an integer.
+    ranked, ranks = np.unique(values, return_inverse=True)
+    return ranked[np.maximum.accumulate(ranks + groups * ranked.size) - groups * ranked.size]
 
 
 def _states(
     table: EventTable, vectors: Floats, customers: Integers, newest: Integers, known_at: Floats, positions: Integers
 ) -> States:
+    has_event = newest >= 0
+    last_event_at = np.where(has_event, table.events.at[newest], 0).astype(np.int64)
+    rows = pa.array(newest, mask=~has_event)
     return States(
         customers=table.customers.take(pa.array(customers)),
         vectors=vectors,
-        last_event_at=table.events.at[newest].astype(np.int64),
+        last_event_at=last_event_at,
+        newest_at=_running_maximum(last_event_at, customers),
         known_at=known_at.astype(np.int64),
-        last_sequence=table.events.sequence[newest].astype(np.int64),
-        last_sources=table.sources.take(pa.array(newest)),
-        last_event_ids=table.event_ids.take(pa.array(newest)),
+        last_sequence=np.where(has_event, table.events.sequence[newest], 0).astype(np.int64),
+        last_sources=table.sources.take(rows).fill_null(""),
+        last_event_ids=table.event_ids.take(rows).fill_null(""),
         log_positions=positions,
     )
