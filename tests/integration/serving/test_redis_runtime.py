@@ -76,9 +76,11 @@ def test_either_reader_finds_what_the_other_left(redis_location: RedisLocation, 
     assert not Home(tmp_path).online_db.exists()
 
 
-def test_the_service_starts_while_the_redis_is_down(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reader", ["online", "feast"])
+def test_the_service_starts_while_the_redis_is_down(reader: str, tmp_path: Path) -> None:
     """It is a cache: events are accepted and decisions made, and both say what is missing."""
-    with _running(tmp_path, HEADWAY_ONLINE_STORE="redis://127.0.0.1:1/0") as runtime:
+    settings = {"HEADWAY_ONLINE_STORE": "redis://127.0.0.1:1/0", "HEADWAY_FEATURE_READER": reader}
+    with _running(tmp_path, **settings) as runtime:
         accepted, seen = _accepted(runtime, "e-1", hours_ago=72), _features(runtime)
 
     assert accepted == (1, ("feature_store_unavailable",))
