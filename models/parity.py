@@ -248,11 +248,11 @@ def parity_text(report: ParityReport, *, examples: int) -> str:
     ]
     different = {name: tally for name, tally in report.by_feature.items() if tally.different}
     if different:
-        width = max(map(len, different))
-        lines += ["", f"{'feature':<{width}}  mismatch   missing     extra"]
+        width = max(len("feature"), *map(len, different))
+        lines += ["", f"{'feature':<{width}}   mismatch    missing      extra"]
         lines += [
-            f"{name:<{width}}  {tally.rate(tally.mismatch):8.4%}  {tally.rate(tally.missing):8.4%}  "
-            f"{tally.rate(tally.extra):8.4%}"
+            f"{name:<{width}}  {tally.rate(tally.mismatch):9.4%}  {tally.rate(tally.missing):9.4%}  "
+            f"{tally.rate(tally.extra):9.4%}"
             for name, tally in sorted(different.items(), key=lambda each: (-each[1].different, each[0]))
         ]
         lines += ["", "furthest off"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,6 +60,29 @@ def events_in(path: Path, mapping: str, configuration: Configuration) -> list[Jo
     sink = _Collected()
     Importer(loaded, vocabulary, sink, Rejects(None)).read(path, lambda _path, _position: None)
     return list({(event.source, event.event_id): event for event in reversed(sink.events)}.values())[::-1]
+
+
+def with_anonymous_past(events: Sequence[JourneyEvent], rng: np.random.Generator) -> list[JourneyEvent]:
+    """The same events, the first of some customers under an alias that is linked to them later, and sometimes unlinked.
+
+    Every other alias is shared by two customers.
+    """
+    by_customer: dict[str, list[JourneyEvent]] = {}
+    for event in events:
+        by_customer.setdefault(event.customer_id, []).append(event)
+    changed: list[JourneyEvent] = []
+    for i, (customer_id, own) in enumerate(by_customer.items()):
+        if i % 2 or len(own) < 4:
+            changed += own
+            continue
+        own.sort(key=lambda event: event.order)
+        alias, cut = f"anonymous-{i // 2 - i // 2 % 3 // 2}", int(rng.integers(1, len(own)))
+        changed += [replace(event, customer_id=alias) for event in own[:cut]] + own[cut:]
+        claims = ["identity_linked", *["identity_unlinked"] * int(rng.random() < 0.3)]
+        for kind, place in zip(claims, sorted(rng.integers(len(own), size=len(claims)).tolist()), strict=True):
+            said = {"event_id": f"{kind}-{customer_id}", "kind": kind, "facts": {"alias": alias}, "channel": None}
+            changed.append(replace(own[place], **said, text=None))
+    return changed
 
 
 def arrivals(events: Sequence[JourneyEvent], rng: np.random.Generator) -> list[tuple[int, JourneyEvent]]:

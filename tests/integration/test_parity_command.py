@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 from io import StringIO
@@ -17,8 +18,10 @@ import pytest
 from features.cli import run
 from features.home import HOME_VARIABLE, Home
 from models.configuration import Configuration
+from models.record_store import SqlRecordStore
 from serving.bootstrap import feature_sets_of
-from tests.replays import Replay, events_in, installed, serving_over
+from tests.decision_records import record
+from tests.replays import Replay, events_in, installed, serving_over, with_anonymous_past
 
 COMMANDS = [EntryPoint("features", "models.feature_commands:features", "headway.commands")]
 CUSTOMERS, DECISIONS, SEED = 40, 120, 7
@@ -45,14 +48,19 @@ def parity(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
 
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """A home in which simulated customers were served, with late, doubled and disordered events. Copy it to write."""
+    """A home in which simulated customers were served, with late, doubled and disordered events. Copy it to write.
+
+    Half of them were anonymous first.
+    """
     from training.simulate_commands import simulate
 
     root = tmp_path_factory.mktemp("lived")
     simulate(root / "simulation", customers=CUSTOMERS, seed=SEED)
     home = Home(root / "home")
     configuration = installed(home)
-    events = events_in(root / "simulation" / "events.parquet", "simulated", configuration)
+    rng = np.random.default_rng(SEED)
+    known = events_in(root / "simulation" / "events.parquet", "simulated", configuration)
+    events = with_anonymous_past(known, rng)
     contexts: tuple[dict[str, Any], ...] = (
         {},
         {"device": "mobile"},
@@ -60,7 +68,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Home:
         {"device": None},
     )
     with serving_over(home, configuration) as (world, client):
-        Replay(batch=40, decisions=DECISIONS, context=contexts).run(world, client, events, np.random.default_rng(SEED))
+        Replay(batch=40, decisions=DECISIONS, context=contexts).run(world, client, events, rng)
     return home
 
 
@@ -75,6 +83,9 @@ def test_serving_sees_what_training_reads(lived: Home, parity: Parity) -> None:
     code, report, message = parity(lived)
 
     (features,) = feature_sets_of(installed(lived)).values()
+    with closing(SqlRecordStore(lived.records_db, readonly=True)) as records:
+        linked = sum(bool(record.linked_ids) for page in records.read() for record in page)
+    assert linked > DECISIONS / 10, "too few decisions on people of several ids"
     assert (code, message) == (0, "")
     assert report["decisions"] == DECISIONS
     assert report["features"] == len(features.names)
@@ -93,6 +104,76 @@ def test_a_sample_is_the_same_each_time(lived: Home, parity: Parity) -> None:
 
     assert (code, report["decisions"]) == (0, 40)
     assert parity(lived, "--sample", "40")[1] == report
+
+
+def test_a_period_without_decisions_proves_nothing(lived: Home, parity: Parity) -> None:
+    """That nothing was compared is said, and is not success."""
+    code, report, message = parity(lived, "--since", "2040-01-01T00:00:00Z")
+
+    assert (code, report["decisions"], report["features"]) == (2, 0, 0)
+    assert message == (
+        "Error: no decision could be compared, expected one at least: ask for a decision, or for another period\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--since", "2026-03-01"], "--since: got 2026-03-01, expected an ISO 8601 timestamp with an offset"),
+        (["--journey", "mortgage"], "--journey: got mortgage, expected one of credit_card_application"),
+        (["--sample", "0"], "Invalid value for '--sample'"),
+    ],
+)
+def test_a_bad_option_is_named(lived: Home, parity: Parity, arguments: list[str], message: str) -> None:
+    """With what was expected, and exit code 2."""
+    code, _, said = parity(lived, *arguments)
+
+    assert code == 2
+    assert message in said
+
+
+def test_what_cannot_be_compared_is_counted(lived: Home, parity: Parity, tmp_path: Path) -> None:
+    """Decisions of other systems have no vector, and those of other features another one; neither is passed over."""
+    home, configuration = _copy(lived, tmp_path)
+    journey_id = configuration.journeys.journeys[0].id
+    with closing(SqlRecordStore(home.records_db)) as records:
+        records.append_imported(
+            [
+                record(1, mode="imported", journey_id=journey_id),
+                record(2, vector=(), journey_id=journey_id),
+                record(3, versions={"features": "older"}, journey_id=journey_id),
+                record(4, journey_id="gone"),
+            ]
+        )
+
+    code, report, _ = parity(home)
+
+    assert (code, report["decisions"]) == (0, DECISIONS)
+    assert report["skipped"] == {
+        "journey_not_declared": 1,
+        "mode_imported": 1,
+        "no_vector": 1,
+        "other_features_version": 1,
+    }
+
+
+def test_a_decision_on_nobody_known_is_compared(parity: Parity, tmp_path: Path) -> None:
+    """Also in a home without a single event, where everything is unknown both ways."""
+    home = Home(tmp_path / "home")
+    with serving_over(home, installed(home)) as (_, client):
+        client.done("/v1/decisions", {"customer_id": "nobody", "context": {"device": "mobile"}})
+
+    code, report, _ = parity(home)
+
+    assert (code, report["decisions"], report["mismatch"], report["missing"]) == (0, 1, 0, 0)
+
+
+def test_a_home_without_decisions_is_refused(parity: Parity, tmp_path: Path) -> None:
+    """Saying what makes some."""
+    code, report, message = parity(Home(tmp_path / "home"))
+
+    assert (code, report) == (2, {})
+    assert "import or serve first" in message
 
 
 def test_a_state_that_was_damaged_is_found(lived: Home, parity: Parity, tmp_path: Path) -> None:
