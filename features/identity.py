@@ -189,8 +189,7 @@ class Identities:
     def spells(self) -> Iterator[Spell]:
         """Whose the events of every alias were believed to be, ever: no two spells of an alias overlap."""
         for alias in sorted(self._by_alias):
-            above = self.above(alias)
-            bearing = Identities(frozenset(claim for one in above for claim in self._by_alias.get(one, ())))
+            bearing = self.bearing_on(alias)
             learned = sorted({claim.arrived_at for claim in bearing.claims})
             versions = [(EARLIEST, Identities()), *((at, bearing.known_before(at + 1)) for at in learned)]
             beliefs = [(known_from, version.owners(alias)) for known_from, version in versions]
@@ -199,6 +198,10 @@ class Identities:
                 changes = _merged((known_from, _at(owners, start)) for known_from, owners in beliefs)
                 for (known_from, owner), (until, _) in zip(changes, [*changes[1:], (LATEST, "")], strict=True):
                     yield Spell(alias, start, end, known_from, until, owner)
+
+    def bearing_on(self, customer_id: str) -> Identities:
+        """The part of the graph that says whom an id belongs to."""
+        return Identities(frozenset(claim for one in self.above(customer_id) for claim in self._by_alias.get(one, ())))
 
     def makes_circle(self, claim: Claim) -> bool:
         """Whether one more link would lead an id back to itself at any time."""

@@ -5,7 +5,7 @@ Frames hold personal data. They are kept as Parquet under ``frames/<journey_id>/
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,17 +15,19 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from features import kernel
+from features.event_tables import identities_of
 from features.history import EventTable, reads_at, transitions
+from features.identity import Identities
 from features.journeys import PROGRESS, Journey
 from features.kernel import Floats, Integers
 from features.schema import FeatureSet
 from features.stable_hash import stable_unit
 from features.subjects import forget_subjects, write_subjects
 from models.actions import Catalogue
-from training.moments import HOUR_US, Booleans, Moments, labelled_moments
+from training.moments import HOUR_US, Booleans, Moments, labelled_moments, settled
 from training.params import MomentParams
 from training.past_decisions import PastDecisions, past_decisions
-from training.responses import reported_outcomes, responses
+from training.responses import Reported, reported_outcomes, responses
 
 MOMENTS_FILE: Final = "moments.parquet"
 DECISIONS_FILE: Final = "decisions.parquet"
@@ -184,18 +186,24 @@ def decision_frame(
     *,
     observed_until: int,
 ) -> DecisionFrame:
-    """Past decisions with features as of the decision and the response on every declared outcome."""
-    codes, _ = transitions(table, feature_set)
+    """Past decisions with features as of the decision and the response on every declared outcome.
+
+    Features are those of whom the customer was known to be then; what came of it is looked for at whom they are known
+    to have been now.
+    """
+    graph = identities_of(events)
+    course, _ = settled(table)
+    codes, _ = transitions(course, feature_set)
     response = {
         outcome.id: responses(
             outcome,
             decision_ids=past.decision_ids,
-            customer_ids=past.customer_ids,
+            customer_ids=_owners(graph, past.customer_ids, past.decided_at),
             decided_at=past.decided_at,
-            table=table,
+            table=course,
             codes=codes,
             kind=-1 if outcome.event == PROGRESS else feature_set.kind_index[outcome.event],
-            reported=reported_outcomes(events, outcome.id),
+            reported=_of_people(graph, reported_outcomes(events, outcome.id)),
             observed_until=observed_until,
         )
         for outcome in journey.outcomes
@@ -203,8 +211,9 @@ def decision_frame(
     x = past.vector
     rebuilt = ~past.has_vector
     if rebuilt.any():
-        customers = past.customer_ids.filter(pa.array(rebuilt))
-        x[rebuilt] = reads_at(table, feature_set, customers, past.as_of[rebuilt])
+        at = past.as_of[rebuilt]
+        customers = _owners_then(graph, past.customer_ids.filter(pa.array(rebuilt)), at)
+        x[rebuilt] = reads_at(table, feature_set, customers, at)
     return DecisionFrame(
         customer_ids=_names(past.customer_ids),
         at=past.decided_at,
@@ -216,6 +225,31 @@ def decision_frame(
         recorded=past.has_vector,
         x=x,
     )
+
+
+def _owners(graph: Identities, customer_ids: pa.Array, at: Integers) -> pa.Array:
+    """Whose the events of ids at some times are, as is known now."""
+    if not graph.claims:
+        return customer_ids
+    pairs = zip(customer_ids.to_pylist(), at.tolist(), strict=True)
+    return pa.array([graph.owner(one, at=moment) for one, moment in pairs], pa.string())
+
+
+def _owners_then(graph: Identities, customer_ids: pa.Array, at: Integers) -> pa.Array:
+    """Whom ids belonged to at some moments, as was known strictly before each."""
+    if not graph.claims:
+        return customer_ids
+    named = graph.customer_ids
+    bearing = {one: graph.bearing_on(one) for one in customer_ids.unique().to_pylist() if one in named}
+    owners = [
+        bearing[one].known_before(moment).owner(one, at=moment) if one in bearing else one
+        for one, moment in zip(customer_ids.to_pylist(), at.tolist(), strict=True)
+    ]
+    return pa.array(owners, pa.string())
+
+
+def _of_people(graph: Identities, reported: Reported) -> Reported:
+    return replace(reported, customer_ids=_owners(graph, reported.customer_ids, reported.at))
 
 
 def write_frames(frames: Frames, folder: Path) -> None:

@@ -59,6 +59,22 @@ class Moments:
         )
 
 
+def settled(table: EventTable) -> tuple[EventTable, Floats]:
+    """Each customer's own course, once, and until when it could be observed; the customers and their order stay.
+
+    A customer's course is what is believed of it now. An id whose events all turned out to be another's keeps what was
+    last believed of it, and could be observed until then.
+
+    Returns:
+        The events, and ``(n_customers,)`` microseconds since the epoch, ``inf`` where nothing was taken away.
+    """
+    until = table.events.until
+    if np.isinf(until).all():
+        return table, np.full(len(table.customers), np.inf)
+    last = np.maximum.reduceat(until, table.starts[:-1])
+    return table.where(until == last[table.customer_of_row]), last
+
+
 def labelled_moments(
     table: EventTable,
     feature_set: FeatureSet,
@@ -75,8 +91,10 @@ def labelled_moments(
         idle_us: how long after the last known event a silent customer is looked at, microseconds, ascending.
         horizon_us: how far the label looks.
         observed_until: end of observation, microseconds since the epoch; a moment whose horizon ends later is censored
-            and left out, whatever has been seen of it by then.
+            and left out, whatever has been seen of it by then. So is one whose horizon reaches beyond the time at which
+            the customer turned out to be another.
     """
+    table, ended = settled(table)
     codes, stages = transitions(table, feature_set)
     is_own = [kernel.is_own_role(role) for role in feature_set.plan.kinds[:, kernel.ROLE]]
     is_customer = np.array(is_own, dtype=np.bool_)[table.events.kind]
@@ -97,7 +115,7 @@ def labelled_moments(
         silent_at,
         offsets,
         float(horizon_us),
-        float(observed_until),
+        np.minimum(ended, float(observed_until)),
         columns,
     )
     customer, moment, stage, progressed, abandoned = columns[:, :n]
@@ -157,7 +175,7 @@ def _walk(
     silent_at: Floats,
     offsets: Floats,
     horizon: float,
-    observed_until: float,
+    observed_until: Floats,
     out: Floats,
 ) -> int:
     """Write the moments into ``out`` ``(5, n)``: customer, at, stage, progressed, abandoned; how many there are."""
@@ -171,7 +189,7 @@ def _walk(
                 continue
             for offset in offsets:
                 t = known[k] + offset
-                if t > newer or t + horizon > observed_until:
+                if t > newer or t + horizon > observed_until[c]:
                     break
                 while row + 1 < starts[c + 1] and at[row + 1] <= t:
                     row += 1
