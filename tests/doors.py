@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import msgspec
@@ -56,6 +57,7 @@ class World:
     records: Any = field(default_factory=MemoryRecordStore)
     now: int = NOW
     chance: int = 0
+    chance_lock: Lock = field(default_factory=Lock)
     reports_made: int = 0
 
     @property
@@ -69,8 +71,9 @@ class World:
 
     def random_bytes(self, n: int) -> bytes:
         """Bytes that differ from call to call, and are the same in every run."""
-        self.chance += 1
-        return self.chance.to_bytes(n, "big")[::-1]
+        with self.chance_lock:
+            self.chance += 1
+            return self.chance.to_bytes(n, "big")[::-1]
 
     def runtime(self) -> Runtime:
         """The runtime over this installation."""

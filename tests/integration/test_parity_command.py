@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import EntryPoint
@@ -16,12 +17,15 @@ import numpy as np
 import pytest
 
 from features.cli import run
+from features.events import dump_timestamp
 from features.home import HOME_VARIABLE, Home
 from models.configuration import Configuration
 from models.record_store import SqlRecordStore
 from serving.bootstrap import feature_sets_of
+from serving.runtime import Runtime
+from serving.schemas import DecisionRequest
 from tests.decision_records import record
-from tests.replays import Replay, events_in, installed, serving_over, with_anonymous_past
+from tests.replays import HOUR_US, Replay, events_in, installed, serving_over, with_anonymous_past
 
 COMMANDS = [EntryPoint("features", "models.feature_commands:features", "headway.commands")]
 CUSTOMERS, DECISIONS, SEED = 40, 120, 7
@@ -96,6 +100,36 @@ def test_serving_sees_what_training_reads(lived: Home, parity: Parity) -> None:
         "behind": 0,
     }
     assert (report["by_feature"], report["examples"], report["skipped"]) == ({}, [], {})
+
+
+def test_threads_see_what_training_reads(parity: Parity, tmp_path: Path) -> None:
+    """Events of a customer that arrive while it is decided on are seen exactly if they arrived before."""
+    home = Home(tmp_path / "home")
+
+    def work(runtime: Runtime, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        for i in range(80):
+            customer_id = f"c-{int(rng.integers(2))}"
+            now = LATER + int(rng.integers(3))  # one clock, three microseconds: ties and steps back all the time
+            if rng.random() < 0.5:
+                said: dict[str, Any] = {"event_id": f"{seed}-{i}", "customer_id": customer_id}
+                said |= {"kind": "app_opened", "channel": "app"}
+                said["occurred_at"] = dump_timestamp(now - int(rng.integers(1, HOUR_US)))
+                taken = runtime.ingest.ingest([said], source="web", arrived_at=now)
+                assert taken.accepted == 1, taken
+            else:
+                asked = DecisionRequest(request_id=f"{seed}-{i}", customer_id=customer_id, mode="shadow")
+                runtime.decider.decide(asked, source="web", now=now)
+
+    with serving_over(home, installed(home)) as (world, _), ThreadPoolExecutor(4) as threads:
+        runtime = world.runtime()
+        list(threads.map(work, [runtime] * 4, range(4)))
+        runtime.workers.close()
+
+    code, report, _ = parity(home)
+
+    assert report["decisions"] > 100
+    assert (code, report["by_feature"], report["behind"]) == (0, {}, 0)
 
 
 def test_a_sample_is_the_same_each_time(lived: Home, parity: Parity) -> None:
