@@ -270,7 +270,7 @@ def reset(state: Floats, plan: Plan) -> None:
 @numba.njit(cache=True)
 def _faded(value: float, previous: float, at: float, half_life: float) -> float:
     """A decayed count as of a later moment; 0 where nothing was ever counted."""
-    return 0.0 if np.isnan(previous) else float(value * 0.5 ** ((at - previous) / half_life))
+    return 0.0 if np.isnan(previous) else float(value * np.exp2((previous - at) / half_life))
 
 
 @numba.njit(cache=True)
@@ -281,63 +281,66 @@ def _count_decayed(state: Floats, value: int, moment: int, at: float, half_life:
 
 
 @numba.njit(cache=True)
-def _local(plan: Plan, at: float) -> float:
+def _local(zone_from: Floats, zone_offset: Floats, at: float) -> float:
     """Local time of the installation, in microseconds since the local epoch."""
-    return float(at + plan.zone_offset[max(int(np.searchsorted(plan.zone_from, at, side="right")) - 1, 0)])
+    return float(at + zone_offset[max(int(np.searchsorted(zone_from, at, side="right")) - 1, 0)])
 
 
 @numba.njit(cache=True)
-def _local_hour(plan: Plan, at: float) -> int:
-    return int(_local(plan, at) // HOUR_US) % N_HOURS
+def _local_hour(zone_from: Floats, zone_offset: Floats, at: float) -> int:
+    return int(_local(zone_from, zone_offset, at) // HOUR_US) % N_HOURS
 
 
 @numba.njit(cache=True)
-def _local_weekday(plan: Plan, at: float) -> int:
+def _local_weekday(zone_from: Floats, zone_offset: Floats, at: float) -> int:
     """0 is Monday; the epoch was a Thursday."""
-    return (int(_local(plan, at) // DAY_US) + 3) % 7
+    return (int(_local(zone_from, zone_offset, at) // DAY_US) + 3) % 7
 
 
 @numba.njit(cache=True)
-def _silence_ends_at(state: Floats, plan: Plan) -> float:
+def _silence_ends_at(state: Floats, o: Integers, abandon_after: Floats) -> float:
     """When an open journey is abandoned unless the customer does something by then."""
-    o = plan.offsets
     last = state[o[TIMES] + LAST_CUSTOMER_AT]
     entered = state[o[TIMES] + ENTERED_AT]
     if np.isnan(last) or last < entered:
         last = entered
-    return float(last + plan.abandon_after[0])
+    return float(last + abandon_after[0])
 
 
 @numba.njit(cache=True)
 def status_at(state: Floats, plan: Plan, at: float) -> int:
     """Journey status at ``at``: an open journey that was silent for longer than ``abandon_after`` is abandoned."""
-    status = int(state[plan.offsets[PROGRESS] + STATUS])
-    if status == OPEN and at > _silence_ends_at(state, plan):
+    return _status_at(state, plan.offsets, plan.abandon_after, at)
+
+
+@numba.njit(cache=True)
+def _status_at(state: Floats, o: Integers, abandon_after: Floats, at: float) -> int:
+    status = int(state[o[PROGRESS] + STATUS])
+    if status == OPEN and at > _silence_ends_at(state, o, abandon_after):
         return ABANDONED
     return status
 
 
 @numba.njit(cache=True)
-def _start_since(state: Floats, plan: Plan, at: float) -> None:
-    o = plan.offsets
+def _start_since(state: Floats, o: Integers, at: float) -> None:
     state[o[TIMES] + LAST_PROGRESS_AT] = at
     for slot in (LOOPS_SINCE, REVISITS_SINCE, EVENTS_SINCE, CALLS_SINCE, CONTACTS_SINCE, SWITCHES_SINCE):
         state[o[PROGRESS] + slot] = 0.0
 
 
 @numba.njit(cache=True)
-def _fold_journey(state: Floats, plan: Plan, kind: int, at: float) -> None:
-    o = plan.offsets
+def _fold_journey(
+    state: Floats, o: Integers, kinds: Integers, n_stages: int, abandon_after: Floats, kind: int, at: float
+) -> None:
     p = o[PROGRESS]
     t = o[TIMES]
-    n_stages = plan.stall_after.size
-    stage = plan.kinds[kind, STAGE]
-    status = status_at(state, plan, at)
+    stage = kinds[kind, STAGE]
+    status = _status_at(state, o, abandon_after, at)
     if status == ABANDONED and state[p + STATUS] == OPEN:
         state[p + STATUS] = ABANDONED
-        state[t + CLOSED_AT] = _silence_ends_at(state, plan)
+        state[t + CLOSED_AT] = _silence_ends_at(state, o, abandon_after)
     if status != OPEN:
-        if plan.kinds[kind, ENTRY] == 1:
+        if kinds[kind, ENTRY] == 1:
             state[p + STATUS] = OPEN
             state[p + N_ENTRIES] += 1.0
             state[p + N_PROGRESS] = 0.0
@@ -349,20 +352,20 @@ def _fold_journey(state: Floats, plan: Plan, kind: int, at: float) -> None:
             first = stage if 0 <= stage < n_stages else 0
             state[p + STAGE_INDEX] = first
             state[o[STAGE_ENTERED] + first] = at
-            _start_since(state, plan, at)
+            _start_since(state, o, at)
         return
-    if plan.kinds[kind, EXIT] == 1:
+    if kinds[kind, EXIT] == 1:
         state[p + STATUS] = EXITED
         state[t + CLOSED_AT] = at
     elif stage > state[p + STAGE_INDEX]:
         state[p + STAGE_INDEX] = stage
         state[p + N_PROGRESS] += 1.0
         state[o[STAGE_ENTERED] + stage] = at
-        _start_since(state, plan, at)
+        _start_since(state, o, at)
         if stage == n_stages:
             state[p + STATUS] = REACHED
             state[t + CLOSED_AT] = at
-    elif stage >= 0 or plan.kinds[kind, ENTRY] == 1:
+    elif stage >= 0 or kinds[kind, ENTRY] == 1:
         state[p + N_LOOPS] += 1.0
         state[p + LOOPS_SINCE] += 1.0
         if 0 <= stage < state[p + STAGE_INDEX]:
@@ -371,11 +374,8 @@ def _fold_journey(state: Floats, plan: Plan, kind: int, at: float) -> None:
 
 
 @numba.njit(cache=True)
-def _fold_counts(state: Floats, plan: Plan, kind: int, channel: int, at: float) -> None:
+def _fold_counts(state: Floats, o: Integers, n_kinds: int, n_channels: int, kind: int, channel: int, at: float) -> None:
     """What every event is counted in, whoever did it."""
-    o = plan.offsets
-    n_kinds = plan.kinds.shape[0]
-    n_channels = plan.channels.shape[0]
     k = o[KINDS] + kind
     state[o[PROGRESS] + N_EVENTS] += 1.0
     state[k + KIND_COUNT * n_kinds] += 1.0
@@ -392,8 +392,7 @@ def _fold_counts(state: Floats, plan: Plan, kind: int, channel: int, at: float) 
 
 
 @numba.njit(cache=True)
-def _fold_money(state: Floats, plan: Plan, value: float, price: float) -> None:
-    f = plan.offsets[FLOW]
+def _fold_money(state: Floats, f: int, value: float, price: float) -> None:
     if not np.isnan(value):
         state[f + VALUE_LAST] = value
         state[f + VALUE_TOTAL] += value
@@ -409,21 +408,19 @@ def _fold_money(state: Floats, plan: Plan, value: float, price: float) -> None:
 
 
 @numba.njit(cache=True)
-def _fold_contact(state: Floats, plan: Plan, channel: int, at: float) -> None:
-    o = plan.offsets
+def _fold_contact(state: Floats, o: Integers, n_channels: int, channel: int, at: float) -> None:
     state[o[TIMES] + LAST_CONTACT_AT] = at
     state[o[FLOW] + N_CONTACTS] += 1.0
     state[o[FLOW] + UNANSWERED] += 1.0
     state[o[PROGRESS] + CONTACTS_SINCE] += 1.0
     if channel >= 0:
-        state[o[CHANNELS] + CHANNEL_CONTACTS * plan.channels.shape[0] + channel] += 1.0
+        state[o[CHANNELS] + CHANNEL_CONTACTS * n_channels + channel] += 1.0
     _count_decayed(state, o[DECAYED] + CONTACTS_7D, o[DECAYED] + N_DECAYED + CONTACTS_7D, at, 7 * DAY_US)
 
 
 @numba.njit(cache=True)
-def _fold_own(state: Floats, plan: Plan, channel: int, at: float) -> None:
+def _fold_own(state: Floats, o: Integers, channels: Integers, channel: int, hour: int, at: float) -> None:
     """What the customer's own doing is counted in."""
-    o = plan.offsets
     t = o[TIMES]
     f = o[FLOW]
     d = o[DECAYED]
@@ -432,37 +429,35 @@ def _fold_own(state: Floats, plan: Plan, channel: int, at: float) -> None:
     state[t + LAST_CUSTOMER_AT] = at
     state[f + N_OWN] += 1.0
     state[o[PROGRESS] + EVENTS_SINCE] += 1.0
-    state[o[HOURS] + _local_hour(plan, at)] += 1.0
+    state[o[HOURS] + hour] += 1.0
     _count_decayed(state, d + CUSTOMER_1D, d + N_DECAYED + CUSTOMER_1D, at, DAY_US)
     _count_decayed(state, d + CUSTOMER_7D, d + N_DECAYED + CUSTOMER_7D, at, 7 * DAY_US)
     if channel < 0:
         return
-    n_channels = plan.channels.shape[0]
+    n_channels = channels.shape[0]
     c = o[CHANNELS] + channel
     _count_decayed(state, c + CHANNEL_OWN * n_channels, c + CHANNEL_OWN_AT * n_channels, at, OWN_HALF_LIFE_US)
     previous = state[f + LAST_CHANNEL]
     if not np.isnan(previous) and previous != channel:
         state[f + SWITCHES] += 1.0
         state[o[PROGRESS] + SWITCHES_SINCE] += 1.0
-        if plan.channels[int(previous), DIGITAL] == 1 and plan.channels[channel, DIGITAL] == 0:
+        if channels[int(previous), DIGITAL] == 1 and channels[channel, DIGITAL] == 0:
             state[f + DIGITAL_TO_OFFLINE] += 1.0
     state[f + LAST_CHANNEL] = channel
 
 
 @numba.njit(cache=True)
-def _fold_response(state: Floats, plan: Plan, channel: int, at: float) -> None:
-    o = plan.offsets
+def _fold_response(state: Floats, o: Integers, n_channels: int, channel: int, at: float) -> None:
     state[o[TIMES] + LAST_RESPONSE_AT] = at
     state[o[TIMES] + RESPONSE_TOOK_US] = at - state[o[TIMES] + LAST_CONTACT_AT]
     state[o[FLOW] + N_RESPONSES] += 1.0
     state[o[FLOW] + UNANSWERED] = 0.0
     if channel >= 0:
-        state[o[CHANNELS] + CHANNEL_RESPONSES * plan.channels.shape[0] + channel] += 1.0
+        state[o[CHANNELS] + CHANNEL_RESPONSES * n_channels + channel] += 1.0
 
 
 @numba.njit(cache=True)
-def _fold_feedback(state: Floats, plan: Plan, at: float, nps: float, sentiment: float, theme: int) -> None:
-    o = plan.offsets
+def _fold_feedback(state: Floats, o: Integers, at: float, nps: float, sentiment: float, theme: int) -> None:
     f = o[FLOW]
     state[o[TIMES] + LAST_FEEDBACK_AT] = at
     state[f + N_FEEDBACK] += 1.0
@@ -509,36 +504,39 @@ def fold(
         sentiment: -1 to 1, NaN where it has none.
         theme: index of the theme that it is about, or -1.
     """
-    o = plan.offsets
+    # Unpacked once: every access to a field of the tuple costs some ten nanoseconds, and there would be forty.
+    o, kinds, channels, stall_after, abandon_after, zone_from, zone_offset = plan
+    n_kinds = kinds.shape[0]
+    n_channels = channels.shape[0]
     t = o[TIMES]
-    role = plan.kinds[kind, ROLE]
-    _fold_journey(state, plan, kind, at)
+    role = kinds[kind, ROLE]
+    _fold_journey(state, o, kinds, stall_after.size, abandon_after, kind, at)
     state[t + LAST_EVENT_AT] = at
     state[t + LAST_SEQUENCE] = sequence
     if np.isnan(state[t + FIRST_EVENT_AT]):
         state[t + FIRST_EVENT_AT] = at
-    _fold_counts(state, plan, kind, channel, at)
-    _fold_money(state, plan, value, price)
-    if plan.kinds[kind, WAITING] == 1 and np.isnan(state[t + WAITING_SINCE_AT]):
+    _fold_counts(state, o, n_kinds, n_channels, kind, channel, at)
+    _fold_money(state, o[FLOW], value, price)
+    if kinds[kind, WAITING] == 1 and np.isnan(state[t + WAITING_SINCE_AT]):
         state[t + WAITING_SINCE_AT] = at
-    elif plan.kinds[kind, WAITING] == 2 and not np.isnan(state[t + WAITING_SINCE_AT]):
+    elif kinds[kind, WAITING] == 2 and not np.isnan(state[t + WAITING_SINCE_AT]):
         state[t + WAITED_US] += at - state[t + WAITING_SINCE_AT]
         state[t + WAITING_SINCE_AT] = np.nan
     if role == CONTACT:
-        _fold_contact(state, plan, channel, at)
+        _fold_contact(state, o, n_channels, channel, at)
     elif role == OFFER_SHOWN:
         state[o[FLOW] + SHOWN] += 1.0
         state[t + LAST_OFFER_AT] = at
     if not is_own_role(role):
         return
-    _fold_own(state, plan, channel, at)
+    _fold_own(state, o, channels, channel, _local_hour(zone_from, zone_offset, at), at)
     if role == CALL:
         state[o[PROGRESS] + CALLS_SINCE] += 1.0
         _count_decayed(state, o[DECAYED] + CALLS_7D, o[DECAYED] + N_DECAYED + CALLS_7D, at, 7 * DAY_US)
     elif role == RESPONSE:
-        _fold_response(state, plan, channel, at)
+        _fold_response(state, o, n_channels, channel, at)
     elif role == FEEDBACK:
-        _fold_feedback(state, plan, at, nps, sentiment, theme)
+        _fold_feedback(state, o, at, nps, sentiment, theme)
     elif role == OFFER_ACCEPTED:
         state[o[FLOW] + ACCEPTED] += 1.0
     elif role == OFFER_REJECTED:
@@ -568,8 +566,9 @@ def _read_times(state: Floats, plan: Plan, at: float, out: Floats) -> None:
     waited = state[t + WAITED_US]
     out[5] = 0.0 if np.isnan(waiting_since) else (at - waiting_since) / HOUR_US
     out[6] = (waited if np.isnan(waiting_since) else waited + at - waiting_since) / HOUR_US
-    out[7] = _local_hour(plan, at)
-    out[8] = _local_weekday(plan, at)
+    hour_now = _local_hour(plan.zone_from, plan.zone_offset, at)
+    out[7] = hour_now
+    out[8] = _local_weekday(plan.zone_from, plan.zone_offset, at)
     hours = plan.offsets[HOURS]
     best = 0
     near = 0.0
@@ -577,7 +576,7 @@ def _read_times(state: Floats, plan: Plan, at: float, out: Floats) -> None:
         if state[hours + hour] > state[hours + best]:
             best = hour
     for step in (-1, 0, 1):
-        near += state[hours + (_local_hour(plan, at) + step) % N_HOURS]
+        near += state[hours + (hour_now + step) % N_HOURS]
     out[9] = best if n_own > 0.0 else np.nan
     out[10] = _over(state[hours + best], n_own)
     out[11] = _over(near, n_own)
@@ -589,7 +588,8 @@ def _read_journey(state: Floats, plan: Plan, at: float, out: Floats) -> None:
     o = plan.offsets
     t = o[TIMES]
     p = o[PROGRESS]
-    n_kinds = plan.kinds.shape[0]
+    kinds = plan.kinds
+    n_kinds = kinds.shape[0]
     n_stages = plan.stall_after.size
     status = status_at(state, plan, at)
     is_open = status == OPEN
@@ -597,13 +597,16 @@ def _read_journey(state: Floats, plan: Plan, at: float, out: Floats) -> None:
     since_progress = at - state[t + LAST_PROGRESS_AT]
     stall_after = plan.stall_after[int(stage)] if is_open else np.nan
     in_journey = (at - state[t + ENTERED_AT]) if is_open else np.nan
+    last_at = o[KINDS] + KIND_LAST_AT * n_kinds
+    entered = state[t + ENTERED_AT]
+    progressed = state[t + LAST_PROGRESS_AT]
     steps = 0.0
     steps_since = 0.0
     for k in range(n_kinds):
-        if is_own_role(plan.kinds[k, ROLE]):
-            last = state[o[KINDS] + KIND_LAST_AT * n_kinds + k]
-            steps += last >= state[t + ENTERED_AT]
-            steps_since += last >= state[t + LAST_PROGRESS_AT]
+        if is_own_role(kinds[k, ROLE]):
+            last = state[last_at + k]
+            steps += last >= entered
+            steps_since += last >= progressed
     out[0] = float(status)
     out[1] = stage
     out[2] = since_progress / HOUR_US if is_open else np.nan
@@ -631,8 +634,9 @@ def _read_journey(state: Floats, plan: Plan, at: float, out: Floats) -> None:
 @numba.njit(cache=True)
 def _read_channels(state: Floats, plan: Plan, at: float, out: Floats) -> None:
     o = plan.offsets
+    channels = plan.channels
     f = o[FLOW]
-    n_channels = plan.channels.shape[0]
+    n_channels = channels.shape[0]
     own = o[CHANNELS] + CHANNEL_OWN * n_channels
     own_at = o[CHANNELS] + CHANNEL_OWN_AT * n_channels
     total = 0.0
@@ -644,7 +648,7 @@ def _read_channels(state: Floats, plan: Plan, at: float, out: Floats) -> None:
         value = _faded(state[own + c], state[own_at + c], at, OWN_HALF_LIFE_US)
         total += value
         used += not np.isnan(state[own_at + c])
-        if plan.channels[c, DIGITAL] == 0:
+        if channels[c, DIGITAL] == 0:
             offline += value
         if value > highest:
             highest = value
@@ -652,7 +656,7 @@ def _read_channels(state: Floats, plan: Plan, at: float, out: Floats) -> None:
     last = state[f + LAST_CHANNEL]
     out[0] = state[f + SWITCHES]
     out[1] = state[f + DIGITAL_TO_OFFLINE]
-    out[2] = np.nan if np.isnan(last) else float(plan.channels[int(last), DIGITAL])
+    out[2] = np.nan if np.isnan(last) else float(channels[int(last), DIGITAL])
     out[3] = last
     out[4] = used
     out[5] = preferred
@@ -710,8 +714,10 @@ def _read_money(state: Floats, plan: Plan, out: Floats) -> None:
 @numba.njit(cache=True)
 def _read_recent(state: Floats, plan: Plan, at: float, out: Floats) -> None:
     """Window counts, over all and by kind and channel, from the ring of recent events."""
+    kinds = plan.kinds
+    channels = plan.channels
     recent = plan.offsets[RECENT_EVENTS]
-    n_codes = plan.channels.shape[0] + 1
+    n_codes = channels.shape[0] + 1
     for i in range(min(int(state[recent + 2 * RECENT]), RECENT)):
         age = at - state[recent + i]
         if age > WINDOWS_US[N_WINDOWS - 1]:
@@ -719,9 +725,9 @@ def _read_recent(state: Floats, plan: Plan, at: float, out: Floats) -> None:
         code = int(state[recent + RECENT + i])
         kind = code // n_codes
         channel = code % n_codes - 1
-        role = plan.kinds[kind, ROLE]
-        by_kind = plan.kinds[kind, KIND_READ_AT] + 2
-        by_channel = plan.channels[channel, CHANNEL_READ_AT] + 1
+        role = kinds[kind, ROLE]
+        by_kind = kinds[kind, KIND_READ_AT] + 2
+        by_channel = channels[channel, CHANNEL_READ_AT] + 1
         for w in range(N_WINDOWS - 1, -1, -1):
             if age > WINDOWS_US[w]:
                 break
@@ -733,7 +739,7 @@ def _read_recent(state: Floats, plan: Plan, at: float, out: Floats) -> None:
                 out[_WINDOWS_AT + 2 * N_WINDOWS + w] += 1.0
             elif role == RESPONSE:
                 out[_WINDOWS_AT + 3 * N_WINDOWS + w] += 1.0
-            if plan.kinds[kind, WINDOWED] == 1:
+            if kinds[kind, WINDOWED] == 1:
                 out[by_kind + w] += 1.0
             if channel >= 0:
                 out[by_channel + w] += 1.0
@@ -759,27 +765,31 @@ def _read_stages(state: Floats, plan: Plan, at: float, out: Floats) -> None:
 
 @numba.njit(cache=True)
 def _read_kinds(state: Floats, plan: Plan, at: float, out: Floats) -> None:
-    n_kinds = plan.kinds.shape[0]
+    kinds = plan.kinds
+    n_kinds = kinds.shape[0]
+    first = plan.offsets[KINDS]
     for k in range(n_kinds):
-        slot = plan.offsets[KINDS] + k
+        slot = first + k
         last = state[slot + KIND_LAST_AT * n_kinds]
-        i = plan.kinds[k, KIND_READ_AT]
+        i = kinds[k, KIND_READ_AT]
         out[i] = state[slot + KIND_COUNT * n_kinds]
         out[i + 1] = (at - last) / HOUR_US
-        if plan.kinds[k, WINDOWED] == 1:
+        if kinds[k, WINDOWED] == 1:
             out[i + 2 + N_WINDOWS] = _faded(state[slot + KIND_DECAYED * n_kinds], last, at, HALF_LIFE_US)
 
 
 @numba.njit(cache=True)
 def _read_by_channel(state: Floats, plan: Plan, at: float, out: Floats) -> None:
-    n_channels = plan.channels.shape[0]
+    channels = plan.channels
+    n_channels = channels.shape[0]
+    first = plan.offsets[CHANNELS]
     for c in range(n_channels):
-        slot = plan.offsets[CHANNELS] + c
+        slot = first + c
         last = state[slot + CHANNEL_LAST_AT * n_channels]
-        i = plan.channels[c, CHANNEL_READ_AT]
+        i = channels[c, CHANNEL_READ_AT]
         out[i] = state[slot + CHANNEL_COUNT * n_channels]
         out[i + N_WINDOWED] = _faded(state[slot + CHANNEL_DECAYED * n_channels], last, at, HALF_LIFE_US)
-        if plan.channels[c, OUTBOUND] == 1:
+        if channels[c, OUTBOUND] == 1:
             out[i + N_WINDOWED + 1] = state[slot + CHANNEL_CONTACTS * n_channels]
             out[i + N_WINDOWED + 2] = state[slot + CHANNEL_RESPONSES * n_channels]
 
@@ -833,23 +843,6 @@ class Events(NamedTuple):
 
 
 @numba.njit(cache=True)
-def _fold_row(state: Floats, plan: Plan, events: Events, row: int) -> None:
-    fold(
-        state,
-        plan,
-        events.kind[row],
-        events.channel[row],
-        events.at[row],
-        events.sequence[row],
-        events.value[row],
-        events.price[row],
-        events.nps[row],
-        events.sentiment[row],
-        events.theme[row],
-    )
-
-
-@numba.njit(cache=True)
 def final_states(plan: Plan, events: Events, starts: Integers, out: Floats) -> None:
     """State of every customer after all of its events.
 
@@ -859,10 +852,24 @@ def final_states(plan: Plan, events: Events, starts: Integers, out: Floats) -> N
         starts: ``(n_customers + 1,)`` row at which each customer's events start; the last is the number of events.
         out: ``(n_customers, offsets[END])`` written in place.
     """
+    kind, channel, at, _, _, sequence, value, price, nps, sentiment, theme = events
     for c in range(starts.size - 1):
-        reset(out[c], plan)
+        state = out[c]
+        reset(state, plan)
         for row in range(starts[c], starts[c + 1]):
-            _fold_row(out[c], plan, events, row)
+            fold(
+                state,
+                plan,
+                kind[row],
+                channel[row],
+                at[row],
+                sequence[row],
+                value[row],
+                price[row],
+                nps[row],
+                sentiment[row],
+                theme[row],
+            )
 
 
 CHECKPOINT: Final = 256
@@ -903,12 +910,26 @@ def _refold(
         state[:] = kept[nearest]
         done[0] = nearest * CHECKPOINT
         done[1] = nearest + 1
+    kind, channel, at, _, _, sequence, value, price, nps, sentiment, theme = events
     for row in range(done[0], last + 1):
         if row == done[1] * CHECKPOINT:
             kept[done[1]] = state
             done[1] += 1
         if counts[row] == 1:
-            _fold_row(state, plan, events, start + row)
+            i = start + row
+            fold(
+                state,
+                plan,
+                kind[i],
+                channel[i],
+                at[i],
+                sequence[i],
+                value[i],
+                price[i],
+                nps[i],
+                sentiment[i],
+                theme[i],
+            )
     done[0] = max(done[0], last + 1)
 
 
@@ -977,11 +998,12 @@ def reads_at(
         moments: ``(n_moments,)`` sorted within each customer, microseconds since the epoch.
         out: ``(n_moments, n_features)`` written in place.
     """
+    kind, channel, at, arrived, until, sequence, value, price, nps, sentiment, theme = events
     state = np.empty(plan.offsets[END])
     for c in range(starts.size - 1):
         is_late = False
         for row in range(starts[c], starts[c + 1]):
-            if events.arrived[row] > events.at[row] or events.until[row] < np.inf:
+            if arrived[row] > at[row] or until[row] < np.inf:
                 is_late = True
         if is_late and moment_starts[c + 1] > moment_starts[c]:
             _late_reads(state, plan, events, starts[c], starts[c + 1], moments, moment_starts[c : c + 2], out)
@@ -989,8 +1011,20 @@ def reads_at(
         reset(state, plan)
         row = starts[c]
         for m in range(moment_starts[c], moment_starts[c + 1]):
-            while row < starts[c + 1] and events.at[row] < moments[m]:
-                _fold_row(state, plan, events, row)
+            while row < starts[c + 1] and at[row] < moments[m]:
+                fold(
+                    state,
+                    plan,
+                    kind[row],
+                    channel[row],
+                    at[row],
+                    sequence[row],
+                    value[row],
+                    price[row],
+                    nps[row],
+                    sentiment[row],
+                    theme[row],
+                )
                 row += 1
             read(state, plan, moments[m], out[m])
 
@@ -1074,6 +1108,7 @@ def transitions(plan: Plan, events: Events, starts: Integers, codes: Integers, s
         codes: ``(n_events,)`` written in place: NOTHING, ENTERED, PROGRESSED, GOAL_REACHED, LEFT or LOOPED.
         stages: ``(n_events,)`` written in place: stage index after the event, -1 where no journey is open.
     """
+    kind, channel, at, _, _, sequence, value, price, nps, sentiment, theme = events
     p = plan.offsets[PROGRESS]
     state = np.empty(plan.offsets[END])
     for c in range(starts.size - 1):
@@ -1082,8 +1117,20 @@ def transitions(plan: Plan, events: Events, starts: Integers, codes: Integers, s
             entries = state[p + N_ENTRIES]
             progress = state[p + N_PROGRESS]
             loops = state[p + N_LOOPS]
-            was_open = status_at(state, plan, events.at[row]) == OPEN
-            _fold_row(state, plan, events, row)
+            was_open = status_at(state, plan, at[row]) == OPEN
+            fold(
+                state,
+                plan,
+                kind[row],
+                channel[row],
+                at[row],
+                sequence[row],
+                value[row],
+                price[row],
+                nps[row],
+                sentiment[row],
+                theme[row],
+            )
             status = int(state[p + STATUS])
             codes[row] = NOTHING
             if state[p + N_ENTRIES] > entries:
