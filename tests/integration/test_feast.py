@@ -20,6 +20,7 @@ from features.backfill import Backfilled, backfill
 from features.errors import Refused
 from features.event_log import MemoryEventLog
 from features.event_tables import whole_table
+from features.events import JourneyEvent
 from features.feast_layout import CREATED_TIME, PROFILE_VIEW, PROJECT, STATE_VIEW, layout
 from features.feast_repo import offline_file
 from features.feast_rows import state_key
@@ -35,7 +36,17 @@ from features.redis_client import EPOCH_KEY
 from features.schema import feature_set
 from features.store import CustomerRow, FeatureStore, ProfileRow, StateRow
 from tests.contract.test_feature_store import PROFILE, feast_store, state
-from tests.histories import FEATURE_SETS, FEATURES, START_AT, TAXONOMY, arrow_events, event, journey, random_history
+from tests.histories import (
+    FEATURE_SETS,
+    FEATURES,
+    MINUTE_US,
+    START_AT,
+    TAXONOMY,
+    arrow_events,
+    event,
+    journey,
+    random_history,
+)
 
 # Feast's reader of Parquet, ibis, calls a method that this DuckDB renames.
 pytestmark = pytest.mark.filterwarnings("ignore:fetch_arrow_table:DeprecationWarning:ibis")
@@ -265,6 +276,35 @@ def test_history_by_feast_equals_the_kernel_over_events(feast_of_filled: Any, jo
     table = whole_table(arrow_events(EVENTS), TAXONOMY)
     np.testing.assert_array_equal(by_feast, reads_at(table, FEATURE_SETS[journey_id], customers, at))
     assert by_feast.shape == (302, len(FEATURE_SETS[journey_id].names))
+
+
+def test_history_by_feast_honours_links_when_they_were_known(tmp_path: Path) -> None:
+    """Also where events left again: a withdrawn link, a shared device, a merge of two known customers."""
+    ids = sorted({one.customer_id for one in EVENTS})
+    day = 24 * 60 * MINUTE_US
+
+    def claim(name: str, kind: str, alias: str, customer_id: str, days: float) -> JourneyEvent:
+        at = START_AT + int(days * day)
+        return event(name, customer_id=customer_id, kind=f"identity_{kind}", at=at, facts={"alias": alias})
+
+    claims = [
+        claim("l1", "linked", ids[0], ids[1], 1.0),
+        claim("l2", "linked", ids[0], ids[2], 2.0),
+        claim("u2", "unlinked", ids[0], ids[2], 3.0),
+        claim("l3", "linked", ids[1], ids[3], 3.5),
+    ]
+    source = arrow_events([*EVENTS, *claims])
+    home = Home(tmp_path).create()
+    feast = apply(home, FEATURE_SETS.values(), TAXONOMY)
+    _backfill(home, source)
+    moments = np.array(
+        [START_AT + int(days * day) + nudge for days in (0.5, 1, 1.5, 2, 2.5, 3, 3.2, 3.5, 9) for nudge in (0, 1)]
+    )
+    customers, at = np.repeat(ids, len(moments)).tolist(), np.tile(moments, len(ids))
+
+    features = historical_reads(feast, FEATURES, customers, at)
+
+    np.testing.assert_array_equal(features, reads_at(whole_table(source, TAXONOMY), FEATURES, customers, at))
 
 
 def test_history_of_another_feature_set_is_refused(feast_of_filled: Any) -> None:
