@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -36,6 +37,8 @@ occurred_at and arrived_at timestamp[us, UTC], sequence int64, facts JSON text."
 
 EVENTS_PER_TABLE: Final = 250_000
 _IDENTITY_KINDS: Final = ", ".join(f"'{name}'" for name in IDENTITY_KINDS)
+SORT_MEMORY: Final = "1GB"
+"""Beyond it the sort goes to disk, so that memory does not grow with the events."""
 _FLOAT_COLUMNS: Final = ("occurred_at", "arrived_at", "known_until", "sequence", "value", "price", "nps", "sentiment")
 
 
@@ -122,9 +125,10 @@ def event_tables(
     n_pending = 0
     graph = identities_of(source)
     linked_at = {one: graph.linked_at(one) for one in graph.customer_ids}
-    with connected() as connection:
+    with TemporaryDirectory(prefix="headway-sort-") as spilled, connected() as connection:
         # Two threads compete with everything else on a small machine; one loses little on a sort that is mostly I/O.
         connection.execute("SET threads = 1; SET preserve_insertion_order = true")
+        connection.execute(f"SET memory_limit = '{SORT_MEMORY}'; SET temp_directory = '{spilled}'")
         for batch in _sorted_batches(connection, source, taxonomy, graph, min(events_per_table, 100_000)):
             pending.append(batch)
             n_pending += batch.num_rows
@@ -232,13 +236,16 @@ def _sorted_batches(
     kinds = taxonomy.all_kinds
     value = _number_by_kind({name: kind.value_fact for name, kind in kinds.items() if kind.value_fact})
     price = _number_by_kind({name: kind.price_fact for name, kind in kinds.items() if kind.price_fact})
+    # Only feedback is asked for these: looking into the facts of every event took longer than sorting them.
+    feedback = [name for name, kind in kinds.items() if kind.role == "feedback"]
+    nps, sentiment = (_number_by_kind(dict.fromkeys(feedback, fact)) for fact in (NPS, SENTIMENT))
+    is_feedback = " OR ".join(f"kind = '{name}'" for name in feedback) or "false"
     # Names are checked when the taxonomy loads (lower case, digits, underscores), so they need no quoting here.
     query = f"""
         SELECT customer_id, source, event_id, kind, channel, position,
                epoch_us(occurred_at)::DOUBLE AS occurred_at, known_from::DOUBLE AS arrived_at, known_until,
                sequence::DOUBLE AS sequence, {value} AS value, {price} AS price,
-               {_number_of(NPS)} AS nps, {_number_of(SENTIMENT)} AS sentiment,
-               CASE WHEN json_type(facts, '$.{THEME}') = 'VARCHAR' THEN facts ->> '$.{THEME}' END AS theme,
+               {nps} AS nps, {sentiment} AS sentiment, CASE WHEN {is_feedback} THEN {_text_of(THEME)} END AS theme,
                CASE WHEN kind IN ({profile_kinds}) THEN facts END AS profile_facts
         FROM {_OWNED if graph.claims else _UNOWNED} AS events
         WHERE kind NOT IN ({_IDENTITY_KINDS}) AND known_until > greatest(epoch_us(events.occurred_at), known_from)
@@ -263,6 +270,11 @@ def _number_of(fact: str) -> str:
         f"CASE WHEN json_type(facts, {path}) IN ('DOUBLE', 'BIGINT', 'UBIGINT') "
         f"THEN json_extract(facts, {path})::DOUBLE END"
     )
+
+
+def _text_of(fact: str) -> str:
+    """SQL for a fact that is text; NULL where it is missing or no text."""
+    return f"CASE WHEN json_type(facts, '$.{fact}') = 'VARCHAR' THEN facts ->> '$.{fact}' END"
 
 
 def _rows_of_whole_customers(customer_ids: pa.ChunkedArray) -> int:
