@@ -106,10 +106,11 @@ def _build(service: DemoService, home: Home, customers: int, seed: int, now: int
 
 def _prepare(home: Home, customers: int, seed: int, now: int, console: Console) -> None:
     from models.commands import import_files
+    from training.simulate import IMPORTED
     from training.simulate_commands import simulate
 
     folder = home.root / "simulation"
-    files = [folder / "events.parquet", folder / "decisions.parquet"]
+    files = [folder / name for name in IMPORTED]
     _step(
         console,
         f"simulate --customers {customers} --seed {seed}",

@@ -32,6 +32,9 @@ DEFAULT_UNTIL: Final = "2025-12-31T12:00:00Z"
 """The end of simulated time if none is given: fixed, so that nothing depends on the clock."""
 
 SUMMARY_FILE: Final = "simulation.json"
+IMPORTED: Final = ("identities.parquet", "events.parquet", "decisions.parquet")
+"""The files that the mapping ``simulated`` takes; the truth is nobody's to learn from."""
+
 SCHEMAS: Final = {
     "events.parquet": EVENT_SCHEMA,
     "decisions.parquet": DECISION_SCHEMA,

@@ -33,7 +33,7 @@ def simulate(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from training.simulate import DEFAULT_UNTIL, Simulation, summary
+    from training.simulate import DEFAULT_UNTIL, IMPORTED, Simulation, summary
     from training.simulate import simulate as run
 
     end = _moment(until or DEFAULT_UNTIL)
@@ -48,7 +48,7 @@ def simulate(
         return
     counts = f"{result.customers} customers, {result.events} events, {result.decisions} decisions"
     typer.echo(f"{counts} until {until or DEFAULT_UNTIL} in {out}")
-    typer.echo(f"Next: headway import --mapping simulated {out / 'events.parquet'} {out / 'decisions.parquet'}")
+    typer.echo(f"Next: headway import --mapping simulated {' '.join(str(out / name) for name in IMPORTED)}")
 
 
 def _moment(text: str) -> int:

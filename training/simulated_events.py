@@ -6,6 +6,7 @@ Late and repeated arrivals are made here too: they happen to events, whatever th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -20,6 +21,7 @@ LATE_SHARE: Final = {"store": 0.12, "partner": 0.15, "call": 0.06, "back_office"
 LATE_SHARE_ELSEWHERE: Final = 0.015
 LATE_HOURS: Final = (1.0, 60.0)
 REPEATED_SHARE: Final = 0.007
+ANONYMOUS_KINDS: Final = ("ad_clicked", "page_viewed")
 
 EVENT_SCHEMA: Final = pa.schema(
     [
@@ -60,6 +62,19 @@ def picked(draws: Draws, purpose: str, rows: Integers, step: int | Integers, opt
     return [options[position] for position in positions]
 
 
+@dataclass(frozen=True, slots=True)
+class Visits:
+    """What was not known to be a customer's when it happened: it is logged under a cookie.
+
+    Attributes:
+        cookies: one for each customer.
+        known_at: when each customer made themselves known, microseconds since the epoch.
+    """
+
+    cookies: NDArray[np.object_]
+    known_at: Integers
+
+
 class EventSheet:
     """Events of one block; rows are positions of customers in the block."""
 
@@ -91,7 +106,7 @@ class EventSheet:
         self._facts.append(_objects("{}" if facts is None else facts, rows.size))
         self._texts.append(_objects(text, rows.size))
 
-    def table(self, draws: Draws, ids: NDArray[np.object_], until: int) -> pa.Table:
+    def table(self, draws: Draws, ids: NDArray[np.object_], visits: Visits, until: int) -> pa.Table:
         """The events that had arrived by ``until``, by customer in order of arrival, repetitions among them."""
         sizes = [rows.size for rows in self._rows]
         rows = np.concatenate(self._rows)
@@ -113,11 +128,12 @@ class EventSheet:
         taken = source[keep]
         numbers = position[taken].tolist()
         customers = ids[rows[taken]]
+        is_visit = np.isin(kinds[taken].astype(str), ANONYMOUS_KINDS) & (at[taken] < visits.known_at[rows[taken]])
         return pa.table(
             {
                 "source": pa.array(np.full(taken.size, SOURCE, dtype=object), pa.string()),
                 "event_id": pa.array([f"{c}-{n:04d}" for c, n in zip(customers, numbers, strict=True)], pa.string()),
-                "customer_id": pa.array(customers, pa.string()),
+                "customer_id": pa.array(np.where(is_visit, visits.cookies[rows[taken]], customers), pa.string()),
                 "kind": pa.array(kinds[taken], pa.string()),
                 "channel": pa.array(channels[taken], pa.string()),
                 "occurred_at": pa.array(at[taken], pa.timestamp("us", tz="UTC")),

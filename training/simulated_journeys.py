@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from features.journeys import Journey
 from features.taxonomy import OUTCOME_OBSERVED
@@ -36,7 +37,7 @@ from training.simulated_decisions import (
     decide,
 )
 from training.simulated_draws import Draws, Floats, Integers
-from training.simulated_events import HOUR_US, facts_json, picked
+from training.simulated_events import HOUR_US, Visits, facts_json, picked
 from training.simulated_policy import Option
 from training.simulated_population import population
 from training.simulated_world import FAST_SHARE, LONG_DAYS, SHORT_DAYS, STAGES, TYPES, UNPROMPTED, probability
@@ -65,6 +66,7 @@ IDENTITY_SCHEMA: Final = pa.schema(
         ("id_type", pa.string()),
         ("id_value", pa.string()),
         ("valid_from", pa.timestamp("us", tz="UTC")),
+        ("known_at", pa.timestamp("us", tz="UTC")),
     ]
 )
 
@@ -109,7 +111,7 @@ def simulate_block(
         rows = _through_stage(course, decisions, rows, stage, until=until, options=options, journey=journey)
     _after_goal(course, rows)
     return Block(
-        events=course.events.table(draws, people.ids, until),
+        events=course.events.table(draws, people.ids, Visits(cookies(course), people.entered_at), until),
         decisions=_table(decisions.made, DECISION_SCHEMA),
         effects=_table(decisions.effects, EFFECT_SCHEMA),
         identities=_identities(course),
@@ -360,19 +362,25 @@ def _after_goal(course: Course, rows: Integers) -> None:
     course.events.add("protection_taken", buys, at, channel="partner", facts=facts_json({"monthly_fee": fees}))
 
 
+def cookies(course: Course) -> NDArray[np.object_]:
+    """The cookie that each customer visits with."""
+    return _words(course.draws, "cookie", np.arange(course.people.n, dtype=np.int64))
+
+
+def _words(draws: Draws, purpose: str, rows: Integers) -> NDArray[np.object_]:
+    return np.array([f"{word:016x}" for word in draws.words(purpose, rows).tolist()], dtype=object)
+
+
 def _identities(course: Course) -> pa.Table:
     people, draws = course.people, course.draws
     rows = np.arange(people.n, dtype=np.int64)
     emails, phones = (np.array(values, dtype=object) for values in contact_hashes(course, rows))
-    cookies, devices = (
-        np.array([f"{word:016x}" for word in draws.words(name, rows).tolist()], dtype=object)
-        for name in ("cookie", "device-id")
-    )
+    devices = _words(draws, "device-id", rows)
     early = people.entered_at - 3 * DAY_US
     parts = (
         ("email", rows, emails, people.entered_at),
         ("phone", rows, phones, people.entered_at),
-        ("cookie", rows, cookies, early),
+        ("cookie", rows, cookies(course), early),
         ("device", rows[people.app_user], devices, people.entered_at),
     )
     tables = [
@@ -382,6 +390,7 @@ def _identities(course: Course) -> pa.Table:
                 "id_type": pa.array([kind] * who.size, pa.string()),
                 "id_value": pa.array(values[who], pa.string()),
                 "valid_from": pa.array(since[who], pa.timestamp("us", tz="UTC")),
+                "known_at": pa.array(people.entered_at[who], pa.timestamp("us", tz="UTC")),
             },
             schema=IDENTITY_SCHEMA,
         )

@@ -101,6 +101,7 @@ def _fill(home: Home, params: Params) -> None:
     if params.snapshot.when_empty == "fail":
         raise UnknownObject(f"{home.root} holds no events, expected some: run `headway import` first")
     from models.commands import import_files
+    from training.simulate import IMPORTED
     from training.simulate_commands import simulate
 
     wanted = params.snapshot.simulate
@@ -108,7 +109,7 @@ def _fill(home: Home, params: Params) -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "simulation"
         simulate(out, customers=wanted.customers, seed=wanted.seed)
-        import_files([out / "events.parquet", out / "decisions.parquet"], mapping="simulated")
+        import_files([out / name for name in IMPORTED], mapping="simulated")
 
 
 if __name__ == "__main__":

@@ -73,6 +73,7 @@ class Worlds:
         """A home with simulated history and a champion trained on it; copy it before writing."""
         from models.commands import import_files
         from training.commands import train
+        from training.simulate import IMPORTED
         from training.simulate_commands import simulate
 
         home = Home(self.folder / "trained").create()
@@ -80,7 +81,7 @@ class Worlds:
         simulation = self.folder / "simulation"
         with environment({HOME_VARIABLE: str(home.root)}):
             simulate(simulation, customers=self.simulated_customers, seed=SEED)
-            import_files([simulation / "events.parquet", simulation / "decisions.parquet"], mapping="simulated")
+            import_files([simulation / name for name in IMPORTED], mapping="simulated")
             train()
         return home
 

@@ -31,7 +31,8 @@ def trained_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 def _fill(folder: Path) -> None:
     from models.commands import import_files
+    from training.simulate import IMPORTED
     from training.simulate_commands import simulate
 
     simulate(folder, customers=CUSTOMERS, seed=SEED)
-    import_files([folder / "events.parquet", folder / "decisions.parquet"], mapping="simulated")
+    import_files([folder / name for name in IMPORTED], mapping="simulated")

@@ -22,7 +22,7 @@ from features.schema import feature_set
 from models.configuration import built_in_configuration
 from models.import_decisions import past_decision_id
 from models.situation import situation_of
-from training.simulate import Simulation, simulate
+from training.simulate import IMPORTED, Simulation, simulate
 
 CONFIGURATION = built_in_configuration()
 JOURNEY = CONFIGURATION.journeys.by_id["credit_card_application"]
@@ -100,12 +100,13 @@ def test_the_shipped_mapping_takes_everything(tmp_path: Path) -> None:
 
     with Rejects(tmp_path / "rejects.jsonl") as rejects:
         importer = Importer(loaded.value, vocabulary, sink, rejects)
-        for file in ("events.parquet", "decisions.parquet"):
+        for file in IMPORTED:
             importer.read(tmp_path / "simulation" / file, lambda path, done: None)
 
     events = importer.result.tallies["events"]
-    assert (events.rejected, importer.result.rows_skipped, importer.result.problems) == (0, 0, [])
-    assert events.accepted + events.duplicate == simulated.events
+    assert (events.rejected, importer.result.problems) == (0, [])
+    assert importer.result.rows_skipped == simulated.identities - simulated.customers  # only cookies are linked
+    assert events.accepted + events.duplicate == simulated.events + simulated.customers
     assert events.duplicate > 0
     written = pq.read_table(tmp_path / "simulation" / "decisions.parquet")["decision_id"].to_pylist()
     assert [decision.decision_id for decision in sink.decisions] == written

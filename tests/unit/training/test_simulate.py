@@ -206,3 +206,17 @@ def test_senseless_numbers_are_refused(customers: int, span_days: float, tmp_pat
     with pytest.raises(Refused, match="cannot"):
         simulate(Simulation(customers=customers, span_days=span_days), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_visitors_are_anonymous_until_they_apply(folder: Path) -> None:
+    """What they viewed and clicked before is under their cookie, and nothing of it after."""
+    events, identities = (pq.read_table(folder / name) for name in ("events.parquet", "identities.parquet"))
+    cookies = identities.filter(pc.equal(identities["id_type"], "cookie"))
+    known_at = dict(zip(cookies["id_value"].to_pylist(), times(cookies, "known_at").tolist(), strict=True))
+    visits = events.filter(pc.is_in(events["customer_id"], cookies["id_value"]))
+
+    assert set(visits["kind"].to_pylist()) == {"ad_clicked", "page_viewed"}
+    visited_at = zip(visits["customer_id"].to_pylist(), times(visits, "occurred_at").tolist(), strict=True)
+    assert all(at < known_at[cookie] for cookie, at in visited_at)
+    viewed = events.filter(pc.equal(events["kind"], "page_viewed"))
+    assert 0 < pc.sum(pc.is_in(viewed["customer_id"], cookies["id_value"])).as_py() < len(viewed)
