@@ -110,6 +110,11 @@ class MemoryRecordStore:
                     new += 1
             return new
 
+    def newest_as_of(self) -> int:
+        """The moment that the newest decision, by its id, was made as of; 0 for none."""
+        with self._guard:
+            return self._by_id[max(self._by_id)].record.as_of if self._by_id else 0
+
     def read(self, *, after: str = "", page: int = 5_000) -> Iterator[list[DecisionRecord]]:
         """Pages of all decisions in order of their ids."""
         while chosen := self._ids[bisect.bisect_right(self._ids, after) :][:page]:

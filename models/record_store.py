@@ -117,6 +117,7 @@ _PAGE = sqlite_text(
     .limit(bindparam("page", type_=WHOLE))
     .offset(ZERO)
 )
+_NEWEST = sqlite_text(select(_d.record).order_by(_d.decision_id.desc()).limit(literal_column("1", WHOLE)).offset(ZERO))
 _COUNTED = sqlite_text(
     select(*_CONTACT)
     .where(
@@ -236,6 +237,12 @@ class SqlRecordStore:
             return connection.total_changes - before
 
         return self._file.submit(insert_new).result()
+
+    def newest_as_of(self) -> int:
+        """The moment that the newest decision, by its id, was made as of, microseconds since the epoch; 0 for none."""
+        with self._file.reading() as connection:
+            row = connection.execute(_NEWEST).fetchone()
+        return 0 if row is None else load_record(row[0]).as_of
 
     def read(self, *, after: str = "", page: int = 5_000) -> Iterator[list[DecisionRecord]]:
         """Pages of all decisions in order of their ids, from after ``after`` on; each page is a read of its own."""

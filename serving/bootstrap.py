@@ -6,6 +6,7 @@ Importing this imports jitted code: set numba's cache folder first (``features.h
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import time
@@ -18,7 +19,7 @@ from typing import Final
 from features.errors import StoreError
 from features.event_log import EventLog
 from features.event_store import SqlEventLog
-from features.events import JourneyEvent
+from features.events import FUTURE_SKEW_US, JourneyEvent
 from features.home import Home
 from features.ingest import Ingestor
 from features.kernel import new_state
@@ -98,7 +99,7 @@ def assemble(
 ) -> Runtime:
     """The runtime over stores that are open. It owns its threads and nothing else."""
     feature_sets = feature_sets_of(configuration)
-    moments = Moments(after=stores.log.arrived_at(stores.log.head()))
+    moments = Moments(after=_newest_moment(stores, surroundings.clock()))
     ingestor = Ingestor(
         stores.log,
         stores.features,
@@ -240,6 +241,14 @@ def _rulebooks(configuration: Configuration, feature_sets: Mapping[str, FeatureS
         )
         for journey in configuration.journeys.journeys
     }
+
+
+def _newest_moment(stores: Stores, now: int) -> int:
+    """The newest moment that an arrival or a decision was given; said where the clock is far behind it."""
+    newest = max(stores.log.arrived_at(stores.log.head()), stores.records.newest_as_of())
+    if newest > now + FUTURE_SKEW_US:
+        log_event("clock_found_behind", level=logging.WARNING, seconds=round((newest - now) / 1_000_000))
+    return newest
 
 
 def _takes_work(stores: Stores) -> bool:

@@ -45,6 +45,14 @@ def test_an_empty_store_answers(store: RecordStore) -> None:
     assert store.decision_of_request("crm", "r-1") is None
     assert store.customer("c1", since=0, now=DECIDED_AT) == CustomerRecords()
     assert list(store.read()) == []
+    assert store.newest_as_of() == 0
+
+
+def test_the_newest_decision_tells_its_moment(store: RecordStore) -> None:
+    """Newest by id, which carries the time, whatever the order of the commits."""
+    store.append_imported([record(2, as_of=DECIDED_AT + 7), record(1, as_of=DECIDED_AT + 9)])
+
+    assert store.newest_as_of() == DECIDED_AT + 7
 
 
 def test_a_decision_is_found_by_id_and_by_request(store: RecordStore) -> None:

@@ -132,6 +132,24 @@ def test_threads_see_what_training_reads(parity: Parity, tmp_path: Path) -> None
     assert (code, report["by_feature"], report["behind"]) == (0, {}, 0)
 
 
+def test_a_restart_under_an_earlier_clock_changes_nothing(parity: Parity, tmp_path: Path) -> None:
+    """What arrives after it cannot look as if an earlier decision had overlooked it, or a later one missed it."""
+    home = Home(tmp_path / "home")
+    opened = {"kind": "app_opened", "channel": "app", "customer_id": "c-1"}
+    configuration = installed(home)
+    for n, now in enumerate((LATER, LATER - HOUR_US, LATER - 2 * HOUR_US)):
+        with serving_over(home, configuration) as (world, client):
+            world.now, world.chance = now, 1_000 * n
+            said = {**opened, "event_id": f"e-{n}", "occurred_at": dump_timestamp(now - HOUR_US)}
+            client.done("/v1/decisions", {"customer_id": "c-1"})
+            client.done("/v1/events", {"events": [said]})
+            client.done("/v1/decisions", {"customer_id": "c-1"})
+
+    code, report, _ = parity(home)
+
+    assert (code, report["decisions"], report["by_feature"], report["behind"]) == (0, 6, {}, 0)
+
+
 def test_a_sample_is_the_same_each_time(lived: Home, parity: Parity) -> None:
     """And no larger than asked for."""
     code, report, _ = parity(lived, "--sample", "40")
@@ -216,7 +234,7 @@ def test_a_state_that_was_damaged_is_found(lived: Home, parity: Parity, tmp_path
     ((journey_id, features),) = feature_sets_of(configuration).items()
     with serving_over(home, configuration) as (world, client):
         world.now, world.chance = LATER, 1_000_000
-        customer_id = next(world.log.read(page=1))[0].event.customer_id
+        customer_id = world.log.person(next(world.log.read(page=1))[0].event.customer_id, at=LATER).customer_id
         state = world.features.read(customer_id, journey_id).state
         assert state is not None
         vector = np.array(state.vector)

@@ -255,6 +255,9 @@ def test_a_record_store_that_is_down_is_503(tmp_path: Path) -> None:
     """No decision leaves that was not recorded; the caller is told when to come back, and nothing of the inside."""
 
     class Down:
+        def newest_as_of(self) -> int:
+            return 0
+
         def decision_of_request(self, source: str, request_id: str) -> None:
             raise StoreUnavailable("/secret/path/records.db is gone")
 
@@ -430,6 +433,9 @@ def test_a_service_whose_stores_are_down_is_not_ready(tmp_path: Path) -> None:
     class Down:
         set_consents = None
 
+        def newest_as_of(self) -> int:
+            return 0
+
         def decision(self, _: str) -> None:
             raise StoreUnavailable("down")
 
@@ -480,6 +486,9 @@ def test_an_unforeseen_error_tells_nothing(tmp_path: Path, capfd: pytest.Capture
     """500 without a trace; the value that broke it appears nowhere."""
 
     class Broken:
+        def newest_as_of(self) -> int:
+            return 0
+
         def decision(self, decision_id: str) -> None:
             raise ZeroDivisionError("secret")
 
