@@ -147,6 +147,14 @@ def test_problems_of_all_files_come_at_once(edited: Edit) -> None:
         ("taxonomy.yaml", "Europe/Amsterdam", "Europe/Atlantis", "time_zone", "an IANA time zone"),
         ("taxonomy.yaml", "[social, sem, partner]", "[social, fax]", "kinds.ad_clicked.channels[1]", "one of app,"),
         ("taxonomy.yaml", "  ad_clicked:", "  consent_changed:", "kinds.consent_changed", "another name"),
+        ("taxonomy.yaml", "  ad_clicked:", "  identity_linked:", "kinds.identity_linked", "another name"),
+        (
+            "taxonomy.yaml",
+            "e-mail address, pii: true, identifier: true",
+            "e-mail address, pii: false, identifier: true",
+            "attributes.email_hash.identifier",
+            "false, or an attribute of type text with pii: true",
+        ),
         (
             "taxonomy.yaml",
             "age_band:\n    dtype: category",

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models.decision import Candidate, DecisionRecord, Selected, dump_record
+from models.decision import Candidate, DecisionRecord, Selected, dump_record, load_record
 from models.memory_records import MemoryRecordStore
 from models.record_export import RECORDS_SCHEMA, export_records, record_table, records_from_parquet
 from tests.decision_records import DECIDED_AT, NO_ACTION, record
@@ -90,3 +90,15 @@ def test_a_page_is_a_row_group(path: Path) -> None:
     export_records(_store(*(record(number) for number in range(1, 8))), path, page=3)
     metadata = pq.read_metadata(path)
     assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [3, 3, 1]
+
+
+def test_linked_ids_survive_and_cost_nobody_else_a_byte(tmp_path: Path) -> None:
+    """They come back from the record's bytes and from Parquet; a record without them has the bytes of before."""
+    plain, linked = record(1), record(1, linked_ids=("cookie", "phone"))
+    pq.write_table(record_table([plain, linked]), tmp_path / "records.parquet")
+
+    (from_parquet,) = records_from_parquet(tmp_path / "records.parquet")
+
+    assert [one.linked_ids for one in from_parquet] == [(), ("cookie", "phone")]
+    assert load_record(dump_record(linked)).linked_ids == ("cookie", "phone")
+    assert len(dump_record(linked)) - len(dump_record(plain)) == 1 + len("cookie") + 1 + len("phone") + 1
