@@ -150,7 +150,7 @@ def whole_table(source: EventSource, taxonomy: Taxonomy) -> EventTable:
         Refused: as ``event_tables``.
     """
     tables = list(event_tables(source, taxonomy, events_per_table=2**62))
-    return tables[0] if tables else _empty_table()
+    return tables[0] if tables else no_events()
 
 
 def identities_of(source: EventSource) -> Identities:
@@ -316,7 +316,8 @@ def _event_table(rows: pa.Table, taxonomy: Taxonomy, linked_at: Mapping[str, int
     )
 
 
-def _empty_table() -> EventTable:
+def no_events() -> EventTable:
+    """A table of nothing."""
     empty = np.empty(0)
     none = np.empty(0, dtype=np.int64)
     text = pa.array([], pa.string())

@@ -1,4 +1,4 @@
-"""Commands ``headway features backfill``, ``headway features parity`` and ``headway features list``.
+"""Commands ``headway features backfill``, ``parity``, ``frame`` and ``list``.
 
 They stand here and not in ``features`` because they need the whole, checked configuration.
 """
@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from itertools import islice, product
@@ -28,6 +28,7 @@ from models.configuration import load_configuration
 
 if TYPE_CHECKING:
     from features.backfill import Backfilled
+    from features.moment_frames import Framed
     from features.schema import FeatureSet
     from models.configuration import Configuration
     from models.parity import ParityReport
@@ -106,6 +107,34 @@ def parity(
         raise Refused("no decision could be compared, expected one at least: ask for a decision, or for another period")
     if not report.is_proven:
         raise typer.Exit(1)
+
+
+@features.command()
+def frame(
+    moments: Annotated[Path, typer.Argument(help="Parquet with the columns customer_id and at, and any others.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The Parquet file to write.")],
+    journey: Annotated[str | None, typer.Option(help="The journey; needed where several are declared.")] = None,
+    feature: Annotated[list[str] | None, typer.Option(help="Only this feature; may be repeated.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Write the features of customers as of moments of the past: a training frame, point in time.
+
+    Each row has what had occurred and had arrived strictly before its moment. Rows out are rows in, sorted by customer
+    and time, with their other columns as they were. Memory does not grow with the log; a server may run.
+    """
+    home = Home.from_environment(os.environ)
+    configuration = load_configuration(home, os.environ)
+    if not moments.is_file():
+        raise UnknownObject(f"no file {moments}; expected a Parquet file with the columns customer_id and at")
+    with _compiled_code(home), _progress_bar() as progress:
+        framed = written_frame(
+            home, configuration, moments, output, journey_id=journey, names=feature, progress=progress
+        )
+    if as_json:
+        typer.echo(json.dumps({**asdict(framed), "output": str(output), "configuration": configuration.version}))
+        return
+    typer.echo(f"{framed.rows:,} moments with {framed.features} features in {output}")
+    typer.echo(f"from {framed.events:,} events of {framed.customers:,} customers")
 
 
 @features.command("list")
@@ -194,6 +223,52 @@ def fill_feature_store(
             customers = {logged.event.customer_id for page in islice(log.read(page=_SAMPLE), 1) for logged in page}
             check_parity(store, feast, product(sorted(customers), feature_sets))
     return done
+
+
+def written_frame(
+    home: Home,
+    configuration: Configuration,
+    moments: Path,
+    output: Path,
+    *,
+    journey_id: str | None = None,
+    names: Sequence[str] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Framed:
+    """Write the features of a home's customers as of moments; ``features.moment_frames`` says what is written.
+
+    Raises:
+        UnknownObject: the home has no event log yet, or there is no such journey.
+        InvalidInput: the moments or the names of features cannot be used.
+        Refused: an event is of a kind, or over a channel, that the taxonomy does not know.
+    """
+    from features.event_export import export_events
+    from features.event_store import SqlEventLog
+    from features.moment_frames import write_moment_frame
+
+    feature_sets = _feature_sets(configuration)
+    chosen = _declared(configuration, journey_id)
+    if chosen is None and len(feature_sets) > 1:
+        raise Refused(f"no --journey was given, expected one of {', '.join(feature_sets)}")
+    with closing(SqlEventLog(home.events_db, readonly=True)) as log, TemporaryDirectory(prefix="headway-") as folder:
+        events = Path(folder) / _BATCH_FILE
+        total = export_events(log, events, until=log.head())
+        folded = 0
+
+        def advance(n_events: int) -> None:
+            nonlocal folded
+            folded += n_events
+            progress(folded, total)
+
+        return write_moment_frame(
+            events,
+            moments,
+            output,
+            feature_set=feature_sets[chosen or next(iter(feature_sets))],
+            taxonomy=configuration.taxonomy,
+            names=names,
+            progress=advance,
+        )
 
 
 def compared_features(
