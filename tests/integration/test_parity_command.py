@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace as replaced
 
 from features.cli import run
 from features.events import dump_timestamp
@@ -226,6 +227,20 @@ def test_a_home_without_decisions_is_refused(parity: Parity, tmp_path: Path) -> 
 
     assert (code, report) == (2, {})
     assert "import or serve first" in message
+
+
+def test_a_state_behind_the_log_is_found(lived: Home, parity: Parity, tmp_path: Path) -> None:
+    """A decision on a state that lacked what had arrived is told apart, and never excused."""
+    home, _ = _copy(lived, tmp_path)
+    with closing(SqlRecordStore(home.records_db)) as records:
+        seen = next(one for page in records.read() for one in page if one.log_position)
+        records.append_imported(
+            [replaced(seen, decision_id="d-0", request_id="again", log_position=seen.log_position - 1)]
+        )
+
+    code, report, _ = parity(home)
+
+    assert (code, report["behind"], report["by_feature"]) == (1, 1, {})
 
 
 def test_a_state_that_was_damaged_is_found(lived: Home, parity: Parity, tmp_path: Path) -> None:
