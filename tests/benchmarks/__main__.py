@@ -20,6 +20,7 @@ ROWS = {
     "B2": "over_http",
     "B3": "freshness",
     "B4": "frames",
+    "B5": "backfill",
     "B7": "start",
 }
 
