@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -31,7 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 
 from features.errors import StoreCorrupted
-from features.event_log import Appended, LoggedEvent, journey_events
+from features.event_log import COLUMNS, Appended, Columns, LoggedEvent, journey_events
 from features.events import FactValue, JourneyEvent, dump_facts, load_facts
 from features.identity import Claim, Identities, Person, Span, claim_of, unlinked
 from features.sql_text import BYTES, TEXT, WHOLE, ZERO, sqlite_text
@@ -110,12 +111,14 @@ _LAST_OF_CUSTOMER = sqlite_text(
     select(func.coalesce(func.max(_t.position), ZERO)).where(_t.customer_id == bindparam("customer_id"))
 )
 _ARRIVED_AT = sqlite_text(select(_t.arrived_at).where(_t.position == bindparam("position")))
-_PAGE = sqlite_text(
-    select(events_table)
-    .where(_t.position > bindparam("after"), _t.position <= bindparam("until"))
-    .order_by(_t.position)
-    .limit(bindparam("page", type_=WHOLE))
-    .offset(ZERO)
+_PAGE, _PAGE_OF_COLUMNS = (
+    sqlite_text(
+        chosen.where(_t.position > bindparam("after"), _t.position <= bindparam("until"))
+        .order_by(_t.position)
+        .limit(bindparam("page", type_=WHOLE))
+        .offset(ZERO)
+    )
+    for chosen in (select(events_table), select(*(_t[name] for name in COLUMNS)))
 )
 
 _CLAIMS = (
@@ -168,6 +171,7 @@ _MOVE_INDEXED = sqlite_text(update(indexed_table).values(position=bindparam("hea
 _FORGET_INDEXED = "DELETE FROM identifiers_indexed WHERE name = ?"
 _FORGET_IDENTIFIER = "DELETE FROM identifiers WHERE name = ?"
 _PAGE_OF_INDEX: Final = 10_000
+_SKIM: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 _Row: TypeAlias = dict[str, Any]
 
@@ -277,19 +281,36 @@ class SqlEventLog:
 
         Each page is a read of its own, so that a slow caller does not keep the writer from checkpointing.
         """
+        return map(self._events, self._pages(_PAGE, after=after, until=until, page=page))
+
+    def read_columns(self, *, after: int = 0, until: int | None = None, page: int = 2_000) -> Iterator[Columns]:
+        """``read`` by column: what the file holds, without an event made of it."""
+        return map(self._columns, self._pages(_PAGE_OF_COLUMNS, after=after, until=until, page=page))
+
+    def _pages(self, statement: str, *, after: int, until: int | None, page: int) -> Iterator[list[tuple[Any, ...]]]:
         until = self.head() if until is None else until
         while True:
             with self._file.reading() as connection:
-                rows = connection.execute(_PAGE, {"after": after, "until": until, "page": page}).fetchall()
+                rows = connection.execute(statement, {"after": after, "until": until, "page": page}).fetchall()
             if not rows:
                 return
-            events = self._events(rows)
-            yield events
-            after = events[-1].position
+            yield rows
+            after = rows[-1][0]
 
     def _events(self, rows: Iterable[tuple[Any, ...]]) -> list[LoggedEvent]:
-        try:
+        with self._sound_facts():
             return [_logged(*row) for row in rows]
+
+    def _columns(self, rows: Iterable[tuple[Any, ...]]) -> Columns:
+        columns = list(zip(*rows, strict=True))
+        with self._sound_facts():
+            _check_facts(columns[-1])
+        return columns
+
+    @contextmanager
+    def _sound_facts(self) -> Iterator[None]:
+        try:
+            yield
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise StoreCorrupted(
                 f"{self._file.path} holds facts that are no JSON ({error}); expected those written: restore a backup"
@@ -430,6 +451,18 @@ def _row(event: JourneyEvent) -> _Row:
         "facts": dump_facts(event.facts),
         "text": event.text,
     }
+
+
+def _check_facts(facts: Sequence[bytes]) -> None:
+    """Nothing, unless some are no JSON; all at once and without making values of them, ten times as fast.
+
+    Raises:
+        msgspec.DecodeError, UnicodeDecodeError: some are none.
+    """
+    together = b"[" + b",".join(facts) + b"]"
+    together.decode()  # what skips a value does not look at its bytes
+    if len(_SKIM.decode(together)) != len(facts):
+        raise msgspec.DecodeError("several values in place of one")
 
 
 def _logged(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from features.event_log import Appended, EventLog, MemoryEventLog
+from features.event_log import COLUMNS, Appended, EventLog, MemoryEventLog
 from features.event_store import SqlEventLog
-from features.events import JourneyEvent
+from features.events import JourneyEvent, dump_facts
 from features.identity import Span, unlinked
 from tests.histories import MINUTE_US, START_AT, event, random_history
 
@@ -129,6 +130,24 @@ def test_pages_cover_the_log_once(log: EventLog) -> None:
     assert [len(page) for page in pages] == [7, 7, 3]
     assert [logged.position for page in pages for logged in page] == list(range(4, 21))
     assert [logged.event for page in pages for logged in page] == events[3:20]
+
+
+def test_pages_by_column_are_the_pages(log: EventLog) -> None:
+    """Column by column what ``read`` gives, facts as their canonical bytes, and never what a customer wrote."""
+    events = [*random_history(2, n_events=24), replace(event("last", facts={"b": 1.0, "a": "é"}), text="private")]
+    log.append(events)
+
+    pages = list(log.read_columns(after=3, until=25, page=9))
+
+    assert [len(page[0]) for page in pages] == [9, 9, 4]
+    rows = [row for page in pages for row in zip(*page, strict=True)]
+    assert rows == [
+        (position, *(getattr(one, name) for name in COLUMNS[1:-1]), dump_facts(one.facts))
+        for position, one in enumerate(events[3:], start=4)
+    ]
+    assert rows[-1][-1] == '{"a":"é","b":1.0}'.encode()
+    assert "private" not in rows[-1]
+    assert list(log.read_columns(after=25)) == []
 
 
 def test_reading_ends_at_the_head_where_it_began(log: EventLog) -> None:

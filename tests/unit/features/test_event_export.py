@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.errors import StoreUnavailable
-from features.event_export import EVENTS_SCHEMA, export_events
+from features.event_export import EVENTS_SCHEMA, event_table, export_events
 from features.event_log import LoggedEvent, MemoryEventLog
+from features.event_store import SqlEventLog
 from tests.histories import START_AT, event, random_history
 
 
@@ -28,7 +29,7 @@ def test_every_event_is_exported_in_order(path: Path) -> None:
     events = random_history(3, n_events=25)
     log.append(events)
 
-    assert export_events(log, path, page=10) == 25
+    assert export_events(log, path, group=10) == 25
 
     table = pq.read_table(path)
     assert table.schema.equals(EVENTS_SCHEMA)
@@ -37,6 +38,21 @@ def test_every_event_is_exported_in_order(path: Path) -> None:
         assert table[name].to_pylist() == [getattr(one, name) for one in events]
     for name in ("occurred_at", "arrived_at"):
         assert table[name].cast(pa.int64()).to_pylist() == [getattr(one, name) for one in events]
+
+
+def test_a_file_is_exported_as_its_events_are(path: Path, tmp_path: Path) -> None:
+    """Row for row the events that the log gives, whichever log; a row group for as many as were asked for."""
+    events = random_history(4, n_events=5_003)
+    log = SqlEventLog(tmp_path / "events.db")
+    log.append(events)
+
+    assert export_events(log, path, until=5_000, group=4_000) == 5_000
+
+    expected = event_table([LoggedEvent(position, one) for position, one in enumerate(events[:5_000], start=1)])
+    assert pq.read_table(path).equals(expected, check_metadata=True)
+    found = pq.ParquetFile(path).metadata
+    assert [found.row_group(place).num_rows for place in range(found.num_row_groups)] == [4_000, 1_000]
+    log.close()
 
 
 def test_facts_are_canonical_json(path: Path) -> None:
@@ -60,7 +76,7 @@ def test_the_export_ends_where_asked(path: Path) -> None:
     """``until`` is the last position."""
     log = MemoryEventLog()
     log.append([event(f"e-{i}", at=START_AT + i) for i in range(9)])
-    assert export_events(log, path, until=4, page=3) == 4
+    assert export_events(log, path, until=4, group=3) == 4
     assert pq.read_table(path)["event_id"].to_pylist() == ["e-0", "e-1", "e-2", "e-3"]
 
 

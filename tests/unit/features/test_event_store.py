@@ -158,7 +158,7 @@ def test_identifiers_that_are_no_longer_declared_are_dropped(path: Path) -> None
     connection.close()
 
 
-@pytest.mark.parametrize("facts", ["x''", "x'7b'", "x'7b22ff223a317d'"])
+@pytest.mark.parametrize("facts", ["x''", "x'7b'", "x'7b22ff223a317d'", "x'7b7d2c7b7d'"])
 def test_damaged_facts_are_said_to_be_damaged(path: Path, facts: str) -> None:
     """Bytes that are no facts are an error, never an event without facts."""
     log = SqlEventLog(path)
@@ -172,6 +172,8 @@ def test_damaged_facts_are_said_to_be_damaged(path: Path, facts: str) -> None:
     log = SqlEventLog(path, readonly=True)
     with pytest.raises(StoreCorrupted, match=r"events\.db holds facts that are no JSON"):
         log.of_customer("c1")
+    with pytest.raises(StoreCorrupted, match=r"events\.db holds facts that are no JSON"):
+        list(log.read_columns())
     log.close()
 
 
