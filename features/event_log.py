@@ -76,6 +76,9 @@ class EventLog(Protocol):
     def of_person(self, person: Person, *, after: int = 0) -> list[LoggedEvent]:
         """The events of a person past position ``after``, in order; those that only say who is who left out."""
 
+    def of_people(self, asked: Sequence[tuple[Person, int]]) -> list[list[LoggedEvent]]:
+        """``of_person`` past a position each, in order; of many people in far fewer statements than people."""
+
     def of_identifier(self, name: str, value: str) -> list[str]:
         """The customer ids, as sent, of events that ever told this value of an attribute that ``identifiers`` names."""
 
@@ -173,6 +176,10 @@ class MemoryEventLog:
             if span.holds(logged.event.occurred_at)
         )
         return journey_events(sorted(found, key=lambda logged: logged.event.order))
+
+    def of_people(self, asked: Sequence[tuple[Person, int]]) -> list[list[LoggedEvent]]:
+        """The events of each person past a position of their own."""
+        return [self.of_person(person, after=after) for person, after in asked]
 
     def of_identifier(self, name: str, value: str) -> list[str]:
         """The customer ids of events that told this value of an identifier."""

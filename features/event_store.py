@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -138,6 +139,16 @@ _CLAIMS_NEAR = f"""
     near(id) AS (SELECT id FROM up UNION SELECT claims.alias FROM claims JOIN near ON claims.customer_id = near.id)
     SELECT {", ".join(f"claims.{name}" for name in _CLAIMS)} FROM claims JOIN near ON claims.alias = near.id
 """  # noqa: S608  # our own names
+_NAMED = """
+    SELECT alias FROM claims WHERE alias IN ({ids}) UNION SELECT customer_id FROM claims WHERE customer_id IN ({ids})
+"""
+_OF_CUSTOMERS = f"""
+    WITH asked(place, customer_id, after) AS (VALUES {{asked}})
+    SELECT asked.place, {", ".join(f"events.{column.name}" for column in _t)} FROM asked CROSS JOIN events
+    WHERE events.customer_id = asked.customer_id AND events.position > asked.after
+"""  # noqa: S608  # our own names
+_IDS_PER_STATEMENT: Final = 250
+"""Two parameters each, of which some databases take 500 a statement."""
 _IN_SPAN = (
     _t.customer_id == bindparam("customer_id"),
     _t.occurred_at >= bindparam("valid_from"),
@@ -239,8 +250,11 @@ class SqlEventLog:
 
     def identities(self, customer_ids: Iterable[str]) -> Identities:
         """The part of the identity graph that bears on some ids; empty where none was ever linked."""
+        ids = list(customer_ids)
+        parts = (ids[start : start + _IDS_PER_STATEMENT] for start in range(0, len(ids), _IDS_PER_STATEMENT))
         with self._file.reading() as connection:
-            return Identities(frozenset(claim for one in customer_ids for claim in _claims_near(connection, one)))
+            named = [row[0] for part in parts for row in connection.execute(_named(len(part)), (*part, *part))]
+            return Identities(frozenset(claim for one in named for claim in _claims_near(connection, one)))
 
     def person(self, customer_id: str, *, at: int, known_before: int | None = None) -> Person:
         """The person whom an event of ``customer_id`` at ``at`` belongs to, with what arrived last."""
@@ -263,6 +277,27 @@ class SqlEventLog:
             for span in person.spans:
                 found += self._events(connection.execute(_OF_SPAN, {**_span_key(span), "after": after}))
         return journey_events(sorted(found, key=lambda logged: logged.event.order))
+
+    def of_people(self, asked: Sequence[tuple[Person, int]]) -> list[list[LoggedEvent]]:
+        """The events of each person past a position of their own; only those who are linked cost a statement each."""
+        plain = [(person.customer_id, after) for person, after in asked if person.is_unlinked]
+        found = (
+            events
+            for start in range(0, len(plain), _IDS_PER_STATEMENT)
+            for events in self._of_customers(plain[start : start + _IDS_PER_STATEMENT])
+        )
+        return [next(found) if one.is_unlinked else self.of_person(one, after=after) for one, after in asked]
+
+    def _of_customers(self, asked: Sequence[tuple[str, int]]) -> list[list[LoggedEvent]]:
+        with self._file.reading() as connection:
+            values = [value for pair in asked for value in pair]
+            rows = connection.execute(_of_customers(len(asked)), values).fetchall()
+        found: list[list[LoggedEvent]] = [[] for _ in asked]
+        for row, logged in zip(rows, self._events(row[1:] for row in rows), strict=True):
+            found[row[0]].append(logged)
+        for events in found:
+            events.sort(key=lambda logged: logged.event.order)
+        return found
 
     def of_identifier(self, name: str, value: str) -> list[str]:
         """The customer ids, as sent, of events that ever told this value of an identifier."""
@@ -386,6 +421,16 @@ def _last_of_spans(connection: sqlite3.Connection, person: Person) -> int:
     # What the index alone counts may all be claims, which bear on a person but are no events of theirs.
     is_known = any(connection.execute(_ANY_OF_SPAN, span).fetchone() for span in spans)
     return person.linked_at if is_known else 0
+
+
+@lru_cache(maxsize=_IDS_PER_STATEMENT)
+def _named(count: int) -> str:
+    return _NAMED.format(ids=", ".join("?" * count))
+
+
+@lru_cache(maxsize=_IDS_PER_STATEMENT)
+def _of_customers(count: int) -> str:
+    return _OF_CUSTOMERS.format(asked=", ".join(f"({place}, ?, ?)" for place in range(count)))
 
 
 def _claims_near(connection: sqlite3.Connection, customer_id: str) -> list[Claim]:

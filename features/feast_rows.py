@@ -105,7 +105,7 @@ def profile_key(customer_id: str) -> bytes:
 
 
 def _columns(messages: Mapping[str, bytes]) -> dict[str, ColumnValue]:
-    return {name: decode_value(data) for name, data in messages.items()}
+    return {name: decode_value(data) for name, data in messages.items() if data}  # no bytes are no value
 
 
 def _messages(columns: Mapping[str, ColumnValue], types: Mapping[str, ColumnType]) -> Iterator[Message]:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _ROW_ID = "row_id"
+_CUSTOMERS_PER_CALL: Final = 100
 # Feast cannot delete a row, and refuses one that holds nothing at all. With any other column missing there is no row.
 _NO_STATE: Final[dict[str, Any]] = {"version": "", EVENT_TIME: 0}
 _NO_PROFILE: Final[dict[str, Any]] = {HOLDINGS: [], EVENT_TIME: 0}
@@ -199,13 +200,32 @@ class FeastStore:
         Raises:
             StoreUnavailable: the store was closed, or does not answer.
         """
+        return self._read_part([customer_id], journey_id)[0]
+
+    def read_many(self, customer_ids: Sequence[str], journey_id: str) -> list[CustomerRow]:
+        """State and profile of each customer, a hundred in one call of Feast's.
+
+        Raises:
+            StoreUnavailable: the store was closed, or does not answer.
+        """
+        return [
+            row
+            for start in range(0, len(customer_ids), _CUSTOMERS_PER_CALL)
+            for row in self._read_part(customer_ids[start : start + _CUSTOMERS_PER_CALL], journey_id)
+        ]
+
+    def _read_part(self, customer_ids: Sequence[str], journey_id: str) -> list[CustomerRow]:
+        keys = [{CUSTOMER_KEY: customer_id, JOURNEY_KEY: journey_id} for customer_id in customer_ids]
         with self._asking():
             if self._keeper is not None and not self._keeper.holds():
-                return CustomerRow(None, None, is_reset=True)
-            answer = self._feast.get_online_features(
-                features=self._features, entity_rows=[{CUSTOMER_KEY: customer_id, JOURNEY_KEY: journey_id}]
-            ).to_dict()
-        columns: dict[str, ColumnValue] = {name: values[0] for name, values in answer.items()}
+                return [CustomerRow(None, None, is_reset=True)] * len(keys)
+            answer = self._feast.get_online_features(features=self._features, entity_rows=keys).to_dict()
+        return [
+            self._row(customer_id, journey_id, {name: values[place] for name, values in answer.items()})
+            for place, customer_id in enumerate(customer_ids)
+        ]
+
+    def _row(self, customer_id: str, journey_id: str, columns: Mapping[str, ColumnValue]) -> CustomerRow:
         return CustomerRow(
             state_row(customer_id, journey_id, columns, self._layout.fields),
             profile_row(customer_id, columns, self._layout.attributes),

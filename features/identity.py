@@ -170,6 +170,8 @@ class Identities:
 
     def person(self, customer_id: str) -> Person:
         """The person whose canonical id this is; without spans where it is nobody's now."""
+        if customer_id not in self._by_alias and customer_id not in self._aliases_of:
+            return unlinked(customer_id)
         below = self.below(customer_id)
         spans = tuple(
             span for one in sorted(below) for span, owner in _spans(one, self.owners(one)) if owner == customer_id

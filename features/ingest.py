@@ -24,11 +24,13 @@ from features.moments import Moments
 from features.profile import consent_of, fold_profile
 from features.schema import FeatureSet
 from features.stable_hash import stable_hash
-from features.store import FeatureStore, ProfileRow, StateRow
+from features.store import CustomerRow, FeatureStore, ProfileRow, StateRow
 from features.taxonomy import EXPOSED, Taxonomy
 
 STORE_DOWN: Final = "feature_store_unavailable"
 _STRIPES: Final = 64
+_PEOPLE_AT_ONCE: Final = 200
+"""Read together; all of their events may be in memory at once."""
 
 
 class SetConsents(Protocol):
@@ -53,6 +55,24 @@ class IngestReport:
     duplicates: int
     rejected: tuple[tuple[int, tuple[Problem, ...]], ...]
     degraded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Arrears:
+    """What a person's stored states lack of the log.
+
+    Attributes:
+        states: to fold on, of all journeys; empty where all is folded anew.
+        profile: likewise.
+        missing: the events to fold, in order.
+        is_moved: a claim that the states do not know bears on the person.
+    """
+
+    person: Person
+    states: Sequence[StateRow]
+    profile: ProfileRow
+    missing: Sequence[LoggedEvent]
+    is_moved: bool
 
 
 class Ingestor:
@@ -266,36 +286,55 @@ class Ingestor:
         # All as of one position: a claim that slipped in between the reads would count as folded without being so.
         head = self._log.head()
         graph = self._log.identities(customers).up_to(head)
-        for customer_id in customers:
-            person = graph.person(customer_id)
-            known, profile = self._known(customer_id, head=head)
-            after = known[0].log_position if known else 0
-            is_moved = after < person.linked_at  # events may have come or gone that are older than the state
-            missing = self._events(person, after=0 if is_moved else after, head=head)
-            if known and (is_moved or (missing and missing[0].event.order < known[0].order)):
-                known, profile = [], ProfileRow(customer_id)
-                missing = missing if is_moved else self._events(person, after=0, head=head)
-            if missing:
-                states.extend(self._folded(known, person, missing))
-                folded = fold_profile(profile, (each.event for each in missing), self._taxonomy)
-                if not known or folded != profile:
-                    profiles.append(folded)
-            elif is_moved:
-                gone.append(customer_id)
+        for start in range(0, len(customers), _PEOPLE_AT_ONCE):
+            people = [graph.person(one) for one in customers[start : start + _PEOPLE_AT_ONCE]]
+            for arrears in self._arrears(people, head=head):
+                if arrears.missing:
+                    states.extend(self._folded(arrears))
+                    folded = fold_profile(arrears.profile, (each.event for each in arrears.missing), self._taxonomy)
+                    if not arrears.states or folded != arrears.profile:
+                        profiles.append(folded)
+                elif arrears.is_moved:
+                    gone.append(arrears.person.customer_id)
         if states:
             self._write(states, profiles)
         if gone:
             self._store.forget(gone)
 
-    def _events(self, person: Person, *, after: int, head: int) -> list[LoggedEvent]:
-        return [each for each in self._log.of_person(person, after=after) if each.position <= head]
+    def _arrears(self, people: Sequence[Person], *, head: int) -> Iterator[_Arrears]:
+        known = self._known([person.customer_id for person in people], head=head)
+        folded = [states[0].log_position if states else 0 for states, _ in known]
+        # Of those who were moved, events may have come or gone that are older than the state.
+        moved = [until < person.linked_at for person, until in zip(people, folded, strict=True)]
+        asked = [
+            (person, 0 if is_moved else until) for person, until, is_moved in zip(people, folded, moved, strict=True)
+        ]
+        for person, (states, profile), is_moved, events in zip(
+            people, known, moved, self._log.of_people(asked), strict=True
+        ):
+            missing = [each for each in events if each.position <= head]
+            is_late = bool(states and missing) and missing[0].event.order < states[0].order
+            if is_late and not is_moved:
+                missing = [each for each in self._log.of_person(person) if each.position <= head]
+            if is_late or is_moved:
+                states, profile = [], ProfileRow(person.customer_id)
+            yield _Arrears(person, states, profile, missing, is_moved)
 
-    def _known(self, customer_id: str, *, head: int) -> tuple[list[StateRow], ProfileRow]:
-        """The stored states of all journeys with the profile; none where they are not all whole and of one position."""
+    def _known(self, customer_ids: Sequence[str], *, head: int) -> list[tuple[list[StateRow], ProfileRow]]:
+        """What the feature store has of each customer that can be folded on."""
         try:
-            rows = [self._store.read(customer_id, journey_id) for journey_id in self._feature_sets]
-        except StoreCorrupted:  # written over from the log, as if there were none
-            return [], ProfileRow(customer_id)
+            journeys = [self._store.read_many(customer_ids, journey_id) for journey_id in self._feature_sets]
+        except StoreCorrupted:
+            if len(customer_ids) > 1:  # of one of them: the others are folded on
+                return [known for one in customer_ids for known in self._known([one], head=head)]
+            return [([], ProfileRow(one)) for one in customer_ids]  # written over from the log, as if there were none
+        return [
+            self._whole(customer_id, [rows[place] for rows in journeys], head=head)
+            for place, customer_id in enumerate(customer_ids)
+        ]
+
+    def _whole(self, customer_id: str, rows: Sequence[CustomerRow], *, head: int) -> tuple[list[StateRow], ProfileRow]:
+        """The stored states of all journeys with the profile; none where they are not all whole and of one position."""
         states = [row.state for row in rows if row.state is not None and row.profile is not None]
         is_whole = len(states) == len(rows) and all(
             state.version == self._feature_sets[state.journey_id].version
@@ -307,13 +346,14 @@ class Ingestor:
             return [], ProfileRow(customer_id)
         return states, profile
 
-    def _folded(self, known: Sequence[StateRow], person: Person, missing: Sequence[LoggedEvent]) -> Iterator[StateRow]:
+    def _folded(self, arrears: _Arrears) -> Iterator[StateRow]:
+        person, known = arrears.person, arrears.states
         vectors = {state.journey_id: np.array(state.vector) for state in known}
         position = max(known[0].log_position if known else 0, person.linked_at)
         for journey_id, feature_set in self._feature_sets.items():
             vector = vectors.get(journey_id)
             vector = new_state(feature_set.plan) if vector is None else vector
-            yield _state(feature_set, person.customer_id, vector, position, missing)
+            yield _state(feature_set, person.customer_id, vector, position, arrears.missing)
 
 
 def _ids_in(events: Iterable[JourneyEvent]) -> set[str]:

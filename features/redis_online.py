@@ -38,6 +38,16 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
 local n = tonumber(ARGV[2])
 return {redis.call('HMGET', KEYS[2], unpack(ARGV, 3, 2 + n)), redis.call('HMGET', KEYS[3], unpack(ARGV, 3 + n))}
 """
+_READ_MANY: Final = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
+local n = tonumber(ARGV[2])
+local found = {}
+for i = 2, #KEYS, 2 do
+  found[i - 1] = redis.call('HMGET', KEYS[i], unpack(ARGV, 3, 2 + n))
+  found[i] = redis.call('HMGET', KEYS[i + 1], unpack(ARGV, 3 + n))
+end
+return found
+"""
 _WRITE: Final = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local at = 2
@@ -97,6 +107,7 @@ class RedisOnlineStore:
         self._is_closed = False
         self._client = client_of(location)
         self._read_script: Callable[..., Any] = self._client.register_script(_READ)
+        self._read_many_script: Callable[..., Any] = self._client.register_script(_READ_MANY)
         self._write_script: Callable[..., Any] = self._client.register_script(_WRITE)
         self._forget_script: Callable[..., Any] = self._client.register_script(_FORGET)
         self._journey_ids = tuple(feature_sets)
@@ -119,9 +130,39 @@ class RedisOnlineStore:
             found = self._read_script(keys=keys, args=(self._epoch.text, *self._read_arguments))
         if found is None:
             return CustomerRow(None, None, is_reset=True)
+        return self._row(customer_id, journey_id, *found)
+
+    def read_many(self, customer_ids: Sequence[str], journey_id: str) -> list[CustomerRow]:
+        """State and profile of each customer; of a hundred at a time as of one moment of the store.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+            StoreCorrupted: it holds bytes that are no values.
+        """
+        return [
+            row
+            for start in range(0, len(customer_ids), _ROWS_PER_SCRIPT)
+            for row in self._read_part(customer_ids[start : start + _ROWS_PER_SCRIPT], journey_id)
+        ]
+
+    def _read_part(self, customer_ids: Sequence[str], journey_id: str) -> list[CustomerRow]:
+        pairs = ((state_key(one, journey_id), profile_key(one)) for one in customer_ids)
+        keys = (EPOCH_KEY, *(_stored(key) for pair in pairs for key in pair))
+        with self._asking():
+            found = self._read_many_script(keys=keys, args=(self._epoch.text, *self._read_arguments))
+        if found is None:
+            return [CustomerRow(None, None, is_reset=True)] * len(customer_ids)
+        return [
+            self._row(one, journey_id, state, profile)
+            for one, state, profile in zip(customer_ids, found[::2], found[1::2], strict=True)
+        ]
+
+    def _row(
+        self, customer_id: str, journey_id: str, state: Sequence[bytes | None], profile: Sequence[bytes | None]
+    ) -> CustomerRow:
         return CustomerRow(
-            self._rows.state(customer_id, journey_id, _messages(self._state_fields, found[0])),
-            self._rows.profile(customer_id, _messages(self._profile_fields, found[1])),
+            self._rows.state(customer_id, journey_id, _messages(self._state_fields, state)),
+            self._rows.profile(customer_id, _messages(self._profile_fields, profile)),
         )
 
     def write(self, states: Sequence[StateRow], profiles: Sequence[ProfileRow]) -> None:

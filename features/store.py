@@ -80,6 +80,14 @@ class FeatureStore(Protocol):
             StoreUnavailable: the store does not answer.
         """
 
+    def read_many(self, customer_ids: Sequence[str], journey_id: str) -> list[CustomerRow]:
+        """``read`` of each customer, in order, in a round trip for some hundred.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+            StoreCorrupted: it holds of one of them what is no value; ``read`` tells of which.
+        """
+
     def write(self, states: Sequence[StateRow], profiles: Sequence[ProfileRow]) -> None:
         """Write states and profiles.
 
@@ -108,6 +116,10 @@ class MemoryStore:
     def read(self, customer_id: str, journey_id: str) -> CustomerRow:
         """State and profile of one customer."""
         return CustomerRow(self._states.get((customer_id, journey_id)), self._profiles.get(customer_id))
+
+    def read_many(self, customer_ids: Sequence[str], journey_id: str) -> list[CustomerRow]:
+        """State and profile of each customer."""
+        return [self.read(customer_id, journey_id) for customer_id in customer_ids]
 
     def write(self, states: Sequence[StateRow], profiles: Sequence[ProfileRow]) -> None:
         """Write states and profiles."""

@@ -195,6 +195,34 @@ def test_a_link_brings_two_histories_together(log: EventLog) -> None:
     assert [logged.event.event_id for logged in log.of_person(person, after=1)] == ["a", "c"]
 
 
+def test_many_people_come_as_each_alone(log: EventLog) -> None:
+    """Each past a position of their own, in order, linked or not, unknown, and asked for twice."""
+    log.append(random_history(6, n_customers=600, n_events=1_500))
+    log.append([event("t", customer_id="tablet"), _linked("l", "tablet", "c7é")])
+    ids = [f"c{i}é" for i in range(600)]
+    people = [log.identities([one]).person(one) for one in [*ids, "nobody", "tablet", "c3é"]]
+    asked = [(person, place * 17 % 1_000) for place, person in enumerate(people)]
+
+    found = log.of_people(asked)
+
+    assert found == [log.of_person(person, after=after) for person, after in asked]
+    assert sum(map(len, found)) > 500
+    assert [logged.event.customer_id for logged in found[7]][-1:] == ["tablet"] or "tablet" in people[7].linked_ids
+    assert log.of_people([]) == []
+
+
+def test_the_graph_of_many_is_that_of_each(log: EventLog) -> None:
+    """Every claim that bears on any of them, over more ids than a statement takes."""
+    links = [_linked(f"l{i}", f"a{i}", f"c{i}") for i in range(0, 600, 100)]
+    log.append([*links, _linked("far", "c0", "c-far")])
+    ids = [f"c{i}" for i in range(600)]
+
+    graph = log.identities([*ids, "nobody"])
+
+    assert {claim.alias for claim in graph.claims} == {*(f"a{i}" for i in range(0, 600, 100)), "c0"}
+    assert [graph.person(one) for one in ids] == [log.identities([one]).person(one) for one in ids]
+
+
 def test_a_withdrawn_link_moves_both_sides(log: EventLog) -> None:
     """The alias has its own events back, and both are behind a state that was folded before."""
     log.append([event("a"), event("b", customer_id="cookie"), _linked("l", "cookie", "c1")])

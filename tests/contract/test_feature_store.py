@@ -10,8 +10,8 @@ import pytest
 
 from features import kernel
 from features.home import Home
-from features.online_stores import open_online_store, open_redis_store
 from features.online_location import RedisLocation
+from features.online_stores import open_online_store, open_redis_store
 from features.store import FeatureStore, MemoryStore, ProfileRow, StateRow
 from tests.histories import FEATURE_SETS, START_AT, TAXONOMY, event
 
@@ -129,6 +129,27 @@ def test_journeys_and_customers_are_kept_apart(store: FeatureStore) -> None:
     assert store.read("c2", "application").state is None
     assert store.read("c1", "short").profile == PROFILE
     assert store.read("c2", "short").profile is None
+
+
+def test_many_customers_are_read_as_each_alone(store: FeatureStore) -> None:
+    """In the order asked for, over several round trips, those unknown and asked for twice too."""
+    ids = [f"c{i}" for i in range(450)]
+    known = [one for one in ids if not one.endswith("3")]
+    store.write([state(one) for one in known], [ProfileRow(one, attributes={"age": 1.0}) for one in known[:-1]])
+    asked = [*reversed(ids), "c1"]
+
+    rows = store.read_many(asked, "application")
+
+    for customer_id, row in zip(asked, rows, strict=True):
+        if customer_id in known:
+            _assert_same(row.state, state(customer_id))
+        else:
+            assert row.state is None
+    has_profile = set(known[:-1])
+    assert [row.profile for row in rows] == [
+        ProfileRow(one, attributes={"age": 1.0}) if one in has_profile else None for one in asked
+    ]
+    assert store.read_many([], "application") == []
 
 
 def test_forgotten_customers_are_gone_and_no_others(store: FeatureStore) -> None:

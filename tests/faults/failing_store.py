@@ -28,6 +28,10 @@ class FailingStore:
         """State and profile of one customer."""
         return self._called(lambda: self._store.read(customer_id, journey_id))
 
+    def read_many(self, customer_ids: Sequence[str], journey_id: str) -> list[CustomerRow]:
+        """State and profile of each customer."""
+        return self._called(lambda: self._store.read_many(customer_ids, journey_id))
+
     def write(self, states: Sequence[StateRow], profiles: Sequence[ProfileRow]) -> None:
         """Write states and profiles."""
         self._called(lambda: self._store.write(states, profiles))

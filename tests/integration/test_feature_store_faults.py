@@ -198,7 +198,7 @@ def test_a_store_that_fails_on_any_one_call_loses_nothing(
             for customer_id, journey_id in itertools.product(CUSTOMERS, FEATURE_SETS):
                 rebuilt = CustomerRow(*ingestor.rebuild(customer_id, journey_id))
                 assert differences(inner.read(customer_id, journey_id), rebuilt) == []
-    assert failing == 3 * (2 * len(CUSTOMERS) + 1)  # every call of the three batches has failed once
+    assert failing == 3 * (len(FEATURE_SETS) + 1)  # every call of the three batches has failed once
 
 
 def _on_call(chosen: int, when: str) -> Callable[[int], str]:
