@@ -102,7 +102,12 @@ indexed_table = Table(
 _t = events_table.c
 _INSERT = sqlite_text(insert(events_table))
 _HEAD = sqlite_text(select(func.coalesce(func.max(_t.position), ZERO)))
-_KNOWN = sqlite_text(select(_t.position).where(_t.source == bindparam("source"), _t.event_id == bindparam("event_id")))
+# Joined in this order: for `(source, event_id) IN (...)` SQLite walks the whole index.
+_KNOWN = """
+    WITH asked(source, event_id) AS (VALUES {identities})
+    SELECT events.source, events.event_id, events.position FROM asked CROSS JOIN events
+    WHERE events.source = asked.source AND events.event_id = asked.event_id
+"""
 _OF_CUSTOMER = sqlite_text(
     select(events_table)
     .where(_t.customer_id == bindparam("customer_id"), _t.position > bindparam("after"))
@@ -364,18 +369,14 @@ def _append(
     new: list[_Row] = []
     claims: list[_Row] = []
     told: list[_Row] = []
-    fresh: dict[tuple[str, str], int] = {}
+    positions = _known_positions(connection, events)
     for row, event in zip(rows, events, strict=True):
-        identity = (row["source"], row["event_id"])
-        known = fresh.get(identity)
-        if known is None:
-            found = connection.execute(_KNOWN, row).fetchone()
-            known = found[0] if found else None
-        if known is not None:
+        identity = (event.source, event.event_id)
+        if (known := positions.get(identity)) is not None:
             appended.append(Appended(known, duplicate=True))
             continue
         position += 1
-        fresh[identity] = position
+        positions[identity] = position
         new.append({**row, "position": position})
         appended.append(Appended(position, duplicate=False))
         if (claim := claim_of(event, position)) is not None:
@@ -389,6 +390,22 @@ def _append(
     if identifiers:
         connection.execute(_MOVE_INDEXED, {"head": position})
     return appended
+
+
+def _known_positions(connection: sqlite3.Connection, events: Sequence[JourneyEvent]) -> dict[tuple[str, str], int]:
+    """The positions of those events that are in the log already, by identity."""
+    positions: dict[tuple[str, str], int] = {}
+    for start in range(0, len(events), _IDS_PER_STATEMENT):
+        part = events[start : start + _IDS_PER_STATEMENT]
+        values = [value for event in part for value in (event.source, event.event_id)]
+        for source, event_id, position in connection.execute(_known(len(part)), values):
+            positions[source, event_id] = position
+    return positions
+
+
+@lru_cache(maxsize=_IDS_PER_STATEMENT)
+def _known(count: int) -> str:
+    return _KNOWN.format(identities=", ".join(("(?, ?)",) * count))
 
 
 def _told(customer_id: str, facts: Mapping[str, FactValue], identifiers: frozenset[str]) -> Iterator[_Row]:

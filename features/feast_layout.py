@@ -51,6 +51,7 @@ _ATTRIBUTE_COLUMN: Final[Mapping[str, ColumnType]] = {
 }
 
 
+_ATTRIBUTE_SUFFIX: Final = "_attribute"
 _ATTRIBUTE_TYPES: Final = (str, float, bool)
 
 
@@ -98,7 +99,12 @@ def attribute_column(name: str) -> str:
     The suffix keeps it apart from the view's other columns, and from Feast's historical join, which drops every column
     whose name ends in ``_y``.
     """
-    return f"{name}_attribute"
+    return name + _ATTRIBUTE_SUFFIX
+
+
+def _attribute_of(column: str) -> str:
+    """The attribute that a column holds; an empty text where it holds none."""
+    return column.removesuffix(_ATTRIBUTE_SUFFIX) if column.endswith(_ATTRIBUTE_SUFFIX) else ""
 
 
 def state_columns(row: StateRow, feature_set: FeatureSet) -> dict[str, ColumnValue]:
@@ -156,10 +162,10 @@ def profile_row(
     """The profile that columns hold, the key left out; None where there is none."""
     if columns.get(UPDATED_AT) is None:
         return None
-    known = ((name, columns.get(attribute_column(name))) for name in attributes)
+    known = ((_attribute_of(column), value) for column, value in columns.items())
     return ProfileRow(
         customer_id=customer_id,
-        attributes={name: value for name, value in known if isinstance(value, _ATTRIBUTE_TYPES)},
+        attributes={name: value for name, value in known if name in attributes and isinstance(value, _ATTRIBUTE_TYPES)},
         consents=dict(_consent(text) for text in _texts(columns.get(CONSENTS))),
         holdings=frozenset(_texts(columns.get(HOLDINGS))),
         updated_at=_integer(columns[UPDATED_AT]),
