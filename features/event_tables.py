@@ -10,7 +10,7 @@ it was known to be otherwise. So a merge costs what a late event does, and nobod
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -37,8 +37,9 @@ occurred_at and arrived_at timestamp[us, UTC], sequence int64, facts JSON text."
 
 EVENTS_PER_TABLE: Final = 250_000
 _IDENTITY_KINDS: Final = ", ".join(f"'{name}'" for name in IDENTITY_KINDS)
-SORT_MEMORY: Final = "1GB"
+SORT_MEMORY: Final = "500MB"
 """Beyond it the sort goes to disk, so that memory does not grow with the events."""
+_UNKNOWN: Final = ""
 _FLOAT_COLUMNS: Final = ("occurred_at", "arrived_at", "known_until", "sequence", "value", "price", "nps", "sentiment")
 
 
@@ -83,9 +84,10 @@ class EventTable:
         """``(n_events,)`` from when on an event counts: strictly after it, it had both occurred and arrived."""
         return np.maximum(self.events.at, self.events.arrived)
 
-    @cached_property
+    @property
     def lasting(self) -> EventTable:
         """What is believed now: without events that turned out to be another's, and without whom nothing is left of."""
+        # Not cached: a table that holds itself is freed late, and a backfill grew by each table that it had passed.
         is_lasting = np.isinf(self.events.until)
         return self if is_lasting.all() else self.where(is_lasting)
 
@@ -136,11 +138,11 @@ def event_tables(
                 rows = pa.Table.from_batches(pending).combine_chunks()
                 whole = _rows_of_whole_customers(rows["customer_id"])
                 if whole:
-                    yield _event_table(rows.slice(0, whole), taxonomy, linked_at)
+                    yield _event_table(rows.slice(0, whole), taxonomy, linked_at, source)
                 rest = rows.slice(whole).combine_chunks()
                 pending, n_pending = rest.to_batches(), rest.num_rows
     if n_pending:
-        yield _event_table(pa.Table.from_batches(pending).combine_chunks(), taxonomy, linked_at)
+        yield _event_table(pa.Table.from_batches(pending).combine_chunks(), taxonomy, linked_at, source)
 
 
 def whole_table(source: EventSource, taxonomy: Taxonomy) -> EventTable:
@@ -240,12 +242,14 @@ def _sorted_batches(
     feedback = [name for name, kind in kinds.items() if kind.role == "feedback"]
     nps, sentiment = (_number_by_kind(dict.fromkeys(feedback, fact)) for fact in (NPS, SENTIMENT))
     is_feedback = " OR ".join(f"kind = '{name}'" for name in feedback) or "false"
+    theme = f"CASE WHEN {is_feedback} THEN TRY_CAST({_text_of(THEME)} AS {_enumeration(taxonomy.themes)}) END"
     # Names are checked when the taxonomy loads (lower case, digits, underscores), so they need no quoting here.
     query = f"""
-        SELECT customer_id, source, event_id, kind, channel, position,
+        SELECT customer_id, source, event_id, {_coded("kind", taxonomy.all_kinds)} AS kind,
+               {_coded("channel", taxonomy.channels)} AS channel, position,
                epoch_us(occurred_at)::DOUBLE AS occurred_at, known_from::DOUBLE AS arrived_at, known_until,
                sequence::DOUBLE AS sequence, {value} AS value, {price} AS price,
-               {nps} AS nps, {sentiment} AS sentiment, CASE WHEN {is_feedback} THEN {_text_of(THEME)} END AS theme,
+               {nps} AS nps, {sentiment} AS sentiment, {theme} AS theme,
                CASE WHEN kind IN ({profile_kinds}) THEN facts END AS profile_facts
         FROM {_OWNED if graph.claims else _UNOWNED} AS events
         WHERE kind NOT IN ({_IDENTITY_KINDS}) AND known_until > greatest(epoch_us(events.occurred_at), known_from)
@@ -272,6 +276,18 @@ def _number_of(fact: str) -> str:
     )
 
 
+def _enumeration(names: Iterable[str]) -> str:
+    """SQL for the type of these names: sorted and handed over as small numbers, where texts took a third longer."""
+    quoted = [f"'{name}'" for name in (*names, _UNKNOWN)]
+    return f"ENUM({', '.join(quoted)})"
+
+
+def _coded(column: str, names: Iterable[str]) -> str:
+    """SQL for a column of names as their numbers; the one after the last for a text that is none of them."""
+    coded = _enumeration(names)
+    return f"CASE WHEN {column} IS NOT NULL THEN coalesce(TRY_CAST({column} AS {coded}), '{_UNKNOWN}'::{coded}) END"
+
+
 def _text_of(fact: str) -> str:
     """SQL for a fact that is text; NULL where it is missing or no text."""
     return f"CASE WHEN json_type(facts, '$.{fact}') = 'VARCHAR' THEN facts ->> '$.{fact}' END"
@@ -282,7 +298,7 @@ def _rows_of_whole_customers(customer_ids: pa.ChunkedArray) -> int:
     return int(pc.index(customer_ids, customer_ids[-1]).as_py())
 
 
-def _event_table(rows: pa.Table, taxonomy: Taxonomy, linked_at: Mapping[str, int]) -> EventTable:
+def _event_table(rows: pa.Table, taxonomy: Taxonomy, linked_at: Mapping[str, int], source: EventSource) -> EventTable:
     columns = {name: rows[name].combine_chunks() for name in rows.column_names}
     runs = pc.run_end_encode(columns["customer_id"])
     if isinstance(runs, pa.ChunkedArray):
@@ -295,8 +311,8 @@ def _event_table(rows: pa.Table, taxonomy: Taxonomy, linked_at: Mapping[str, int
         customers=runs.values,
         starts=np.concatenate([np.zeros(1, np.int64), runs.run_ends.to_numpy().astype(np.int64)]),
         events=kernel.Events(
-            kind=_indices(columns["kind"], tuple(taxonomy.all_kinds), "kind"),
-            channel=_indices(columns["channel"], tuple(taxonomy.channels), "channel"),
+            kind=_indices(columns["kind"], tuple(taxonomy.all_kinds), "kind", source),
+            channel=_indices(columns["channel"], tuple(taxonomy.channels), "channel", source),
             at=floats["occurred_at"],
             arrived=floats["arrived_at"],
             until=floats["known_until"],
@@ -330,23 +346,38 @@ def _floats(column: pa.Array) -> Floats:
     return np.array(column.to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
-def _indices(column: pa.Array, names: Sequence[str], what: str) -> Integers:
-    """Positions of a text column in ``names``, -1 for null.
+def _indices(column: pa.DictionaryArray, names: Sequence[str], what: str, source: EventSource) -> Integers:
+    """Positions of a column of names in ``names``, -1 for null.
 
     Raises:
         Refused: a text that is none of them.
     """
-    indices = pc.index_in(column.cast(pa.string()), value_set=pa.array(names, pa.string()))
-    if indices.null_count > column.null_count:
-        unknown = column.filter(pc.and_(indices.is_null(), column.is_valid()))[0].as_py()
+    indices = _numbers(column)
+    if (indices == len(names)).any():
         raise Refused(
-            f"the events hold the {what} {unknown!r}, expected one of the taxonomy: {', '.join(names)}; "
-            f"declare it in taxonomy.yaml, or use the configuration that the events were taken in under"
+            f"the events hold the {what} {_stranger(source, what, names)!r}, expected one of the taxonomy: "
+            f"{', '.join(names)}; declare it in taxonomy.yaml, or use the configuration that the events were taken in "
+            f"under"
         )
-    return _known_indices(column, names)
+    return indices
 
 
-def _known_indices(column: pa.Array, names: Sequence[str]) -> Integers:
-    """Positions of a text column in ``names``, -1 for null and for every other text."""
-    indices = pc.index_in(column.cast(pa.string()), value_set=pa.array(names, pa.string()))
-    return np.array(indices.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int64)
+def _known_indices(column: pa.DictionaryArray, names: Sequence[str]) -> Integers:
+    """Positions of a column of names in ``names``, -1 for null and for every other text."""
+    indices = _numbers(column)
+    indices[indices == len(names)] = -1
+    return indices
+
+
+def _numbers(column: pa.DictionaryArray) -> Integers:
+    """The numbers of names as ``_enumeration`` gives them, -1 for null."""
+    numbers = column.indices.cast(pa.int64()).fill_null(-1)
+    return np.array(numbers.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def _stranger(source: EventSource, column: str, names: Sequence[str]) -> str:
+    """A text of a column that is none of the names."""
+    known = ", ".join(f"'{name}'" for name in (*names, *IDENTITY_KINDS))
+    with connected() as connection:
+        query = f"SELECT {column} FROM events WHERE {column} NOT IN ({known}) LIMIT 1"  # noqa: S608  # our own names
+        return str(_relation(connection, source).query("events", query).fetchall()[0][0])

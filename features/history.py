@@ -258,6 +258,8 @@ def _updates(table: EventTable, feature_set: FeatureSet, attribute: str) -> tupl
 
 def _latest_known(table: EventTable, rows: Integers, values: Floats, customers: Integers, moments: Floats) -> Floats:
     """For each moment the value of the customer's newest update known strictly before it; NaN where there is none."""
+    if not rows.size:
+        return np.full(moments.size, np.nan)
     if np.isfinite(table.events.until[rows]).any():
         latest = np.empty(moments.size)
         owners = table.customer_of_row[rows]

@@ -1001,11 +1001,13 @@ def reads_at(
     kind, channel, at, arrived, until, sequence, value, price, nps, sentiment, theme = events
     state = np.empty(plan.offsets[END])
     for c in range(starts.size - 1):
+        if moment_starts[c] == moment_starts[c + 1]:
+            continue
         is_late = False
         for row in range(starts[c], starts[c + 1]):
             if arrived[row] > at[row] or until[row] < np.inf:
                 is_late = True
-        if is_late and moment_starts[c + 1] > moment_starts[c]:
+        if is_late:
             _late_reads(state, plan, events, starts[c], starts[c + 1], moments, moment_starts[c : c + 2], out)
             continue
         reset(state, plan)

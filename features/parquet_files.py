@@ -23,7 +23,9 @@ def written_whole(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with pq.ParquetWriter(partial, schema, compression="zstd", compression_level=1) as writer:
+        with pq.ParquetWriter(
+            partial, schema, compression="zstd", compression_level=1, use_dictionary=_texts(schema)
+        ) as writer:
             yield writer
         os.replace(partial, path)
     except OSError as error:
@@ -32,3 +34,8 @@ def written_whole(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
         ) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _texts(schema: pa.Schema) -> list[str]:
+    """The columns worth a dictionary: looking numbers up in one takes longer than it saves."""
+    return [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
