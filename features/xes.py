@@ -33,6 +33,7 @@ def open_xes(path: Path) -> Source:
 
 def _cases(name: str, plain_bytes: IO[bytes], seen: set[str]) -> Iterator[list[Row] | MalformedRow]:
     number = 0
+    depth = 0
     root = None
     try:
         # forbid_dtd: a log has no document type, and entities are how XML files attack their readers.
@@ -41,20 +42,29 @@ def _cases(name: str, plain_bytes: IO[bytes], seen: set[str]) -> Iterator[list[R
                 root = element
                 if _tag(element) != "log":
                     raise DamagedFile(f"the XML element {_tag(element)}", "an XES log")
-            if event == "end" and _tag(element) == "trace":
+            depth += 1 if event == "start" else -1
+            if event == "start" or depth != 1:
+                continue
+            root.clear()  # else every case that was read stays in memory
+            if _tag(element) == "trace":
                 rows = _rows_of(name, element, number)
                 number += len(rows)
                 for row in rows:
                     seen.update(row.cells)
-                root.clear()  # else every case that was read stays in memory
                 if rows:
                     yield rows
                 else:
                     yield MalformedRow(Row(name, number, None, {}), "a case without events", "at least one event")
+            elif _tag(element) == "event":
+                number += 1
+                place = Row(name, number, None, {})
+                yield MalformedRow(place, "an event outside of the cases", "every event inside a trace")
     except (*DAMAGE, ParseError) as error:
         raise DamagedFile(f"{error} behind event {number}", "a whole XES log") from error
     except DefusedXmlException as error:
         raise DamagedFile(str(error), "an XES log without document type and entities") from error
+    except (ValueError, LookupError) as error:  # of an encoding that the parser does not know
+        raise DamagedFile(f"{error} behind event {number}", "an XES log in UTF-8") from error
 
 
 def _rows_of(name: str, case: Any, behind: int) -> list[Row]:

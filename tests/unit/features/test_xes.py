@@ -67,6 +67,17 @@ def test_a_case_without_events_is_told(tmp_path: Path) -> None:
     assert _read(path) == ["got a case without events, expected at least one event"]
 
 
+def test_an_event_outside_of_the_cases_is_told(tmp_path: Path) -> None:
+    """XES allows it; it belongs to no case, and is not lost without a word."""
+    stray = _EVENT.format(name="A")
+    path = file_of(tmp_path, f"{_HEAD}{_case('c1', 'A')}{stray}{_case('c2', 'B')}</log>", "log.xes")
+
+    first, told, last = _read(path)
+
+    assert told == "got an event outside of the cases, expected every event inside a trace"
+    assert [cells["case:concept:name"] for cells in (*first, *last) if isinstance(cells, dict)] == ["c1", "c2"]
+
+
 def test_a_cut_log_gives_the_whole_cases_before(tmp_path: Path) -> None:
     """Cases before the cut are given, then the error says where it stopped."""
     whole = gzip.compress(
@@ -95,6 +106,8 @@ def test_a_cut_log_gives_the_whole_cases_before(tmp_path: Path) -> None:
             '<!DOCTYPE log [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><log>&b;</log>',
             "expected an XES log without document type and entities",
         ),
+        ('<?xml version="1.0" encoding="big5"?><log/>', "got multi-byte encodings are not supported behind event 0"),
+        ('<?xml version="1.0" encoding="nope"?><log/>', "got unknown encoding: nope behind event 0"),
     ],
 )
 def test_what_is_no_log_is_refused(tmp_path: Path, text: str, expected: str) -> None:
