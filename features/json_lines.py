@@ -50,11 +50,16 @@ def open_json_lines(path: Path, *, columns: Collection[str], group_by: str | Non
         for number, (line, document) in enumerate(numbered, start=1):
             if isinstance(document, MalformedRow):
                 yield _numbered(document, number)
-            else:
+                continue
+            try:
                 row = Row(path.name, number, line, cells(document))
-                if group_by is not None:
-                    row.cells.setdefault(group_by, "")
-                yield row
+            except RecursionError:  # it could be read, and is too deep to be written as the text of a cell
+                place = Row(path.name, number, line, {})
+                yield MalformedRow(place, "a value nested too deeply", "fewer objects and lists in each other")
+                continue
+            if group_by is not None:
+                row.cells.setdefault(group_by, "")
+            yield row
 
     source = _opened(path, lambda numbered: grouped(rows(numbered), group_by))
     source.seen = seen

@@ -56,6 +56,17 @@ def test_a_key_with_dots_is_found_before_a_path_is(tmp_path: Path) -> None:
     assert [made.customer_id for made in _nested(tmp_path, _lines(line)).events] == ["c2"]
 
 
+@pytest.mark.parametrize("depth", [*range(960, 1_000), 5_000])
+def test_a_value_nested_too_deeply_costs_its_line_only(tmp_path: Path, depth: int) -> None:
+    """Whether it is too deep to be read or only to be written again, the next line comes in."""
+    deep = f'{{"customer": {{"id": {"[" * depth}{"]" * depth}}}}}\n'
+
+    imported = _nested(tmp_path, deep + _lines(_LINE))
+
+    assert [made.customer_id for made in imported.events] == ["c1"]
+    assert (imported.result.rows, imported.result.rows_rejected) == (2, 1)
+
+
 def test_an_object_is_given_as_json(tmp_path: Path) -> None:
     """Facts that stand in an object are taken whole."""
     output = {**EVENT, "kind": "paid", "facts_json": {"column": "facts"}}
