@@ -27,7 +27,7 @@ from features.parquet_files import written_whole
 
 LogFormat = Literal["csv", "parquet", "xes"]
 
-FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 """What a spreadsheet may take for the start of a formula (OWASP, CSV injection)."""
 
 CASE: Final = "case:"
@@ -132,7 +132,8 @@ class _ParquetWriter:
 
 class _CsvWriter:
     def __init__(self, file: IO[str], schema: pa.Schema) -> None:
-        self._writer = csv.writer(file, lineterminator="\n")
+        # RFC 4180; only the characters of the terminator are quoted, and a bare one in a cell would begin a row.
+        self._writer = csv.writer(file, lineterminator="\r\n")
         self._writer.writerow(schema.names)
 
     def write(self, table: pa.Table) -> None:
