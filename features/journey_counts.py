@@ -34,7 +34,7 @@ from features.journeys import Journey
 from features.kernel import Floats, Integers
 from features.schema import FeatureSet
 from features.stable_hash import stable_hash
-from features.taxonomy import Role, Taxonomy
+from features.taxonomy import BOOKKEEPING, Taxonomy
 
 N_REPLICATES: Final = 200
 SALT: Final = "journey-report/1"
@@ -45,9 +45,6 @@ _PROMOTER_FROM, _PASSIVE_FROM = 9.0, 7.0
 
 WITHIN_US: Final = 24 * 3_600_000_000
 """Progress counts for a channel within so long after an event over it."""
-
-BOOKKEEPING: Final[frozenset[Role]] = frozenset({"profile", "consent", "outcome", "override"})
-"""Roles of events that are no steps of a customer's way."""
 
 # What hot-spot cells count; each is a visit that began early enough to be judged.
 FOLLOWED: Final = 0

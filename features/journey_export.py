@@ -26,13 +26,10 @@ from features.journeys import Journey
 from features.kernel import Integers
 from features.log_files import LogWriter
 from features.schema import FeatureSet
-from features.taxonomy import Attribute, AttributeType, Taxonomy
+from features.taxonomy import BOOKKEEPING, Attribute, AttributeType, Taxonomy
 
 RESOURCE: Final = "resource"
 """The fact that becomes ``org:resource``."""
-
-BOOKKEEPING: Final = frozenset({"profile", "consent", "outcome", "override"})
-"""Roles of events that are no steps: what was learned of a customer, and what came back for a decision."""
 
 CASE_COLUMNS: Final = ("case:concept:name", "case:journey", "case:customer")
 EVENT_COLUMNS: Final = (

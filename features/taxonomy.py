@@ -32,6 +32,9 @@ Role = Literal[
 _WINDOWED_ROLES: Final = frozenset(
     ("activity", "call", "contact", "response", "feedback", "offer_shown", "offer_accepted", "offer_rejected")
 )
+BOOKKEEPING: Final[frozenset[Role]] = frozenset(("profile", "consent", "outcome", "override"))
+"""Roles of events that are no steps: what was learned of a customer, and what came back for a decision."""
+
 NPS: Final = "nps"
 SENTIMENT: Final = "sentiment"
 THEME: Final = "theme"
