@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -112,8 +113,14 @@ def made_report(home: Home, configuration: Configuration, request: ReportRequest
     return msgspec.json.encode(report)
 
 
+def end_tidily() -> None:
+    """Let this process, when it is told to end, first remove what it has written for itself: a copy of the log."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
 def main() -> int:
     """Make the report that standard input asks for, onto standard output; the exit code."""
+    end_tidily()
     telemetry_off(os.environ)
     os.nice(POLITENESS)
     home = Home.from_environment(os.environ)

@@ -27,6 +27,9 @@ CHILD: Final = (sys.executable, "-m", "models.journey_reports")
 MAKING_SECONDS: Final = 600.0
 """A report that takes longer is given up."""
 
+TIDYING_SECONDS: Final = 10.0
+"""So long a child that is told to end may take to remove its copy of the log."""
+
 
 class ReportDesk:
     """Gives journey reports: kept ones at once, a new one if none is being made.
@@ -109,6 +112,15 @@ def _of_query(problem: Problem) -> Problem:
     return Problem(f"?{problem.path}", problem.value, problem.expected)
 
 
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.terminate()
+    try:
+        child.communicate(timeout=TIDYING_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.communicate()
+
+
 class ChildReports:
     """Makes reports in a child process.
 
@@ -142,8 +154,7 @@ class ChildReports:
         try:
             report, said = child.communicate(msgspec.json.encode(request), timeout=self._seconds)
         except subprocess.TimeoutExpired as error:
-            child.kill()
-            child.communicate()
+            _end(child)
             raise StoreUnavailable(f"the report took longer than {self._seconds:g} s; ask for a later since") from error
         if child.returncode:
             words = said.decode(errors="replace").strip().rpartition("\n")[2]

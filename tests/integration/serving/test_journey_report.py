@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -231,6 +232,48 @@ def test_a_child_that_fails_is_said(script: str, said: str) -> None:
 
     with pytest.raises(StoreUnavailable, match=said):
         child.made(REQUEST)
+
+
+def test_a_child_that_is_stopped_leaves_no_copy_of_the_log(tmp_path: Path) -> None:
+    """Given up or closed upon, it ends, and what it wrote for itself is gone: nothing else would ever remove it."""
+    script = (
+        "import sys, tempfile, time; from models.journey_reports import end_tidily; end_tidily()\n"
+        "with tempfile.TemporaryDirectory(dir=sys.argv[1]): print(open(sys.argv[1] + '/began', 'w')); time.sleep(60)"
+    )
+    child = ChildReports(os.environ, command=(sys.executable, "-c", script, str(tmp_path)))
+    said: list[str] = []
+
+    def made() -> None:
+        try:
+            child.made(REQUEST)
+        except StoreUnavailable as error:
+            said.append(str(error))
+
+    asking = threading.Thread(target=made)
+    asking.start()
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "began").exists() and time.monotonic() < deadline:
+        asking.join(0.05)
+    child.close()
+    asking.join(60)
+
+    assert said == ["the report could not be made (exit code 143): "]
+    assert [path.name for path in tmp_path.iterdir()] == ["began"]
+
+
+def test_a_child_that_takes_too_long_is_asked_to_end_first(tmp_path: Path) -> None:
+    """So that it can tidy up; only one that does not is killed."""
+    script = (
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path(sys.argv[1]).touch(), sys.exit(0)))\n"
+        "time.sleep(60)"
+    )
+    child = ChildReports({}, command=(sys.executable, "-S", "-c", script, str(tmp_path / "asked")), seconds=3.0)
+
+    with pytest.raises(StoreUnavailable, match="took longer than 3 s"):
+        child.made(REQUEST)
+
+    assert (tmp_path / "asked").exists()
 
 
 def test_a_closed_service_makes_no_reports() -> None:
