@@ -165,8 +165,10 @@ class Identities:
 
     def owners(self, customer_id: str) -> list[tuple[int, str]]:
         """Whose the events of an id are, over time: from when on, and the owner; the first from ``EARLIEST``."""
-        starts = sorted({start for one in self.above(customer_id) for start, _ in self._timeline(one)} | {EARLIEST})
-        return _merged((start, self.owner(customer_id, at=start)) for start in starts)
+        if customer_id not in self._owners:
+            starts = {start for one in self.above(customer_id) for start, _ in self._timeline(one)} | {EARLIEST}
+            self._owners[customer_id] = _merged((start, self.owner(customer_id, at=start)) for start in sorted(starts))
+        return self._owners[customer_id]
 
     def person(self, customer_id: str) -> Person:
         """The person whose canonical id this is; without spans where it is nobody's now."""
@@ -189,7 +191,11 @@ class Identities:
         return frozenset(one for claim in self.claims for one in (claim.alias, claim.customer_id))
 
     def spells(self) -> Iterator[Spell]:
-        """Whose the events of every alias were believed to be, ever: no two spells of an alias overlap."""
+        """Whose the events of every alias were believed to be, ever: no two spells of an alias overlap.
+
+        What was believed only of a time still to come is left out: no event of it was there to be anybody's. Who has
+        many logins on one device would have a spell for each two of them else.
+        """
         for alias in sorted(self._by_alias):
             bearing = self.bearing_on(alias)
             learned = sorted({claim.arrived_at for claim in bearing.claims})
@@ -197,7 +203,8 @@ class Identities:
             beliefs = [(known_from, version.owners(alias)) for known_from, version in versions]
             starts = sorted({start for _, owners in beliefs for start, _ in owners})
             for start, end in zip(starts, [*starts[1:], LATEST], strict=True):
-                changes = _merged((known_from, _at(owners, start)) for known_from, owners in beliefs)
+                held = bisect.bisect_right(beliefs, start, key=lambda belief: belief[0]) - 1
+                changes = _merged((known_from, _at(owners, start)) for known_from, owners in beliefs[max(held, 0) :])
                 for (known_from, owner), (until, _) in zip(changes, [*changes[1:], (LATEST, "")], strict=True):
                     yield Spell(alias, start, end, known_from, until, owner)
 
@@ -246,6 +253,10 @@ class Identities:
         return {}
 
     @cached_property
+    def _owners(self) -> dict[str, list[tuple[int, str]]]:
+        return {}
+
+    @cached_property
     def _by_alias(self) -> Mapping[str, Sequence[Claim]]:
         by_alias: dict[str, list[Claim]] = {}
         for claim in sorted(self.claims, key=lambda one: one.order):
@@ -260,26 +271,54 @@ class Identities:
         return aliases
 
 
+def circular(known: Iterable[Claim], claims: Sequence[Claim]) -> list[int]:
+    """The places of those links that would make somebody an alias of themselves, each added to all others before it.
+
+    Args:
+        known: every claim that bears on an id of ``claims``; one of these that is known already is let pass.
+        claims: the claims to add, in order; those that make a circle are not added.
+    """
+    by_alias: dict[str, set[Claim]] = {}
+    for claim in known:
+        by_alias.setdefault(claim.alias, set()).add(claim)
+    identities = {claim.identity for bearing in by_alias.values() for claim in bearing}
+
+    def above(customer_id: str) -> set[str]:
+        return _reached(customer_id, lambda one: {claim.customer_id for claim in by_alias.get(one, ())})
+
+    found = []
+    for place, claim in enumerate(claims):
+        if claim.is_link and claim.identity not in identities and claim.alias in above(claim.customer_id):
+            ids = above(claim.customer_id) | above(claim.alias)
+            bearing = frozenset(each for one in ids for each in by_alias.get(one, ()))
+            if Identities(bearing).makes_circle(claim):
+                found.append(place)
+                continue
+        by_alias.setdefault(claim.alias, set()).add(claim)
+    return found
+
+
 def _painted(alias: str, claims: Sequence[Claim]) -> list[tuple[int, str]]:
     """The timeline of an alias: from when on, and whom it belongs to, itself where it is nobody's."""
     timeline = [(EARLIEST, alias)]
     is_first = True
-    for position, claim in enumerate(claims):
-        if claim.is_link and not _is_withdrawn(claim, claims[position + 1 :]):
+    withdrawn = {claim.customer_id: i for i, claim in enumerate(claims) if not claim.is_link and claim.boundary is None}
+    for i, claim in enumerate(claims):
+        if claim.is_link and i > withdrawn.get(claim.customer_id, -1):
             default = EARLIEST if is_first else claim.order[0]
-            timeline = _with_link(timeline, default if claim.boundary is None else claim.boundary, claim.customer_id)
+            _link(timeline, default if claim.boundary is None else claim.boundary, claim.customer_id)
             is_first = False
         elif not claim.is_link and claim.boundary is not None:
             timeline = _with_end(timeline, claim.boundary, claim.customer_id, alias)
     return timeline
 
 
-def _is_withdrawn(link: Claim, later: Iterable[Claim]) -> bool:
-    return any(not one.is_link and one.boundary is None and one.customer_id == link.customer_id for one in later)
-
-
-def _with_link(timeline: list[tuple[int, str]], start: int, customer_id: str) -> list[tuple[int, str]]:
-    return _merged([*(step for step in timeline if step[0] < start), (start, customer_id)])
+def _link(timeline: list[tuple[int, str]], start: int, customer_id: str) -> None:
+    """Paint all from ``start`` on, in place: a device that many share has a claim for each of their logins."""
+    while timeline and timeline[-1][0] >= start:
+        timeline.pop()
+    if not timeline or timeline[-1][1] != customer_id:
+        timeline.append((start, customer_id))
 
 
 def _with_end(timeline: list[tuple[int, str]], end: int, customer_id: str, alias: str) -> list[tuple[int, str]]:

@@ -18,7 +18,7 @@ from features.errors import InvalidInput, Problem, Refused, StoreCorrupted, Stor
 from features.event_log import EventLog, LoggedEvent
 from features.events import LARGEST_INTEGER, JourneyEvent, parse_event, shown
 from features.feedback_text import FeedbackTexts
-from features.identity import Claim, Identities, Person, claim_of
+from features.identity import Claim, Person, circular, claim_of
 from features.kernel import Floats, new_state
 from features.moments import Moments
 from features.profile import consent_of, fold_profile
@@ -195,12 +195,11 @@ class Ingestor:
     def _parse(
         self, documents: Sequence[object], source: str, arrived_at: int
     ) -> tuple[list[JourneyEvent], tuple[tuple[int, tuple[Problem, ...]], ...]]:
-        events: list[JourneyEvent] = []
-        claims: list[Claim] = []
-        rejected: list[tuple[int, tuple[Problem, ...]]] = []
+        parsed: dict[int, JourneyEvent] = {}
+        rejected: dict[int, tuple[Problem, ...]] = {}
         for index, document in enumerate(documents):
             try:
-                event = parse_event(
+                parsed[index] = parse_event(
                     document,
                     taxonomy=self._taxonomy,
                     source=source,
@@ -208,29 +207,22 @@ class Ingestor:
                     position=index,
                     path=f"events[{index}]",
                 )
-                if (claim := claim_of(event, 0)) is not None:
-                    self._check_circle(claim, claims, f"events[{index}]")
-                    claims.append(claim)
             except InvalidInput as error:
-                rejected.append((index, error.problems))
-            else:
-                events.append(self._texts.told(event))
-        return events, tuple(rejected)
+                rejected[index] = error.problems
+        for index, problem in self._circles(parsed):
+            rejected[index] = (problem,)
+            del parsed[index]
+        return [self._texts.told(event) for event in parsed.values()], tuple(sorted(rejected.items()))
 
-    def _check_circle(self, claim: Claim, earlier: Sequence[Claim], path: str) -> None:
-        """Refuse a link that would make somebody an alias of themselves; what is known already is let pass.
-
-        Raises:
-            InvalidInput: naming the customer id.
-        """
-        graph = self._log.identities([claim.alias, claim.customer_id])
-        if not claim.is_link or claim.identity in {one.identity for one in graph.claims}:
-            return
-        if Identities(graph.claims | set(earlier)).makes_circle(claim):
-            expected = f"a customer who is not linked to {shown(claim.alias)} already: link them the other way round"
-            raise InvalidInput(
-                f"{path} is not a valid event", [Problem(f"{path}.customer_id", shown(claim.customer_id), expected)]
-            )
+    def _circles(self, events: Mapping[int, JourneyEvent]) -> list[tuple[int, Problem]]:
+        """The links that would make somebody an alias of themselves, by index; what is known already is let pass."""
+        claims = {index: claim for index, event in events.items() if (claim := claim_of(event, 0)) is not None}
+        if not claims:
+            return []
+        ids = {one for claim in claims.values() for one in (claim.alias, claim.customer_id)}
+        found = circular(self._log.identities(ids).claims, list(claims.values()))
+        indices = list(claims)
+        return [(indices[place], _circle(claims[indices[place]], indices[place])) for place in found]
 
     @contextmanager
     def _held(self, customers: Sequence[str]) -> Iterator[None]:
@@ -360,6 +352,11 @@ def _ids_in(events: Iterable[JourneyEvent]) -> set[str]:
     """Every id that some events name, as the customer's or as an alias."""
     ids = {event.customer_id for event in events}
     return ids | {claim.alias for event in events if (claim := claim_of(event, 0)) is not None}
+
+
+def _circle(claim: Claim, index: int) -> Problem:
+    expected = f"a customer who is not linked to {shown(claim.alias)} already: link them the other way round"
+    return Problem(f"events[{index}].customer_id", shown(claim.customer_id), expected)
 
 
 def _arrived(event: JourneyEvent, at: int) -> JourneyEvent:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from features.event_log import MemoryEventLog
 from features.events import JourneyEvent, dump_timestamp
-from features.identity import EARLIEST, LATEST, Claim, Identities, claim_of
+from features.identity import EARLIEST, LATEST, Claim, Identities, circular, claim_of
 from tests.histories import MINUTE_US, START_AT, event
 
 IDS = ("a", "b", "c", "d")
@@ -124,13 +124,15 @@ def test_every_event_is_exactly_one_persons(events: list[JourneyEvent]) -> None:
 @given(events=HISTORIES)
 @settings(deadline=None)
 def test_spells_are_what_was_believed_at_each_moment(events: list[JourneyEvent]) -> None:
-    """Of each alias, at each time of events and each moment of knowledge, one spell holds and names the owner then."""
+    """Of each alias, at each time of events and each later moment, one spell holds and names the owner then."""
     claims = claims_of(events)
     spells = list(Identities(frozenset(claims)).spells())
     for alias in {claim.alias for claim in claims}:
         for minutes in TIMES:
             for known in range(-1, 21):
                 at, m = moment(minutes), moment(known) + 1
+                if m <= at:
+                    continue  # what is still to come is nobody's yet
                 then = [claim for claim in claims if claim.arrived_at < m]
                 owners = [
                     spell.owner
@@ -161,3 +163,21 @@ def test_a_circle_is_noticed_before_it_is_made(events: list[JourneyEvent], last:
 
     found = any(comes_back(moment(minutes)) for minutes in (-1000, *TIMES))
     assert Identities(frozenset(claims)).makes_circle(claim) == found
+
+
+@given(events=HISTORIES, n_known=st.integers(0, 4))
+@settings(deadline=None)
+def test_the_circles_of_a_batch_are_those_of_its_links_one_by_one(events: list[JourneyEvent], n_known: int) -> None:
+    """A batch refuses the links that would be refused if each came alone, after those that were not."""
+    claims = claims_of(events)
+    known, added = claims[:n_known], claims[n_known:]
+
+    found = circular(known, added)
+
+    expected: list[int] = []
+    for place, claim in enumerate(added):
+        if claim.is_link and Identities(frozenset(known)).makes_circle(claim):
+            expected.append(place)
+        else:
+            known.append(claim)
+    assert found == expected

@@ -120,3 +120,13 @@ def test_the_last_claim_that_bears_on_somebody_is_known_by_its_position() -> Non
     shared = graph(claim("tablet", "c1"), claim("tablet", "c2", at=LATER), claim("x", "y", at=LATER + 9))
 
     assert [shared.person(one).linked_at for one in ("c1", "c2", "tablet", "z")] == [LATER, LATER, LATER, 0]
+
+
+def test_many_logins_on_one_device_make_few_spells() -> None:
+    """A device that two people use in turn has one spell for each login, and the first."""
+    logins = [claim("tablet", f"c{i % 2}", at=START_AT + i * MINUTE_US) for i in range(100)]
+
+    spells = list(graph(*logins).spells())
+
+    assert len(spells) == 101
+    assert [spell.owner for spell in spells[:4]] == ["tablet", "c0", "c1", "c0"]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from features.errors import Refused, StoreUnavailable
 from features.event_log import Appended, MemoryEventLog
+from features.event_store import SqlEventLog
 from features.events import JourneyEvent, dump_timestamp
 from features.ingest import STORE_DOWN, Ingestor
 from features.store import CustomerRow, MemoryStore, ProfileRow, StateRow
@@ -371,3 +374,22 @@ def test_a_clock_that_steps_back_puts_no_arrival_before_another(world: World) ->
     arrived = [logged.event.arrived_at for page in world.log.read() for logged in page]
     assert [one.accepted for one in report] == [1, 1, 1]
     assert arrived == [NOW, NOW, NOW + hour]
+
+
+def test_a_circle_of_links_old_and_new_is_refused(tmp_path: Path) -> None:
+    """A batch is looked at as a whole: two new links that meet over an old one let no third close the circle."""
+    with closing(SqlEventLog(tmp_path / "events.db")) as log:
+        ingestor = Ingestor(log, MemoryStore(), FEATURE_SETS, TAXONOMY, Consents(), lambda events: None)
+        ingestor.ingest([_link("p", "q")], source="web", arrived_at=NOW)
+
+        report = ingestor.ingest([_link("x", "p"), _link("q", "z"), _link("z", "x")], source="web", arrived_at=NOW)
+
+    assert report.accepted == 2
+    assert [(index, problem.path) for index, problems in report.rejected for problem in problems] == [
+        (2, "events[2].customer_id")
+    ]
+
+
+def _link(alias: str, customer_id: str) -> dict[str, Any]:
+    name = f"{alias}-{customer_id}"
+    return document(event(name, customer_id=customer_id, kind="identity_linked", facts={"alias": alias}))
