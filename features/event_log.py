@@ -52,6 +52,15 @@ class EventLog(Protocol):
             StoreUnavailable: nothing of the batch was kept.
         """
 
+    def forget_texts(self, *, arrived_before: int) -> int:
+        """Forget the raw texts of events that arrived before a moment, for good; how many there were.
+
+        Nothing else of the events changes.
+
+        Raises:
+            StoreUnavailable: the store does not answer; some may be forgotten.
+        """
+
     def of_customer(self, customer_id: str, *, after: int = 0) -> list[LoggedEvent]:
         """The events of a customer past position ``after``, in the order of ``JourneyEvent.order``."""
 
@@ -138,6 +147,16 @@ class MemoryEventLog:
         if (claim := claim_of(event, logged.position)) is not None:
             self._claims.add(claim)
         return Appended(logged.position, duplicate=False)
+
+    def forget_texts(self, *, arrived_before: int) -> int:
+        """Forget the raw texts of events that arrived before a moment; how many there were."""
+        old = [one for one in self._log if one.event.text is not None and one.event.arrived_at < arrived_before]
+        for logged in old:
+            silent = replace(logged, event=replace(logged.event, text=None))
+            self._log[logged.position - 1] = silent
+            own = self._by_customer[logged.event.customer_id]
+            own[own.index(logged)] = silent
+        return len(old)
 
     def of_customer(self, customer_id: str, *, after: int = 0) -> list[LoggedEvent]:
         """The events of a customer past a position, in their order."""

@@ -67,6 +67,8 @@ Index(
     "events_of_customer",
     *(events_table.c[name] for name in ("customer_id", "occurred_at", "sequence", "source", "event_id")),
 )
+# Few events have texts, and those that outlived their time must be found without reading the others.
+Index("events_with_text", events_table.c.arrived_at, sqlite_where=events_table.c.text.is_not(None))
 
 claims_table = Table(
     "claims",
@@ -189,6 +191,13 @@ _FORGET_IDENTIFIER = "DELETE FROM identifiers WHERE name = ?"
 _PAGE_OF_INDEX: Final = 10_000
 _SKIM: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
+_TEXTS_PER_COMMIT: Final = 1_000
+_INDEX_TEXTS: Final = "CREATE INDEX events_with_text ON events (arrived_at) WHERE text IS NOT NULL"
+_FORGET_TEXTS: Final = (
+    "UPDATE events SET text = NULL WHERE position IN "
+    "(SELECT position FROM events WHERE text IS NOT NULL AND arrived_at < :before LIMIT :most)"
+)
+
 _Row: TypeAlias = dict[str, Any]
 
 
@@ -218,7 +227,12 @@ class SqlEventLog:
         identifiers: Iterable[str] = (),
     ) -> None:
         self._file = SqliteStore(
-            path, metadata, LAYOUT_VERSION, readonly=readonly, durability=durability, upgrades={1: ()}
+            path,
+            metadata,
+            LAYOUT_VERSION,
+            readonly=readonly,
+            durability=durability,
+            upgrades={1: (_INDEX_TEXTS,)},
         )
         self._identifiers = frozenset(identifiers)
         if self._identifiers and not readonly:
@@ -235,6 +249,14 @@ class SqlEventLog:
     def _appending(self, events: Sequence[JourneyEvent]) -> Callable[[sqlite3.Connection], list[Appended]]:
         rows = [_row(event) for event in events]
         return lambda connection: _append(connection, rows, events, self._identifiers)
+
+    def forget_texts(self, *, arrived_before: int) -> int:
+        """Forget the raw texts of events that arrived before a moment, for good; how many there were."""
+        forgotten = 0
+        # In parts, so that nobody who appends waits for long.
+        while n := self._file.run(lambda connection: _forget_texts(connection, arrived_before)):
+            forgotten += n
+        return forgotten
 
     def of_customer(self, customer_id: str, *, after: int = 0) -> list[LoggedEvent]:
         """The events of a customer past a position, in the order of ``JourneyEvent.order``."""
@@ -504,6 +526,10 @@ def _claim_row(claim: Claim) -> _Row:
 
 def _span_key(span: Span) -> _Row:
     return {"customer_id": span.customer_id, "valid_from": span.valid_from, "valid_until": span.valid_until}
+
+
+def _forget_texts(connection: sqlite3.Connection, arrived_before: int) -> int:
+    return connection.execute(_FORGET_TEXTS, {"before": arrived_before, "most": _TEXTS_PER_COMMIT}).rowcount
 
 
 def _row(event: JourneyEvent) -> _Row:

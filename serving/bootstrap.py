@@ -50,6 +50,9 @@ from serving.workers import Workers
 REFRESH_SECONDS: Final = 1.0
 """How soon a promoted bundle decides."""
 
+FORGET_SECONDS: Final = 3_600.0
+"""How often texts are looked for that have been kept for long enough."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
@@ -187,7 +190,8 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
         opened.callback(runtime.workers.close)
         opened.callback(child.close)  # first of all, so that no thread goes on waiting for it
         await asyncio.to_thread(_warm_up, runtime, champions, configuration, feature_sets)
-        watching = asyncio.create_task(_watch(champions))
+        kept_for = configuration.taxonomy.text_kept
+        watching = asyncio.gather(_watch(champions), _forget_texts(stores.log, surroundings.clock, kept_for))
         log_event("service_opened", configuration=configuration.version, bundles=champions.labels())
         try:
             yield runtime
@@ -287,6 +291,19 @@ def _any_event(features: FeatureSet, at: int) -> JourneyEvent:
         sequence=0,
         day=0,
     )
+
+
+async def _forget_texts(log: EventLog, clock: Callable[[], int], kept_for: int) -> None:
+    """Forget raw texts once their time is over; a log that does not answer is asked again an hour later."""
+    while True:
+        try:
+            forgotten = await asyncio.to_thread(log.forget_texts, arrived_before=clock() - kept_for)
+        except StoreError as error:
+            log_event("texts_not_forgotten", error=error)
+        else:
+            if forgotten:
+                log_event("texts_forgotten", texts=forgotten)
+        await asyncio.sleep(FORGET_SECONDS)
 
 
 async def _watch(champions: Champions) -> None:

@@ -48,6 +48,20 @@ def test_an_arrival_is_found_by_its_position(log: EventLog) -> None:
     assert [log.arrived_at(position) for position in (0, 1, 2, 3)] == [0, START_AT + 5, START_AT + 7, 0]
 
 
+def test_texts_are_forgotten_and_nothing_else(log: EventLog) -> None:
+    """Those that arrived before the moment, once; events, their order and later texts stay."""
+    texts = [(0, "old"), (1, None), (2, "new")]
+    events = [replace(event(f"e{i}", arrived_at=START_AT + i, facts={"n": 1.0}), text=text) for i, text in texts]
+    log.append(events)
+
+    assert log.forget_texts(arrived_before=START_AT) == 0
+    assert log.forget_texts(arrived_before=START_AT + 2) == 1
+    assert log.forget_texts(arrived_before=START_AT + 2) == 0
+
+    assert _events(log) == [replace(events[0], text=None), *events[1:]]
+    assert [each.event for page in log.read() for each in page] == _events(log)
+
+
 def test_positions_grow_in_order_of_arrival(log: EventLog) -> None:
     """Each new event gets the next position, whenever it occurred."""
     late = event("b", at=START_AT - 5)

@@ -30,6 +30,7 @@ CREATE TABLE events (
 	CONSTRAINT events_identity UNIQUE (source, event_id)
 )
 CREATE INDEX events_of_customer ON events (customer_id, occurred_at, sequence, source, event_id)
+CREATE INDEX events_with_text ON events (arrived_at) WHERE text IS NOT NULL
 CREATE TABLE identifiers (
 	name TEXT NOT NULL,
 	value TEXT NOT NULL,

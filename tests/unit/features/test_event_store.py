@@ -114,6 +114,7 @@ def _as_version_1(path: Path) -> None:
     connection = sqlite3.connect(path)
     for table in ("claims", "identifiers", "identifiers_indexed"):
         connection.execute(f"DROP TABLE {table}")
+    connection.execute("DROP INDEX events_with_text")
     connection.execute("PRAGMA user_version = 1")
     connection.close()
 

@@ -59,6 +59,7 @@ def test_the_layout_is_frozen(tmp_path: Path) -> None:
         "mlflow_artifacts": "mlflow/artifacts",
         "offline": "offline",
         "reports": "reports",
+        "journey_reports": "state/reports",
         "rejects": "rejects",
         "numba_cache": "cache/numba",
     }
