@@ -192,7 +192,6 @@ _PAGE_OF_INDEX: Final = 10_000
 _SKIM: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 _TEXTS_PER_COMMIT: Final = 1_000
-_INDEX_TEXTS: Final = "CREATE INDEX events_with_text ON events (arrived_at) WHERE text IS NOT NULL"
 _FORGET_TEXTS: Final = (
     "UPDATE events SET text = NULL WHERE position IN "
     "(SELECT position FROM events WHERE text IS NOT NULL AND arrived_at < :before LIMIT :most)"
@@ -232,7 +231,7 @@ class SqlEventLog:
             LAYOUT_VERSION,
             readonly=readonly,
             durability=durability,
-            upgrades={1: (_INDEX_TEXTS,)},
+            upgrades={1: ()},
         )
         self._identifiers = frozenset(identifiers)
         if self._identifiers and not readonly:
