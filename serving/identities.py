@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal, Protocol
 
-from features.errors import InvalidInput, Problem
+from features.errors import InvalidInput, Problem, StoreUnavailable
 from features.event_log import EventLog
 from features.events import dump_timestamp, parse_event, shown
-from features.identity import claim_of
+from features.identity import Claim, Identities, claim_of
+from features.ingest import STORE_DOWN
 from features.profile import fold_profile
 from features.store import ProfileRow
 from features.taxonomy import ALIAS, LINKED, UNLINKED, VALID_FROM, VALID_UNTIL, Taxonomy
@@ -91,26 +92,39 @@ class IdentityDesk:
 
     def _claim(self, document: object, kind: str, *, source: str, now: int) -> PersonAnswer:
         new_id = f"{kind}-{self._randomness(12).hex()}"
-        event = _event_document(document, kind, now=now, new_id=new_id)
+        event = _event_document(document, kind, new_id=new_id)
+        latest = max(now, self._moment_after(event["facts"][ALIAS]))
+        event.setdefault("occurred_at", dump_timestamp(latest))
         try:
-            return self._taken(event, new_id, source=source, now=now)
+            return self._taken(event, new_id, source=source, now=now, latest=latest)
         except InvalidInput as error:
             raise InvalidInput("the request has invalid fields", _renamed(error.problems)) from error
 
-    def _taken(self, document: dict[str, Any], new_id: str, *, source: str, now: int) -> PersonAnswer:
-        event = parse_event(document, taxonomy=self._taxonomy, source=source, arrived_at=now, position=0)
+    def _moment_after(self, alias: str) -> int:
+        """After all that was said of an alias, so that what is said now counts last, whatever the clock does."""
+        claims = self._log.identities([alias]).claims
+        return 1 + max((claim.order[0] for claim in claims if claim.alias == alias), default=-1)
+
+    def _taken(self, document: dict[str, Any], new_id: str, *, source: str, now: int, latest: int) -> PersonAnswer:
+        event = parse_event(document, taxonomy=self._taxonomy, source=source, arrived_at=latest, position=0)
         claim = claim_of(event, 0)
         if claim is None:
             raise AssertionError(f"an event of the kind {event.kind} makes a claim")
         graph = self._log.identities([claim.customer_id, claim.alias])
-        if event.event_id == new_id and not graph.is_changed_by(claim):
-            # Said before; but the process may have died before all that follows from it was done.
-            self._ingest.refresh(graph.above(claim.alias))
-            return self._person(event.customer_id, "duplicate", (), now)
+        if event.event_id == new_id and _is_said(claim, graph):
+            # But the process may have died before all that follows from it was done.
+            return self._person(event.customer_id, "duplicate", self._refreshed(graph.above(claim.alias)), now)
         report = self._ingest.ingest([document], source=source, arrived_at=now)
         for _, problems in report.rejected:
             raise InvalidInput("the request has invalid fields", problems)
         return self._person(event.customer_id, "duplicate" if report.duplicates else "accepted", report.degraded, now)
+
+    def _refreshed(self, customer_ids: Iterable[str]) -> tuple[str, ...]:
+        try:
+            self._ingest.refresh(customer_ids)
+        except StoreUnavailable:
+            return (STORE_DOWN,)
+        return ()
 
     def _person(
         self, customer_id: str, status: Literal["accepted", "duplicate"], degraded: tuple[str, ...], now: int
@@ -121,18 +135,31 @@ class IdentityDesk:
         )
 
 
-def _event_document(document: object, kind: str, *, now: int, new_id: str) -> dict[str, Any]:
-    """The event that says what a request says; it checks the values, here only the fields are."""
+def _is_said(claim: Claim, graph: Identities) -> bool:
+    """Whether the same was said before, and saying it again changes nothing.
+
+    What changes nothing and was never said is kept: a link and its unlink may overtake each other.
+    """
+    if graph.is_changed_by(claim):
+        return False
+    of_these = (one for one in graph.claims if (one.alias, one.customer_id) == (claim.alias, claim.customer_id))
+    return any(one.is_link == claim.is_link and (claim.is_link or one.boundary == claim.boundary) for one in of_these)
+
+
+def _event_document(document: object, kind: str, *, new_id: str) -> dict[str, Any]:
+    """The event that says what a request says; it checks the values, here only the fields are.
+
+    Where the request does not say when it turned out, neither does the event.
+    """
     fields = Fields.of(document, _KEYS[kind])
     alias, customer_id = fields.required_text("alias"), fields.required_text("customer_id")
-    boundary = fields.timestamp(_BOUNDARY[kind])
+    boundary, occurred_at = fields.timestamp(_BOUNDARY[kind]), fields.timestamp("occurred_at")
     event = {
         "event_id": fields.text("event_id") or new_id,
         "customer_id": customer_id,
         "kind": kind,
-        "occurred_at": fields.timestamp("occurred_at") or dump_timestamp(now),
         "facts": {ALIAS: alias} | ({} if boundary is None else {_BOUNDARY[kind]: boundary}),
-    }
+    } | ({} if occurred_at is None else {"occurred_at": occurred_at})
     fields.refuse("the request has invalid fields")
     return event
 

@@ -130,6 +130,29 @@ def test_a_link_said_again_changes_nothing(client: Client, world: World) -> None
     assert world.log.head() == 1
 
 
+def test_what_is_said_last_counts_whatever_the_clock_does(client: Client, world: World) -> None:
+    """A link after an unlink holds though the clock stands still, or has stepped back an hour."""
+    _link(client)
+    _unlink(client)
+    again = _link(client)
+    world.now -= HOUR_US
+    taken_back = _unlink(client)
+    at_last = _link(client)
+
+    assert [one["status"] for one in (again, taken_back, at_last)] == ["accepted"] * 3
+    assert [one["linked_ids"] for one in (again, taken_back, at_last)] == [["cookie-1"], [], ["cookie-1"]]
+
+
+def test_an_unlink_that_overtakes_its_link_counts(client: Client) -> None:
+    """It is kept though there is nothing to take back yet: the order is that of the events, not of their arrival."""
+    first, again = _unlink(client), _unlink(client)
+
+    linked = _link(client, occurred_at=dump_timestamp(NOW - HOUR_US))
+
+    assert [one["status"] for one in (first, again, linked)] == ["accepted", "duplicate", "accepted"]
+    assert linked["linked_ids"] == []
+
+
 def test_links_come_as_events_too(client: Client, world: World) -> None:
     """In a batch of events they do the same as through their own call."""
     linked = event("l-1", kind="identity_linked", channel=None, facts={"alias": "cookie-1"})
@@ -289,12 +312,14 @@ def test_a_link_that_was_cut_short_is_healed(tmp_path: Path) -> None:
         _sent(client, _viewed("v-1", 5), event("applied", hours_ago=3))
         store.is_cut = True
         cut = _link(client)
+        still_cut = _link(client)
         answer, record = _decided(client, world, "c-1")
         store.is_cut = False
         again = _link(client)
         healed, _ = _decided(client, world, "c-1")
 
     assert (cut["status"], cut["degraded"]) == ("accepted", ["feature_store_unavailable"])
+    assert (still_cut["status"], still_cut["degraded"]) == ("duplicate", ["feature_store_unavailable"])
     assert (record["features"]["events_total"], answer["degraded"]) == (2.0, ["features_rebuilt", "model_missing"])
     assert (again["status"], healed["degraded"]) == ("duplicate", ["model_missing"])
     assert store.read("cookie-1", JOURNEY).state is None
