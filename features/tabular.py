@@ -19,6 +19,9 @@ from features.mapping_values import Row, plain
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 PARQUET_BATCH = 5_000
 
+MAX_LINE_CHARACTERS = 16_000_000
+"""Of CSV; the file is not read on behind a line above this."""
+
 DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
 """What reading a cut or damaged gzip file raises."""
 
@@ -99,9 +102,12 @@ def open_csv(path: Path, *, delimiter: str, encoding: str, group_by: str | None)
     plain_bytes, raw = open_compressed(path)
     # surrogateescape keeps reading behind a byte that is not text; the row that holds it is refused.
     lines = io.TextIOWrapper(plain_bytes, encoding=encoding, errors="surrogateescape", newline="")
-    reader = csv.reader(lines, delimiter=DELIMITERS[delimiter])
+    reader = csv.reader(_bounded(lines), delimiter=DELIMITERS[delimiter])
     try:
         columns = tuple(cell.strip() for cell in next(reader, ()))
+    except DamagedFile:
+        close_both(lines, raw)
+        raise
     except (*DAMAGE, csv.Error, UnicodeError) as error:
         close_both(lines, raw)
         raise DamagedFile(str(error), "a line of headings") from error
@@ -110,6 +116,14 @@ def open_csv(path: Path, *, delimiter: str, encoding: str, group_by: str | None)
         raise DamagedFile(f"the headings {', '.join(columns) or '(none)'}", "one heading per column, each once")
     rows = grouped(_csv_rows(path.name, reader, columns), group_by)
     return Source(path.name, columns, rows, raw.tell, lambda: close_both(lines, raw))
+
+
+def _bounded(text: io.TextIOWrapper) -> Iterator[str]:
+    """The lines of a text; a few bytes of gzip may hold one that no memory does."""
+    while line := text.readline(MAX_LINE_CHARACTERS + 1):
+        if len(line) > MAX_LINE_CHARACTERS:
+            raise DamagedFile("a longer line", f"lines of at most {MAX_LINE_CHARACTERS} characters")
+        yield line
 
 
 def _csv_rows(name: str, reader: Any, columns: Sequence[str]) -> Iterator[Row | MalformedRow]:

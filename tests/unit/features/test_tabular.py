@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.mapping_values import Row
-from features.tabular import DamagedFile, MalformedRow, Source, open_csv, open_parquet
+from features.tabular import MAX_LINE_CHARACTERS, DamagedFile, MalformedRow, Source, open_csv, open_parquet
 from tests.imports import file_of
 
 
@@ -42,6 +42,26 @@ def test_gzip_is_told_by_content(tmp_path: Path, packed: bool) -> None:
     path.write_bytes(gzip.compress(content) if packed else content)
 
     assert _groups(_csv(path)) == [[{"a": "1", "b": "x"}]]
+
+
+@pytest.mark.parametrize("first", ["", "a\n1\n"])
+def test_a_line_that_no_memory_holds_ends_the_file(tmp_path: Path, first: str) -> None:
+    """It is not held whole, wherever it stands; the rows before it are given."""
+    path = tmp_path / "file.csv.gz"
+    path.write_bytes(gzip.compress(first.encode() + b"x" * (MAX_LINE_CHARACTERS + 1)))
+    groups: list[object] = []
+
+    def read() -> None:
+        source = _csv(path)
+        try:
+            groups.extend(source.rows)
+        finally:
+            source.close()
+
+    with pytest.raises(DamagedFile, match="got a longer line, expected lines of at most 16000000 characters"):
+        read()
+
+    assert len(groups) == len(first) // 4
 
 
 def test_rows_know_where_they_stand(tmp_path: Path) -> None:
