@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -18,6 +19,9 @@ from features.errors import StoreUnavailable
 
 _PATIENCE_SECONDS: Final = 10.0
 """A commit of 10,000 events takes less than one."""
+
+_IDS_REMEMBERED: Final = 100_000
+"""Of the newest arrivals; what was asked before all of these is answered the slow way."""
 
 
 class Moments:
@@ -35,6 +39,9 @@ class Moments:
         self._newest_arrival = after
         self._under_way: dict[int, tuple[int, frozenset[str]]] = {}
         self._numbers = itertools.count()
+        self._arrivals: deque[tuple[int, frozenset[str]]] = deque()
+        self._remembered = 0
+        self._forgotten_until = after
         self._changed = threading.Condition()
 
     @property
@@ -53,7 +60,8 @@ class Moments:
         with self._changed:
             self._newest = self._newest_arrival = at = max(now, self._newest)
             number = next(self._numbers)
-            self._under_way[number] = (at, frozenset(customer_ids))
+            self._under_way[number] = arrival = (at, frozenset(customer_ids))
+            self._remember(arrival)
         try:
             yield at
         finally:
@@ -68,6 +76,19 @@ class Moments:
             self._newest = max(self._newest, at)
             return at
 
+    def has_arrived(self, customer_ids: Collection[str], *, since: int) -> bool:
+        """Whether anything of some customers may have arrived at a moment or later, in the log already or not.
+
+        The newest position in the log does not tell: of two that arrive at once, the later one may be written first.
+        """
+        if self._newest_arrival < since:
+            return False
+        with self._changed:
+            if since <= self._forgotten_until:
+                return True
+            newer = itertools.takewhile(lambda arrival: arrival[0] >= since, reversed(self._arrivals))
+            return any(not ids.isdisjoint(customer_ids) for _, ids in newer)
+
     def settle(self, customer_ids: Collection[str], *, before: int) -> None:
         """Wait until all that arrived for some customers before a moment is in the log, or will never be.
 
@@ -80,6 +101,13 @@ class Moments:
                     f"the event log took longer than {_PATIENCE_SECONDS:g} s to keep what arrived; "
                     f"expected it to take milliseconds: look at its disk, and ask again"
                 )
+
+    def _remember(self, arrival: tuple[int, frozenset[str]]) -> None:
+        self._arrivals.append(arrival)
+        self._remembered += len(arrival[1])
+        while self._remembered > _IDS_REMEMBERED:
+            self._forgotten_until, ids = self._arrivals.popleft()
+            self._remembered -= len(ids)
 
     def _is_settled(self, customer_ids: Collection[str], before: int) -> bool:
         return all(at >= before or ids.isdisjoint(customer_ids) for at, ids in self._under_way.values())

@@ -96,7 +96,7 @@ class Observer:
         newest = person.last_position
         if newest == 0:
             return _observed(feature_set, person, None, ProfileRow(person.customer_id), at, context)
-        if self._moments.newest_arrival >= at and self._log.arrived_at(newest) >= at:
+        if self._moments.has_arrived([person.customer_id, *person.linked_ids], since=at):
             return self.observe_past(customer_id, journey_id, at=at, context=context)
         try:
             row = self._store.read(person.customer_id, journey_id)
@@ -116,12 +116,14 @@ class Observer:
 
     def _settled_person(self, customer_id: str, at: int) -> Person:
         """Who it is, once all that arrived for them before a moment is in the log."""
-        self._moments.settle([customer_id], before=at)
-        person = self._log.person(customer_id, at=at)
-        if person.is_unlinked:
-            return person
-        self._moments.settle([person.customer_id, *person.linked_ids], before=at)
-        return self._log.person(customer_id, at=at)
+        ids = {customer_id}
+        while True:
+            self._moments.settle(ids, before=at)
+            person = self._log.person(customer_id, at=at)
+            # A link that was waited for may tell of ids that nobody waited for yet.
+            if ids >= (theirs := {person.customer_id, *person.linked_ids}):
+                return person
+            ids |= theirs
 
     def observe_past(
         self, customer_id: str, journey_id: str, *, at: int, context: Mapping[str, object] = _NO_CONTEXT

@@ -94,3 +94,26 @@ def test_an_append_that_fails_keeps_nobody_waiting() -> None:
 
     moments.settle(["c1"], before=moments.question(200))
     assert moments.question(100) == 101
+
+
+def test_what_arrived_since_a_moment_is_known_by_customer() -> None:
+    """Also while it is on its way; what arrived before the moment, or for others, does not count."""
+    moments = Moments()
+    _arrived(moments, 100)
+
+    with moments.arriving(["c2"], now=200):
+        told = [
+            moments.has_arrived([one], since=at) for one, at in (("c1", 100), ("c1", 101), ("c2", 200), ("c2", 201))
+        ]
+
+    assert told == [True, False, True, False]
+
+
+def test_what_is_too_long_ago_to_be_known_may_have_arrived() -> None:
+    """Memory is bounded: before the oldest arrival that is remembered everything may have been."""
+    moments = Moments()
+    for i in range(3):
+        with moments.arriving([f"c{i}-{j}" for j in range(50_000)], now=100 + i):
+            pass
+
+    assert [moments.has_arrived(["nobody"], since=at) for at in (100, 101)] == [True, False]
