@@ -63,7 +63,9 @@ class DecisionFrame:
     """Past decisions; see ``training.past_decisions``.
 
     Attributes:
-        customer_ids: ``(n,)`` text.
+        customer_ids: ``(n,)`` text, as recorded.
+        people: ``(n,)`` whom these are known to have been by now: what is of one person is never torn apart between
+            halves that are learned from and judged on.
         at: ``(n,)`` when it was decided, microseconds since the epoch.
         arm: ``(n,)`` index into ``arm_ids``; 0 is no action.
         arm_ids: ``no_action`` and the actions.
@@ -75,6 +77,7 @@ class DecisionFrame:
     """
 
     customer_ids: NDArray[np.str_]
+    people: NDArray[np.str_]
     at: Integers
     arm: Integers
     arm_ids: tuple[str, ...]
@@ -192,13 +195,14 @@ def decision_frame(
     to have been now.
     """
     graph = identities_of(events)
+    people = _owners(graph, past.customer_ids, past.decided_at)
     course, _ = settled(table)
     codes, _ = transitions(course, feature_set)
     response = {
         outcome.id: responses(
             outcome,
             decision_ids=past.decision_ids,
-            customer_ids=_owners(graph, past.customer_ids, past.decided_at),
+            customer_ids=people,
             decided_at=past.decided_at,
             table=course,
             codes=codes,
@@ -216,6 +220,7 @@ def decision_frame(
         x[rebuilt] = reads_at(table, feature_set, customers, at)
     return DecisionFrame(
         customer_ids=_names(past.customer_ids),
+        people=_names(people),
         at=past.decided_at,
         arm=past.arm,
         arm_ids=past.arm_ids,
@@ -268,6 +273,7 @@ def write_frames(frames: Frames, folder: Path) -> None:
     pq.write_table(pa.table(columns), folder / MOMENTS_FILE, compression="zstd", compression_level=1)
     columns = {
         "customer_id": decisions.customer_ids,
+        "person": decisions.people,
         "at": decisions.at,
         "arm": decisions.arm,
         "selection_probability": decisions.selection_probability,
@@ -299,6 +305,7 @@ def read_frames(journey_id: str, folder: Path) -> Frames:
         ),
         DecisionFrame(
             customer_ids=_names(decisions["customer_id"]),
+            people=_names(decisions["person"]),
             at=_numbers(decisions, "at", np.int64),
             arm=_numbers(decisions, "arm", np.int64),
             arm_ids=arm_ids,

@@ -151,7 +151,7 @@ def probability_table(frame: DecisionFrame, test: UpliftTest, params: Params) ->
     unknown: Booleans = np.asarray(np.isnan(logged).any(axis=1), dtype=np.bool_)
     if not unknown.any():
         return logged
-    fold = hashed_halves(frame.customer_ids[test.rows].tolist(), "estimated")[0].astype(np.int64)
+    fold = hashed_halves(frame.people[test.rows].tolist(), "estimated")[0].astype(np.int64)
     table, _ = estimated_table(
         frame.x[test.rows],
         frame.arm[test.rows],
@@ -213,7 +213,7 @@ class Compared:
         self.y = y[pair]
         self.treated = (arm[pair] == number).astype(np.float64)
         self.uplift = uplift[pair]
-        self.customers = frame.customer_ids[rows]
+        self.customers = frame.people[rows]
         self.randomised = not np.isnan(frame.selection_probability[rows]).any()
         taken = table[possible, arm[possible]]
         # Rows of other arms carry the difference of the predictions: predicting their own response corrects nothing.

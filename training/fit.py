@@ -210,7 +210,7 @@ def uplift_splits(frame: DecisionFrame, journey: Journey, params: Params) -> lis
             return [("time", _spread(train, known), _spread(test, known))]
     splits = []
     for salt in params.split.flat_salts:
-        first, second = hashed_halves(frame.customer_ids.tolist(), salt)
+        first, second = hashed_halves(frame.people.tolist(), salt)
         splits.append(("hash", first & known, second & known))
     return splits
 
@@ -262,7 +262,7 @@ def fitted_outcomes(
                     f"action and some with none"
                 )
             continue
-        _, customers = np.unique(frame.customer_ids[chosen], return_inverse=True)
+        _, customers = np.unique(frame.people[chosen], return_inverse=True)
         fitted[outcome.id] = fit_uplift(
             frame.x[chosen],
             np.searchsorted(ours, frame.arm[chosen]),

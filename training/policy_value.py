@@ -87,7 +87,7 @@ def policy_value(
     interval = bootstrap_interval(
         lambda drawn: float(earned[drawn].mean()),
         len(rows),
-        clusters=frame.customer_ids[rows],
+        clusters=frame.people[rows],
         seed=seed,
         n_resamples=resamples,
     )

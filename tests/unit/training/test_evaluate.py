@@ -18,6 +18,7 @@ def decisions() -> DecisionFrame:
     paid = (np.arange(N) % 10 < 3 + 3 * arm).astype(np.float64)
     return DecisionFrame(
         customer_ids=np.array([f"c{i}" for i in range(N)]),
+        people=np.array([f"c{i}" for i in range(N)]),
         at=np.zeros(N, dtype=np.int64),
         arm=arm,
         arm_ids=("no_action", "good"),

@@ -81,3 +81,13 @@ def test_a_decision_after_the_link_reads_the_person() -> None:
     frame = _decisions(VISITED, CALLED, event("o", customer_id="c1"), LINK, at=LINKED_AT + 1)
 
     assert frame.x[0, FEATURES.names.index("events_total")] == 3.0
+
+
+def test_decisions_on_one_person_are_kept_together() -> None:
+    """Where people are parted into those who teach and those who judge, a visitor goes with whom they turned out to be.
+
+    The record keeps the id that was decided on.
+    """
+    frame = _decisions(VISITED, CALLED, LINK, PAID, at=LINKED_AT - HOUR_US)
+
+    assert (frame.customer_ids.tolist(), frame.people.tolist()) == (["cookie"], ["c1"])

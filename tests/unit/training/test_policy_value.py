@@ -53,6 +53,7 @@ def decisions(*, logged: bool = True, **changes: Any) -> DecisionFrame:
     chance = 1 / 3 if logged else np.nan
     fields: dict[str, Any] = {
         "customer_ids": np.array([f"c{i}" for i in range(N)]),
+        "people": np.array([f"c{i}" for i in range(N)]),
         "at": np.arange(N, dtype=np.int64),
         "arm": arm,
         "arm_ids": ("no_action", "good", "bad"),
