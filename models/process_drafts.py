@@ -6,6 +6,7 @@ The texts are drafts in YAML for a person to edit: always the same for the same 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ PROCESS_MINING: Final = "process_mining"
 """The name of this mapping on the command line, and the source of what it imports."""
 
 _PATTERNS: Final = {"csv": ["*.csv", "*.csv.gz"], "parquet": ["*.parquet"], "xes": ["*.xes", "*.xes.gz"]}
+_SEPARATORS: Final = ("/", "|", "->", "::")
 _RESOURCE_FACT: Final = "resource"
 _OUTREACH: Final = "message"
 
@@ -126,7 +128,8 @@ def _new_names(log: ProcessLog, taken: frozenset[str] = frozenset({*BUILT_IN_KIN
         for activity, transition in log.keys
     }
     # Two keys may have one label, as "a b" alone and "a" with the transition "b": the transition sets them apart.
-    distinct = {key: label if _only(label, labels) else f"{label} {key[1]}" for key, label in labels.items()}
+    uses = Counter(labels.values())
+    distinct = {key: label if uses[label] == 1 else f"{label} {key[1]}" for key, label in labels.items()}
     kinds = names_of(dict.fromkeys(distinct.values()), taken=taken)
     facts = [name for name in log.kept(log.columns) if name != CHANNEL]
     attributes = [name for name in sorted(log.case_columns) if f"case:{name}" in log.everywhere]
@@ -142,8 +145,20 @@ def _new_names(log: ProcessLog, taken: frozenset[str] = frozenset({*BUILT_IN_KIN
     )
 
 
-def _only(label: str, labels: Mapping[Key, str]) -> bool:
-    return sum(each == label for each in labels.values()) == 1
+def _separator(keys: Iterable[Key]) -> str:
+    """What between activity and transition tells all of them apart.
+
+    Raises:
+        MappingError: nothing that is tried does.
+    """
+    given = [key for key in keys if key[1]]
+    for separator in _SEPARATORS:
+        if len({separator.join(key) for key in given}) == len(given):
+            return separator
+    problem = Problem(
+        LIFECYCLE, given[0][1], f"activities and transitions that one of {' '.join(_SEPARATORS)} tells apart"
+    )
+    raise MappingError("Activities of the log cannot be told apart:", [problem])
 
 
 def _mapping(log: ProcessLog, names: _Names) -> Json:
@@ -175,7 +190,8 @@ def _table(form: str, delimiter: str, log: ProcessLog, names: _Names) -> Json:
 
 def _events(log: ProcessLog, names: _Names) -> Iterable[Json]:
     """One output; two where only some events have a transition."""
-    with_transition = {f"{a}/{t}": name for (a, t), name in names.kinds.items() if t}
+    separator = _separator(names.kinds)
+    with_transition = {separator.join(key): name for key, name in names.kinds.items() if key[1]}
     without = {activity: name for (activity, transition), name in names.kinds.items() if not transition}
     has_transitions = any(transition for _, transition in log.keys)
     has_both = has_transitions and any(not transition for _, transition in log.keys)
@@ -184,7 +200,7 @@ def _events(log: ProcessLog, names: _Names) -> Iterable[Json]:
             continue
         output: Json = {"id": {"column": IDENTITY}} if log.has_identities else {}
         output |= {"customer": {"column": CASE}, "at": {"column": TIME}}
-        source = {"template": f"{{{ACTIVITY}}}/{{{LIFECYCLE}}}"} if is_given else {"column": ACTIVITY}
+        source = {"template": f"{{{ACTIVITY}}}{separator}{{{LIFECYCLE}}}"} if is_given else {"column": ACTIVITY}
         output["kind"] = {**source, "lookup": lookup}
         if names.channels:
             output["channel"] = {"column": CHANNEL, "lookup": dict(names.channels), "otherwise": ""}
