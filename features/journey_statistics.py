@@ -99,8 +99,10 @@ class ShareSums(NamedTuple):
             return 0.0
         p = self.hits / self.n
         binomial = self.n * p * (1 - p)
-        if binomial <= 0:
-            # All alike: the spread says nothing, so each cluster counts as far as its rows could all be one.
+        is_one_cluster = self.rows_squared == self.n * self.n
+        if binomial <= 0 or is_one_cluster:
+            # All alike, or nobody to differ from: the spread between clusters says nothing, so each cluster counts as
+            # far as its rows could all be one.
             return self.n / max(1.0, self.rows_squared / self.n)
         clustered = self.hits_squared - 2 * p * self.hits_by_rows + p * p * self.rows_squared
         return self.n / max(1.0, clustered / binomial)

@@ -99,6 +99,16 @@ def test_repeated_rows_of_a_customer_count_as_fewer() -> None:
     assert sums.interval == pytest.approx(wilson(0.3, 100))
 
 
+def test_one_customer_is_one_however_many_rows() -> None:
+    """Nobody is there to differ from, so the spread over customers is not known to be small: it is not known."""
+    shares = Shares(1)
+    shares.add(np.zeros(100, dtype=np.int64), np.arange(100) < 50, np.zeros(100, dtype=np.int64))
+    sums = shares.of(0)
+
+    assert (sums.share, sums.effective_n) == (0.5, 1.0)
+    assert sums.interval == pytest.approx(wilson(0.5, 1))
+
+
 def test_rows_of_different_customers_count_in_full() -> None:
     """Without repeats the design effect is exactly one."""
     shares = Shares(1)
