@@ -26,7 +26,7 @@ class Appended:
     """What became of one event.
 
     Attributes:
-        position: its position in the log; positions of a customer's events grow in order of arrival.
+        position: its position in the log; of two batches that arrive at once either may be written first.
         duplicate: it was there already, and nothing changed.
     """
 

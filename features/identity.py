@@ -274,6 +274,9 @@ class Identities:
 def circular(known: Iterable[Claim], claims: Sequence[Claim]) -> list[int]:
     """The places of those links that would make somebody an alias of themselves, each added to all others before it.
 
+    A link closes a circle only where its customer leads to its alias. So one that leads out of a circle, which an
+    import can have made, is let pass.
+
     Args:
         known: every claim that bears on an id of ``claims``; one of these that is known already is let pass.
         claims: the claims to add, in order; those that make a circle are not added.

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from features.errors import InvalidInput, Problem, Refused, StoreCorrupted, StoreUnavailable
-from features.event_log import EventLog, LoggedEvent
+from features.event_log import Appended, EventLog, LoggedEvent
 from features.events import LARGEST_INTEGER, JourneyEvent, parse_event, shown
 from features.feedback_text import FeedbackTexts
 from features.identity import Claim, Person, circular, claim_of
@@ -132,7 +132,7 @@ class Ingestor:
         customers = self._touched(events)
         with self._held(customers):
             self._remember_consents(events)
-            self._count_exposures(events)
+            self._count_exposures(events, appended)
             degraded = self._refreshed(customers)
         return IngestReport(len(events) - duplicates, duplicates, rejected, degraded)
 
@@ -246,14 +246,16 @@ class Ingestor:
                 if changed is not None and changed[0] in consents:
                     self._consents(customer_id, {changed[0]: changed[1]}, at=logged.event.occurred_at)
 
-    def _count_exposures(self, events: Sequence[JourneyEvent]) -> None:
-        told = {(event.source, event.event_id): event.customer_id for event in events if event.kind == EXPOSED}
+    def _count_exposures(self, events: Sequence[JourneyEvent], appended: Sequence[Appended]) -> None:
+        exposed = [pair for pair in zip(events, appended, strict=True) if pair[0].kind == EXPOSED]
+        kept = [event for event, one in exposed if not one.duplicate]
         # From the log, not from the batch: what is sent again under a known id may say something else.
-        kept = [
+        known = {(event.source, event.event_id): event.customer_id for event, one in exposed if one.duplicate}
+        kept += [
             logged.event
-            for customer_id in sorted(set(told.values()))
+            for customer_id in sorted(set(known.values()))
             for logged in self._log.of_customer(customer_id)
-            if logged.event.kind == EXPOSED and (logged.event.source, logged.event.event_id) in told
+            if logged.event.kind == EXPOSED and (logged.event.source, logged.event.event_id) in known
         ]
         if kept:
             self._exposures(kept)

@@ -30,6 +30,9 @@ def claims_in_events(draw: st.DrawFn) -> JourneyEvent:
     boundary = draw(st.none() | st.sampled_from(TIMES))
     name = "valid_from" if kind == "identity_linked" else "valid_until"
     at = moment(draw(st.sampled_from(TIMES)))
+    facts: dict[str, str | float | bool] = {"alias": alias}
+    if boundary is not None:
+        facts[name] = dump_timestamp(moment(boundary))
     return event(
         draw(st.sampled_from("klmnopqrstuvwxyz")),
         customer_id=customer_id,
@@ -37,7 +40,7 @@ def claims_in_events(draw: st.DrawFn) -> JourneyEvent:
         at=at,
         arrived_at=at + MINUTE_US * draw(st.integers(0, 8)),
         sequence=draw(st.integers(0, 1)),
-        facts={"alias": alias} | ({} if boundary is None else {name: dump_timestamp(moment(boundary))}),
+        facts=facts,
     )
 
 
@@ -168,7 +171,10 @@ def test_a_circle_is_noticed_before_it_is_made(events: list[JourneyEvent], last:
 @given(events=HISTORIES, n_known=st.integers(0, 4))
 @settings(deadline=None)
 def test_the_circles_of_a_batch_are_those_of_its_links_one_by_one(events: list[JourneyEvent], n_known: int) -> None:
-    """A batch refuses the links that would be refused if each came alone, after those that were not."""
+    """A batch refuses the links that close a circle if each came alone, after those that were not refused.
+
+    One that leads out of a circle, which an import can have made, closes none.
+    """
     claims = claims_of(events)
     known, added = claims[:n_known], claims[n_known:]
 
@@ -176,7 +182,8 @@ def test_the_circles_of_a_batch_are_those_of_its_links_one_by_one(events: list[J
 
     expected: list[int] = []
     for place, claim in enumerate(added):
-        if claim.is_link and Identities(frozenset(known)).makes_circle(claim):
+        graph = Identities(frozenset(known))
+        if claim.is_link and claim.alias in graph.above(claim.customer_id) and graph.makes_circle(claim):
             expected.append(place)
         else:
             known.append(claim)

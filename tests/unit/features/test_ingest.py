@@ -336,6 +336,16 @@ def test_exposures_are_told_of(world: World) -> None:
     assert [(each.event_id, each.facts) for each in world.exposed] == [("a", {"action_id": "nudge"})] * 2
 
 
+def test_a_new_exposure_costs_no_reading_of_the_customer(world: World) -> None:
+    """A customer of 100,000 events is not read from the start for each action that they are shown."""
+    _sent(world, event("a"))
+    before = world.log.whole_reads
+
+    _sent(world, event("b", kind="action_exposed", at=START_AT + 1, facts={"action_id": "nudge"}))
+
+    assert (world.log.whole_reads - before, len(world.exposed)) == (0, 1)
+
+
 def test_a_known_exposure_is_told_of_as_it_was_kept(world: World) -> None:
     """Another body under the same id changes nothing."""
     _sent(world, event("a", kind="action_exposed", facts={"action_id": "nudge"}))
