@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from models.records import RecordStore
 from serving.auth import Authenticator
-from serving.identities import IdentityDesk
 from serving.journey_reports import ReportDesk
 from serving.outcomes import Ingest, OutcomeRecorder
 from serving.schemas import DecisionRequest
 from serving.settings import Settings
 from serving.telemetry import Metrics
 from serving.workers import Workers
+
+if TYPE_CHECKING:  # it knows states, and with them jitted code, for which the composition root chooses the folder first
+    from serving.identities import IdentityDesk
 
 
 class Decides(Protocol):

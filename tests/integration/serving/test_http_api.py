@@ -114,6 +114,9 @@ def test_a_feature_store_that_is_down_loses_no_event(tmp_path: Path) -> None:
         def read(self, customer_id: str, journey_id: str) -> Any:
             raise StoreUnavailable("down")
 
+        def read_many(self, customer_ids: object, journey_id: str) -> Any:
+            raise StoreUnavailable("down")
+
         def write(self, states: object, profiles: object) -> None:
             raise StoreUnavailable("down")
 
