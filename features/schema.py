@@ -194,10 +194,20 @@ _MONEY_READ: Final[tuple[_Row, ...]] = (
     ("price_change", "price", "that price minus the first one named", _UNTIL),
     ("price_over_lowest", "price", "that price minus the lowest one named", _UNTIL),
 )
-_FIXED: Final = (
-    *(*_TIMES_READ, *_JOURNEY_READ, *_WINDOWS_READ, *_CHANNELS_READ),
-    *(*_CONTACTS_READ, *_OFFERS_READ, *_FEEDBACK_READ, *_MONEY_READ),
+_PARTS: Final = (
+    (_TIMES_READ, kernel.N_READ_TIMES),
+    (_JOURNEY_READ, kernel.N_READ_JOURNEY),
+    (_WINDOWS_READ, kernel.N_READ_WINDOWS),
+    (_CHANNELS_READ, kernel.N_READ_CHANNELS),
+    (_CONTACTS_READ, kernel.N_READ_CONTACTS),
+    (_OFFERS_READ, kernel.N_READ_OFFERS),
+    (_FEEDBACK_READ, kernel.N_READ_FEEDBACK),
+    (_MONEY_READ, kernel.N_READ_MONEY),
 )
+for _rows, _n_read in _PARTS:
+    if len(_rows) != _n_read:  # what the kernel writes past its part would be read as the features of the next
+        raise RuntimeError(f"{_rows[0][0]} and what follows: {len(_rows)} rows, but the kernel writes {_n_read}")
+_FIXED: Final = tuple(row for rows, _ in _PARTS for row in rows)
 
 _TIMES = (
     *("last_event_at", "last_sequence", "first_event_at", "entered_at", "last_progress_at", "closed_at"),
