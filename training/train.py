@@ -16,10 +16,11 @@ from models.bundle import load_bundle
 from models.configuration import Configuration
 from models.registry import CHAMPION, LocalRegistry, read_champions
 from training.dataset import Frames
+from training.feature_check import FeatureCheck
 from training.params import Params
 from training.pipeline import Trained, fit_step, frames_step, model_name, params_version, say
 from training.reports import evaluation_file, plots_folder
-from training.snapshot import Snapshot, freeze, is_current, read_snapshot, training_lock
+from training.snapshot import EVENTS_FILE, Snapshot, freeze, is_current, read_snapshot, training_lock
 from training.tracking import TrackingProcess, job
 
 CHALLENGER: Final = "challenger"
@@ -55,6 +56,7 @@ def train(home: Home, configuration: Configuration, params: Params, *, at: int) 
         UnknownObject: the home holds no events.
         HomeLocked: another training runs in this home.
         NotEnoughData: no model can be fitted.
+        StoreCorrupted: Feast reads other features than serving will read.
     """
     home.create()
     with training_lock(home):
@@ -64,11 +66,12 @@ def train(home: Home, configuration: Configuration, params: Params, *, at: int) 
 
 
 def _trained(home: Home, configuration: Configuration, params: Params, snapshot: Snapshot, at: int) -> list[Registered]:
-    with TrackingProcess(home) as tracking:
+    with TrackingProcess(home) as tracking, FeatureCheck(home, home.snapshot / EVENTS_FILE) as check:
         say("building the frames")
         frames = frames_step(home, configuration, params, snapshot)
         say("fitting and judging")
         trained = fit_and_say(home, configuration, params, snapshot, frames)
+        check.passed()
         say("registering")
         return register(home, params, trained, tracking, at=at)
 
