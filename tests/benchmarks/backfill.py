@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from features import kernel
 from features.event_export import EVENTS_SCHEMA
 from features.home import Home, use_numba_cache
 from features.moment_frames import write_moment_frame
+from features.schema import FeatureSet
+from features.taxonomy import Taxonomy
 from models.configuration import load_configuration
 from serving.bootstrap import feature_sets_of
 from tests.benchmarks.report import Measure, absolute, faster
@@ -76,17 +79,24 @@ def columns() -> list[str]:
 
 def frame(events: Path, moments: Path, folder: Path) -> None:
     """Ours: the columns at the moments, and the last states."""
-    configuration = load_configuration(Home(folder), {})
-    (features,) = feature_sets_of(configuration).values()
+    taxonomy, features = _declared(folder)
     write_moment_frame(
         events,
         moments,
         folder / "ours.parquet",
         feature_set=features,
-        taxonomy=configuration.taxonomy,
+        taxonomy=taxonomy,
         names=columns(),
         states=folder / "states.parquet",
     )
+
+
+@cache
+def _declared(folder: Path) -> tuple[Taxonomy, FeatureSet]:
+    """Read once, before anything is measured."""
+    configuration = load_configuration(Home(folder), {})
+    (features,) = feature_sets_of(configuration).values()
+    return configuration.taxonomy, features
 
 
 def _alone(folder: Path, sizes: tuple[int, int]) -> list[Measure]:
