@@ -197,6 +197,10 @@ class Identities:
         many logins on one device would have a spell for each two of them else.
         """
         for alias in sorted(self._by_alias):
+            if (only := self._only_link(alias)) is not None:
+                yield Spell(alias, EARLIEST, LATEST, EARLIEST, only.arrived_at, alias)
+                yield Spell(alias, EARLIEST, LATEST, only.arrived_at, LATEST, only.customer_id)
+                continue
             bearing = self.bearing_on(alias)
             learned = sorted({claim.arrived_at for claim in bearing.claims})
             versions = [(EARLIEST, Identities()), *((at, bearing.known_before(at + 1)) for at in learned)]
@@ -207,6 +211,12 @@ class Identities:
                 changes = _merged((known_from, _at(owners, start)) for known_from, owners in beliefs[max(held, 0) :])
                 for (known_from, owner), (until, _) in zip(changes, [*changes[1:], (LATEST, "")], strict=True):
                     yield Spell(alias, start, end, known_from, until, owner)
+
+    def _only_link(self, alias: str) -> Claim | None:
+        """The claim of an alias that was linked once, for all of its time, to an id that is no alias, as nearly all are."""
+        first, *others = self._by_alias[alias]
+        is_whole = first.is_link and first.boundary is None and first.customer_id not in self._by_alias
+        return first if is_whole and not others else None
 
     def bearing_on(self, customer_id: str) -> Identities:
         """The part of the graph that says whom an id belongs to."""
