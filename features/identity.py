@@ -213,7 +213,7 @@ class Identities:
                     yield Spell(alias, start, end, known_from, until, owner)
 
     def _only_link(self, alias: str) -> Claim | None:
-        """The claim of an alias that was linked once, for all of its time, to an id that is no alias, as nearly all are."""
+        """The claim of an alias that was linked once, for all of its time, to an id that is no alias: most are."""
         first, *others = self._by_alias[alias]
         is_whole = first.is_link and first.boundary is None and first.customer_id not in self._by_alias
         return first if is_whole and not others else None
