@@ -7,7 +7,7 @@ from typing import Final
 
 from features.schema import FeatureSet, FeatureSpec
 
-_HEADER: Final = ("Feature", "Unit", "Meaning", "Missing", "From")
+_HEADER: Final = ("Feature", "Type", "Unit", "Meaning", "Missing", "From")
 
 _INTRODUCTION: Final = """# Features
 
@@ -51,5 +51,5 @@ def _columns(feature_set: FeatureSet) -> Iterator[str]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def _cells(spec: FeatureSpec) -> tuple[str, str, str, str, str]:
-    return (spec.name, spec.unit, spec.meaning, spec.missing, spec.source)
+def _cells(spec: FeatureSpec) -> tuple[str, str, str, str, str, str]:
+    return (spec.name, spec.dtype, spec.unit, spec.meaning, spec.missing, spec.source)

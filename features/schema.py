@@ -434,7 +434,8 @@ def _windowed_specs(name: str, what: str) -> tuple[FeatureSpec, ...]:
 
 
 def _attribute_spec(prefix: str, name: str, attribute: Attribute, source: Source) -> FeatureSpec:
-    unit = attribute.unit or {"category": "index", "boolean": "flag"}.get(attribute.dtype, "number")
+    # What the models see of a category is its position, and of a boolean 0 or 1, whatever its values are measured in.
+    unit = {"category": "index", "boolean": "flag"}.get(attribute.dtype) or attribute.unit or "number"
     return FeatureSpec(f"{prefix}_{name}", unit, attribute.meaning or name, "NaN where unknown", source)
 
 

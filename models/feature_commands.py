@@ -153,7 +153,10 @@ def list_features(
         feature_sets = _feature_sets(configuration)
         if as_json:
             listed = {
-                journey_id: {"version": each.version, "features": [asdict(spec) for spec in each.specs]}
+                journey_id: {
+                    "version": each.version,
+                    "features": [{**asdict(spec), "dtype": spec.dtype} for spec in each.specs],
+                }
                 for journey_id, each in feature_sets.items()
             }
             typer.echo(json.dumps(listed))

@@ -193,6 +193,7 @@ def test_features_are_listed_as_json(home: Home, capsys: pytest.CaptureFixture[s
     assert [each["name"] for each in listed[JOURNEY.id]["features"]] == list(features.names)
     assert listed[JOURNEY.id]["features"][0] == {
         "name": "hours_since_event",
+        "dtype": "number",
         "unit": "hours",
         "meaning": "since the last event of any kind",
         "missing": "NaN until it happened",

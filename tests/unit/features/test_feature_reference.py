@@ -36,13 +36,14 @@ def test_the_page_has_a_row_per_feature_in_the_order_of_the_vector() -> None:
 
 
 def test_the_table_for_the_terminal_says_the_same() -> None:
-    """Each line holds name, unit, meaning, what NaN means and the source."""
+    """Each line holds name, type, unit, meaning, what NaN means and the source."""
     lines = feature_tables([FEATURES]).splitlines()
 
     assert lines[0] == f"Journey application: {len(FEATURES.specs)} features, version {FEATURES.version}"
     assert [line.split()[0] for line in lines[2:]] == list(FEATURES.names)
     assert re.split(r" {2,}", lines[2]) == [
         "hours_since_event",
+        "number",
         "hours",
         "since the last event of any kind",
         "NaN until it happened",
