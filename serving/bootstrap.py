@@ -293,7 +293,9 @@ def _any_event(features: FeatureSet, at: int) -> JourneyEvent:
     )
 
 
-async def _forget_texts(log: EventLog, clock: Callable[[], int], kept_for: int) -> None:
+async def _forget_texts(
+    log: EventLog, clock: Callable[[], int], kept_for: int, *, pause_seconds: float = FORGET_SECONDS
+) -> None:
     """Forget raw texts once their time is over; a log that does not answer is asked again an hour later."""
     while True:
         try:
@@ -303,7 +305,7 @@ async def _forget_texts(log: EventLog, clock: Callable[[], int], kept_for: int) 
         else:
             if forgotten:
                 log_event("texts_forgotten", texts=forgotten)
-        await asyncio.sleep(FORGET_SECONDS)
+        await asyncio.sleep(pause_seconds)
 
 
 async def _watch(champions: Champions) -> None:
