@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import NotEnoughData
+from models.uplift_metrics import UpliftRanking, random_baseline
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -99,91 +100,32 @@ def calibration_slope(happened: FloatArray, probability: FloatArray) -> float:
 
 
 def qini_curve(y: FloatArray, uplift: FloatArray, treated: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Rows taken, best uplift first, and the incremental outcomes among them.
-
-    At each distinct value of ``uplift``: ``Y_t - Y_c * N_t / N_c`` over the rows taken so far (0 in place of the
-    ratio where ``N_c`` is 0). Both start at 0.
-
-    References:
-        Radcliffe 2007, Using control groups to target on predicted lift; as in scikit-uplift's ``qini_curve``.
-    """
-    order = np.argsort(uplift, kind="stable")[::-1]
-    y, uplift, treated = y[order].astype(np.float64), uplift[order], treated[order].astype(np.float64)
-    ends = np.r_[np.flatnonzero(np.diff(uplift)), len(uplift) - 1]
-    n_all = (ends + 1).astype(np.float64)
-    n_treated = np.cumsum(treated)[ends]
-    n_control = n_all - n_treated
-    y_treated = np.cumsum(y * treated)[ends]
-    y_control = np.cumsum(y * (1 - treated))[ends]
-    ratio = np.divide(n_treated, n_control, out=np.zeros_like(n_treated), where=n_control != 0)
-    return np.r_[0.0, n_all], np.r_[0.0, y_treated - y_control * ratio]
+    """``UpliftRanking.qini_curve``: rows taken, best uplift first, and the incremental outcomes among them."""
+    return UpliftRanking(y, uplift, treated).qini_curve()
 
 
 def qini_sklift(y: FloatArray, uplift: FloatArray, treated: FloatArray) -> float:
-    """Qini coefficient as scikit-uplift defines ``qini_auc_score(negative_effect=True)``: 0 is random, 1 is perfect.
+    """``UpliftRanking.qini_sklift``: scikit-uplift's Qini coefficient; 0 is random, 1 is perfect.
 
-    Area between the Qini curve and the random line (from 0 to the perfect curve's end), over the same area of the
-    perfect curve, whose ranking is ``y * treated - y * (1 - treated)``. For outcomes that are not binary the same
-    formula is applied.
-
-    Args:
-        y: ``(n,)`` outcome.
-        uplift: ``(n,)`` predicted uplift; only its order counts.
-        treated: ``(n,)`` 1 for the action, 0 for no action.
-
-    Returns:
-        NaN if there are no rows of either kind or nothing to gain.
-
-    References:
-        Radcliffe 2007 (as above); scikit-uplift 0.5, ``sklift.metrics.qini_auc_score``.
+    >>> qini_sklift(np.array([1.0, 0, 0, 1]), np.array([4.0, 3, 2, 1]), np.array([1.0, 1, 0, 0]))
+    1.0
     """
-    if not 0 < treated.sum() < len(treated):
-        return float("nan")
-    x_perfect, y_perfect = qini_curve(y, y * treated - y * (1 - treated), treated)
-    random = 0.5 * x_perfect[-1] * y_perfect[-1]
-    perfect = np.trapezoid(y_perfect, x_perfect) - random
-    x, gained = qini_curve(y, uplift, treated)
-    return float((np.trapezoid(gained, x) - random) / perfect) if perfect else float("nan")
+    return UpliftRanking(y, uplift, treated).qini_sklift()
 
 
 def auuc(y: FloatArray, uplift: FloatArray, treated: FloatArray) -> float:
-    """Area under the normalised cumulative gain, as causalml's ``auuc_score(normalize=True)``: about 0.5 is random.
-
-    Rows are ordered best uplift first. After k rows the gain is k times the mean outcome of the treated minus that of
-    the others among them, linearly interpolated where one of the two is missing; it is divided by the absolute gain
-    of all rows and averaged over k = 0..n.
-
-    References:
-        Gutierrez and Gerardy 2017, Causal inference and uplift modelling: a review of the literature; causalml 0.15.
-    """
-    if not 0 < treated.sum() < len(treated):
-        return float("nan")
-    order = np.argsort(-uplift, kind="stable")
-    y, treated = y[order].astype(np.float64), treated[order].astype(np.float64)
-    n_treated, n_control = np.cumsum(treated), np.cumsum(1 - treated)
-    both = (n_treated > 0) & (n_control > 0)
-    lift = np.cumsum(y * treated)[both] / n_treated[both] - np.cumsum(y * (1 - treated))[both] / n_control[both]
-    rows = np.arange(len(y) + 1, dtype=np.float64)
-    gain = rows * np.interp(rows, np.r_[0.0, rows[1:][both]], np.r_[0.0, lift])
-    return float(np.mean(gain) / abs(gain[-1])) if gain[-1] else float("nan")
+    """``UpliftRanking.auuc_causalml``: causalml's normalised AUUC; about 0.5 is random."""
+    return UpliftRanking(y, uplift, treated).auuc_causalml()
 
 
 def uplift_at_k(y: FloatArray, uplift: FloatArray, treated: FloatArray, share: float) -> float:
-    """Mean outcome of the treated minus that of the others, among the ``share`` of all rows with the best uplift.
-
-    As scikit-uplift's ``uplift_at_k(strategy="overall")``. NaN if one of the two is missing there.
-    """
-    best = np.argsort(-uplift, kind="stable")[: int(len(y) * share)]
-    is_treated = treated[best] == 1
-    if is_treated.all() or not is_treated.any():
-        return float("nan")
-    return float(y[best][is_treated].mean() - y[best][~is_treated].mean())
+    """``UpliftRanking.uplift_at``: the effect among the ``share`` of all rows with the best uplift."""
+    return UpliftRanking(y, uplift, treated).uplift_at(share)
 
 
 def random_qini(y: FloatArray, treated: FloatArray, *, seed: int, n_draws: int = 20) -> float:
     """The baseline: mean ``qini_sklift`` of random rankings."""
-    rng = np.random.default_rng(seed)
-    return float(np.mean([qini_sklift(y, rng.random(len(y)), treated) for _ in range(n_draws)]))
+    return random_baseline(lambda score: qini_sklift(y, score, treated), len(y), seed=seed, n_draws=n_draws)[0]
 
 
 def effect_calibration_slope(score: FloatArray, uplift: FloatArray) -> float:
@@ -229,10 +171,7 @@ def bootstrap_interval(
     References:
         Efron 1979, Bootstrap methods; Field and Welsh 2007, Bootstrapping clustered data.
     """
-    if n == 0:
-        raise NotEnoughData("no rows to judge on, expected some: move the cut-off")
-    labels = np.arange(n) if clusters is None else np.asarray(clusters)
-    _, of_row, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    of_row, sizes = _clusters(n, clusters)
     by_cluster = np.argsort(of_row, kind="stable")
     starts = np.r_[0, np.cumsum(sizes)]
     rng = np.random.default_rng(seed)
@@ -242,9 +181,70 @@ def bootstrap_interval(
         lengths = sizes[drawn]
         shift = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         values.append(statistic(by_cluster[np.repeat(starts[drawn], lengths) + shift]))
-    known = np.array([value for value in values if not np.isnan(value)])
-    estimate = statistic(np.arange(n))
-    if len(known) <= n_resamples / 2:
+    return _percentiles(statistic(np.arange(n)), np.array(values), level)
+
+
+def bootstrap_intervals(
+    statistics: Callable[[FloatArray], Sequence[float]],
+    n: int,
+    *,
+    clusters: NDArray[np.generic] | None,
+    seed: int,
+    n_resamples: int = 200,
+    level: float = 0.95,
+) -> tuple[Interval, ...]:
+    """``bootstrap_interval`` of many statistics from the same resamples, for statistics of row weights.
+
+    A resample is a count for each row, and the same seed draws what ``bootstrap_interval`` draws: nothing is sorted or
+    copied for it. Six measures of 60,000 rows take about five CPU-seconds for 200 resamples;
+    ``bootstrap_interval`` takes as long for one of them.
+
+    Args:
+        statistics: of row weights ``(n,)``; always as many numbers.
+        n: number of rows.
+        clusters: ``(n,)`` customers; a row is its own cluster if None.
+        seed: fixes the resamples.
+        n_resamples: number of resamples.
+        level: share of resamples inside.
+
+    Returns:
+        One interval a statistic, its estimate of weights that are all 1.
+
+    Raises:
+        NotEnoughData: there are no rows.
+
+    >>> values = np.arange(5.0)
+    >>> mean, total = bootstrap_intervals(
+    ...     lambda weight: (weight @ values / weight.sum(), weight.sum()), 5, clusters=None, seed=1
+    ... )
+    >>> mean.estimate, total
+    (2.0, Interval(estimate=5.0, low=5.0, high=5.0))
+    """
+    of_row, sizes = _clusters(n, clusters)
+    rng = np.random.default_rng(seed)
+    values = [
+        statistics(
+            np.bincount(rng.integers(0, len(sizes), len(sizes)), minlength=len(sizes)).astype(np.float64)[of_row]
+        )
+        for _ in range(n_resamples)
+    ]
+    estimates = statistics(np.ones(n))
+    table = np.array(values, dtype=np.float64).reshape(n_resamples, len(estimates))
+    return tuple(_percentiles(float(one), table[:, place], level) for place, one in enumerate(estimates))
+
+
+def _clusters(n: int, clusters: NDArray[np.generic] | None) -> tuple[IntArray, IntArray]:
+    """The cluster of each row, and the number of rows of each cluster."""
+    if n == 0:
+        raise NotEnoughData("no rows to judge on, expected some: move the cut-off")
+    labels = np.arange(n) if clusters is None else np.asarray(clusters)
+    _, of_row, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    return of_row, sizes
+
+
+def _percentiles(estimate: float, values: FloatArray, level: float) -> Interval:
+    known = values[~np.isnan(values)]
+    if len(known) <= len(values) / 2:
         return Interval(estimate, float("nan"), float("nan"))
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high))
