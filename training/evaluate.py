@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -14,19 +14,17 @@ from features.journeys import Journey
 from features.kernel import Floats
 from models.actions import Catalogue
 from models.metrics import (
+    Interval,
     auc,
-    auuc,
     bootstrap_interval,
     brier,
     calibration_slope,
     ece,
-    effect_calibration_slope,
     qini_curve,
-    qini_sklift,
 )
-from models.off_policy import doubly_robust_responses
 from models.policy import Policy
 from models.selection import estimated_table
+from training.compared import Compared
 from training.dataset import DecisionFrame, Frames
 from training.fit import JourneyFit, StallFit, UpliftTest
 from training.moments import Booleans
@@ -34,7 +32,7 @@ from training.params import Params
 from training.policy_value import policy_value
 from training.split import hashed_halves
 
-CURVE_BINS = 15
+CURVE_BINS: Final = 15
 
 
 def evaluation(
@@ -65,6 +63,7 @@ def evaluation(
             "n_splits": len(tests),
             "horizon_days": journey.horizon / 86_400_000_000,
             **_stall_about(fit.stall, params),
+            "effects": _effect_tables(tests, actions, frames.decisions, params),
             "fits": {
                 outcome_id: {arm.action_id: _plain(asdict(arm)) for arm in arms}
                 for outcome_id, arms in fit.arms.items()
@@ -172,13 +171,25 @@ def _arm(
     """One action on one outcome; where there are several splits, everything is the mean over them, bounds too."""
     compared = [Compared(frame, test, table, outcome_id, number) for test, table in judged]
     resamples = max(20, params.evaluation.resamples // len(compared))
-    bounds = np.array([one.qini_bounds(seed=params.seed, resamples=resamples) for one in compared])
+    found = [one.measures(seed=params.seed, resamples=resamples) for one in compared]
+    measures = {name: _mean_interval([measured[name] for measured in found]) for name in found[0]}
     document: dict[str, Any] = _plain(
         {
-            "qini_sklift": _mean([one.qini for one in compared]),
-            "qini_interval": [_mean(bounds[:, 0].tolist()), _mean(bounds[:, 1].tolist())],
-            "auuc": _mean([one.auuc for one in compared]),
-            "calibration_slope": _mean([one.slope for one in compared]),
+            "qini_sklift": measures["qini_sklift"].estimate,
+            "qini_interval": _bounds(measures["qini_sklift"]),
+            "qini_random": _mean([one.random_qini(seed=params.seed) for one in compared]),
+            "auuc": measures["auuc"].estimate,
+            "auuc_interval": _bounds(measures["auuc"]),
+            "uplift_at_10": measures["uplift_at_10"].estimate,
+            "uplift_at_10_interval": _bounds(measures["uplift_at_10"]),
+            "uplift_at_30": measures["uplift_at_30"].estimate,
+            "uplift_at_30_interval": _bounds(measures["uplift_at_30"]),
+            "mean_effect": measures["mean_effect"].estimate,
+            "mean_effect_interval": _bounds(measures["mean_effect"]),
+            "autoc": measures["autoc"].estimate,
+            "autoc_interval": _bounds(measures["autoc"]),
+            "calibration_slope": measures["calibration_slope"].estimate,
+            "calibration_slope_interval": _bounds(measures["calibration_slope"]),
             "n_treated": round(float(np.mean([one.treated.sum() for one in compared]))),
             "n_control": round(float(np.mean([(1 - one.treated).sum() for one in compared]))),
             "randomised": all(one.randomised for one in compared),
@@ -187,84 +198,23 @@ def _arm(
     return document
 
 
-class Compared:
-    """Held-out decisions with an action or with none, where either could have been chosen.
-
-    Attributes:
-        y: ``(n,)`` response.
-        treated: ``(n,)`` 1 for the action.
-        uplift: ``(n,)`` predicted.
-        customers: ``(n,)`` ids.
-        score: ``(m,)`` doubly robust effect scores of all decisions on which the two could have been chosen.
-        predicted: ``(m,)`` predicted uplift of those.
-        randomised: whether all their probabilities were logged.
-    """
-
-    def __init__(self, frame: DecisionFrame, test: UpliftTest, table: Floats, outcome_id: str, number: int) -> None:
-        y = frame.response[outcome_id][test.rows]
-        arm = frame.arm[test.rows]
-        # An arm's mean, clipped to a probability and back, differs from row to row by rounding, which is no ranking.
-        uplift = np.round(test.uplift[outcome_id][:, number], 12)
-        control = test.control[outcome_id]
-        known = ~(np.isnan(y) | np.isnan(uplift))
-        possible: Booleans = known & (table[:, number] > 0) & (table[:, 0] > 0)
-        pair = possible & ((arm == number) | (arm == 0))
-        rows = test.rows[pair]
-        self.y = y[pair]
-        self.treated = (arm[pair] == number).astype(np.float64)
-        self.uplift = uplift[pair]
-        self.customers = frame.people[rows]
-        self.randomised = not np.isnan(frame.selection_probability[rows]).any()
-        taken = table[possible, arm[possible]]
-        # Rows of other arms carry the difference of the predictions: predicting their own response corrects nothing.
-        scores = doubly_robust_responses(
-            y[possible],
-            np.select([arm[possible] == number, arm[possible] == 0], [1, 0], 2),
-            taken,
-            np.stack([control[possible], control[possible] + uplift[possible], y[possible]], axis=1),
-        )
-        self.score: Floats = scores[:, 1] - scores[:, 0]
-        self.predicted: Floats = uplift[possible]
-
-    @property
-    def is_judgeable(self) -> bool:
-        """Whether there are rows of both kinds."""
-        return 0 < int(self.treated.sum()) < len(self.treated)
-
-    @property
-    def ranks(self) -> bool:
-        """Whether the predictions differ. Metrics of an order that is not there would be rounding, or the file's."""
-        return self.is_judgeable and bool((self.uplift != self.uplift[0]).any())
-
-    @property
-    def qini(self) -> float:
-        """``qini_sklift``, 0 where the predictions do not differ; NaN where it cannot be known."""
-        if not self.ranks:
-            return 0.0 if self.is_judgeable else math.nan
-        return qini_sklift(self.y, self.uplift, self.treated)
-
-    def qini_bounds(self, *, seed: int, resamples: int) -> tuple[float, float]:
-        """95 % interval of ``qini``, by bootstrap over customers."""
-        if not self.ranks:
-            return self.qini, self.qini
-        found = bootstrap_interval(
-            lambda rows: qini_sklift(self.y[rows], self.uplift[rows], self.treated[rows]),
-            len(self.y),
-            clusters=self.customers,
-            seed=seed,
-            n_resamples=resamples,
-        )
-        return found.low, found.high
-
-    @property
-    def auuc(self) -> float:
-        """``auuc``; NaN where it cannot be known, or the predictions do not differ."""
-        return auuc(self.y, self.uplift, self.treated) if self.ranks else math.nan
-
-    @property
-    def slope(self) -> float:
-        """``effect_calibration_slope``; NaN where the predictions do not differ."""
-        return effect_calibration_slope(self.score, self.predicted) if self.ranks else math.nan
+def _effect_tables(
+    tests: Sequence[UpliftTest], actions: Mapping[str, Sequence[str]], frame: DecisionFrame, params: Params
+) -> dict[str, dict[str, Any]]:
+    """Predicted against doubly robust effects by tenths of the predictions, of the first split."""
+    tables: dict[str, dict[str, Any]] = {}
+    for test in tests[:1]:
+        probabilities = probability_table(frame, test, params)
+        for outcome_id in [outcome_id for outcome_id in actions if outcome_id in test.control]:
+            tables[outcome_id] = {}
+            for action_id in actions[outcome_id]:
+                one = Compared(frame, test, probabilities, outcome_id, frame.arm_ids.index(action_id))
+                if one.is_judgeable:
+                    tables[outcome_id][action_id] = one.effect_table(
+                        seed=params.seed, resamples=params.evaluation.resamples
+                    )
+    document: dict[str, dict[str, Any]] = _plain(tables)
+    return document
 
 
 def _policy(
@@ -310,6 +260,14 @@ def qini_points(y: Floats, uplift: Floats, treated: Floats, n_points: int) -> li
     at = np.linspace(0, taken[-1], n_points)
     gains = np.interp(at, taken, gained) / taken[-1]
     return [{"share": float(t / taken[-1]), "gain": float(g)} for t, g in zip(at, gains, strict=True)]
+
+
+def _mean_interval(found: Sequence[Interval]) -> Interval:
+    return Interval(*(_mean([one[place] for one in found]) for place in range(3)))
+
+
+def _bounds(found: Interval) -> list[float]:
+    return [found.low, found.high]
 
 
 def _mean(values: Sequence[float]) -> float:

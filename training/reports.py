@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from features.errors import Refused, UnknownObject
 from features.home import Home
+from training.compared import Compared
 from training.dataset import DecisionFrame
-from training.evaluate import Compared, probability_table, qini_points, reliability
+from training.evaluate import probability_table, qini_points, reliability
 from training.fit import JourneyFit
 from training.params import Params
 

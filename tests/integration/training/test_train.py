@@ -68,13 +68,15 @@ def test_the_first_bundle_is_the_champion(trained_home: Home) -> None:
 
 
 def test_evaluate_prints_its_shape(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
-    """Three parts with exactly the published keys; standard output is JSON and nothing else."""
+    """Three parts with the published keys, an interval beside each measure; standard output is JSON alone."""
     assert headway("evaluate", "--json") == 0
     judged = json.loads(capsys.readouterr().out)
     assert list(judged) == ["stall", "uplift", "policy"]
     assert set(judged["stall"]) == {"auc", "brier", "ece", "slope", "n", "by_stage"}
     assert set(judged["policy"]) == {"value", "interval", "best_single", "random", "ess"}
-    arm = {"qini_sklift", "qini_interval", "auuc", "calibration_slope", "n_treated", "n_control", "randomised"}
+    measures = {"auuc", "uplift_at_10", "uplift_at_30", "mean_effect", "autoc", "calibration_slope"}
+    arm = {"qini_sklift", "qini_interval", "qini_random", "n_treated", "n_control", "randomised"}
+    arm |= measures | {f"{name}_interval" for name in measures}
     arms = [found for actions in judged["uplift"].values() for found in actions.values()]
     assert len(arms) >= 12
     assert all(set(found) == arm for found in arms)
