@@ -22,6 +22,7 @@ ROWS = {
     "B4": "frames",
     "B5": "backfill",
     "B7": "start",
+    "B8": "ranking",
 }
 
 
