@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from models.bundle import Bundle
 from models.forest import raw_scores_block
+from models.forest_blocks import SMALLEST_BLOCK, BlockForest
 from models.heads import ABANDON, STALL, control_head, effect_head, head_values
 
 FloatArray = NDArray[np.float64]
@@ -184,7 +186,14 @@ class Scorer:
         Args:
             x: ``(n, n_features)``.
         """
-        return CustomerScores(self, *head_values(self.bundle.table, raw_scores_block(self.bundle.forest, x)))
+        block = len(x) >= SMALLEST_BLOCK
+        raw = self._blocks.raw_scores(x) if block else raw_scores_block(self.bundle.forest, x)
+        return CustomerScores(self, *head_values(self.bundle.table, raw))
+
+    @cached_property
+    def _blocks(self) -> BlockForest:
+        """Laid out when the first block is scored: single decisions do not need it."""
+        return BlockForest(self.bundle.forest)
 
     def stall(self, x: FloatArray) -> StallScore:
         """The stall score of one customer; ``customer`` is cheaper where effects are wanted too."""

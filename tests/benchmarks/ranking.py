@@ -15,6 +15,8 @@ import numpy as np
 from models.arbitration import Factors, Scored, ranked
 from models.boosting import Boosting, TrainingTable, boosted, lightgbm_raw_scores
 from models.bundle import Bundle, Lineage, write_bundle
+from models.forest import raw_scores_block
+from models.forest_blocks import BlockForest
 from models.heads import ABANDON, STALL, FittedHeads, Head, control_head, effect_head
 from models.ranking import NOTHING, CandidateTerms, ranked_block
 from models.scoring import EffectBlock, Scorer
@@ -40,12 +42,14 @@ def measures(worlds: Worlds) -> list[Measure]:
     n_block, n_loop = (2_000, 50) if worlds.quick else (20_000, 500)
     x = _vectors(n_block, seed=SEED + 1)
     _same(scorer, terms, x[:n_loop])
-    effects = scorer.effect_block(x, terms.pairs)
+    effects, blocks = scorer.effect_block(x, terms.pairs), BlockForest(scorer.bundle.forest)
     times = interleaved(
         {
             "block": lambda _: _best(scorer, terms, x),
             "loop": lambda _: _looped(scorer, terms, x[:n_loop]),
             "scoring": lambda _: _scores(scorer, terms, x),
+            "plain_walk": lambda _: raw_scores_block(scorer.bundle.forest, x),
+            "block_walk": lambda _: blocks.raw_scores(x),
             "ranking": lambda _: [ranked_block(part, terms) for part in _parts(effects)],
         },
         rounds=2 if worlds.quick else 7,
@@ -64,6 +68,13 @@ def measures(worlds: Worlds) -> list[Measure]:
         faster("vs_loop", per_customer["block"], per_customer["loop"], target=None, spread=spread, unit="us/customer"),
         absolute("scoring_alone", 1e6 / per_customer["scoring"], unit="customers/s", target=None, at_most=False),
         absolute("ranking_alone", 1e6 / per_customer["ranking"], unit="customers/s", target=None, at_most=False),
+        faster(
+            "forest_vs_plain_walk",
+            per_customer["block_walk"],
+            per_customer["plain_walk"],
+            target=None,
+            unit="us/customer",
+        ),
         absolute("trees", scorer.bundle.forest.n_trees, unit="trees", target=None, at_most=False),
     ]
 
