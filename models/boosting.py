@@ -30,7 +30,7 @@ class Boosting:
         learning_rate: shrinkage of a tree.
         lambda_l2: penalty on leaf values.
         feature_fraction: share of the features that a tree may use.
-        max_bin: the most bins of a feature.
+        max_bin: the most bins of a feature, for a table that is made for it; on a table, the table's bins count.
     """
 
     rounds: int = 300
@@ -54,11 +54,12 @@ class TrainingTable:
 
     def __init__(self, x: FloatArray, *, max_bin: int = 255, categorical: Sequence[int] = ()) -> None:
         self.x = x
+        self.max_bin = max_bin
         self._binned = lgb.Dataset(
             x,
             params={**_FIXED, "max_bin": max_bin, "feature_pre_filter": False, "min_data_in_bin": 3},
             categorical_feature=list(categorical),
-            free_raw_data=False,
+            free_raw_data=True,  # else every part would copy its rows of x
         ).construct()
 
     def part(
@@ -140,7 +141,7 @@ def boosted(
         "learning_rate": boosting.learning_rate,
         "lambda_l2": boosting.lambda_l2,
         "feature_fraction": boosting.feature_fraction,
-        "max_bin": boosting.max_bin,
+        "max_bin": table.max_bin,
         "feature_pre_filter": False,
     }
     curve: dict[str, dict[str, list[float]]] = {}

@@ -31,6 +31,22 @@ def test_every_row_runs_and_is_well_formed() -> None:
 
 
 @pytest.mark.slow
+def test_a_row_on_request_runs_where_it_is_named() -> None:
+    """It is well formed too."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks", "scale", "--quick", "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    assert list(found) == ["scale"]
+    assert all(one["ours"] > 0 for one in found["scale"])
+
+
+@pytest.mark.slow
 def test_an_unknown_row_is_refused() -> None:
     """It says which rows there are."""
     done = subprocess.run(
