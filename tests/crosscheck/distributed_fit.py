@@ -54,9 +54,10 @@ def main(folder: Path) -> None:
             )
         }
         workers = len(client.scheduler_info(n_workers=-1)["workers"])
-    taken = time.perf_counter() - started
+    taken, started = time.perf_counter() - started, time.perf_counter()
     everything = np.arange(N_TRAIN)
     texts["local"] = boosted(TrainingTable(x), y, objective="binary", boosting=BOOSTING, seed=1, rows=everything).text()
+    taken_here = time.perf_counter() - started
     later_x, later_y = task(2, N_TEST)
     scores = raw_scores_block(forest_from_text(list(texts.values())), later_x)
     probability = 1 / (1 + np.exp(-scores))
@@ -64,7 +65,7 @@ def main(folder: Path) -> None:
         name: {"auc": auc(later_y, scores[:, place]), "log_loss": log_loss(later_y, probability[:, place])}
         for place, name in enumerate(texts)
     }
-    json.dump({"workers": workers, "seconds": taken, **found}, sys.stdout)
+    json.dump({"workers": workers, "seconds": taken, "local_seconds": taken_here, **found}, sys.stdout)
 
 
 if __name__ == "__main__":
