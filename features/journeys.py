@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from features.config_model import ConfigModel, Name, StateName
 from features.durations import Duration
@@ -75,6 +76,7 @@ class Outcome(ConfigModel):
         window: the reward window; at its end the outcome is "no" (or 0).
         type: ``binary`` (did it happen) or ``continuous`` (the sum of its values).
         value: money for one yes, or for one unit of a continuous outcome, in the taxonomy's currency.
+        forecast: also estimate, at every moment of an open journey, how likely it is within the window from there.
     """
 
     id: Name
@@ -83,6 +85,14 @@ class Outcome(ConfigModel):
     window: Duration
     type: Literal["binary", "continuous"] = "binary"
     value: float = Field(ge=0)
+    # Left out where it says nothing, so that the version of a file that does not use it stays what it was.
+    forecast: bool = Field(default=False, exclude_if=operator.not_)
+
+    @model_validator(mode="after")
+    def _forecast_is_binary(self) -> Self:
+        if self.forecast and self.type != "binary":
+            raise ValueError("forecast only on a binary outcome: what is forecast is a probability")
+        return self
 
 
 class Journey(ConfigModel):

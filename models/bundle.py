@@ -23,12 +23,15 @@ from numpy.typing import NDArray
 
 from features.errors import BundleError
 from features.events import dump_timestamp, parse_timestamp
-from models.forest import Forest, forest_arrays, forest_from_arrays, forest_from_text, raw_scores_block
+from models.forest import Forest, forest_arrays, forest_from_arrays, forest_from_text, raw_scores_block, score_names
+from models.hazards import Periods, periods_from_json
 from models.heads import FittedHeads, Head, HeadTable, head_from_json, head_table, head_values
 
 FloatArray = NDArray[np.float64]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+READABLE: Final = (1, 2)
+"""Format 1 had no periods: its heads ``stall`` and ``abandon`` speak of the journey's horizon only."""
 MANIFEST: Final = "manifest.json"
 HEADS: Final = "heads.json"
 FOREST: Final = "forest.npz"
@@ -84,6 +87,8 @@ class Bundle:
         heads: what they mean.
         table: the heads as arrays.
         manifest_sha256: names the exact bytes of all of it.
+        periods: of the hazards; None where it has none.
+        incidence: heads that calibrate what the hazards lead to; their members are ``incidence_columns``.
     """
 
     lineage: Lineage
@@ -91,6 +96,8 @@ class Bundle:
     heads: tuple[Head, ...]
     table: HeadTable
     manifest_sha256: str
+    periods: Periods | None = None
+    incidence: tuple[Head, ...] = ()
 
 
 def write_bundle(
@@ -103,7 +110,8 @@ def write_bundle(
         lineage: what the manifest says of it.
         fitted: what the fits gave; members lie in the forest in this order.
         golden_rows: ``(n, n_features)`` rows to prove the bundle with at every load; NaN means unknown.
-        golden_raw: ``(n, n_members)`` LightGBM's own raw scores of them, members ordered as ``member_names`` says.
+        golden_raw: ``(n, n_scores)`` LightGBM's own raw scores of them, from ``lightgbm_raw_scores`` of the members in
+            the order of ``member_texts``.
 
     Raises:
         BundleError: the directory exists, the parts do not fit together, or the forest does not score the golden rows
@@ -113,17 +121,24 @@ def write_bundle(
         raise BundleError(
             f"{directory} exists, expected a new folder: a bundle is never changed, register a new version"
         )
-    texts = {name: text for part in fitted for name, text in part.boosters.items()}
+    texts, periods, n_timed = member_texts(fitted)
     heads = tuple(head for part in fitted for head in part.heads)
-    forest = forest_from_text(list(texts.values()), len(lineage.feature_names))
-    table = head_table(heads, list(texts))
+    forest, table = compiled(fitted, len(lineage.feature_names))
     rows = np.ascontiguousarray(golden_rows, dtype=np.float64)
     values, sigmas = head_values(table, raw_scores_block(forest, rows))
     boosters = {name: f"boosters/{place:04d}.txt" for place, name in enumerate(texts)}
     parts = {
         FOREST: _npz(forest_arrays(forest)),
         GOLDEN: _npz({"rows": rows, "raw": golden_raw, "values": values, "sigmas": sigmas}),
-        HEADS: _json({"members": boosters, "heads": [head.to_json() for head in heads]}),
+        HEADS: _json(
+            {
+                "members": boosters,
+                "n_timed": n_timed,
+                "periods": None if periods is None else periods.to_json(),
+                "heads": [head.to_json() for head in heads],
+                "incidence": [head.to_json() for part in fitted for head in part.incidence],
+            }
+        ),
         **{boosters[name]: text.encode() for name, text in texts.items()},
     }
     manifest = _json(_manifest(lineage, heads, parts))
@@ -142,9 +157,37 @@ def write_bundle(
     return bundle
 
 
-def member_names(fitted: Sequence[FittedHeads]) -> tuple[str, ...]:
-    """The members that a bundle of these fits has, in its order."""
-    return tuple(name for part in fitted for name in part.boosters)
+def member_texts(fitted: Sequence[FittedHeads]) -> tuple[dict[str, str], Periods | None, int]:
+    """The members that a bundle of these fits has, in its order: their texts, their periods, how many are timed.
+
+    Timed members come first.
+
+    Raises:
+        BundleError: two parts cut the time into different periods.
+    """
+    cuts = {part.periods for part in fitted if part.periods is not None}
+    if len(cuts) > 1:
+        raise BundleError(f"parts with the periods {sorted(cuts, key=repr)!r:.200}, expected the same in all")
+    timed: dict[str, str] = {}
+    others: dict[str, str] = {}
+    for part in fitted:
+        names = list(part.boosters)
+        timed.update({name: part.boosters[name] for name in names[: part.n_timed]})
+        others.update({name: part.boosters[name] for name in names[part.n_timed :]})
+    return {**timed, **others}, next(iter(cuts), None), len(timed)
+
+
+def compiled(fitted: Sequence[FittedHeads], n_features: int) -> tuple[Forest, HeadTable]:
+    """The forest and the heads of these fits, as a bundle of them has them.
+
+    Raises:
+        BundleError: the parts do not fit together.
+    """
+    texts, periods, n_timed = member_texts(fitted)
+    n_periods = len(periods) if periods is not None and n_timed else 0
+    forest = forest_from_text(list(texts.values()), n_features, n_timed=n_timed, n_periods=n_periods)
+    heads = tuple(head for part in fitted for head in part.heads)
+    return forest, head_table(heads, score_names(list(texts), n_timed, n_periods))
 
 
 def load_bundle(directory: Path, feature_names: Sequence[str] | None, *, manifest_sha256: str | None = None) -> Bundle:
@@ -173,17 +216,24 @@ def load_bundle(directory: Path, feature_names: Sequence[str] | None, *, manifes
     if feature_names is not None and lineage.feature_names != tuple(feature_names):
         raise BundleError(_feature_difference(lineage.feature_names, tuple(feature_names)))
     parts = _verified_parts(directory, manifest["parts"])
-    forest = forest_from_arrays(_arrays(parts[FOREST], FOREST))
-    members, heads = _heads(_parsed(parts[HEADS], HEADS))
-    width = len(lineage.feature_names)
-    if forest.n_features != width or forest.n_members != len(members):
+    arrays, document = _arrays(parts[FOREST], FOREST), _parsed(parts[HEADS], HEADS)
+    if manifest["format"] == 1:
+        arrays |= {"n_timed": np.array(0), "n_periods": np.array(0)}
+        document |= {"n_timed": 0, "periods": None, "incidence": []}
+    forest = forest_from_arrays(arrays)
+    members, periods, heads, incidence = _heads(document)
+    found = (forest.n_features, forest.n_members, forest.n_timed, forest.n_periods)
+    n_timed = document["n_timed"]
+    expected = (len(lineage.feature_names), len(members), n_timed, len(periods) if periods and n_timed else 0)
+    if found != expected:
         raise BundleError(
-            f"a forest of {forest.n_features} features and {forest.n_members} members, "
-            f"expected {width} and {len(members)}"
+            f"a forest of {found[0]} features, {found[1]} members, {found[2]} of them timed, and {found[3]} periods, "
+            f"expected {', '.join(map(str, expected))}"
         )
     if [head.name for head in heads] != manifest["heads"]:
         raise BundleError(f"heads {[head.name for head in heads]!r:.200}, expected those of the manifest")
-    bundle = Bundle(lineage, forest, heads, head_table(heads, members), digest)
+    table = head_table(heads, score_names(members, forest.n_timed, forest.n_periods))
+    bundle = Bundle(lineage, forest, heads, table, digest, periods, incidence)
     _prove(bundle, _arrays(parts[GOLDEN], GOLDEN))
     return bundle
 
@@ -220,8 +270,8 @@ def _manifest(lineage: Lineage, heads: Sequence[Head], parts: Mapping[str, bytes
 
 
 def _lineage(manifest: dict[str, Any]) -> Lineage:
-    if manifest.get("format") != FORMAT:
-        raise BundleError(f"bundle format {manifest.get('format')!r:.50}, expected {FORMAT}: train again")
+    if manifest.get("format") not in READABLE or type(manifest["format"]) is not int:
+        raise BundleError(f"bundle format {manifest.get('format')!r:.50}, expected one of {READABLE}: train again")
     if set(manifest) != _MANIFEST_KEYS:
         raise BundleError(f"manifest keys {sorted(manifest)!r:.300}, expected {sorted(_MANIFEST_KEYS)}")
     for key, kind in (("feature_names", list), ("heads", list), ("parts", dict)):
@@ -267,11 +317,15 @@ def _is_booster(path: str) -> bool:
     return folder == "boosters" and stem.isascii() and stem.isdigit() and suffix == "txt"
 
 
-def _heads(document: dict[str, Any]) -> tuple[list[str], tuple[Head, ...]]:
-    members, heads = document.get("members"), document.get("heads")
-    if set(document) != {"members", "heads"} or not isinstance(members, dict) or not isinstance(heads, list):
-        raise BundleError(f"{HEADS} holds {sorted(document)!r:.200}, expected members (an object) and heads (a list)")
-    return list(members), tuple(head_from_json(head) for head in heads)
+def _heads(document: dict[str, Any]) -> tuple[list[str], Periods | None, tuple[Head, ...], tuple[Head, ...]]:
+    members, heads, incidence = document.get("members"), document.get("heads"), document.get("incidence")
+    expected = {"members", "n_timed", "periods", "heads", "incidence"}
+    lists = isinstance(heads, list) and isinstance(incidence, list)
+    if set(document) != expected or not isinstance(members, dict) or not lists:
+        raise BundleError(f"{HEADS} holds {sorted(document)!r:.200}, expected {sorted(expected)}")
+    periods = None if document["periods"] is None else periods_from_json(document["periods"])
+    read = [tuple(head_from_json(head) for head in document[key]) for key in ("heads", "incidence")]
+    return list(members), periods, read[0], read[1]
 
 
 def _prove(bundle: Bundle, golden: Mapping[str, NDArray[Any]]) -> None:

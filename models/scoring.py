@@ -12,9 +12,25 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from features.errors import BundleError
 from models.bundle import Bundle
-from models.forest import raw_scores_block
-from models.heads import ABANDON, STALL, control_head, effect_head, head_values
+from models.forest import raw_scores_block, score_name
+from models.hazards import Incidence, Periods, days_until, incidence, incidence_within, settled
+from models.heads import (
+    ABANDON,
+    PROGRESS,
+    STALL,
+    WAIT_ABANDON,
+    WAIT_PROGRESS,
+    HeadTable,
+    control_head,
+    effect_head,
+    forecast_head,
+    hazard_head,
+    head_table,
+    head_values,
+    incidence_head,
+)
 
 FloatArray = NDArray[np.float64]
 Source = Literal["model", "mean", "prior", "none"]
@@ -28,12 +44,15 @@ class StallScore(NamedTuple):
     Attributes:
         stall_propensity: probability of no progress within the journey's horizon.
         abandon_probability: probability of leaving the journey within the horizon.
-        expected_days_to_progress: restricted mean, in days.
+        expected_days_to_progress: mean days until progress, counting no more than the horizon.
+        benign_wait: of a customer who is stalled, the probability of progress without any contact, as far as the model
+            looks. High: slow by choice; low: blocked.
     """
 
     stall_propensity: float
     abandon_probability: float
     expected_days_to_progress: float
+    benign_wait: float = math.nan
 
 
 class EffectScore(NamedTuple):
@@ -58,6 +77,31 @@ class StallBlock(NamedTuple):
     stall_propensity: FloatArray
     abandon_probability: FloatArray
     expected_days_to_progress: FloatArray
+    benign_wait: FloatArray
+
+
+class StallCurve(NamedTuple):
+    """What becomes of journeys as time goes by, for as long as the model looks.
+
+    Attributes:
+        periods: their ends.
+        incidence: probability of progress and of abandonment by each of them, ``(n, n_periods)``.
+    """
+
+    periods: Periods
+    incidence: Incidence
+
+    def stall_propensity(self, within_us: float) -> FloatArray:
+        """``(n,)`` probability of no progress within any time.
+
+        Raises:
+            NotEnoughData: the time is beyond what the model looks at.
+        """
+        return 1.0 - incidence_within(self.incidence.progress, self.periods, within_us)
+
+    def abandon_probability(self, within_us: float) -> FloatArray:
+        """``(n,)`` likewise of having left the journey."""
+        return incidence_within(self.incidence.abandon, self.periods, within_us)
 
 
 class EffectBlock(NamedTuple):
@@ -80,6 +124,15 @@ class _Column(NamedTuple):
     source: Source
 
 
+class _Hazards(NamedTuple):
+    """First columns of the hazards of two competing causes, which lie side by side, and what calibrates them."""
+
+    periods: Periods
+    progress: int
+    abandon: int
+    calibration: HeadTable
+
+
 _ABSENT: Final = -1
 
 
@@ -93,15 +146,48 @@ class CustomerScores:
         self._values = values
         self._sigmas = sigmas
 
+    def stall_curve(self) -> StallCurve | None:
+        """What becomes of the journeys of the block; None where the bundle has no hazards."""
+        return self._curve(self._scorer.hazards)
+
+    def _curve(self, hazards: _Hazards | None) -> StallCurve | None:
+        if hazards is None:
+            return None
+        n = len(hazards.periods)
+        raw = incidence(*(self._values[:, first : first + n] for first in (hazards.progress, hazards.abandon)))
+        calibrated, _ = head_values(hazards.calibration, np.concatenate(raw, axis=1))
+        return StallCurve(hazards.periods, settled(calibrated[:, :n], calibrated[:, n:]))
+
     def stall_block(self) -> StallBlock:
         """Stall scores of all customers of the block."""
+        curve = self._curve(self._scorer.hazards)
         unknown = np.full(len(self._values), np.nan)
-        stall, abandon = self._scorer.stall_columns
+        if curve is None:
+            # Bundles of format 1 have the two probabilities at the horizon themselves.
+            stall, abandon = self._scorer.stall_columns
+            return StallBlock(
+                unknown if stall == _ABSENT else self._values[:, stall],
+                unknown if abandon == _ABSENT else self._values[:, abandon],
+                unknown,
+                unknown,
+            )
+        periods = curve.periods
+        waiting = self._curve(self._scorer.waiting)
         return StallBlock(
-            unknown if stall == _ABSENT else self._values[:, stall],
-            unknown if abandon == _ABSENT else self._values[:, abandon],
-            unknown,
+            1.0 - curve.incidence.progress[:, periods.horizon],
+            curve.incidence.abandon[:, periods.horizon],
+            days_until(curve.incidence.progress, periods),
+            unknown if waiting is None else waiting.incidence.progress[:, -1],
         )
+
+    def forecast_block(self, outcome_ids: Sequence[str]) -> FloatArray:
+        """``(n, n_outcomes)`` probability of each outcome within its window; NaN where the bundle forecasts it not."""
+        columns = [self._scorer.place(forecast_head(outcome_id)) for outcome_id in outcome_ids]
+        found = np.full((len(self._values), len(columns)), np.nan)
+        for place, column in enumerate(columns):
+            if column != _ABSENT:
+                found[:, place] = self._values[:, column]
+        return found
 
     def effect_block(self, pairs: Sequence[Pair]) -> EffectBlock:
         """Effect scores of all customers of the block for each pair."""
@@ -124,13 +210,7 @@ class CustomerScores:
 
     def stall(self) -> StallScore:
         """The stall score of the only customer."""
-        stall, abandon = self._scorer.stall_columns
-        only = self._values[0]
-        return StallScore(
-            math.nan if stall == _ABSENT else float(only[stall]),
-            math.nan if abandon == _ABSENT else float(only[abandon]),
-            math.nan,
-        )
+        return StallScore(*(float(column[0]) for column in self.stall_block()))
 
     def effects(self, pairs: Sequence[Pair]) -> tuple[EffectScore, ...]:
         """The effect scores of the only customer, one a pair."""
@@ -168,7 +248,9 @@ class Scorer:
         self._places = {name: place for place, name in enumerate(bundle.table.names)}
         self._heads = {head.name: head for head in bundle.heads}
         self._columns: dict[Pair, _Column] = {}
-        self.stall_columns = (self._places.get(STALL, _ABSENT), self._places.get(ABANDON, _ABSENT))
+        self.stall_columns = (self.place(STALL), self.place(ABANDON))
+        self.hazards = self._hazards(PROGRESS, ABANDON)
+        self.waiting = self._hazards(WAIT_PROGRESS, WAIT_ABANDON)
 
     def customer(self, x: FloatArray) -> CustomerScores:
         """All scores of one customer, from one pass over the forest.
@@ -186,6 +268,28 @@ class Scorer:
         """
         return CustomerScores(self, *head_values(self.bundle.table, raw_scores_block(self.bundle.forest, x)))
 
+    def place(self, head: str) -> int:
+        """The column of a head, -1 where the bundle does not have it."""
+        return self._places.get(head, _ABSENT)
+
+    def _hazards(self, progress: str, abandon: str) -> _Hazards | None:
+        periods = self.bundle.periods
+        if periods is None or self.place(hazard_head(progress, 0)) == _ABSENT:
+            return None
+        n, causes = len(periods), (progress, abandon)
+        places = [[self.place(hazard_head(cause, period)) for period in range(n)] for cause in causes]
+        names = [incidence_head(cause, period) for cause in causes for period in range(n)]
+        heads = {head.name: head for head in self.bundle.incidence}
+        if missing := [name for name in names if name not in heads]:
+            raise BundleError(
+                f"no head {missing[0]} in the bundle, expected one for each cause and period: train again"
+            )
+        for cause, found in zip(causes, places, strict=True):
+            if found[0] == _ABSENT or found != list(range(found[0], found[0] + n)):
+                raise BundleError(f"hazards of {cause} in the columns {found}, expected {n} side by side: train again")
+        scores = [score_name(cause, period) for cause in causes for period in range(n)]
+        return _Hazards(periods, places[0][0], places[1][0], head_table([heads[name] for name in names], scores))
+
     def stall(self, x: FloatArray) -> StallScore:
         """The stall score of one customer; ``customer`` is cheaper where effects are wanted too."""
         return self.customer(x).stall()
@@ -197,6 +301,10 @@ class Scorer:
     def stall_block(self, x: FloatArray) -> StallBlock:
         """Stall scores of the rows of ``x``, ``(n, n_features)``."""
         return self.customers(x).stall_block()
+
+    def stall_curve(self, x: FloatArray) -> StallCurve | None:
+        """What becomes of the journeys of the rows of ``x``; None where the bundle has no hazards."""
+        return self.customers(x).stall_curve()
 
     def effect_block(self, x: FloatArray, pairs: Sequence[Pair]) -> EffectBlock:
         """Effect scores of the rows of ``x``, ``(n, n_features)``, for each pair."""
