@@ -12,25 +12,12 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from features.errors import BundleError
-from models.bundle import Bundle
-from models.forest import raw_scores_block, score_name
-from models.hazards import Incidence, Periods, days_until, incidence, incidence_within, settled
-from models.heads import (
-    ABANDON,
-    PROGRESS,
-    STALL,
-    WAIT_ABANDON,
-    WAIT_PROGRESS,
-    HeadTable,
-    control_head,
-    effect_head,
-    forecast_head,
-    hazard_head,
-    head_table,
-    head_values,
-    incidence_head,
-)
+from models.bundle import Bundle, compiled
+from models.curves import Curve, HazardColumns, curve
+from models.forest import raw_scores_block
+from models.hazards import days_until
+from models.heads import ABANDON, STALL, FittedHeads, control_head, effect_head, forecast_head, head_values
+from models.manifest import Lineage
 
 FloatArray = NDArray[np.float64]
 Source = Literal["model", "mean", "prior", "none"]
@@ -80,30 +67,6 @@ class StallBlock(NamedTuple):
     benign_wait: FloatArray
 
 
-class StallCurve(NamedTuple):
-    """What becomes of journeys as time goes by, for as long as the model looks.
-
-    Attributes:
-        periods: their ends.
-        incidence: probability of progress and of abandonment by each of them, ``(n, n_periods)``.
-    """
-
-    periods: Periods
-    incidence: Incidence
-
-    def stall_propensity(self, within_us: float) -> FloatArray:
-        """``(n,)`` probability of no progress within any time.
-
-        Raises:
-            NotEnoughData: the time is beyond what the model looks at.
-        """
-        return 1.0 - incidence_within(self.incidence.progress, self.periods, within_us)
-
-    def abandon_probability(self, within_us: float) -> FloatArray:
-        """``(n,)`` likewise of having left the journey."""
-        return incidence_within(self.incidence.abandon, self.periods, within_us)
-
-
 class EffectBlock(NamedTuple):
     """``EffectScore`` of many customers, each ``(n, n_pairs)``, and ``n_pairs`` sources."""
 
@@ -124,15 +87,6 @@ class _Column(NamedTuple):
     source: Source
 
 
-class _Hazards(NamedTuple):
-    """First columns of the hazards of two competing causes, which lie side by side, and what calibrates them."""
-
-    periods: Periods
-    progress: int
-    abandon: int
-    calibration: HeadTable
-
-
 _ABSENT: Final = -1
 
 
@@ -146,38 +100,31 @@ class CustomerScores:
         self._values = values
         self._sigmas = sigmas
 
-    def stall_curve(self) -> StallCurve | None:
+    def stall_curve(self) -> Curve | None:
         """What becomes of the journeys of the block; None where the bundle has no hazards."""
-        return self._curve(self._scorer.hazards)
+        return self._curve(self._scorer.bundle.hazards)
 
-    def _curve(self, hazards: _Hazards | None) -> StallCurve | None:
-        if hazards is None:
-            return None
-        n = len(hazards.periods)
-        raw = incidence(*(self._values[:, first : first + n] for first in (hazards.progress, hazards.abandon)))
-        calibrated, _ = head_values(hazards.calibration, np.concatenate(raw, axis=1))
-        return StallCurve(hazards.periods, settled(calibrated[:, :n], calibrated[:, n:]))
+    def _curve(self, columns: HazardColumns | None) -> Curve | None:
+        return None if columns is None else curve(self._values, columns)
 
     def stall_block(self) -> StallBlock:
         """Stall scores of all customers of the block."""
-        curve = self._curve(self._scorer.hazards)
+        ahead, waiting = self.stall_curve(), self._curve(self._scorer.bundle.waiting)
         unknown = np.full(len(self._values), np.nan)
-        if curve is None:
+        benign_wait = unknown if waiting is None else waiting.incidence.progress[:, -1]
+        if ahead is None:
             # Bundles of format 1 have the two probabilities at the horizon themselves.
             stall, abandon = self._scorer.stall_columns
             return StallBlock(
                 unknown if stall == _ABSENT else self._values[:, stall],
                 unknown if abandon == _ABSENT else self._values[:, abandon],
                 unknown,
-                unknown,
+                benign_wait,
             )
-        periods = curve.periods
-        waiting = self._curve(self._scorer.waiting)
+        progress, abandoned = ahead.incidence
+        horizon = ahead.periods.horizon
         return StallBlock(
-            1.0 - curve.incidence.progress[:, periods.horizon],
-            curve.incidence.abandon[:, periods.horizon],
-            days_until(curve.incidence.progress, periods),
-            unknown if waiting is None else waiting.incidence.progress[:, -1],
+            1.0 - progress[:, horizon], abandoned[:, horizon], days_until(progress, ahead.periods), benign_wait
         )
 
     def forecast_block(self, outcome_ids: Sequence[str]) -> FloatArray:
@@ -249,8 +196,6 @@ class Scorer:
         self._heads = {head.name: head for head in bundle.heads}
         self._columns: dict[Pair, _Column] = {}
         self.stall_columns = (self.place(STALL), self.place(ABANDON))
-        self.hazards = self._hazards(PROGRESS, ABANDON)
-        self.waiting = self._hazards(WAIT_PROGRESS, WAIT_ABANDON)
 
     def customer(self, x: FloatArray) -> CustomerScores:
         """All scores of one customer, from one pass over the forest.
@@ -272,24 +217,6 @@ class Scorer:
         """The column of a head, -1 where the bundle does not have it."""
         return self._places.get(head, _ABSENT)
 
-    def _hazards(self, progress: str, abandon: str) -> _Hazards | None:
-        periods = self.bundle.periods
-        if periods is None or self.place(hazard_head(progress, 0)) == _ABSENT:
-            return None
-        n, causes = len(periods), (progress, abandon)
-        places = [[self.place(hazard_head(cause, period)) for period in range(n)] for cause in causes]
-        names = [incidence_head(cause, period) for cause in causes for period in range(n)]
-        heads = {head.name: head for head in self.bundle.incidence}
-        if missing := [name for name in names if name not in heads]:
-            raise BundleError(
-                f"no head {missing[0]} in the bundle, expected one for each cause and period: train again"
-            )
-        for cause, found in zip(causes, places, strict=True):
-            if found[0] == _ABSENT or found != list(range(found[0], found[0] + n)):
-                raise BundleError(f"hazards of {cause} in the columns {found}, expected {n} side by side: train again")
-        scores = [score_name(cause, period) for cause in causes for period in range(n)]
-        return _Hazards(periods, places[0][0], places[1][0], head_table([heads[name] for name in names], scores))
-
     def stall(self, x: FloatArray) -> StallScore:
         """The stall score of one customer; ``customer`` is cheaper where effects are wanted too."""
         return self.customer(x).stall()
@@ -302,7 +229,7 @@ class Scorer:
         """Stall scores of the rows of ``x``, ``(n, n_features)``."""
         return self.customers(x).stall_block()
 
-    def stall_curve(self, x: FloatArray) -> StallCurve | None:
+    def stall_curve(self, x: FloatArray) -> Curve | None:
         """What becomes of the journeys of the rows of ``x``; None where the bundle has no hazards."""
         return self.customers(x).stall_curve()
 
@@ -335,3 +262,11 @@ class Scorer:
             prior_sigma=prior[1],
             source=source,
         )
+
+
+def scorer_of(fitted: Sequence[FittedHeads], n_features: int) -> Scorer:
+    """A scorer of models that are not kept, to judge them with."""
+    lineage = Lineage(
+        name="", journey_id="", created_at=0, feature_names=("",) * n_features, features_version="", configuration={}
+    )
+    return Scorer(compiled(fitted, lineage))

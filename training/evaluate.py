@@ -25,7 +25,8 @@ from models.off_policy import doubly_robust_responses
 from models.policy import Policy
 from models.selection import estimated_table
 from training.dataset import DecisionFrame, Frames, MomentFrame
-from training.fit import JourneyFit, StallFit, UpliftTest
+from training.fit import JourneyFit, UpliftTest
+from training.fit_stall import StallFit
 from training.moments import Booleans
 from training.params import Params
 from training.policy_value import policy_value

@@ -20,8 +20,9 @@ from features.kernel import Floats
 from features.schema import FeatureSet, feature_set
 from features.subjects import subject_buckets
 from models.boosting import lightgbm_raw_scores
-from models.bundle import Lineage, member_texts, write_bundle
+from models.bundle import member_texts, write_bundle
 from models.configuration import Configuration
+from models.manifest import Lineage
 from training.dataset import Frames, build_frames, read_frames, write_frames
 from training.evaluate import evaluation
 from training.fit import JourneyFit, fit_journey

@@ -13,7 +13,7 @@ from features.schema import FeatureSet
 from models.hazards import Course, observed_incidence
 from models.metrics import auc, bootstrap_interval, brier, calibration_slope, ece
 from training.dataset import MomentFrame
-from training.fit import ProbabilityTest, StallFit, WaitingTest
+from training.fit_stall import ProbabilityTest, StallFit, WaitingTest
 from training.moments import Booleans
 from training.params import Params
 
