@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from features.config_model import ConfigModel, Name, StateName
 from features.durations import Duration
+from features.reason_templates import ReasonTemplate
 
 PROGRESS = "progress"
 """As an outcome's ``event``: entering a later stage, or the goal."""
@@ -109,6 +110,7 @@ class Journey(ConfigModel):
         horizon: the horizon H of the stall propensity.
         outcomes: what actions may aim at.
         states: how customers get stuck, first match first; where none holds the customer is ``ACTIVE``.
+        reason_templates: words for what the models found to matter; no part of the file's version.
     """
 
     id: Name
@@ -121,6 +123,8 @@ class Journey(ConfigModel):
     horizon: Duration
     outcomes: tuple[Outcome, ...] = Field(min_length=1)
     states: tuple[StateRule, ...] = ()
+    # Nothing learns or decides by these words: another wording calls for no other snapshot, model or home.
+    reason_templates: tuple[ReasonTemplate, ...] = Field(default=(), exclude=True)
 
     @cached_property
     def outcome_by_id(self) -> dict[str, Outcome]:
