@@ -237,3 +237,33 @@ def _raw_scores(text: str, x: FloatArray, n_periods: int) -> list[FloatArray]:
         rows = rows[:, :-1] if places is None else rows[:, places]
         scores.append(np.asarray(booster.predict(rows, raw_score=True, num_threads=1), dtype=np.float64))
     return scores
+
+
+def contributions(texts: Sequence[str], x: FloatArray, period: float = math.nan) -> FloatArray:
+    """What each feature contributes to the raw score of each member, by LightGBM's own TreeSHAP.
+
+    Args:
+        texts: LightGBM texts, one a member; a member may know only some of the features.
+        x: ``(n_rows, n_features)`` in the order of the model vector; NaN means unknown.
+        period: number of the period that a timed member is asked about; not looked at by the others.
+
+    Returns:
+        ``(n_rows, n_members, n_features + 1)``: what the features contribute, 0 for those that a member does not know,
+        then what is left where nothing is known of the row: the member's mean over its training rows, and the period's
+        own contribution. They sum to the raw score.
+
+    References:
+        Lundberg, Erion and Lee 2018, Consistent individualized feature attribution for tree ensembles, algorithm 2.
+    """
+    n_features = x.shape[1]
+    out = np.zeros((len(x), len(texts), n_features + 2))
+    rows = np.concatenate([x, np.full((len(x), 1), period)], axis=1)
+    for member, text in enumerate(texts):
+        booster = lgb.Booster(model_str=text)
+        places = booster_columns(booster.feature_name(), n_features)
+        columns = list(range(n_features)) if places is None else places
+        known = np.ascontiguousarray(rows[:, columns])
+        found = np.asarray(booster.predict(known, pred_contrib=True, num_threads=1), dtype=np.float64)
+        out[:, member, columns], out[:, member, -1] = found[:, :-1], found[:, -1]
+    # The period is no feature of the customer.
+    return np.concatenate([out[:, :, :n_features], out[:, :, n_features:].sum(axis=2, keepdims=True)], axis=2)

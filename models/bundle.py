@@ -253,11 +253,23 @@ def booster_text(directory: Path, member: str) -> str:
     Raises:
         BundleError: there is no such member, or a part is damaged.
     """
-    parts = _verified_parts(directory, _parsed(_read(directory, MANIFEST), MANIFEST)["parts"])
-    path = _parsed(parts[HEADS], HEADS)["members"].get(member)
-    if path not in parts:
+    texts = booster_texts(directory)
+    if member not in texts:
         raise BundleError(f"{directory} has no member {member!r}, expected one that {HEADS} lists")
-    return parts[path].decode()
+    return texts[member]
+
+
+def booster_texts(directory: Path) -> dict[str, str]:
+    """LightGBM's text of every member, by name, likewise.
+
+    Raises:
+        BundleError: a part is damaged, or missing.
+    """
+    parts = _verified_parts(directory, _parsed(_read(directory, MANIFEST), MANIFEST)["parts"])
+    members: dict[str, str] = _parsed(parts[HEADS], HEADS)["members"]
+    if unknown := [name for name, path in members.items() if path not in parts]:
+        raise BundleError(f"{directory} has no text of the member {unknown[0]!r}, expected all that {HEADS} lists")
+    return {name: parts[path].decode() for name, path in members.items()}
 
 
 def _verified_parts(directory: Path, listed: object) -> dict[str, bytes]:

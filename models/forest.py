@@ -526,3 +526,33 @@ def forest_from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Forest:
     )
     check_forest(forest)
     return forest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Splits:
+    """Where some members split.
+
+    Attributes:
+        feature: ``(n_splits,)`` index of the feature.
+        threshold: ``(n_splits,)`` largest value that goes left; NaN for a categorical split.
+        categories: by feature, the categories that go left in some categorical split.
+    """
+
+    feature: IntArray
+    threshold: FloatArray
+    categories: Mapping[int, frozenset[int]]
+
+
+def splits_of(forest: Forest, members: Sequence[int]) -> Splits:
+    """Every split of some members, by their places in the forest."""
+    ends = forest.node_start[forest.member_start]
+    nodes = np.concatenate([np.arange(ends[member], ends[member + 1]) for member in members] or [np.empty(0, np.int64)])
+    feature, threshold = forest.feature[nodes], forest.threshold[nodes].copy()
+    is_categorical = (forest.decision[nodes] & _CATEGORICAL) != 0
+    categories: dict[int, frozenset[int]] = {}
+    for index, which in zip(feature[is_categorical].tolist(), threshold[is_categorical].astype(int), strict=True):
+        words = forest.set_bits[forest.set_start[which] : forest.set_start[which + 1]].tolist()
+        listed = {32 * place + bit for place, word in enumerate(words) for bit in range(32) if word >> bit & 1}
+        categories[index] = categories.get(index, frozenset()) | listed
+    threshold[is_categorical] = np.nan
+    return Splits(feature, threshold, categories)

@@ -1,0 +1,84 @@
+"""An explanation as people read it on a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from models.explanation import SCOPE, Explained, Explanation, strongest
+from models.flips import MOST_FEATURES, Flip
+from models.stated_reasons import number_text, value_text
+from models.winning import ToWin, TreatmentChanges
+
+_SHOWN = 5
+_WIDTH = 34
+
+
+def explanation_text(explanation: Explanation, action_id: str | None = None) -> str:
+    """The explanation in lines.
+
+    Args:
+        explanation: of a decision.
+        action_id: an action of which it also says what would have put it first.
+
+    Raises:
+        UnknownObject: it was no candidate.
+    """
+    record = explanation.record
+    lines = [f"decision {record.decision_id}: {record.first.action_id}", f"({SCOPE})"]
+    if explanation.largest_difference > 0:
+        lines.append(f"NOT the same when scored again: differs by up to {explanation.largest_difference:.3g}")
+    if explanation.stall is not None:
+        lines += ["", f"stall propensity {explanation.stall.value:.3f}, contributions to its log odds"]
+        lines += _explained(explanation, explanation.stall)
+    for name, one in explanation.effects.items():
+        lines += ["", f"uplift of {name} {one.value:+.4f}"]
+        lines += _explained(explanation, one)
+    if action_id is not None:
+        lines += ["", *_to_win(explanation.to_win(action_id)), *_flips(explanation, explanation.flips(action_id))]
+    return "\n".join(lines) + "\n"
+
+
+def _explained(explanation: Explanation, one: Explained) -> Iterator[str]:
+    yield f"  {'baseline':{_WIDTH}} {one.baseline:+.4f}"
+    names, vector = explanation.feature_set.names, explanation.vector
+    for place in strongest(one.by_feature, _SHOWN):
+        value = value_text(explanation.feature_set, names[place], float(vector[place]))
+        yield f"  {names[place]:{_WIDTH}} {one.by_feature[place]:+.4f}   {value}"
+    for reason in one.reasons:
+        points = f" -> {', '.join(reason.talking_points)}" if reason.talking_points else ""
+        yield f"  {reason.code}: {reason.text}{points}"
+
+
+def _to_win(found: ToWin) -> Iterator[str]:
+    if found.wins:
+        yield f"{found.action_id} stands first as it is, before {found.rival} ({found.rival_priority:.2f})"
+        return
+    yield f"for {found.action_id} to stand before {found.rival} ({found.rival_priority:.2f}), one of these alone:"
+    for treatment in found.treatments:
+        yield from _treatment(treatment)
+
+
+def _treatment(treatment: TreatmentChanges) -> Iterator[str]:
+    if treatment.dropped is not None:
+        rules = ", ".join(treatment.rule_ids)
+        yield f"  {treatment.treatment_id}: dropped at {treatment.dropped}; would have to pass {rules}"
+        return
+    for quantity, change in treatment.changes.items():
+        if change is None:
+            yield f"  {treatment.treatment_id}: no {quantity} can do it"
+        else:
+            yield (
+                f"  {treatment.treatment_id}: {quantity} {change.sense} {change.bound:.4f} instead of "
+                f"{change.present:.4f}"
+            )
+
+
+def _flips(explanation: Explanation, flips: tuple[Flip, ...]) -> Iterator[str]:
+    for flip in flips[:_SHOWN]:
+        present = value_text(explanation.feature_set, flip.feature, flip.present)
+        changed = value_text(explanation.feature_set, flip.feature, flip.changed)
+        exact = "" if math.isnan(flip.changed) or changed == number_text(flip.changed) else f" ({flip.changed:g})"
+        yield f"  {flip.feature}: {changed}{exact} instead of {present}"
+    if not flips:
+        yield f"  no other value of any one of {MOST_FEATURES} features at most that matter most does it"
