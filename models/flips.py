@@ -80,7 +80,7 @@ def feature_flips(
     ours = np.array([one.action_id == action_id for one in scored])
     flips = []
     for feature in _tried(splits, strength):
-        tried = _values(splits, feature, float(vector[feature]), specs[feature])
+        tried = tried_values(splits, feature, float(vector[feature]), specs[feature])
         rows = np.repeat(vector[None, :], len(tried), axis=0)
         rows[:, feature] = [value for _, value in tried]
         priorities = priorities_of(scorer, rows, scored, is_binary)
@@ -145,7 +145,7 @@ def _tried(splits: Splits, strength: FloatArray) -> list[int]:
     return sorted(split_on, key=lambda feature: (-abs(float(strength[feature])), feature))[:MOST_FEATURES]
 
 
-def _values(splits: Splits, feature: int, present: float, spec: FeatureSpec) -> list[tuple[int, float]]:
+def tried_values(splits: Splits, feature: int, present: float, spec: FeatureSpec) -> list[tuple[int, float]]:
     """One value for each part between two splits, with the number of splits between it and the present one.
 
     The nearest first. The parts are half open: a split's own value lies below it. A count's values are whole.
