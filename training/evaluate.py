@@ -25,6 +25,7 @@ from models.off_policy import doubly_robust_responses
 from models.policy import Policy
 from models.selection import estimated_table
 from training.dataset import DecisionFrame, Frames, MomentFrame
+from training.drivers import drivers
 from training.fit import JourneyFit, UpliftTest
 from training.fit_stall import StallFit
 from training.moments import Booleans
@@ -71,6 +72,7 @@ def evaluation(
             "n_splits": len(tests),
             "horizon_days": journey.horizon / 86_400_000_000,
             **_stall_about(fit.stall, frames.moments, journey, features, params),
+            "drivers": drivers(fit.stall, frames, journey),
             "fits": {
                 outcome_id: {arm.action_id: _plain(asdict(arm)) for arm in arms}
                 for outcome_id, arms in fit.arms.items()

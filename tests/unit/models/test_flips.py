@@ -102,7 +102,6 @@ def test_a_rival_may_fall(scorer: Scorer) -> None:
 def test_counts_are_changed_in_whole_steps(scorer: Scorer) -> None:
     """Of a feature that counts, no half is tried."""
     splits = splits_of(scorer.bundle.forest, range(scorer.bundle.forest.n_members))
-    from models.flips import tried_values
 
     assert [value for _, value in tried_values(splits, 1, 1.0, SPECS[1])] == [0.0, 2.0]
     assert [value for _, value in tried_values(splits, 1, math.nan, SPECS[1])] == [0.0, 1.0, 2.0]
@@ -110,8 +109,6 @@ def test_counts_are_changed_in_whole_steps(scorer: Scorer) -> None:
 
 def test_categories_are_tried_as_codes() -> None:
     """Those that go left in some split; they have no order, so each is one step away."""
-    from models.flips import tried_values
-
     categorical = tree(
         feature=[2], threshold=[0], decision=[1], left=[-1], right=[-2], leaves=[0.0, 1.0], sets=[[0b1010]]
     )
