@@ -265,6 +265,7 @@ def explanation_document(explanation: Explanation, *, action_id: str | None = No
         "versions": dict(record.versions),
         "largest_difference": explanation.largest_difference,
         "selected": record.first.action_id,
+        "explored": record.explored,
         "stall": None if explanation.stall is None else _explained_document(explanation, explanation.stall),
         "control": {name: _explained_document(explanation, one) for name, one in explanation.control.items()},
         "effects": {name: _explained_document(explanation, one) for name, one in explanation.effects.items()},
