@@ -161,7 +161,9 @@ def explain(
             action_id=action_id,
         )
 
-    stall = None if math.isnan(record.stall_propensity) else stall_contributions(bundle.heads, texts, row)
+    horizon = None if bundle.periods is None else bundle.periods.horizon
+    is_known = not math.isnan(record.stall_propensity)
+    stall = stall_contributions(bundle.heads, texts, row, horizon=horizon) if is_known else None
     control, effects = {}, {}
     for action_id, one in scored.items():
         outcome_id = one.outcome or ""

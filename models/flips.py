@@ -131,12 +131,14 @@ def _members(scorer: Scorer, scored: Sequence[Candidate]) -> tuple[int, ...]:
     """Places in the forest of all members that the candidates' effects and control responses are made of."""
     wanted = {control_head(one.outcome or "") for one in scored}
     wanted |= {effect_head(one.outcome or "", one.action_id) for one in scored}
-    table = scorer.bundle.table
-    found = set()
+    table, forest = scorer.bundle.table, scorer.bundle.forest
+    scores: set[int] = set()
     for place, name in enumerate(table.names):
         if name in wanted:
-            found |= set(table.member[table.start[place] : table.start[place + 1]].tolist())
-    return tuple(sorted(found))
+            scores |= set(table.member[table.start[place] : table.start[place + 1]].tolist())
+    # Scores are of timed members, one a period, and then of the others, which these are.
+    n_timed_scores = forest.n_timed * forest.n_periods
+    return tuple(sorted(score - n_timed_scores + forest.n_timed for score in scores))
 
 
 def _tried(splits: Splits, strength: FloatArray) -> list[int]:

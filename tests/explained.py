@@ -11,13 +11,14 @@ import numpy as np
 
 from features.kernel import Floats, new_state
 from models.boosting import Boosting, lightgbm_raw_scores
-from models.bundle import Bundle, write_bundle
+from models.bundle import Bundle, member_texts, write_bundle
 from models.decision import DecisionRecord, dump_record, load_record
 from models.deliberation import Inputs, Rulebook, deliberate
+from models.hazards import Course, periods_of
 from models.heads import FittedHeads
 from models.records import CustomerRecords
 from models.scoring import Scorer
-from models.stall import StallParams, fit_stall
+from models.stall import Slice, StallParams, fit_stall
 from models.uplift import UpliftParams, fit_uplift
 from tests import decision_records
 from tests.boosters import lineage
@@ -28,6 +29,7 @@ NAME = "nba-application"
 KINDS = ("visited", "applied", "called", "uploaded", "surveyed")
 AGE = FEATURES.names.index("attribute_age")
 CALLS = FEATURES.names.index("calls_since_progress")
+PERIODS = periods_of(24 * 60 * MINUTE_US, (0.25, 0.5, 1, 2))
 _SMALL = Boosting(rounds=40, patience=8, num_leaves=7, min_rows=30)
 _N = 2_400
 
@@ -95,21 +97,23 @@ def vectors(n: int, seed: int) -> Floats:
 
 @cache
 def fits() -> tuple[FittedHeads, FittedHeads]:
-    """Stall by calls; the nudge works on older people, the offer on younger ones."""
+    """Who calls progresses later, older people leave sooner; the nudge works on older people, the offer on others."""
     x = vectors(_N, 0)
     rng = np.random.default_rng(1)
     calls, age = x[:, CALLS], np.nan_to_num(x[:, AGE], nan=40.0)
-    progressed = rng.random(_N) < 1 / (1 + np.exp(calls - 0.5))
-    abandoned = ~progressed & (rng.random(_N) < 0.3)
-    cut = 1_600
-    stall = fit_stall(
-        x[:cut],
-        progressed[:cut],
-        abandoned[:cut],
-        calibration=(x[cut:], progressed[cut:], abandoned[cut:]),
-        params=StallParams(boosting=_SMALL),
-        seed=2,
+    progress = rng.exponential(PERIODS.horizon_us * np.exp(np.minimum(calls, 4.0) - 1.0))
+    abandon = rng.exponential(3.0 * PERIODS.horizon_us * np.exp(-(age - 40) / 40))
+    course = Course(
+        progress=np.where(progress < abandon, progress, np.inf),
+        abandon=np.where(abandon < progress, abandon, np.inf),
+        observed=np.full(_N, 2.0 * PERIODS.horizon_us),
     )
+    course = Course(*(np.where(after <= course.observed, after, np.inf) for after in course[:2]), course.observed)
+    cut = 1_600
+    slices = [
+        Slice(x, rows, Course(*(part[rows] for part in course)), rows) for rows in (np.arange(cut), np.arange(cut, _N))
+    ]
+    stall = fit_stall(*slices, periods=PERIODS, params=StallParams(boosting=_SMALL), seed=2)
     arm = rng.integers(0, 3, _N)
     gain = np.select([arm == 1, arm == 2], [np.where(age > 50, 0.4, 0.0), np.where(age > 50, 0.0, 0.5)], 0.0)
     uplift = fit_uplift(
@@ -128,7 +132,8 @@ def fits() -> tuple[FittedHeads, FittedHeads]:
 
 def bundle(directory: Path) -> Bundle:
     """The trained bundle, written and proven."""
-    texts = {name: text for part in fits() for name, text in part.boosters.items()}
+    texts, periods, n_timed = member_texts(fits())
+    assert periods is not None
     golden = vectors(32, 3)
     return write_bundle(
         directory,
@@ -141,7 +146,7 @@ def bundle(directory: Path) -> Bundle:
         ),
         fitted=fits(),
         golden_rows=golden,
-        golden_raw=lightgbm_raw_scores(list(texts.values()), golden),
+        golden_raw=lightgbm_raw_scores(list(texts.values()), golden, n_timed=n_timed, n_periods=len(periods)),
     )
 
 

@@ -33,21 +33,22 @@ def drivers(stall: StallFit | None, frames: Frames, journey: Journey) -> dict[st
     """
     if stall is None:
         return {}
-    held_out = np.flatnonzero(frames.moments.at >= stall.test_from)
     return stage_drivers(
-        stall.fitted,
-        frames.moments.x[held_out],
-        frames.moments.stage[held_out],
+        stall.parts,
+        frames.moments.x[stall.test.rows],
+        frames.moments.stage[stall.test.rows],
+        horizon=stall.periods.horizon,
         stage_ids=journey.stage_ids,
         feature_names=frames.feature_names,
     )
 
 
 def stage_drivers(
-    fitted: FittedHeads,
+    fitted: Sequence[FittedHeads],
     x: Floats,
     stage: Integers,
     *,
+    horizon: int | None,
     stage_ids: Sequence[str],
     feature_names: Sequence[str],
     most_rows: int = ROWS,
@@ -55,9 +56,10 @@ def stage_drivers(
     """The features that contribute most to the stall on some moments, by stage.
 
     Args:
-        fitted: the stall's heads and boosters.
+        fitted: heads and boosters, those of the stall among them.
         x: ``(n, n_features)``.
         stage: ``(n,)`` index of the stage.
+        horizon: number of the period that ends at the journey's horizon; None where there are no hazards.
         stage_ids: in order.
         feature_names: in order.
         most_rows: moments that are looked at, shared by the stages.
@@ -67,6 +69,8 @@ def stage_drivers(
         ``mean_abs`` and the ``mean`` of its contributions (positive raises the stall) over some of the stage's moments,
         evenly spread among them and always the same.
     """
+    heads = [head for part in fitted for head in part.heads]
+    texts = {name: text for part in fitted for name, text in part.boosters.items()}
     found = {}
     share = max(SMALLEST_SHARE, most_rows // max(1, len(np.unique(stage))))
     for index, stage_id in enumerate(stage_ids):
@@ -74,7 +78,7 @@ def stage_drivers(
         if not len(rows):
             continue
         chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(share, len(rows))).round().astype(np.int64))]
-        explained = stall_contributions(fitted.heads, fitted.boosters, x[chosen])
+        explained = stall_contributions(heads, texts, x[chosen], horizon=horizon)
         if explained is None:
             return {}
         mean_abs, mean = np.abs(explained.by_feature).mean(axis=0), explained.by_feature.mean(axis=0)

@@ -14,17 +14,19 @@ import pytest
 from features.errors import BundleError, Refused, UnknownObject
 from features.kernel import Floats
 from models.boosting import contributions, lightgbm_raw_scores
-from models.bundle import booster_texts
-from models.contributions import head_contributions, stall_contributions
+from models.bundle import booster_texts, member_texts
+from models.contributions import Contributions, head_contributions, stall_contributions
 from models.decision import DecisionRecord
 from models.explanation import Explanation, deciding_bundle, explain, explanation_document
 from models.explanation_text import explanation_text
 from models.flips import feature_flips, priorities_of
-from models.forest import raw_scores_block
-from models.heads import STALL, head_values
+from models.forest import column_name, raw_scores_block
+from models.hazards import incidence
+from models.heads import ABANDON, PROGRESS, STALL, Head, effect_head, hazard_head, head_values
+from models.monotone import MonotoneMap
 from models.registry import LocalRegistry
 from models.winning import recorded_factors
-from tests.explained import AGE, CALLS, NAME, World, fits, vectors, world
+from tests.explained import AGE, CALLS, NAME, PERIODS, World, fits, vectors, world
 from tests.histories import FEATURES
 
 ADDS_UP = 1e-6
@@ -54,6 +56,13 @@ def explained(small: World, record: DecisionRecord) -> Explanation:
     )
 
 
+def stall_of(small: World, rows: Floats) -> Contributions:
+    """Contributions to the stall of some customers."""
+    found = stall_contributions(small.bundle.heads, booster_texts(small.directory), rows, horizon=PERIODS.horizon)
+    assert found is not None
+    return found
+
+
 def with_features(vector: Floats, **values: float) -> Floats:
     """A vector with some features set."""
     changed = vector.copy()
@@ -63,13 +72,18 @@ def with_features(vector: Floats, **values: float) -> Floats:
 
 
 def test_contributions_add_up_to_the_raw_score_of_every_member(rows: Floats) -> None:
-    """LightGBM's own, in the order of the vector."""
-    texts = [text for part in fits() for text in part.boosters.values()]
+    """LightGBM's own, in the order of the vector, for those that know a period too."""
+    texts, _, n_timed = member_texts(fits())
+    n_periods = len(PERIODS)
+    raw = lightgbm_raw_scores(list(texts.values()), rows, n_timed=n_timed, n_periods=n_periods)
 
-    found = contributions(texts, rows)
-
-    assert found.shape == (len(rows), len(texts), len(FEATURES.names) + 1)
-    assert np.abs(found.sum(axis=2) - lightgbm_raw_scores(texts, rows)).max() < ADDS_UP
+    for period in range(n_periods):
+        found = contributions(list(texts.values()), rows, period)
+        assert found.shape == (len(rows), len(texts), len(FEATURES.names) + 1)
+        timed = raw[:, [member * n_periods + period for member in range(n_timed)]]
+        expected = np.concatenate([timed, raw[:, n_timed * n_periods :]], axis=1)
+        assert np.abs(found.sum(axis=2) - expected).max() < ADDS_UP
+    assert n_timed == 2
 
 
 def test_a_member_that_knows_some_columns_contributes_to_those(rows: Floats) -> None:
@@ -78,7 +92,7 @@ def test_a_member_that_knows_some_columns_contributes_to_those(rows: Floats) -> 
 
     some = [CALLS, AGE]
     label = np.nan_to_num(rows[:, AGE], nan=30.0)
-    data = lgb.Dataset(rows[:, some], label, feature_name=[f"Column_{place}" for place in some])
+    data = lgb.Dataset(rows[:, some], label, feature_name=[column_name(place) for place in some])
     booster = lgb.train({"verbosity": -1, "min_data_in_leaf": 5, "num_threads": 1}, data, num_boost_round=5)
 
     found = contributions([booster.model_to_string()], rows)[:, 0]
@@ -87,38 +101,74 @@ def test_a_member_that_knows_some_columns_contributes_to_those(rows: Floats) -> 
     assert np.abs(found.sum(axis=1) - booster.predict(rows[:, some])).max() < ADDS_UP
 
 
-def test_contributions_add_up_to_every_head_before_its_link(small: World, rows: Floats) -> None:
+def test_contributions_add_up_to_responses_and_effects_before_their_links(small: World, rows: Floats) -> None:
     """Weights and means of the heads included."""
     texts = booster_texts(small.directory)
-    plain = tuple(replace(head, link="identity", calibration=type(head.calibration)()) for head in small.bundle.heads)
     table = small.bundle.table
     unlinked = replace(table, logistic=np.zeros_like(table.logistic), calibration=np.zeros_like(table.calibration))
     raw, _ = head_values(unlinked, raw_scores_block(small.bundle.forest, rows))
 
-    for place, head in enumerate(plain):
-        assert np.abs(head_contributions(head, texts, rows).raw - raw[:, place]).max() < ADDS_UP
+    checked = 0
+    for place, head in enumerate(small.bundle.heads):
+        if head.name.startswith(("control:", "effect:")):
+            assert np.abs(head_contributions(head, texts, rows).raw - raw[:, place]).max() < ADDS_UP
+            checked += 1
+    assert checked == 3
+
+
+def test_contributions_add_up_to_the_stall_before_its_calibration(small: World, rows: Floats) -> None:
+    """What the bundle's own hazards lead to by the horizon, as log odds."""
+    table = small.bundle.table
+    values, _ = head_values(table, raw_scores_block(small.bundle.forest, rows))
+    hazards = [
+        values[:, [table.names.index(hazard_head(cause, period)) for period in range(PERIODS.horizon + 1)]]
+        for cause in (PROGRESS, ABANDON)
+    ]
+    stalled = 1 - incidence(*hazards).progress[:, -1]
+
+    found = stall_of(small, rows)
+
+    assert np.abs(found.raw - np.log(stalled / (1 - stalled))).max() < ADDS_UP
 
 
 def test_what_raises_the_stall_is_positive(small: World, rows: Floats) -> None:
     """Calls make stalls in this world: the stall contribution of many is above that of none, on every customer."""
-    texts = booster_texts(small.directory)
     many, none = rows.copy(), rows.copy()
     many[:, CALLS], none[:, CALLS] = 4.0, 0.0
 
-    calm, stuck = (stall_contributions(small.bundle.heads, texts, x) for x in (none, many))
+    calm, stuck = stall_of(small, none), stall_of(small, many)
 
-    assert calm is not None
-    assert stuck is not None
     assert (stuck.raw > calm.raw).all()
     assert (stuck.by_feature[:, CALLS] > 0).all()
     assert (calm.by_feature[:, CALLS] < 0).all()
 
 
+def test_a_stall_of_one_head_is_taken_apart_too(small: World, rows: Floats) -> None:
+    """As bundles of format 1 have it: by the head itself."""
+    name = effect_head("paid", "nudge")
+    text = booster_texts(small.directory)[next(one.members[0] for one in small.bundle.heads if one.name == name)]
+    head = Head(name=STALL, members=(STALL,), link="logistic", calibration=MonotoneMap("platt", 2.0, 0.5))
+
+    found = stall_contributions([head], {STALL: text}, rows, horizon=None)
+
+    assert found is not None
+    assert np.abs(found.raw - lightgbm_raw_scores([text], rows)[:, 0]).max() < ADDS_UP
+
+
 def test_a_bundle_without_a_stall_explains_none(small: World, rows: Floats) -> None:
     """There is nothing to take apart."""
-    heads = [head for head in small.bundle.heads if head.name != STALL]
+    heads = [head for head in small.bundle.heads if head.name.startswith("effect:")]
 
-    assert stall_contributions(heads, booster_texts(small.directory), rows) is None
+    assert stall_contributions(heads, booster_texts(small.directory), rows, horizon=None) is None
+
+
+def test_a_hazard_that_is_calibrated_by_steps_is_refused(small: World, rows: Floats) -> None:
+    """Contributions to it would not add up to anything."""
+    steps = MonotoneMap("isotonic", x=(0.0, 1.0), y=(0.1, 0.9))
+    heads = [replace(head, calibration=steps) for head in small.bundle.heads]
+
+    with pytest.raises(BundleError, match="hazard:progress:0 is calibrated by steps"):
+        stall_contributions(heads, booster_texts(small.directory), rows, horizon=PERIODS.horizon)
 
 
 def test_scored_again_from_the_record_it_is_the_same(small: World, rows: Floats) -> None:

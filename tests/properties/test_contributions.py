@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from models.boosting import lightgbm_raw_scores
-from models.contributions import head_contributions, stall_contributions
-from models.heads import Head
-from tests.explained import AGE, CALLS, fits, vectors
+from models.contributions import Contributions, head_contributions, stall_contributions
+from models.forest import forest_from_text, splits_of
+from models.hazard_contributions import stall_log_odds
+from models.heads import ABANDON, PROGRESS, Head, hazard_head
+from tests.explained import AGE, CALLS, PERIODS, fits, vectors
 from tests.histories import FEATURES
 
 ADDS_UP = 1e-6
@@ -37,6 +39,13 @@ def base() -> np.ndarray:
     return vectors(4, 21)
 
 
+def stall(heads: dict[str, Head], texts: dict[str, str], x: np.ndarray) -> Contributions:
+    """Contributions to the stall."""
+    found = stall_contributions(list(heads.values()), texts, x, horizon=PERIODS.horizon)
+    assert found is not None
+    return found
+
+
 def changed(base: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Customers with other values of the features that matter."""
     x = base.copy()
@@ -49,9 +58,11 @@ def changed(base: np.ndarray, values: np.ndarray) -> np.ndarray:
 def test_they_add_up_whatever_is_known(
     heads: dict[str, Head], texts: dict[str, str], base: np.ndarray, values: np.ndarray
 ) -> None:
-    """Baseline and contributions give the head before its link, for every head, unknown values included."""
+    """Baseline and contributions give responses and effects before their links, unknown values included."""
     x = changed(base, values)
     for head in heads.values():
+        if not head.name.startswith(("control:", "effect:")):
+            continue
         raw = lightgbm_raw_scores([texts[name] for name in head.members], x)
         own = raw.mean(axis=1) if head.members else 0.0
         weight = head.weight if head.members else 0.0
@@ -59,19 +70,33 @@ def test_they_add_up_whatever_is_known(
         assert np.abs(head_contributions(head, texts, x).raw - expected).max() < ADDS_UP
 
 
+@given(values=arrays(np.float64, (4, 4), elements=ANY_NUMBER))
+@settings(deadline=None, max_examples=20)
+def test_they_add_up_to_the_stall(
+    heads: dict[str, Head], texts: dict[str, str], base: np.ndarray, values: np.ndarray
+) -> None:
+    """As the hazards of both causes and all periods up to the horizon make it."""
+    x = changed(base, values)
+    raw = lightgbm_raw_scores([texts[PROGRESS], texts[ABANDON]], x, n_timed=2, n_periods=len(PERIODS))
+    margins = []
+    for place, cause in enumerate((PROGRESS, ABANDON)):
+        maps = [heads[hazard_head(cause, period)].calibration for period in range(PERIODS.horizon + 1)]
+        own = raw[:, place * len(PERIODS) : place * len(PERIODS) + PERIODS.horizon + 1]
+        margins.append(own * [one.slope for one in maps] + [one.intercept for one in maps])
+    assert np.abs(stall(heads, texts, x).raw - stall_log_odds(*margins)).max() < ADDS_UP
+
+
 @given(values=arrays(np.float64, (4, 4), elements=ANY_NUMBER), order=st.permutations(range(4)))
 @settings(deadline=None, max_examples=20)
 def test_they_do_not_depend_on_the_others(
     heads: dict[str, Head], texts: dict[str, str], base: np.ndarray, values: np.ndarray, order: list[int]
 ) -> None:
-    """Customers in another order, and again: the same numbers, bit for bit."""
+    """Customers in another order: the same numbers; customers again: the same to the last bit."""
     x = changed(base, values)
-    together = stall_contributions(list(heads.values()), texts, x)
-    apart = stall_contributions(list(heads.values()), texts, x[order])
-    assert together is not None
-    assert apart is not None
-    assert (together.by_feature[order] == apart.by_feature).all()
-    assert (together.baseline == together.baseline[0]).all()
+    together, again, apart = stall(heads, texts, x), stall(heads, texts, x), stall(heads, texts, x[order])
+    assert (together.by_feature == again.by_feature).all()
+    assert together.by_feature[order] == pytest.approx(apart.by_feature, abs=1e-12)
+    assert together.baseline[order] == pytest.approx(apart.baseline, abs=1e-12)
 
 
 @given(values=arrays(np.float64, (4, 4), elements=ANY_NUMBER))
@@ -81,12 +106,11 @@ def test_what_no_tree_splits_on_contributes_nothing(
 ) -> None:
     """A feature without a split is never a reason; a head of no member has none at all."""
     x = changed(base, values)
-    stall = stall_contributions(list(heads.values()), texts, x)
-    assert stall is not None
-    unused = set(range(len(FEATURES.names)))
-    for line in texts["stall"].splitlines():
-        if line.startswith("split_feature="):
-            unused -= {int(word) for word in line.removeprefix("split_feature=").split()}
-    assert (stall.by_feature[:, sorted(unused)] == 0).all()
+    used: set[int] = set()
+    for cause in (PROGRESS, ABANDON):
+        forest = forest_from_text([texts[cause]], x.shape[1], n_timed=1, n_periods=len(PERIODS))
+        used |= set(splits_of(forest, [0]).feature.tolist())
+    unused = [place for place in range(x.shape[1]) if place not in used]
+    assert (stall(heads, texts, x).by_feature[:, unused] == 0).all()
     constant = head_contributions(Head(name="mean", mean=0.3), texts, x)
     assert (constant.baseline.tolist(), np.abs(constant.by_feature).max()) == ([0.3] * 4, 0.0)
