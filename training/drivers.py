@@ -17,8 +17,8 @@ from models.heads import FittedHeads
 from training.dataset import Frames
 from training.fit import StallFit
 
-ROWS: Final = 1_200
-"""Moments that are looked at, shared by the stages: of 300, a mean is known to 6 % of its spread, after seconds."""
+ROWS: Final = 600
+"""Moments that are looked at, shared by the stages: of 150, a mean is known to 8 % of its spread, after seconds."""
 SMALLEST_SHARE: Final = 50
 LISTED: Final = 15
 
