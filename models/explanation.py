@@ -161,7 +161,7 @@ def explain(
             action_id=action_id,
         )
 
-    horizon = None if bundle.periods is None else bundle.periods.horizon
+    horizon = None if bundle.hazards is None else bundle.hazards.periods.horizon
     is_known = not math.isnan(record.stall_propensity)
     stall = stall_contributions(bundle.heads, texts, row, horizon=horizon) if is_known else None
     control, effects = {}, {}

@@ -15,7 +15,7 @@ from features.kernel import Floats, Integers
 from models.contributions import stall_contributions
 from models.heads import FittedHeads
 from training.dataset import Frames
-from training.fit import StallFit
+from training.fit_stall import StallFit
 
 ROWS: Final = 600
 """Moments that are looked at, shared by the stages: of 150, a mean is known to 8 % of its spread, after seconds."""
