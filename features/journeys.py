@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from features.config_model import ConfigModel, Name, StateName
 from features.durations import Duration
+from features.reason_templates import ReasonTemplate
 
 PROGRESS = "progress"
 """As an outcome's ``event``: entering a later stage, or the goal."""
@@ -75,6 +77,7 @@ class Outcome(ConfigModel):
         window: the reward window; at its end the outcome is "no" (or 0).
         type: ``binary`` (did it happen) or ``continuous`` (the sum of its values).
         value: money for one yes, or for one unit of a continuous outcome, in the taxonomy's currency.
+        forecast: also estimate, at every moment of an open journey, how likely it is within the window from there.
     """
 
     id: Name
@@ -83,6 +86,14 @@ class Outcome(ConfigModel):
     window: Duration
     type: Literal["binary", "continuous"] = "binary"
     value: float = Field(ge=0)
+    # Left out where it says nothing, so that the version of a file that does not use it stays what it was.
+    forecast: bool = Field(default=False, exclude_if=operator.not_)
+
+    @model_validator(mode="after")
+    def _forecast_is_binary(self) -> Self:
+        if self.forecast and self.type != "binary":
+            raise ValueError("forecast only on a binary outcome: what is forecast is a probability")
+        return self
 
 
 class Journey(ConfigModel):
@@ -99,6 +110,7 @@ class Journey(ConfigModel):
         horizon: the horizon H of the stall propensity.
         outcomes: what actions may aim at.
         states: how customers get stuck, first match first; where none holds the customer is ``ACTIVE``.
+        reason_templates: words for what the models found to matter; no part of the file's version.
     """
 
     id: Name
@@ -111,6 +123,8 @@ class Journey(ConfigModel):
     horizon: Duration
     outcomes: tuple[Outcome, ...] = Field(min_length=1)
     states: tuple[StateRule, ...] = ()
+    # Nothing learns or decides by these words: another wording calls for no other snapshot, model or home.
+    reason_templates: tuple[ReasonTemplate, ...] = Field(default=(), exclude=True)
 
     @cached_property
     def outcome_by_id(self) -> dict[str, Outcome]:

@@ -175,6 +175,15 @@ class Catalogue(ConfigModel):
         return {action.id: action for action in self.actions}
 
     @cached_property
+    def priors(self) -> dict[tuple[str, str], tuple[float, float]]:
+        """Believed uplift and its standard deviation, by outcome and action, of the actions that declare one."""
+        return {
+            (action.outcome, action.id): (action.prior_uplift, action.prior_sigma)
+            for action in self.actions
+            if action.prior_uplift is not None
+        }
+
+    @cached_property
     def channel_by_treatment(self) -> dict[str, str]:
         """The channel of every treatment."""
         return {treatment.id: treatment.channel for action in self.actions for treatment in action.treatments}

@@ -5,17 +5,23 @@ The one module that imports LightGBM; what leaves it is text and arrays.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
+from models.forest import PERIOD, booster_columns, column_name
+
 FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
 Objective = Literal["binary", "regression"]
+
+_SCREENED_ROWS: Final = 40_000
+"""Rows that features are chosen on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,17 +53,29 @@ class TrainingTable:
     """A table that several boosters are fitted on; its features are binned once.
 
     Args:
-        x: ``(n, n_features)``; NaN means unknown.
+        x: ``(n, n_columns)``; NaN means unknown.
         max_bin: the most bins of a feature.
-        categorical: indices of the features that are codes and not amounts.
+        categorical: indices of the columns that are codes and not amounts.
+        columns: ``(n_columns,)`` which features of the model vector the columns are; all of them, in order, if None.
+        is_timed: whether one more column, the last, is the number of a period.
     """
 
-    def __init__(self, x: FloatArray, *, max_bin: int = 255, categorical: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        x: FloatArray,
+        *,
+        max_bin: int = 255,
+        categorical: Sequence[int] = (),
+        columns: Sequence[int] | None = None,
+        is_timed: bool = False,
+    ) -> None:
         self.x = x
         self.max_bin = max_bin
+        places = range(x.shape[1] - is_timed) if columns is None else columns
         self._binned = lgb.Dataset(
             x,
             params={**_FIXED, "max_bin": max_bin, "feature_pre_filter": False, "min_data_in_bin": 3},
+            feature_name=[*(column_name(int(place)) for place in places), *([PERIOD] if is_timed else [])],
             categorical_feature=list(categorical),
             free_raw_data=True,  # else every part would copy its rows of x
         ).construct()
@@ -162,15 +180,91 @@ def boosted(
     return Fit(booster, np.array(losses, dtype=np.float64))
 
 
-def lightgbm_raw_scores(texts: Sequence[str], x: FloatArray) -> FloatArray:
+def strongest_features(x: FloatArray, rows: IntArray, label: FloatArray, *, most: int, seed: int) -> IntArray:
+    """The features that tell most of a label, in the order of the vector: ``(<= most,)`` their places.
+
+    A small booster is fitted on at most ``_SCREENED_ROWS`` rows; its features are taken by the loss that they saved.
+    Most of a long vector says nothing of one label, and costs every later fit its time.
+
+    Args:
+        x: ``(m, n_features)``.
+        rows: ``(n,)`` those of it that have a label.
+        label: ``(n,)`` 0 or 1, or an amount.
+        most: how many at the most; where the vector has no more, all are taken and nothing is fitted.
+        seed: fixes the rows.
+    """
+    if x.shape[1] <= most:
+        return np.arange(x.shape[1])
+    if len(rows) > _SCREENED_ROWS:
+        chosen = np.sort(np.random.default_rng(seed).choice(len(rows), _SCREENED_ROWS, replace=False))
+        rows, label = rows[chosen], label[chosen]
+    fit = boosted(
+        TrainingTable(x[rows], max_bin=63),
+        label,
+        objective="regression",
+        boosting=Boosting(rounds=40, num_leaves=31, min_rows=max(20, len(rows) // 500), learning_rate=0.1, max_bin=63),
+        seed=seed,
+        rows=np.arange(len(rows)),
+    )
+    gain = fit.booster.feature_importance(importance_type="gain")
+    best = np.argsort(-gain, kind="stable")[:most]
+    return np.sort(best[gain[best] > 0]).astype(np.int64)
+
+
+def lightgbm_raw_scores(texts: Sequence[str], x: FloatArray, *, n_timed: int = 0, n_periods: int = 0) -> FloatArray:
     """LightGBM's own raw scores, to prove a bundle's forest with.
 
     Args:
         texts: LightGBM texts, one a member.
         x: ``(n, n_features)``.
+        n_timed: how many members, the first ones, are timed.
+        n_periods: how many periods there are.
 
     Returns:
-        ``(n, n_members)``.
+        ``(n, n_scores)``, as ``models.forest.score_names`` orders them.
     """
-    scores = [lgb.Booster(model_str=text).predict(x, raw_score=True, num_threads=1) for text in texts]
+    scores = [
+        score for place, text in enumerate(texts) for score in _raw_scores(text, x, n_periods if place < n_timed else 0)
+    ]
     return np.stack(scores, axis=1) if scores else np.empty((len(x), 0))
+
+
+def _raw_scores(text: str, x: FloatArray, n_periods: int) -> list[FloatArray]:
+    booster = lgb.Booster(model_str=text)
+    places = booster_columns(booster.feature_name(), x.shape[1])
+    scores = []
+    for period in range(n_periods) if n_periods else (math.nan,):
+        rows = np.concatenate([x, np.full((len(x), 1), period)], axis=1)
+        rows = rows[:, :-1] if places is None else rows[:, places]
+        scores.append(np.asarray(booster.predict(rows, raw_score=True, num_threads=1), dtype=np.float64))
+    return scores
+
+
+def contributions(texts: Sequence[str], x: FloatArray, period: float = math.nan) -> FloatArray:
+    """What each feature contributes to the raw score of each member, by LightGBM's own TreeSHAP.
+
+    Args:
+        texts: LightGBM texts, one a member; a member may know only some of the features.
+        x: ``(n_rows, n_features)`` in the order of the model vector; NaN means unknown.
+        period: number of the period that a timed member is asked about; not looked at by the others.
+
+    Returns:
+        ``(n_rows, n_members, n_features + 1)``: what the features contribute, 0 for those that a member does not know,
+        then what is left where nothing is known of the row: the member's mean over its training rows, and the period's
+        own contribution. They sum to the raw score.
+
+    References:
+        Lundberg, Erion and Lee 2018, Consistent individualized feature attribution for tree ensembles, algorithm 2.
+    """
+    n_features = x.shape[1]
+    out = np.zeros((len(x), len(texts), n_features + 2))
+    rows = np.concatenate([x, np.full((len(x), 1), period)], axis=1)
+    for member, text in enumerate(texts):
+        booster = lgb.Booster(model_str=text)
+        places = booster_columns(booster.feature_name(), n_features)
+        columns = list(range(n_features)) if places is None else places
+        known = np.ascontiguousarray(rows[:, columns])
+        found = np.asarray(booster.predict(known, pred_contrib=True, num_threads=1), dtype=np.float64)
+        out[:, member, columns], out[:, member, -1] = found[:, :-1], found[:, -1]
+    # The period is no feature of the customer.
+    return np.concatenate([out[:, :, :n_features], out[:, :, n_features:].sum(axis=2, keepdims=True)], axis=2)

@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,56 +21,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import BundleError
-from features.events import dump_timestamp, parse_timestamp
-from models.forest import Forest, forest_arrays, forest_from_arrays, forest_from_text, raw_scores_block
-from models.heads import FittedHeads, Head, HeadTable, head_from_json, head_table, head_values
+from models.curves import HazardColumns, curve, hazard_columns
+from models.forest import Forest, forest_arrays, forest_from_arrays, forest_from_text, raw_scores_block, score_names
+from models.hazards import Periods, periods_from_json
+from models.heads import (
+    ABANDON,
+    PROGRESS,
+    WAIT_ABANDON,
+    WAIT_PROGRESS,
+    FittedHeads,
+    Head,
+    HeadTable,
+    head_from_json,
+    head_table,
+    head_values,
+)
+from models.manifest import Lineage, lineage_of_manifest, manifest_document
 
 FloatArray = NDArray[np.float64]
 
-FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
 HEADS: Final = "heads.json"
 FOREST: Final = "forest.npz"
 GOLDEN: Final = "golden.npz"
+GOLDEN_KEYS: Final[dict[int, tuple[str, ...]]] = {
+    1: ("rows", "raw", "values", "sigmas"),
+    2: ("rows", "raw", "values", "sigmas", "incidence"),
+}
+"""What the golden rows prove, by format."""
 TOLERANCE: Final = 1e-9
 """How far a recomputed golden score may lie from LightGBM's: sums of some hundred leaves agree to 1e-14."""
-_MANIFEST_KEYS: Final = {
-    "format",
-    "name",
-    "journey_id",
-    "created_at",
-    "feature_names",
-    "features_version",
-    "configuration",
-    "training",
-    "heads",
-    "metrics",
-    "parts",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lineage:
-    """Where a bundle comes from: what the manifest says of it besides its parts.
-
-    Attributes:
-        name: of the registered model, ``nba-<journey_id>``.
-        created_at: microseconds since the epoch.
-        feature_names: the model vector, in order.
-        features_version: version of the feature set.
-        configuration: versions of ``taxonomy``, ``journeys``, ``actions`` and ``policy``.
-        training: JSON values: fingerprint and watermark of the snapshot, ``n_rows``, ``cut_off``, parameters, seed.
-        metrics: JSON values; here and in ``training`` NaN (unknown) is written, and comes back, as null.
-    """
-
-    name: str
-    journey_id: str
-    created_at: int
-    feature_names: tuple[str, ...]
-    features_version: str
-    configuration: Mapping[str, str]
-    training: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,6 +63,8 @@ class Bundle:
         heads: what they mean.
         table: the heads as arrays.
         manifest_sha256: names the exact bytes of all of it.
+        hazards: of progress and abandonment, among the heads; None where it has none.
+        waiting: likewise of stalled customers whom nobody contacts.
     """
 
     lineage: Lineage
@@ -91,6 +72,8 @@ class Bundle:
     heads: tuple[Head, ...]
     table: HeadTable
     manifest_sha256: str
+    hazards: HazardColumns | None = None
+    waiting: HazardColumns | None = None
 
 
 def write_bundle(
@@ -103,7 +86,8 @@ def write_bundle(
         lineage: what the manifest says of it.
         fitted: what the fits gave; members lie in the forest in this order.
         golden_rows: ``(n, n_features)`` rows to prove the bundle with at every load; NaN means unknown.
-        golden_raw: ``(n, n_members)`` LightGBM's own raw scores of them, members ordered as ``member_names`` says.
+        golden_raw: ``(n, n_scores)`` LightGBM's own raw scores of them, from ``lightgbm_raw_scores`` of the members in
+            the order of ``member_texts``.
 
     Raises:
         BundleError: the directory exists, the parts do not fit together, or the forest does not score the golden rows
@@ -113,20 +97,35 @@ def write_bundle(
         raise BundleError(
             f"{directory} exists, expected a new folder: a bundle is never changed, register a new version"
         )
-    texts = {name: text for part in fitted for name, text in part.boosters.items()}
-    heads = tuple(head for part in fitted for head in part.heads)
-    forest = forest_from_text(list(texts.values()), len(lineage.feature_names))
-    table = head_table(heads, list(texts))
+    texts, periods, n_timed = member_texts(fitted)
+    unwritten = compiled(fitted, lineage)
+    heads = unwritten.heads
     rows = np.ascontiguousarray(golden_rows, dtype=np.float64)
-    values, sigmas = head_values(table, raw_scores_block(forest, rows))
+    values, sigmas = head_values(unwritten.table, raw_scores_block(unwritten.forest, rows))
     boosters = {name: f"boosters/{place:04d}.txt" for place, name in enumerate(texts)}
     parts = {
-        FOREST: _npz(forest_arrays(forest)),
-        GOLDEN: _npz({"rows": rows, "raw": golden_raw, "values": values, "sigmas": sigmas}),
-        HEADS: _json({"members": boosters, "heads": [head.to_json() for head in heads]}),
+        FOREST: _npz(forest_arrays(unwritten.forest)),
+        GOLDEN: _npz(
+            {
+                "rows": rows,
+                "raw": golden_raw,
+                "values": values,
+                "sigmas": sigmas,
+                "incidence": _incidence(unwritten, values),
+            }
+        ),
+        HEADS: _json(
+            {
+                "members": boosters,
+                "n_timed": n_timed,
+                "periods": None if periods is None else periods.to_json(),
+                "heads": [head.to_json() for head in heads],
+                "incidence": [head.to_json() for part in fitted for head in part.incidence],
+            }
+        ),
         **{boosters[name]: text.encode() for name, text in texts.items()},
     }
-    manifest = _json(_manifest(lineage, heads, parts))
+    manifest = _json(manifest_document(lineage, [head.name for head in heads], parts))
     directory.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
@@ -142,9 +141,63 @@ def write_bundle(
     return bundle
 
 
-def member_names(fitted: Sequence[FittedHeads]) -> tuple[str, ...]:
-    """The members that a bundle of these fits has, in its order."""
-    return tuple(name for part in fitted for name in part.boosters)
+def member_texts(fitted: Sequence[FittedHeads]) -> tuple[dict[str, str], Periods | None, int]:
+    """The members that a bundle of these fits has, in its order: their texts, their periods, how many are timed.
+
+    Timed members come first.
+
+    Raises:
+        BundleError: two parts cut the time into different periods.
+    """
+    cuts = {part.periods for part in fitted if part.periods is not None}
+    if len(cuts) > 1:
+        raise BundleError(f"parts with the periods {sorted(cuts, key=repr)!r:.200}, expected the same in all")
+    timed: dict[str, str] = {}
+    others: dict[str, str] = {}
+    for part in fitted:
+        names = list(part.boosters)
+        timed.update({name: part.boosters[name] for name in names[: part.n_timed]})
+        others.update({name: part.boosters[name] for name in names[part.n_timed :]})
+    return {**timed, **others}, next(iter(cuts), None), len(timed)
+
+
+def compiled(fitted: Sequence[FittedHeads], lineage: Lineage) -> Bundle:
+    """The bundle of these fits as it would be, were it written: without a digest.
+
+    Raises:
+        BundleError: the parts do not fit together.
+    """
+    texts, periods, n_timed = member_texts(fitted)
+    n_periods = len(periods) if periods is not None and n_timed else 0
+    forest = forest_from_text(list(texts.values()), len(lineage.feature_names), n_timed=n_timed, n_periods=n_periods)
+    heads, incidence = (tuple(head for part in fitted for head in getattr(part, of)) for of in ("heads", "incidence"))
+    return _assembled(lineage, forest, list(texts), heads, periods, incidence, "")
+
+
+def _assembled(
+    lineage: Lineage,
+    forest: Forest,
+    members: Sequence[str],
+    heads: tuple[Head, ...],
+    periods: Periods | None,
+    incidence: Sequence[Head],
+    digest: str,
+) -> Bundle:
+    table = head_table(heads, score_names(members, forest.n_timed, forest.n_periods))
+    hazards, waiting = (
+        hazard_columns(table.names, periods, incidence, causes)
+        for causes in ((PROGRESS, ABANDON), (WAIT_PROGRESS, WAIT_ABANDON))
+    )
+    return Bundle(lineage, forest, heads, table, digest, hazards, waiting)
+
+
+def _incidence(bundle: Bundle, values: FloatArray) -> FloatArray:
+    """``(n, m)`` every calibrated incidence that the heads' values lead to."""
+    parts = [np.empty((len(values), 0))]
+    for columns in (bundle.hazards, bundle.waiting):
+        if columns is not None:
+            parts += curve(values, columns).incidence
+    return np.concatenate(parts, axis=1)
 
 
 def load_bundle(directory: Path, feature_names: Sequence[str] | None, *, manifest_sha256: str | None = None) -> Bundle:
@@ -169,22 +222,28 @@ def load_bundle(directory: Path, feature_names: Sequence[str] | None, *, manifes
             f"{directory / MANIFEST} has SHA-256 {digest}, expected {manifest_sha256}: restore the bundle"
         )
     manifest = _parsed(data, MANIFEST)
-    lineage = _lineage(manifest)
+    lineage = lineage_of_manifest(manifest)
     if feature_names is not None and lineage.feature_names != tuple(feature_names):
         raise BundleError(_feature_difference(lineage.feature_names, tuple(feature_names)))
     parts = _verified_parts(directory, manifest["parts"])
-    forest = forest_from_arrays(_arrays(parts[FOREST], FOREST))
-    members, heads = _heads(_parsed(parts[HEADS], HEADS))
-    width = len(lineage.feature_names)
-    if forest.n_features != width or forest.n_members != len(members):
+    arrays, document = _arrays(parts[FOREST], FOREST), _parsed(parts[HEADS], HEADS)
+    if manifest["format"] == 1:
+        arrays |= {"n_timed": np.array(0), "n_periods": np.array(0)}
+        document |= {"n_timed": 0, "periods": None, "incidence": []}
+    forest = forest_from_arrays(arrays)
+    members, periods, heads, incidence = _heads(document)
+    found = (forest.n_features, forest.n_members, forest.n_timed, forest.n_periods)
+    n_timed = document["n_timed"]
+    expected = (len(lineage.feature_names), len(members), n_timed, len(periods) if periods and n_timed else 0)
+    if found != expected:
         raise BundleError(
-            f"a forest of {forest.n_features} features and {forest.n_members} members, "
-            f"expected {width} and {len(members)}"
+            f"a forest of {found[0]} features, {found[1]} members, {found[2]} of them timed, and {found[3]} periods, "
+            f"expected {', '.join(map(str, expected))}"
         )
     if [head.name for head in heads] != manifest["heads"]:
         raise BundleError(f"heads {[head.name for head in heads]!r:.200}, expected those of the manifest")
-    bundle = Bundle(lineage, forest, heads, head_table(heads, members), digest)
-    _prove(bundle, _arrays(parts[GOLDEN], GOLDEN))
+    bundle = _assembled(lineage, forest, members, heads, periods, incidence, digest)
+    _prove(bundle, _arrays(parts[GOLDEN], GOLDEN), GOLDEN_KEYS[manifest["format"]])
     return bundle
 
 
@@ -194,55 +253,23 @@ def booster_text(directory: Path, member: str) -> str:
     Raises:
         BundleError: there is no such member, or a part is damaged.
     """
-    parts = _verified_parts(directory, _parsed(_read(directory, MANIFEST), MANIFEST)["parts"])
-    path = _parsed(parts[HEADS], HEADS)["members"].get(member)
-    if path not in parts:
+    texts = booster_texts(directory)
+    if member not in texts:
         raise BundleError(f"{directory} has no member {member!r}, expected one that {HEADS} lists")
-    return parts[path].decode()
+    return texts[member]
 
 
-def _manifest(lineage: Lineage, heads: Sequence[Head], parts: Mapping[str, bytes]) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "name": lineage.name,
-        "journey_id": lineage.journey_id,
-        "created_at": dump_timestamp(lineage.created_at),
-        "feature_names": list(lineage.feature_names),
-        "features_version": lineage.features_version,
-        "configuration": dict(lineage.configuration),
-        "training": _null_for_nan(lineage.training),
-        "heads": [head.name for head in heads],
-        "metrics": _null_for_nan(lineage.metrics),
-        "parts": {
-            path: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for path, data in parts.items()
-        },
-    }
+def booster_texts(directory: Path) -> dict[str, str]:
+    """LightGBM's text of every member, by name, likewise.
 
-
-def _lineage(manifest: dict[str, Any]) -> Lineage:
-    if manifest.get("format") != FORMAT:
-        raise BundleError(f"bundle format {manifest.get('format')!r:.50}, expected {FORMAT}: train again")
-    if set(manifest) != _MANIFEST_KEYS:
-        raise BundleError(f"manifest keys {sorted(manifest)!r:.300}, expected {sorted(_MANIFEST_KEYS)}")
-    for key, kind in (("feature_names", list), ("heads", list), ("parts", dict)):
-        if not isinstance(manifest[key], kind):
-            raise BundleError(f"manifest {key} is {manifest[key]!r:.100}, expected a {kind.__name__}")
-    for key in ("configuration", "training", "metrics"):
-        if not isinstance(manifest[key], dict):
-            raise BundleError(f"manifest {key} is {manifest[key]!r:.100}, expected an object")
-    try:
-        return Lineage(
-            name=str(manifest["name"]),
-            journey_id=str(manifest["journey_id"]),
-            created_at=parse_timestamp(manifest["created_at"]),
-            feature_names=tuple(map(str, manifest["feature_names"])),
-            features_version=str(manifest["features_version"]),
-            configuration=manifest["configuration"],
-            training=manifest["training"],
-            metrics=manifest["metrics"],
-        )
-    except (TypeError, ValueError, OverflowError) as error:
-        raise BundleError(f"manifest created_at: {error}; expected a timestamp with offset") from error
+    Raises:
+        BundleError: a part is damaged, or missing.
+    """
+    parts = _verified_parts(directory, _parsed(_read(directory, MANIFEST), MANIFEST)["parts"])
+    members: dict[str, str] = _parsed(parts[HEADS], HEADS)["members"]
+    if unknown := [name for name, path in members.items() if path not in parts]:
+        raise BundleError(f"{directory} has no text of the member {unknown[0]!r}, expected all that {HEADS} lists")
+    return {name: parts[path].decode() for name, path in members.items()}
 
 
 def _verified_parts(directory: Path, listed: object) -> dict[str, bytes]:
@@ -267,27 +294,32 @@ def _is_booster(path: str) -> bool:
     return folder == "boosters" and stem.isascii() and stem.isdigit() and suffix == "txt"
 
 
-def _heads(document: dict[str, Any]) -> tuple[list[str], tuple[Head, ...]]:
-    members, heads = document.get("members"), document.get("heads")
-    if set(document) != {"members", "heads"} or not isinstance(members, dict) or not isinstance(heads, list):
-        raise BundleError(f"{HEADS} holds {sorted(document)!r:.200}, expected members (an object) and heads (a list)")
-    return list(members), tuple(head_from_json(head) for head in heads)
+def _heads(document: dict[str, Any]) -> tuple[list[str], Periods | None, tuple[Head, ...], tuple[Head, ...]]:
+    members, heads, incidence = document.get("members"), document.get("heads"), document.get("incidence")
+    expected = {"members", "n_timed", "periods", "heads", "incidence"}
+    lists = isinstance(heads, list) and isinstance(incidence, list)
+    if set(document) != expected or not isinstance(members, dict) or not lists:
+        raise BundleError(f"{HEADS} holds {sorted(document)!r:.200}, expected {sorted(expected)}")
+    periods = None if document["periods"] is None else periods_from_json(document["periods"])
+    read = [tuple(head_from_json(head) for head in document[key]) for key in ("heads", "incidence")]
+    return list(members), periods, read[0], read[1]
 
 
-def _prove(bundle: Bundle, golden: Mapping[str, NDArray[Any]]) -> None:
+def _prove(bundle: Bundle, golden: Mapping[str, NDArray[Any]], keys: Sequence[str]) -> None:
     """Score the golden rows again and compare with LightGBM's scores and with the values at writing.
 
     Raises:
         BundleError: a shape or a score differs.
     """
     rows, width = golden.get("rows"), bundle.forest.n_features
-    if set(golden) != {"rows", "raw", "values", "sigmas"} or rows is None or rows.ndim != 2 or rows.shape[1] != width:
-        raise BundleError(f"{GOLDEN} holds {sorted(golden)}, expected rows of {width} features, raw, values and sigmas")
+    if set(golden) != set(keys) or rows is None or rows.ndim != 2 or rows.shape[1] != width:
+        raise BundleError(f"{GOLDEN} holds {sorted(golden)}, expected {sorted(keys)}, rows of {width} features")
     if any(array.dtype != np.float64 for array in golden.values()):
         raise BundleError(f"{GOLDEN} holds other numbers than 64-bit floats; the file is damaged")
     raw = raw_scores_block(bundle.forest, rows)
     values, sigmas = head_values(bundle.table, raw)
-    for name, computed in (("raw", raw), ("values", values), ("sigmas", sigmas)):
+    every = {"raw": raw, "values": values, "sigmas": sigmas, "incidence": _incidence(bundle, values)}
+    for name, computed in ((name, every[name]) for name in keys if name != "rows"):
         expected = golden[name]
         if expected.shape != computed.shape:
             raise BundleError(f"{GOLDEN}: {name} has shape {expected.shape}, expected {computed.shape}")
@@ -306,16 +338,6 @@ def _feature_difference(bundled: tuple[str, ...], expected: tuple[str, ...]) -> 
         f"a bundle for {len(bundled)} features, expected the {len(expected)} of this configuration in the same order "
         f"(only in the bundle: {unknown}; only here: {missing}): train again with this configuration"
     )
-
-
-def _null_for_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _null_for_nan(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_null_for_nan(part) for part in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _json(document: Mapping[str, Any]) -> bytes:

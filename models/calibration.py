@@ -17,12 +17,14 @@ SMALLEST_ISOTONIC_ROWS: Final = 1_000
 """Below it an isotonic map follows the noise (Niculescu-Mizil and Caruana 2005, section 5): Platt's map is used."""
 
 
-def fitted_map(predicted: FloatArray, happened: FloatArray) -> MonotoneMap:
+def fitted_map(predicted: FloatArray, happened: FloatArray, groups: NDArray[np.generic] | None = None) -> MonotoneMap:
     """The map that calibrates best, judged by log loss on the half of the rows that it was not fitted on.
 
     Args:
         predicted: ``(n,)`` probabilities on rows that the model was not fitted on.
         happened: ``(n,)`` 0 or 1.
+        groups: ``(n,)`` customers, who stay in one half: rows of one customer are so alike that an isotonic map which
+            follows them would seem to do well. Rows are their own customers if None.
 
     Returns:
         Platt's map on fewer than ``SMALLEST_ISOTONIC_ROWS`` rows, else the better of Platt's and the isotonic one,
@@ -44,16 +46,17 @@ def fitted_map(predicted: FloatArray, happened: FloatArray) -> MonotoneMap:
     platt = platt_map(predicted, happened)
     if len(happened) < SMALLEST_ISOTONIC_ROWS:
         return platt
-    isotonic_loss = _held_out_loss(_isotonic, predicted, happened)
-    platt_loss = _held_out_loss(platt_map, predicted, happened)
+    number = np.arange(len(happened)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    halves = number % 2 == 0
+    isotonic_loss = _held_out_loss(_isotonic, predicted, happened, halves)
+    platt_loss = _held_out_loss(platt_map, predicted, happened, halves)
     return _isotonic(predicted, happened) if isotonic_loss < platt_loss else platt
 
 
-def _held_out_loss(fit: Any, predicted: FloatArray, happened: FloatArray) -> float:
-    even = np.arange(len(happened)) % 2 == 0
+def _held_out_loss(fit: Any, predicted: FloatArray, happened: FloatArray, halves: NDArray[np.bool_]) -> float:
     losses = []
-    for part in (even, ~even):
-        if not 0 < happened[part].sum() < part.sum():
+    for part in (halves, ~halves):
+        if not (0 < happened[part].sum() < part.sum() and (~part).any()):
             return math.inf
         p = np.clip(fit(predicted[part], happened[part]).apply(predicted[~part]), EDGE, 1 - EDGE)
         losses.append(-np.where(happened[~part] == 1, np.log(p), np.log1p(-p)).mean())

@@ -39,6 +39,7 @@ def reference_problems(
         features = _feature_names(taxonomy.value, journeys.value)
         problems += _feature_problems(journeys.value, journeys.document, features)
         problems += _state_problems(journeys.value, journeys.document, features)
+        problems += _reason_problems(journeys.value, journeys.document, features, catalogue.value)
     names = _Names(taxonomy.value, journeys.value, features)
     if catalogue.value is not None:
         problems += _catalogue_problems(catalogue.value, catalogue.document, names)
@@ -176,6 +177,23 @@ def _state_problems(
                 yield document.problem((*here, "feature"), rule.feature, expected)
             if rule.at_least is None and rule.at_most is None:
                 yield document.problem(here, rule.state, "at_least, at_most or both")
+
+
+def _reason_problems(
+    journeys: Journeys, document: YamlDocument, features: Mapping[str, Sequence[str]], catalogue: Catalogue | None
+) -> Iterator[Problem]:
+    for index, journey in enumerate(journeys.journeys):
+        here: Place = ("journeys", index, "reason_templates")
+        yield from _repeated(document, here, [template.code for template in journey.reason_templates])
+        for position, template in enumerate(journey.reason_templates):
+            place = (*here, position)
+            yield from _unknown(document, (*place, "features"), template.features, features[journey.id])
+            yield from _repeated(document, (*place, "features"), template.features)
+            if template.action is not None and catalogue is not None:
+                known = [action.id for action in catalogue.actions if action.journey == journey.id]
+                if template.action not in known:
+                    expected = f"an action of {journey.id}: {one_of(known, template.action)}"
+                    yield document.problem((*place, "action"), template.action, expected)
 
 
 def _catalogue_problems(catalogue: Catalogue, document: YamlDocument, names: _Names) -> Iterator[Problem]:

@@ -2,8 +2,8 @@
 
 One row waits at every node for a comparison that the processor cannot guess. Here 128 rows step down a tree together,
 without a branch: the rows are turned so that a feature of all of them lies side by side, and leaves lead to
-themselves, so that every row takes as many steps as the tree is deep. What does not fit that (splits on categories,
-zero as missing) is left to the plain walk, member by member.
+themselves, so that every row takes as many steps as the tree is deep. What does not fit that (timed members, splits on
+categories, zero as missing) is left to the plain walk.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class BlockForest:
     def __init__(self, forest: Forest) -> None:
         n_nodes, n_leaves = len(forest.feature), len(forest.value)
         self._forest = forest
-        self._used = np.unique(forest.feature)
+        self._used = np.unique(forest.feature[forest.feature < forest.n_features])  # the period is no feature
         missing = forest.decision >> 2
         unknown_left = np.where(missing == _MISSING_NAN, (forest.decision & _DEFAULT_LEFT) != 0, forest.threshold >= 0)
         leaves = np.arange(n_nodes, n_nodes + n_leaves)
@@ -55,6 +55,9 @@ class BlockForest:
         in_tree = np.r_[0, np.cumsum(is_other)][forest.node_start]
         others = in_tree[forest.member_start[1:]] > in_tree[forest.member_start[:-1]]
         self._is_plain: NDArray[np.bool_] = ~others
+        self._is_plain[: forest.n_timed] = False
+        # Members in order, and the timed ones' first columns: each of them has one score for every period.
+        self._column = np.arange(forest.n_members) + forest.n_timed * (forest.n_periods - 1)
 
     def raw_scores(self, x: FloatArray) -> FloatArray:
         """What ``raw_scores_block`` gives for the same rows.
@@ -68,11 +71,12 @@ class BlockForest:
         forest = self._forest
         if x.ndim != 2 or x.shape[1] != forest.n_features or x.shape[0] < SMALLEST_BLOCK:
             return raw_scores_block(forest, x)
-        out = np.zeros((x.shape[0], forest.n_members))
+        out = np.zeros((x.shape[0], forest.n_scores))
         _descend(
             np.ascontiguousarray(x, dtype=np.float64),
             self._used,
             self._is_plain,
+            self._column,
             forest.member_start,
             self._root,
             self._depth,
@@ -83,9 +87,13 @@ class BlockForest:
             self._value,
             out,
         )
-        for member in np.flatnonzero(~self._is_plain):
-            alone = replace(forest, member_start=forest.member_start[member : member + 2])
-            out[:, member] = raw_scores_block(alone, x)[:, 0]
+        n_timed = forest.n_timed
+        if n_timed:
+            timed = replace(forest, member_start=forest.member_start[: n_timed + 1])
+            out[:, : timed.n_scores] = raw_scores_block(timed, x)
+        for member in n_timed + np.flatnonzero(~self._is_plain[n_timed:]):
+            alone = replace(forest, n_timed=0, n_periods=0, member_start=forest.member_start[member : member + 2])
+            out[:, self._column[member]] = raw_scores_block(alone, x)[:, 0]
         return out
 
 
@@ -115,6 +123,7 @@ def _descend_rows(
     x: FloatArray,
     used: IntArray,
     is_plain: NDArray[np.bool_],
+    column: NDArray[np.int64],
     member_start: IntArray,
     root: IntArray,
     depth: IntArray,
@@ -160,7 +169,7 @@ def _descend_rows(
                 for row in range(n):
                     total[row] += value[at[row]]
             for row in range(n):
-                out[first + row, member] = total[row]
+                out[first + row, column[member]] = total[row]
 
 
 _descend = njit(cache=True, nogil=True)(_descend_rows)

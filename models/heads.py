@@ -1,7 +1,8 @@
 """What the members of a bundle mean: each head turns the raw scores of some of them into one quantity.
 
-A head says how its members combine, so nothing assumes one booster for each quantity. Its names are ``stall``,
-``abandon``, ``control:<outcome>`` and ``effect:<outcome>:<action>``.
+A head says how its members combine, so nothing assumes one booster for each quantity. Its names are
+``hazard:<cause>:<period>``, ``forecast:<outcome>``, ``control:<outcome>`` and ``effect:<outcome>:<action>``; bundles of
+format 1 have ``stall`` and ``abandon`` in place of hazards.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from features.errors import BundleError
+from models.hazards import Periods
 from models.monotone import EDGE, IDENTITY, MonotoneMap
 
 FloatArray = NDArray[np.float64]
@@ -30,6 +32,24 @@ _ISOTONIC: Final = 2
 
 STALL: Final = "stall"
 ABANDON: Final = "abandon"
+PROGRESS: Final = "progress"
+WAIT_PROGRESS: Final = "wait_progress"
+WAIT_ABANDON: Final = "wait_abandon"
+
+
+def hazard_head(cause: str, period: int) -> str:
+    """The name of the head that gives the hazard of a cause (``progress``, ``abandon``, ...) in a period."""
+    return f"hazard:{cause}:{period}"
+
+
+def incidence_head(cause: str, period: int) -> str:
+    """The name of the head that calibrates the cumulative incidence of a cause at the end of a period."""
+    return f"incidence:{cause}:{period}"
+
+
+def forecast_head(outcome_id: str) -> str:
+    """The name of the head that gives the probability of an outcome within its window."""
+    return f"forecast:{outcome_id}"
 
 
 def control_head(outcome_id: str) -> str:
@@ -99,11 +119,18 @@ class FittedHeads:
 
     Attributes:
         heads: the quantities it gives.
-        boosters: LightGBM text of every member that the heads name.
+        boosters: LightGBM text of every member that the heads name; the timed ones come first.
+        periods: of the timed members, whose scores the heads name ``<member>@<period>``; None where there are none.
+        n_timed: how many members are timed.
+        incidence: heads that calibrate what the hazards lead to; each has one member, named as the scores of a timed
+            member are (``progress@3``).
     """
 
     heads: tuple[Head, ...]
     boosters: Mapping[str, str]
+    periods: Periods | None = None
+    n_timed: int = 0
+    incidence: tuple[Head, ...] = ()
 
     def head(self, name: str) -> Head:
         """The head of that name.

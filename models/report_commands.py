@@ -1,7 +1,8 @@
-"""Command ``headway report journey``. It stands here because it needs the whole, checked configuration."""
+"""Commands ``headway report journey`` and ``decision``. They need the whole, checked configuration."""
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import closing
 from typing import Annotated
@@ -16,12 +17,7 @@ from features.journey_question import DEFAULT_TOP, LARGEST_TOP, question_of
 from models.configuration import load_configuration
 from models.journey_reports import KeptReports, ReportRequest, made_report
 
-report = typer.Typer(help="Report on journeys.", no_args_is_help=True)
-
-
-@report.callback()
-def _report() -> None:
-    """Report on journeys."""  # with a callback a group of one command stays a group
+report = typer.Typer(help="Report on journeys, and on single decisions.", no_args_is_help=True)
 
 
 @report.command()
@@ -68,3 +64,45 @@ def journey(
         typer.echo(found.decode())
         return
     typer.echo(report_text(msgspec.json.decode(found, type=JourneyReport)), nl=False)
+
+
+@report.command()
+def decision(
+    decision_id: Annotated[str, typer.Argument(help="The decision, as its answer names it.")],
+    action: Annotated[
+        str | None, typer.Option(help="Also what would have had to be different for this action to stand first.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the explanation as JSON.")] = False,
+) -> None:
+    """Explain a recorded decision: what its features contributed to the stall and to each effect, and the reasons.
+
+    It is scored again from its own record with the bundle that made it. Nothing is written; a server may run.
+    """
+    home = Home.from_environment(os.environ)
+    configuration = load_configuration(home, os.environ)
+    use_numba_cache(home)
+    from features.schema import feature_set
+    from models.explanation import deciding_bundle, explain, explanation_document
+    from models.explanation_text import explanation_text
+    from models.record_store import SqlRecordStore
+    from models.registry import LocalRegistry
+
+    with closing(SqlRecordStore(home.records_db, readonly=True)) as records:
+        stored = records.decision(decision_id)
+    if stored is None:
+        raise UnknownObject(f"no decision {decision_id!r:.80} in {home.records_db}; expected the id of an answer")
+    record, known = stored.record, configuration.journeys.by_id
+    if record.journey_id not in known:
+        raise UnknownObject(f"decision {decision_id} is of {record.journey_id}, expected one of {', '.join(known)}")
+    journey_of_it = known[record.journey_id]
+    found = explain(
+        record,
+        deciding_bundle(record, LocalRegistry(home.bundles)),
+        journey=journey_of_it,
+        catalogue=configuration.catalogue,
+        feature_set=feature_set(configuration.taxonomy, journey_of_it),
+    )
+    if as_json:
+        typer.echo(json.dumps(explanation_document(found, action_id=action), allow_nan=False))
+        return
+    typer.echo(explanation_text(found, action), nl=False)

@@ -13,10 +13,13 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.bundle import Bundle
+from models.bundle import Bundle, compiled
+from models.curves import Curve, HazardColumns, curve
 from models.forest import raw_scores_block
 from models.forest_blocks import SMALLEST_BLOCK, BlockForest
-from models.heads import ABANDON, STALL, control_head, effect_head, head_values
+from models.hazards import days_until
+from models.heads import ABANDON, STALL, FittedHeads, control_head, effect_head, forecast_head, head_values
+from models.manifest import Lineage
 
 FloatArray = NDArray[np.float64]
 Source = Literal["model", "mean", "prior", "none"]
@@ -30,12 +33,15 @@ class StallScore(NamedTuple):
     Attributes:
         stall_propensity: probability of no progress within the journey's horizon.
         abandon_probability: probability of leaving the journey within the horizon.
-        expected_days_to_progress: restricted mean, in days.
+        expected_days_to_progress: mean days until progress, counting no more than the horizon.
+        benign_wait: of a customer who is stalled, the probability of progress without any contact, as far as the model
+            looks. High: slow by choice; low: blocked.
     """
 
     stall_propensity: float
     abandon_probability: float
     expected_days_to_progress: float
+    benign_wait: float = math.nan
 
 
 class EffectScore(NamedTuple):
@@ -60,6 +66,7 @@ class StallBlock(NamedTuple):
     stall_propensity: FloatArray
     abandon_probability: FloatArray
     expected_days_to_progress: FloatArray
+    benign_wait: FloatArray
 
 
 class EffectBlock(NamedTuple):
@@ -95,15 +102,41 @@ class CustomerScores:
         self._values = values
         self._sigmas = sigmas
 
+    def stall_curve(self) -> Curve | None:
+        """What becomes of the journeys of the block; None where the bundle has no hazards."""
+        return self._curve(self._scorer.bundle.hazards)
+
+    def _curve(self, columns: HazardColumns | None) -> Curve | None:
+        return None if columns is None else curve(self._values, columns)
+
     def stall_block(self) -> StallBlock:
         """Stall scores of all customers of the block."""
+        ahead, waiting = self.stall_curve(), self._curve(self._scorer.bundle.waiting)
         unknown = np.full(len(self._values), np.nan)
-        stall, abandon = self._scorer.stall_columns
+        benign_wait = unknown if waiting is None else waiting.incidence.progress[:, -1]
+        if ahead is None:
+            # Bundles of format 1 have the two probabilities at the horizon themselves.
+            stall, abandon = self._scorer.stall_columns
+            return StallBlock(
+                unknown if stall == _ABSENT else self._values[:, stall],
+                unknown if abandon == _ABSENT else self._values[:, abandon],
+                unknown,
+                benign_wait,
+            )
+        progress, abandoned = ahead.incidence
+        horizon = ahead.periods.horizon
         return StallBlock(
-            unknown if stall == _ABSENT else self._values[:, stall],
-            unknown if abandon == _ABSENT else self._values[:, abandon],
-            unknown,
+            1.0 - progress[:, horizon], abandoned[:, horizon], days_until(progress, ahead.periods), benign_wait
         )
+
+    def forecast_block(self, outcome_ids: Sequence[str]) -> FloatArray:
+        """``(n, n_outcomes)`` probability of each outcome within its window; NaN where the bundle forecasts it not."""
+        columns = [self._scorer.place(forecast_head(outcome_id)) for outcome_id in outcome_ids]
+        found = np.full((len(self._values), len(columns)), np.nan)
+        for place, column in enumerate(columns):
+            if column != _ABSENT:
+                found[:, place] = self._values[:, column]
+        return found
 
     def effect_block(self, pairs: Sequence[Pair]) -> EffectBlock:
         """Effect scores of all customers of the block for each pair."""
@@ -126,13 +159,7 @@ class CustomerScores:
 
     def stall(self) -> StallScore:
         """The stall score of the only customer."""
-        stall, abandon = self._scorer.stall_columns
-        only = self._values[0]
-        return StallScore(
-            math.nan if stall == _ABSENT else float(only[stall]),
-            math.nan if abandon == _ABSENT else float(only[abandon]),
-            math.nan,
-        )
+        return StallScore(*(float(column[0]) for column in self.stall_block()))
 
     def effects(self, pairs: Sequence[Pair]) -> tuple[EffectScore, ...]:
         """The effect scores of the only customer, one a pair."""
@@ -170,7 +197,7 @@ class Scorer:
         self._places = {name: place for place, name in enumerate(bundle.table.names)}
         self._heads = {head.name: head for head in bundle.heads}
         self._columns: dict[Pair, _Column] = {}
-        self.stall_columns = (self._places.get(STALL, _ABSENT), self._places.get(ABANDON, _ABSENT))
+        self.stall_columns = (self.place(STALL), self.place(ABANDON))
 
     def customer(self, x: FloatArray) -> CustomerScores:
         """All scores of one customer, from one pass over the forest.
@@ -195,6 +222,10 @@ class Scorer:
         """Laid out when the first block is scored: single decisions do not need it."""
         return BlockForest(self.bundle.forest)
 
+    def place(self, head: str) -> int:
+        """The column of a head, -1 where the bundle does not have it."""
+        return self._places.get(head, _ABSENT)
+
     def stall(self, x: FloatArray) -> StallScore:
         """The stall score of one customer; ``customer`` is cheaper where effects are wanted too."""
         return self.customer(x).stall()
@@ -206,6 +237,10 @@ class Scorer:
     def stall_block(self, x: FloatArray) -> StallBlock:
         """Stall scores of the rows of ``x``, ``(n, n_features)``."""
         return self.customers(x).stall_block()
+
+    def stall_curve(self, x: FloatArray) -> Curve | None:
+        """What becomes of the journeys of the rows of ``x``; None where the bundle has no hazards."""
+        return self.customers(x).stall_curve()
 
     def effect_block(self, x: FloatArray, pairs: Sequence[Pair]) -> EffectBlock:
         """Effect scores of the rows of ``x``, ``(n, n_features)``, for each pair."""
@@ -236,3 +271,11 @@ class Scorer:
             prior_sigma=prior[1],
             source=source,
         )
+
+
+def scorer_of(fitted: Sequence[FittedHeads], n_features: int) -> Scorer:
+    """A scorer of models that are not kept, to judge them with."""
+    lineage = Lineage(
+        name="", journey_id="", created_at=0, feature_names=("",) * n_features, features_version="", configuration={}
+    )
+    return Scorer(compiled(fitted, lineage))

@@ -13,7 +13,7 @@ from models.actions import Catalogue
 from models.bundle import load_bundle
 from models.heads import STALL, effect_head
 from models.registry import CHAMPION, Pointer, read_champions
-from models.scoring import Pair, Scorer
+from models.scoring import Scorer
 from serving.decide import ServedModel
 from serving.telemetry import log_event
 
@@ -38,7 +38,7 @@ class Champions:
     ) -> None:
         self._file = champion_file
         self._feature_names = feature_names
-        self._priors = _priors(catalogue)
+        self._priors = catalogue.priors
         self._served: dict[str, ServedModel | None] = dict.fromkeys(feature_names)
         self._loaded: dict[str, Pointer] = {}
         self._stamp: tuple[int, int, int] | None = None
@@ -93,11 +93,3 @@ class Champions:
         except FileNotFoundError:
             return None
         return (status.st_mtime_ns, status.st_ino, status.st_size)
-
-
-def _priors(catalogue: Catalogue) -> dict[Pair, tuple[float, float]]:
-    return {
-        (action.outcome, action.id): (action.prior_uplift, action.prior_sigma)
-        for action in catalogue.actions
-        if action.prior_uplift is not None
-    }

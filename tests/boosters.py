@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bundle import Bundle, Lineage, write_bundle
-from models.forest import forest_from_text, raw_scores_block
-from models.heads import FittedHeads, Head, control_head, effect_head
+from models.bundle import Bundle, compiled, write_bundle
+from models.forest import raw_scores_block
+from models.hazards import DAY_US, Periods
+from models.heads import FittedHeads, Head, control_head, effect_head, hazard_head, incidence_head
+from models.manifest import Lineage
 from models.monotone import MonotoneMap
 
 FEATURES = ("dwell_hours", "n_contacts", "channel_code")
@@ -89,6 +91,40 @@ def fitted_heads() -> FittedHeads:
     )
 
 
+PERIODS = Periods((DAY_US, 7 * DAY_US, 14 * DAY_US), 1)
+
+
+def timed_heads() -> FittedHeads:
+    """Hazards of progress, which falls with the dwell and after the first day, and a constant one of abandonment."""
+    progress = booster(stump(0, 24.0, 0.0, -1.5), stump(3, 0.5, 0.5, -0.5), n_features=4)
+    named = progress.replace(
+        "max_feature_idx=3\n", "max_feature_idx=3\nfeature_names=feature_0 feature_1 feature_2 period\n"
+    )
+    return FittedHeads(
+        heads=(
+            *(
+                Head(name=hazard_head("progress", k), members=(f"progress@{k}",), link="logistic")
+                for k in range(len(PERIODS))
+            ),
+            *(Head(name=hazard_head("abandon", k), link="logistic", mean=-3.0) for k in range(len(PERIODS))),
+        ),
+        boosters={"progress": named},
+        periods=PERIODS,
+        n_timed=1,
+        incidence=(
+            *(
+                Head(
+                    name=incidence_head("progress", k),
+                    members=(f"progress@{k}",),
+                    calibration=MonotoneMap("platt", 0.9, 0.1),
+                )
+                for k in range(len(PERIODS))
+            ),
+            *(Head(name=incidence_head("abandon", k), members=(f"abandon@{k}",)) for k in range(len(PERIODS))),
+        ),
+    )
+
+
 ROWS = np.array([[1.0, 0.0, 2.0], [48.0, 3.0, np.nan], [np.nan, np.nan, 0.0]])
 
 
@@ -107,10 +143,21 @@ def lineage() -> Lineage:
 
 
 def small_bundle(directory: Path) -> Bundle:
-    """The small bundle, written and loaded."""
-    fitted = fitted_heads()
-    raw = raw_scores_block(forest_from_text(list(fitted.boosters.values())), ROWS)
-    return write_bundle(directory, lineage=lineage(), fitted=[fitted], golden_rows=ROWS, golden_raw=raw)
+    """The small bundle, written and loaded: its stall is that of format 1, without hazards."""
+    return written(directory, [fitted_heads()])
+
+
+def timed_bundle(directory: Path) -> Bundle:
+    """Likewise with hazards in place of ``stall`` and ``abandon``."""
+    effects = fitted_heads()
+    boosters = {name: text for name, text in effects.boosters.items() if name != "stall"}
+    return written(directory, [FittedHeads(effects.heads[2:], boosters), timed_heads()])
+
+
+def written(directory: Path, fitted: Sequence[FittedHeads]) -> Bundle:
+    """A bundle of fits, proven by its own scores."""
+    raw = raw_scores_block(compiled(fitted, lineage()).forest, ROWS)
+    return write_bundle(directory, lineage=lineage(), fitted=fitted, golden_rows=ROWS, golden_raw=raw)
 
 
 def _words(numbers: Sequence[float]) -> str:

@@ -5,7 +5,7 @@ Frames hold personal data. They are kept as Parquet under ``frames/<journey_id>/
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from features.schema import FeatureSet
 from features.stable_hash import stable_unit
 from features.subjects import forget_subjects, write_subjects
 from models.actions import Catalogue
-from training.moments import HOUR_US, Booleans, Moments, labelled_moments, settled
+from training.moments import HOUR_US, Aftermath, Booleans, Moments, labelled_moments, settled
 from training.params import MomentParams
 from training.past_decisions import PastDecisions, past_decisions
 from training.responses import Reported, reported_outcomes, responses
@@ -34,6 +34,9 @@ DECISIONS_FILE: Final = "decisions.parquet"
 _PROBABILITY: Final = "probability:"
 _RESPONSE: Final = "response:"
 _FEATURE: Final = "feature:"
+_AFTER: Final = "after:"
+_HAPPENED: Final = "happened:"
+_AFTERMATH: Final = tuple(field.name for field in fields(Aftermath))
 _ARMS: Final = b"headway.arms"
 
 
@@ -45,17 +48,21 @@ class MomentFrame:
         customer_ids: ``(n,)`` text.
         at: ``(n,)`` microseconds since the epoch.
         stage: ``(n,)`` index of the stage.
-        progressed: ``(n,)`` within the horizon.
-        abandoned: ``(n,)`` within the horizon.
+        after: what followed.
+        happened: ``(n,)`` by forecast outcome, whether it happened within its window; NaN while that is not over.
         x: ``(n, n_features)`` as of the moment; NaN means unknown.
     """
 
     customer_ids: NDArray[np.str_]
     at: Integers
     stage: Integers
-    progressed: Booleans
-    abandoned: Booleans
+    after: Aftermath
+    happened: dict[str, Floats]
     x: Floats
+
+    def __len__(self) -> int:
+        """Number of moments."""
+        return len(self.at)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,6 +144,9 @@ def build_frames(
         params: which moments become rows.
     """
     moments = moment_frame(table, feature_set, journey, observed_until=observed_until, params=params)
+    moments = replace(
+        moments, happened=forecast_outcomes(events, moments, table, feature_set, journey, observed_until=observed_until)
+    )
     actions = [action.id for action in catalogue.actions if action.journey == journey.id]
     past = past_decisions(
         records, journey.id, actions, features_version=feature_set.version, n_features=len(feature_set.names)
@@ -153,9 +163,7 @@ def moment_frame(
     Only moments at which the journey was known to be open are kept: at any other no decision would be asked for.
     """
     idle_us = [round(hours * HOUR_US) for hours in params.idle_hours]
-    moments = labelled_moments(
-        table, feature_set, idle_us=idle_us, horizon_us=journey.horizon, observed_until=observed_until
-    )
+    moments = labelled_moments(table, feature_set, idle_us=idle_us, observed_until=observed_until)
     moments = moments.where(_sampled(moments, table, params.max_rows))
     customers = table.customers.take(pa.array(moments.customer)).cast(pa.string())
     x = reads_at(table, feature_set, customers, moments.at)
@@ -165,10 +173,44 @@ def moment_frame(
         customer_ids=_names(customers)[known_open],
         at=kept.at,
         stage=kept.stage,
-        progressed=kept.progressed,
-        abandoned=kept.abandoned,
+        after=kept.after,
+        happened={},
         x=x[known_open],
     )
+
+
+def forecast_outcomes(
+    events: Path | pa.Table,
+    moments: MomentFrame,
+    table: EventTable,
+    feature_set: FeatureSet,
+    journey: Journey,
+    *,
+    observed_until: int,
+) -> dict[str, Floats]:
+    """By outcome that is declared to be forecast, ``(n,)`` 0 or 1 of each moment; NaN while its window is not over."""
+    forecast = [outcome for outcome in journey.outcomes if outcome.forecast]
+    if not forecast:
+        return {}
+    graph = identities_of(events)
+    course, _ = settled(table)
+    codes, _ = transitions(course, feature_set)
+    found = {}
+    for outcome in forecast:
+        reported = _of_people(graph, reported_outcomes(events, outcome.id))
+        found[outcome.id] = responses(
+            outcome,
+            # A moment is no decision: what came back for a decision counts for its customer.
+            decision_ids=pa.array([f"moment {i}" for i in range(len(moments))], pa.string()),
+            customer_ids=pa.array(moments.customer_ids.tolist(), pa.string()),
+            decided_at=moments.at,
+            table=course,
+            codes=codes,
+            kind=-1 if outcome.event == PROGRESS else feature_set.kind_index[outcome.event],
+            reported=replace(reported, decision_ids=pa.nulls(len(reported.at), pa.string())),
+            observed_until=observed_until,
+        )
+    return found
 
 
 def _sampled(moments: Moments, table: EventTable, max_rows: int) -> Booleans:
@@ -266,8 +308,8 @@ def write_frames(frames: Frames, folder: Path) -> None:
         "customer_id": moments.customer_ids,
         "at": moments.at,
         "stage": moments.stage,
-        "progressed": moments.progressed,
-        "abandoned": moments.abandoned,
+        **{f"{_AFTER}{name}": getattr(moments.after, name) for name in _AFTERMATH},
+        **{f"{_HAPPENED}{name}": happened for name, happened in moments.happened.items()},
         **_features(moments.x, frames.feature_names),
     }
     pq.write_table(pa.table(columns), folder / MOMENTS_FILE, compression="zstd", compression_level=1)
@@ -299,8 +341,8 @@ def read_frames(journey_id: str, folder: Path) -> Frames:
             customer_ids=_names(moments["customer_id"]),
             at=_numbers(moments, "at", np.int64),
             stage=_numbers(moments, "stage", np.int64),
-            progressed=_numbers(moments, "progressed", np.bool_),
-            abandoned=_numbers(moments, "abandoned", np.bool_),
+            after=Aftermath(**{name: _numbers(moments, f"{_AFTER}{name}", np.float64) for name in _AFTERMATH}),
+            happened={name: _numbers(moments, f"{_HAPPENED}{name}", np.float64) for name in _named(moments, _HAPPENED)},
             x=_matrix(moments, _FEATURE, names),
         ),
         DecisionFrame(

@@ -129,9 +129,10 @@ def comparison(frames: Frames, journey: Journey, params: Params, *, recent: Floa
         return Comparison(NOTHING, empty, empty)
     split = time_split(
         moments.at,
-        journey.horizon,
+        moments.after.is_known(journey.horizon),
         train_share=params.split.train_share,
         calibration_share=params.split.calibration_share,
+        window_us=journey.horizon,
     )
     return Comparison(MOMENTS, moments.x[split.train], moments.x[split.test])
 
@@ -146,7 +147,7 @@ def sampled(rows: Floats, n: int, seed: int) -> Floats:
 
 def most_used(scorer: Scorer, names: tuple[str, ...], n: int) -> list[str]:
     """The features that the bundle's trees split on most, at most ``n``: a change in the others changes no decision."""
-    uses = np.bincount(scorer.bundle.forest.feature, minlength=len(names))
+    uses = np.bincount(scorer.bundle.forest.feature, minlength=len(names))[: len(names)]  # the period is none
     return [names[i] for i in np.argsort(-uses, kind="stable")[:n] if uses[i] > 0]
 
 

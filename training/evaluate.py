@@ -12,31 +12,37 @@ import numpy as np
 from features.events import dump_timestamp
 from features.journeys import Journey
 from features.kernel import Floats
+from features.schema import FeatureSet
 from models.actions import Catalogue
 from models.metrics import (
     Interval,
-    auc,
-    bootstrap_interval,
-    brier,
-    calibration_slope,
-    ece,
     qini_curve,
 )
 from models.policy import Policy
 from models.selection import estimated_table
 from training.compared import Compared
-from training.dataset import DecisionFrame, Frames
-from training.fit import JourneyFit, StallFit, UpliftTest
+from training.dataset import DecisionFrame, Frames, MomentFrame
+from training.drivers import drivers
+from training.fit import JourneyFit, UpliftTest
+from training.fit_stall import StallFit
 from training.moments import Booleans
 from training.params import Params
 from training.policy_value import policy_value
 from training.split import hashed_halves
+from training.stall_report import stall_about, stall_document
 
 CURVE_BINS: Final = 15
 
 
 def evaluation(
-    fit: JourneyFit, frames: Frames, *, journey: Journey, catalogue: Catalogue, policy: Policy, params: Params
+    fit: JourneyFit,
+    frames: Frames,
+    *,
+    journey: Journey,
+    features: FeatureSet,
+    catalogue: Catalogue,
+    policy: Policy,
+    params: Params,
 ) -> dict[str, Any]:
     """The evaluation of one journey: ``stall``, ``uplift`` and ``policy``, and ``about``: how it was judged.
 
@@ -55,14 +61,15 @@ def evaluation(
                 f"logged, they are estimated; what was not recorded may explain the difference"
             )
     return {
-        "stall": None if fit.stall is None else _stall(fit.stall, journey),
+        "stall": None if fit.stall is None else _plain(stall_document(fit.stall, frames.moments, journey)),
         "uplift": uplift,
         "policy": _policy(frames.decisions, tests, journey, catalogue, policy, params, notes),
         "about": {
             "split": tests[0].how if tests else None,
             "n_splits": len(tests),
             "horizon_days": journey.horizon / 86_400_000_000,
-            **_stall_about(fit.stall, params),
+            **_stall_about(fit.stall, frames.moments, journey, features, params),
+            "drivers": drivers(fit.stall, frames, journey),
             "effects": _effect_tables(tests, actions, frames.decisions, params),
             "fits": {
                 outcome_id: {arm.action_id: _plain(asdict(arm)) for arm in arms}
@@ -73,47 +80,13 @@ def evaluation(
     }
 
 
-def _stall(stall: StallFit, journey: Journey) -> dict[str, Any]:
-    test = stall.test
-    document: dict[str, Any] = _plain(
-        {
-            **_probability_metrics(test.stalled, test.stall_propensity),
-            "by_stage": {
-                stage_id: _probability_metrics(
-                    test.stalled[test.stage == index], test.stall_propensity[test.stage == index]
-                )
-                for index, stage_id in enumerate(journey.stage_ids)
-                if (test.stage == index).any()
-            },
-        }
-    )
-    return document
-
-
-def _probability_metrics(happened: Floats, probability: Floats) -> dict[str, float]:
-    return {
-        "auc": auc(happened, probability),
-        "brier": brier(happened, probability),
-        "ece": ece(happened, probability),
-        "slope": calibration_slope(happened, probability),
-        "n": len(happened),
-    }
-
-
-def _stall_about(stall: StallFit | None, params: Params) -> dict[str, Any]:
+def _stall_about(
+    stall: StallFit | None, frame: MomentFrame, journey: Journey, features: FeatureSet, params: Params
+) -> dict[str, Any]:
     if stall is None:
         return {}
-    test = stall.test
-    interval = bootstrap_interval(
-        lambda rows: auc(test.stalled[rows], test.stall_propensity[rows]),
-        len(test.stalled),
-        clusters=test.customer_ids,
-        seed=params.seed,
-        # A resample of some hundred thousand moments takes a while; the interval's ends need no more than this.
-        n_resamples=min(params.evaluation.resamples, 20 if len(test.stalled) > 50_000 else 200),
-    )
     return {
-        "stall_auc_interval": _plain([interval.low, interval.high]),
+        "stall": _plain(stall_about(stall, frame, journey, features, params)),
         "stall_calibrate_from": dump_timestamp(stall.calibrate_from),
         "stall_test_from": dump_timestamp(stall.test_from),
         "stall_n_train": stall.n_train,

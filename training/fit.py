@@ -11,59 +11,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from features.errors import NotEnoughData
 from features.journeys import Journey
 from features.kernel import Floats, Integers
 from models.actions import Catalogue
 from models.boosting import Boosting
-from models.bundle import Bundle, Lineage
-from models.forest import forest_from_text
-from models.heads import FittedHeads, head_table
-from models.scoring import Scorer
-from models.stall import StallParams, fit_stall
+from models.heads import FittedHeads
+from models.scoring import scorer_of
 from models.uplift import ArmFit, FittedUplift, UpliftParams, fit_uplift
-from training.dataset import DecisionFrame, Frames, MomentFrame
+from training.dataset import DecisionFrame, Frames
+from training.fit_stall import StallFit, fitted_stall_or_none
 from training.moments import Booleans
-from training.params import BoostingParams, Params
-from training.split import before_and_after, hashed_halves, is_flat, time_split
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class StallTest:
-    """Held-out moments and what the stall model said of them, each ``(n,)``.
-
-    Attributes:
-        customer_ids: text.
-        stage: index of the stage.
-        stalled: 1 where there was no progress within the horizon.
-        stall_propensity: predicted.
-    """
-
-    customer_ids: NDArray[np.str_]
-    stage: Integers
-    stalled: Floats
-    stall_propensity: Floats
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class StallFit:
-    """A fitted stall model and its test.
-
-    Attributes:
-        fitted: the heads that serve.
-        test: held-out moments.
-        calibrate_from: first cut-off, microseconds since the epoch.
-        test_from: second.
-        n_train: rows it was fitted on.
-    """
-
-    fitted: FittedHeads
-    test: StallTest
-    calibrate_from: int
-    test_from: int
-    n_train: int
+from training.params import Params
+from training.split import before_and_after, hashed_halves, is_flat
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,7 +63,7 @@ class JourneyFit:
     @property
     def parts(self) -> tuple[FittedHeads, ...]:
         """What goes into the bundle."""
-        stall = () if self.stall is None else (self.stall.fitted,)
+        stall = () if self.stall is None else self.stall.parts
         return (*stall, *(fitted.fitted for fitted in self.uplift.values()))
 
     @property
@@ -118,58 +79,11 @@ def fit_journey(frames: Frames, journey: Journey, catalogue: Catalogue, params: 
         NotEnoughData: neither a stall model nor an uplift model can be fitted; the message says why.
     """
     notes: list[str] = []
-    stall = _stall(frames.moments, journey, params, notes)
+    stall = fitted_stall_or_none(frames.moments, frames.feature_names, journey, params, notes)
     uplift, tests = _uplift(frames.decisions, journey, catalogue, params, notes)
     if stall is None and not uplift:
         raise NotEnoughData(f"no model of {journey.id} can be fitted: {'; '.join(notes)}")
     return JourneyFit(stall, uplift, tests, tuple(notes))
-
-
-def _stall(frame: MomentFrame, journey: Journey, params: Params, notes: list[str]) -> StallFit | None:
-    if is_flat(frame.at):
-        notes.append(
-            f"no stall model: {len(frame.at)} moments with a fully observed horizon, expected some at different times"
-        )
-        return None
-    try:
-        return fitted_stall(frame, journey, params)
-    except NotEnoughData as error:
-        notes.append(f"no stall model: {error}")
-        return None
-
-
-def fitted_stall(frame: MomentFrame, journey: Journey, params: Params) -> StallFit:
-    """The stall model fitted on the earliest moments, calibrated on later ones, with its word on the latest.
-
-    Raises:
-        NotEnoughData: a slice is empty or one-sided.
-    """
-    split = time_split(
-        frame.at,
-        journey.horizon,
-        train_share=params.split.train_share,
-        calibration_share=params.split.calibration_share,
-    )
-    fitted = fit_stall(
-        frame.x[split.train],
-        frame.progressed[split.train],
-        frame.abandoned[split.train],
-        calibration=(
-            frame.x[split.calibrate],
-            frame.progressed[split.calibrate],
-            frame.abandoned[split.calibrate],
-        ),
-        params=StallParams(boosting=_boosting(params.stall.boosting)),
-        seed=params.seed,
-    )
-    scores = _scorer([fitted], frame.x.shape[1]).stall_block(frame.x[split.test])
-    test = StallTest(
-        customer_ids=frame.customer_ids[split.test],
-        stage=frame.stage[split.test],
-        stalled=(~frame.progressed[split.test]).astype(np.float64),
-        stall_propensity=scores.stall_propensity,
-    )
-    return StallFit(fitted, test, split.calibrate_from, split.test_from, int(split.train.sum()))
 
 
 def _uplift(
@@ -280,7 +194,7 @@ def fitted_outcomes(
 
 
 def _predicted(frame: DecisionFrame, fitted: Mapping[str, FittedUplift], rows: Integers, how: str) -> UpliftTest:
-    scorer = _scorer([one.fitted for one in fitted.values()], frame.x.shape[1])
+    scorer = scorer_of([one.fitted for one in fitted.values()], frame.x.shape[1])
     scores = scorer.customers(frame.x[rows])
     control, uplift = {}, {}
     for outcome_id in fitted:
@@ -290,27 +204,12 @@ def _predicted(frame: DecisionFrame, fitted: Mapping[str, FittedUplift], rows: I
     return UpliftTest(rows, control, uplift, how)
 
 
-def _scorer(parts: list[FittedHeads], n_features: int) -> Scorer:
-    """A scorer of models that are not kept."""
-    texts = {name: text for part in parts for name, text in part.boosters.items()}
-    heads = tuple(head for part in parts for head in part.heads)
-    lineage = Lineage(
-        name="", journey_id="", created_at=0, feature_names=("",) * n_features, features_version="", configuration={}
-    )
-    forest = forest_from_text(list(texts.values()), n_features)
-    return Scorer(Bundle(lineage, forest, heads, head_table(heads, list(texts)), ""))
-
-
-def _boosting(params: BoostingParams) -> Boosting:
-    return Boosting(**params.model_dump())
-
-
 def _uplift_params(params: Params) -> UpliftParams:
     uplift = params.uplift
     return UpliftParams(
         n_folds=uplift.n_folds,
-        response=_boosting(uplift.response),
-        effect=_boosting(uplift.effect),
+        response=Boosting(**uplift.response.model_dump()),
+        effect=Boosting(**uplift.effect.model_dump()),
         effect_leaves=uplift.effect_leaves,
         smallest_arm=uplift.smallest_arm,
         shrink_rows=uplift.shrink_rows,

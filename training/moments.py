@@ -1,7 +1,7 @@
-"""The moments at which a customer in a journey is looked at, and what became of the journey within the horizon.
+"""The moments at which a customer in a journey is looked at, and what became of the journey after each.
 
 A row after each event that became known, and at idle checkpoints after the last one while nothing newer did. Labels say
-what really happened; features, which other modules read, say what was known.
+what really happened, and until when it could be seen; features, which other modules read, say what was known.
 """
 
 from __future__ import annotations
@@ -25,24 +25,67 @@ HOUR_US: Final = 3_600_000_000
 _NONE: Final = -1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Aftermath:
+    """What followed on each moment, each ``(n,)`` in microseconds after it; ``inf`` where it was not seen to happen.
+
+    At most one of progress and abandonment is finite: the first of the two is what became of the journey.
+
+    Attributes:
+        progress: until a later stage, or the goal, was entered.
+        abandon: until the journey ended without the goal: by an exit, or by a silence longer than ``abandon_after``.
+        contact: until the customer was contacted next, or was shown an offer.
+        observed: until the observation ended; what is later is in none of the others.
+    """
+
+    progress: Floats
+    abandon: Floats
+    contact: Floats
+    observed: Floats
+
+    def progressed(self, horizon_us: float) -> Booleans:
+        """``(n,)`` whether progress was made within ``(t, t + horizon]``."""
+        return np.asarray(self.progress <= horizon_us, dtype=np.bool_)
+
+    def abandoned(self, horizon_us: float) -> Booleans:
+        """``(n,)`` whether the journey was abandoned within ``(t, t + horizon]``."""
+        return np.asarray(self.abandon <= horizon_us, dtype=np.bool_)
+
+    def is_known(self, horizon_us: float) -> Booleans:
+        """``(n,)`` whether the horizon was fully observed; a moment where it was not is censored, and not a "no"."""
+        return np.asarray(self.observed >= horizon_us, dtype=np.bool_)
+
+    def where(self, chosen: Booleans | Integers) -> Aftermath:
+        """Only the chosen moments."""
+        return Aftermath(
+            progress=self.progress[chosen],
+            abandon=self.abandon[chosen],
+            contact=self.contact[chosen],
+            observed=self.observed[chosen],
+        )
+
+    def until(self, end: Floats) -> Aftermath:
+        """The same as it could be seen ``end`` microseconds ``(n,)`` after each moment, or when it was observed."""
+        observed = np.minimum(self.observed, end)
+        seen = [np.where(after <= observed, after, np.inf) for after in (self.progress, self.abandon, self.contact)]
+        return Aftermath(progress=seen[0], abandon=seen[1], contact=seen[2], observed=observed)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Moments:
-    """Moments of open journeys whose horizon was fully observed, by customer and then by time.
+    """Moments of open journeys, by customer and then by time.
 
     Attributes:
         customer: ``(n,)`` index into the table's customers.
         at: ``(n,)`` microseconds since the epoch.
         stage: ``(n,)`` index of the stage that the journey was in.
-        progressed: ``(n,)`` a later stage or the goal was entered in ``(at, at + horizon]``.
-        abandoned: ``(n,)`` the journey ended in that time without the goal and without progress before: by an exit, or
-            by a silence longer than ``abandon_after``.
+        after: what followed.
     """
 
     customer: Integers
     at: Integers
     stage: Integers
-    progressed: Booleans
-    abandoned: Booleans
+    after: Aftermath
 
     def __len__(self) -> int:
         """Number of moments."""
@@ -50,13 +93,7 @@ class Moments:
 
     def where(self, chosen: Booleans) -> Moments:
         """Only the chosen moments."""
-        return Moments(
-            self.customer[chosen],
-            self.at[chosen],
-            self.stage[chosen],
-            self.progressed[chosen],
-            self.abandoned[chosen],
-        )
+        return Moments(self.customer[chosen], self.at[chosen], self.stage[chosen], self.after.where(chosen))
 
 
 def settled(table: EventTable) -> tuple[EventTable, Floats]:
@@ -76,12 +113,7 @@ def settled(table: EventTable) -> tuple[EventTable, Floats]:
 
 
 def labelled_moments(
-    table: EventTable,
-    feature_set: FeatureSet,
-    *,
-    idle_us: Sequence[int],
-    horizon_us: int,
-    observed_until: int,
+    table: EventTable, feature_set: FeatureSet, *, idle_us: Sequence[int], observed_until: int
 ) -> Moments:
     """The moments of every customer of a table, with what followed.
 
@@ -89,22 +121,20 @@ def labelled_moments(
         table: the events.
         feature_set: of the journey.
         idle_us: how long after the last known event a silent customer is looked at, microseconds, ascending.
-        horizon_us: how far the label looks.
-        observed_until: end of observation, microseconds since the epoch; a moment whose horizon ends later is censored
-            and left out, whatever has been seen of it by then. So is one whose horizon reaches beyond the time at which
-            the customer turned out to be another.
+        observed_until: end of observation, microseconds since the epoch. A customer who turned out to be another is
+            observed until then.
     """
     table, ended = settled(table)
     codes, stages = transitions(table, feature_set)
-    is_own = [kernel.is_own_role(role) for role in feature_set.plan.kinds[:, kernel.ROLE]]
-    is_customer = np.array(is_own, dtype=np.bool_)[table.events.kind]
+    roles = feature_set.plan.kinds[:, kernel.ROLE]
+    is_customer = np.array([kernel.is_own_role(role) for role in roles], dtype=np.bool_)[table.events.kind]
+    is_contact = np.isin(roles, (kernel.CONTACT, kernel.OFFER_SHOWN))[table.events.kind]
     at = table.events.at
-    next_change, silent_at = _what_follows(
-        table.starts, at, codes, stages, is_customer, float(feature_set.plan.abandon_after[0])
+    next_change, silent_at, contact_at = _what_follows(
+        table.starts, at, codes, stages, is_customer, is_contact, float(feature_set.plan.abandon_after[0])
     )
     offsets = np.array([1, *idle_us], dtype=np.float64)  # an event counts from the next microsecond on
-    size = table.n_events * len(offsets)
-    columns = np.empty((5, size))
+    columns = np.empty((7, table.n_events * len(offsets)))
     n = _walk(
         table.starts,
         at,
@@ -113,14 +143,17 @@ def labelled_moments(
         stages,
         next_change,
         silent_at,
+        contact_at,
         offsets,
-        float(horizon_us),
         np.minimum(ended, float(observed_until)),
         columns,
     )
-    customer, moment, stage, progressed, abandoned = columns[:, :n]
+    customer, moment, stage, progress, abandon, contact, observed = columns[:, :n]
     return Moments(
-        customer.astype(np.int64), moment.astype(np.int64), stage.astype(np.int64), progressed == 1, abandoned == 1
+        customer.astype(np.int64),
+        moment.astype(np.int64),
+        stage.astype(np.int64),
+        Aftermath(progress=progress, abandon=abandon, contact=contact, observed=observed),
     )
 
 
@@ -131,9 +164,10 @@ def _what_follows(
     codes: Integers,
     stages: Integers,
     is_customer: Booleans,
+    is_contact: Booleans,
     abandon_after: float,
-) -> tuple[Integers, Floats]:
-    """For each event: the row of the next change of the journey (-1: none), and when silence would end the journey.
+) -> tuple[Integers, Floats, Floats]:
+    """For each event: the row of the journey's next change (-1: none), when silence would end it, the next contact.
 
     The silence counts from the customer's own last event, or from the entry; it ends the journey at the first gap
     longer than ``abandon_after``.
@@ -141,6 +175,7 @@ def _what_follows(
     n = at.size
     next_change = np.full(n, _NONE)
     silent_at = np.full(n, np.nan)
+    contact_at = np.full(n, np.inf)
     last_customer = np.empty(n)
     for c in range(starts.size - 1):
         last = np.nan
@@ -148,9 +183,10 @@ def _what_follows(
             if is_customer[row] or codes[row] == kernel.ENTERED:
                 last = at[row]
             last_customer[row] = last
-        change, own = _NONE, _NONE
+        change, own, contact = _NONE, _NONE, np.inf
         for row in range(starts[c + 1] - 1, starts[c] - 1, -1):
             next_change[row] = change
+            contact_at[row] = contact
             if own != _NONE and at[own] - last_customer[row] <= abandon_after:
                 silent_at[row] = silent_at[own]
             else:
@@ -161,7 +197,9 @@ def _what_follows(
                 own = row
             if codes[row] == kernel.ENTERED:
                 own = _NONE
-    return next_change, silent_at
+            if is_contact[row]:
+                contact = at[row]
+    return next_change, silent_at, contact_at
 
 
 @njit(cache=True)
@@ -173,12 +211,12 @@ def _walk(
     stages: Integers,
     next_change: Integers,
     silent_at: Floats,
+    contact_at: Floats,
     offsets: Floats,
-    horizon: float,
     observed_until: Floats,
     out: Floats,
 ) -> int:
-    """Write the moments into ``out`` ``(5, n)``: customer, at, stage, progressed, abandoned; how many there are."""
+    """Write the moments into ``out`` ``(7, n)``: customer, at, stage, and ``Aftermath``; how many there are."""
     n = 0
     for c in range(starts.size - 1):
         known = np.sort(known_at[starts[c] : starts[c + 1]])
@@ -189,7 +227,7 @@ def _walk(
                 continue
             for offset in offsets:
                 t = known[k] + offset
-                if t > newer or t + horizon > observed_until[c]:
+                if t > newer or t >= observed_until[c]:
                     break
                 while row + 1 < starts[c + 1] and at[row + 1] <= t:
                     row += 1
@@ -197,14 +235,22 @@ def _walk(
                     continue
                 change = next_change[row]
                 code = codes[change] if change != _NONE else kernel.NOTHING
-                in_time = change != _NONE and at[change] <= t + horizon
-                goes_on = code == kernel.PROGRESSED or code == kernel.GOAL_REACHED
-                # A journey that progressed or was left next did not end by silence before that.
-                by_silence = not goes_on and code != kernel.LEFT and silent_at[row] < t + horizon
+                progress, abandon = np.inf, np.inf
+                if code == kernel.PROGRESSED or code == kernel.GOAL_REACHED:
+                    progress = at[change] - t
+                elif code == kernel.LEFT:
+                    abandon = at[change] - t
+                else:
+                    # A journey that progressed or was left next did not end by silence before that. Silence must be
+                    # longer than allowed: it ends the journey a microsecond after.
+                    abandon = silent_at[row] + 1.0 - t
+                observed = observed_until[c] - t
                 out[0, n] = c
                 out[1, n] = t
                 out[2, n] = stages[row]
-                out[3, n] = 1.0 if goes_on and in_time else 0.0
-                out[4, n] = 1.0 if (code == kernel.LEFT and in_time) or by_silence else 0.0
+                out[3, n] = progress if progress <= observed else np.inf
+                out[4, n] = abandon if abandon <= observed else np.inf
+                out[5, n] = contact_at[row] - t if contact_at[row] - t <= observed else np.inf
+                out[6, n] = observed
                 n += 1
     return n

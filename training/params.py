@@ -100,13 +100,26 @@ class BoostingParams(ConfigModel):
 
 
 class StallFitParams(ConfigModel):
-    """How the stall models are fitted.
+    """How the stall models are fitted; see ``models.stall``.
 
     Attributes:
-        boosting: of progress and of abandonment.
+        boosting: of progress, of abandonment, and of what else is forecast.
+        period_shares: ends of the periods that hazards are estimated for, as shares of the journey's horizon; 1 is one.
+        max_features: features that a model sees at the most.
+        max_rows: rows that a model is fitted on at the most.
     """
 
     boosting: BoostingParams
+    period_shares: tuple[float, ...] = Field(min_length=1, max_length=64)
+    max_features: int = Field(ge=1)
+    max_rows: int = Field(ge=1000)
+
+    @model_validator(mode="after")
+    def _reaches_the_horizon(self) -> Self:
+        shares = list(self.period_shares)
+        if shares != sorted(set(shares)) or shares[0] <= 0 or 1 not in shares:
+            raise ValueError("period_shares above 0, each later than the one before, and 1 among them")
+        return self
 
 
 class UpliftFitParams(ConfigModel):

@@ -20,8 +20,9 @@ from features.kernel import Floats
 from features.schema import FeatureSet, feature_set
 from features.subjects import subject_buckets
 from models.boosting import lightgbm_raw_scores
-from models.bundle import Lineage, write_bundle
+from models.bundle import member_texts, write_bundle
 from models.configuration import Configuration
+from models.manifest import Lineage
 from training.dataset import Frames, build_frames, read_frames, write_frames
 from training.evaluate import evaluation
 from training.fit import JourneyFit, fit_journey
@@ -147,6 +148,7 @@ def fit_step(
             fit,
             ours,
             journey=journey,
+            features=feature_set(configuration.taxonomy, journey),
             catalogue=configuration.catalogue,
             policy=configuration.policy,
             params=params,
@@ -181,7 +183,7 @@ def _packed(
         configuration, params, snapshot, frames, feature_set(configuration.taxonomy, journey), fit, judged
     )
     rows = golden_rows(frames)
-    texts = [text for part in fit.parts for text in part.boosters.values()]
+    texts, periods, n_timed = member_texts(fit.parts)
     folder = home.bundle(CANDIDATE, name)
     shutil.rmtree(folder, ignore_errors=True)
     write_bundle(
@@ -189,7 +191,9 @@ def _packed(
         lineage=lineage,
         fitted=fit.parts,
         golden_rows=rows,
-        golden_raw=lightgbm_raw_scores(texts, rows),
+        golden_raw=lightgbm_raw_scores(
+            list(texts.values()), rows, n_timed=n_timed, n_periods=len(periods) if periods is not None else 0
+        ),
     )
     return Trained(journey_id=journey.id, name=name, bundle=folder, evaluation=judged, lineage=lineage)
 

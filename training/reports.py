@@ -96,7 +96,7 @@ def plot_points(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Points of the reliability plot and of the Qini plot (of the first split)."""
     n_points = params.evaluation.curve_points
-    stall = [] if fit.stall is None else reliability(fit.stall.test.stalled, fit.stall.test.stall_propensity)
+    stall = [] if fit.stall is None else reliability(fit.stall.test.stalled, fit.stall.test.scores.stall_propensity)
     qini: list[dict[str, Any]] = []
     for test in fit.tests[:1]:
         table = probability_table(frame, test, params)

@@ -17,11 +17,11 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """Disjoint parts of the rows; a row whose window crosses a cut-off is in none.
+    """Disjoint parts of the rows by when they start; what is learned from one part must be cut off where it ends.
 
     Attributes:
-        train: ``(n,)`` windows end before ``calibrate_from``.
-        calibrate: ``(n,)`` start at ``calibrate_from`` or later, and end before ``test_from``.
+        train: ``(n,)`` start before ``calibrate_from``.
+        calibrate: ``(n,)`` start at ``calibrate_from`` or later, and before ``test_from``.
         test: ``(n,)`` start at ``test_from`` or later.
         calibrate_from: the first cut-off, microseconds since the epoch.
         test_from: the second.
@@ -39,30 +39,38 @@ def is_flat(at: Integers) -> bool:
     return len(at) == 0 or int(at.min()) == int(at.max())
 
 
-def time_split(at: Integers, window_us: int, *, train_share: float, calibration_share: float) -> Split:
-    """The rows cut by time at two quantiles of ``at``.
+def time_split(
+    at: Integers, is_known: Booleans, *, train_share: float, calibration_share: float, window_us: int
+) -> Split:
+    """The rows cut by time at two quantiles of ``at``, among the rows whose window was fully observed.
 
     Args:
         at: ``(n,)`` moments, microseconds since the epoch.
-        window_us: how far a row's label looks ahead.
-        train_share: share of the rows before the first cut-off.
+        is_known: ``(n,)`` whether the window was fully observed.
+        train_share: share of these rows before the first cut-off.
         calibration_share: share between the two.
+        window_us: how far a row's label looks ahead.
 
     Raises:
-        NotEnoughData: a part is empty: the history is too short for the window.
+        NotEnoughData: a part has no row whose window ends in it: the history is too short for the window.
     """
-    if len(at) == 0:
+    if not is_known.any():
         raise NotEnoughData("no moment has a fully observed window, expected some: import a longer history")
     shares = (train_share, train_share + calibration_share)
-    calibrate_from, test_from = (int(q) for q in np.quantile(at, shares, method="higher"))
+    calibrate_from, test_from = (int(q) for q in np.quantile(at[is_known], shares, method="higher"))
     split = Split(
-        train=at + window_us < calibrate_from,
-        calibrate=(at >= calibrate_from) & (at + window_us < test_from),
+        train=at < calibrate_from,
+        calibrate=(at >= calibrate_from) & (at < test_from),
         test=at >= test_from,
         calibrate_from=calibrate_from,
         test_from=test_from,
     )
-    for name, part in (("training", split.train), ("calibration", split.calibrate), ("test", split.test)):
+    whole = (
+        ("training", split.train & (at + window_us < calibrate_from)),
+        ("calibration", split.calibrate & (at + window_us < test_from)),
+        ("test", split.test & is_known),
+    )
+    for name, part in whole:
         if not part.any():
             days = (int(at.max()) - int(at.min())) / 86_400_000_000
             raise NotEnoughData(

@@ -33,9 +33,7 @@ KNOWN = ROWS | ON_REQUEST
 def main() -> None:
     """Run the rows that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument(
-        "rows", nargs="*", metavar="ROW", help=f"any of {', '.join(KNOWN)}; B1 to B8 if none is named"
-    )
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"any of {', '.join(KNOWN)}; B1 to B8 if none is named")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that it runs, measures nothing well")
     chosen = parser.parse_args()

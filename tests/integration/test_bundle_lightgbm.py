@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from models.boosting import Boosting, lightgbm_raw_scores
-from models.bundle import load_bundle, member_names, write_bundle
+from models.bundle import load_bundle, member_texts, write_bundle
+from models.hazards import Course, Periods
 from models.heads import FittedHeads
 from models.scoring import Scorer
-from models.stall import StallParams, fit_stall
+from models.stall import Slice, StallParams, fit_stall
 from models.uplift import UpliftParams, fit_uplift
 from tests.boosters import lineage
 
+PERIODS = Periods((4, 10, 30), 1)
 NAMES = ("dwell_hours", "n_contacts", "channel_code", "nps")
 SMALL = Boosting(rounds=20, patience=5, num_leaves=5, min_rows=30)
 
@@ -34,16 +36,18 @@ def fits(rows: np.ndarray) -> tuple[FittedHeads, FittedHeads]:
     """A stall and an uplift fit on the same customers."""
     rng = np.random.default_rng(1)
     known = np.nan_to_num(rows)
-    progressed = rng.random(2400) < 1 / (1 + np.exp(-known[:, 0]))
-    abandoned = ~progressed & (rng.random(2400) < 0.3)
-    stall = fit_stall(
-        rows[:1600],
-        progressed[:1600],
-        abandoned[:1600],
-        calibration=(rows[1600:], progressed[1600:], abandoned[1600:]),
-        params=StallParams(boosting=SMALL),
-        seed=2,
+    progress = rng.exponential(10 * np.exp(-2 * known[:, 0]))
+    abandon = rng.exponential(40, 2400)
+    course = Course(
+        np.where(progress <= abandon, progress, np.inf),
+        np.where(abandon < progress, abandon, np.inf),
+        np.full(2400, 99.0),
     )
+    slices = [
+        Slice(rows, part, Course(*(column[part] for column in course)), part)
+        for part in (np.arange(1600), np.arange(1600, 2400))
+    ]
+    stall = fit_stall(*slices, periods=PERIODS, params=StallParams(boosting=SMALL), seed=2)
     arm = rng.integers(0, 2, 2400)
     chance = 0.3 + arm * np.where(known[:, 1] > 0, 0.3, -0.1)
     uplift = fit_uplift(
@@ -64,14 +68,14 @@ def test_a_fitted_bundle_is_written_proven_and_scores(
     fits: tuple[FittedHeads, FittedHeads], rows: np.ndarray, tmp_path: Path
 ) -> None:
     """The golden rows carry LightGBM's scores; the served effect follows the feature that moves it."""
-    texts = {name: text for part in fits for name, text in part.boosters.items()}
-    assert member_names(fits) == tuple(texts)
+    texts, _, n_timed = member_texts(fits)
+    assert list(texts)[:n_timed] == ["progress", "abandon"]
     write_bundle(
         tmp_path / "bundle",
         lineage=replace(lineage(), feature_names=NAMES),
         fitted=fits,
         golden_rows=rows[:64],
-        golden_raw=lightgbm_raw_scores(list(texts.values()), rows[:64]),
+        golden_raw=lightgbm_raw_scores(list(texts.values()), rows[:64], n_timed=n_timed, n_periods=len(PERIODS)),
     )
     scorer = Scorer(load_bundle(tmp_path / "bundle", NAMES))
     persuadable, sleeping = np.array([0.0, 1.5, 0.0, 0.0]), np.array([0.0, -1.5, 0.0, 0.0])

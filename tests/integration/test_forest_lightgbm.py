@@ -8,7 +8,8 @@ import lightgbm as lgb
 import numpy as np
 import pytest
 
-from models.forest import forest_from_text, raw_scores, raw_scores_block
+from models.boosting import lightgbm_raw_scores
+from models.forest import PERIOD, column_name, forest_from_text, raw_scores, raw_scores_block
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +73,27 @@ def test_several_boosters_are_scored_in_one_call(rows: np.ndarray, label: np.nda
         for booster, rounds in ((first, -1), (second, 5))
     ]
     assert raw_scores(forest, rows[0]).tolist() == pytest.approx(expected, abs=1e-12)
+
+
+def test_timed_members_give_one_score_a_period(rows: np.ndarray, label: np.ndarray) -> None:
+    """One walk down a tree gives what LightGBM gives when it is asked period by period; others stand beside."""
+    periods = np.random.default_rng(2).integers(0, 5, len(rows)).astype(np.float64)
+    later = (label + periods > 2).astype(np.float64)
+    some = [0, 1, 3, 7]
+    seen = np.column_stack([rows[:, some], periods])
+    timed = lgb.train(
+        {"objective": "binary", "verbosity": -1, "num_threads": 1, "num_leaves": 15},
+        lgb.Dataset(seen, later, feature_name=[*map(column_name, some), PERIOD], categorical_feature=[1]),
+        30,
+    )
+    other = trained(rows, label, [])
+    texts = [timed.model_to_string(), other.model_to_string()]
+    forest = forest_from_text(texts, rows.shape[1], n_timed=1, n_periods=5)
+
+    found = raw_scores_block(forest, rows)
+
+    for period in range(5):
+        asked = np.column_stack([rows[:, some], np.full(len(rows), float(period))])
+        assert np.allclose(found[:, period], timed.predict(asked, raw_score=True), rtol=0, atol=1e-12)
+    assert np.allclose(found[:, 5], other.predict(rows, raw_score=True), rtol=0, atol=1e-12)
+    assert np.allclose(found, lightgbm_raw_scores(texts, rows, n_timed=1, n_periods=5), rtol=0, atol=1e-12)

@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 from features.errors import BundleError
 from models.bundle import load_bundle
 from models.forest import forest_from_text, raw_scores_block
-from tests.boosters import FEATURES, ROWS, fitted_heads, small_bundle
+from tests.boosters import FEATURES, ROWS, fitted_heads, timed_bundle
 
 PARTS = ["forest.npz", "golden.npz", "heads.json", *(f"boosters/{place:04d}.txt" for place in range(4))]
 ON_A_SHARED_FOLDER = settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=500, deadline=None
 )
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole bundle, never changed."""
+    """A whole bundle with hazards and effects, never changed."""
     directory = tmp_path_factory.mktemp("whole") / "bundle"
-    small_bundle(directory)
+    timed_bundle(directory)
     return directory
 
 
@@ -88,7 +88,7 @@ def test_a_changed_byte_with_a_forged_digest_never_crashes(
     try:
         with suppress(BundleError):
             bundle = load_bundle(copy, FEATURES)
-            assert raw_scores_block(bundle.forest, ROWS).shape == (3, 4)
+            assert raw_scores_block(bundle.forest, ROWS).shape == (3, 6)
     finally:
         (copy / path).write_bytes((whole / path).read_bytes())
 

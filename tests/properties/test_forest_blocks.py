@@ -19,8 +19,8 @@ OTHER = (1, 4, 6)
 VALUES = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-36, 0.5, -0.5, 1.0, 2.0, 33.0])
 
 
-def grown(rng: np.random.Generator, n_leaves: int, kinds: tuple[int, ...]) -> dict[str, str]:
-    """A tree grown leaf by leaf, numbered as LightGBM numbers it."""
+def grown(rng: np.random.Generator, n_leaves: int, kinds: tuple[int, ...], *, is_timed: bool = False) -> dict[str, str]:
+    """A tree grown leaf by leaf, numbered as LightGBM numbers it; a timed one also splits on the period."""
     left, right, decision, threshold = [], [], [], []
     sets: list[list[int]] = []
     for node in range(n_leaves - 1):
@@ -37,7 +37,7 @@ def grown(rng: np.random.Generator, n_leaves: int, kinds: tuple[int, ...]) -> di
         if kind & 1:
             sets.append([int(rng.integers(1, 16)), 2])
     return tree(
-        feature=rng.integers(N_FEATURES, size=n_leaves - 1).tolist(),
+        feature=rng.integers(N_FEATURES + is_timed, size=n_leaves - 1).tolist(),
         threshold=threshold,
         decision=decision,
         left=left,
@@ -48,13 +48,20 @@ def grown(rng: np.random.Generator, n_leaves: int, kinds: tuple[int, ...]) -> di
 
 
 def forest(rng: np.random.Generator) -> Forest:
-    """Members of several trees of any depth; some hold splits that only the plain walk knows."""
+    """Members of several trees of any depth; some are timed, some hold splits that only the plain walk knows."""
+    n_timed, n_periods = int(rng.integers(0, 3)), int(rng.integers(1, 5))
     texts = []
+    for _ in range(n_timed):
+        sizes = rng.integers(1, 9, size=int(rng.integers(0, 4))).tolist()
+        text = booster(*(grown(rng, size, (0,), is_timed=True) for size in sizes), n_features=N_FEATURES + 1)
+        names = " ".join(f"feature_{place}" for place in range(N_FEATURES))
+        wide = f"max_feature_idx={N_FEATURES}\n"
+        texts.append(text.replace(wide, f"{wide}feature_names={names} period\n"))
     for _ in range(int(rng.integers(1, 5))):
         kinds = PLAIN if rng.random() < 0.6 else (*PLAIN, *OTHER)
         sizes = rng.integers(1, 9, size=int(rng.integers(0, 5))).tolist()
         texts.append(booster(*(grown(rng, size, kinds) for size in sizes), n_features=N_FEATURES))
-    return forest_from_text(texts)
+    return forest_from_text(texts, N_FEATURES, n_timed=n_timed, n_periods=n_periods if n_timed else 0)
 
 
 @given(seed=st.integers(0, 10**6), n_rows=st.integers(0, 300))

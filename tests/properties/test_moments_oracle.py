@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,13 +13,12 @@ from features.history import transitions, whole_table
 from tests.histories import FEATURES, TAXONOMY, arrow_events, random_history
 from training.moments import HOUR_US, labelled_moments
 
-HORIZON_US = 24 * HOUR_US
 ABANDON_US = 48 * HOUR_US
 IDLE_US = [HOUR_US, 6 * HOUR_US, 30 * HOUR_US]
 ENDS = (kernel.ENTERED, kernel.PROGRESSED, kernel.GOAL_REACHED, kernel.LEFT)
 OURS = ("contact", "offer_shown", "operation", "outcome", "override", "profile", "consent")
 
-Row = tuple[str, int, int, bool, bool]
+Row = tuple[str, int, int, float, float, float]
 
 
 def expected_rows(events: list[JourneyEvent], codes: list[int], stages: list[int], observed_until: int) -> list[Row]:
@@ -29,7 +30,7 @@ def expected_rows(events: list[JourneyEvent], codes: list[int], stages: list[int
     rows = []
     for at in moments:
         happened = [i for i, one in enumerate(events) if one.occurred_at <= at]
-        if at + HORIZON_US > observed_until or not happened or stages[happened[-1]] < 0:
+        if at >= observed_until or not happened or stages[happened[-1]] < 0:
             continue
         last = happened[-1]
         silent_at = silence(events, codes, last)
@@ -37,11 +38,17 @@ def expected_rows(events: list[JourneyEvent], codes: list[int], stages: list[int
             continue
         change = next((i for i in range(last + 1, len(events)) if codes[i] in ENDS), None)
         code = None if change is None else codes[change]
-        in_time = change is not None and events[change].occurred_at <= at + HORIZON_US
         went_on = code in (kernel.PROGRESSED, kernel.GOAL_REACHED)
-        left = code == kernel.LEFT and in_time
-        fell_silent = not went_on and code != kernel.LEFT and silent_at < at + HORIZON_US
-        rows.append((events[0].customer_id, at, stages[last], went_on and in_time, left or fell_silent))
+        until_change = math.inf if change is None else events[change].occurred_at - at
+        progress = until_change if went_on else math.inf
+        abandon = math.inf if went_on else until_change if code == kernel.LEFT else silent_at + 1 - at
+        contacts = [
+            one.occurred_at - at
+            for one in events[last + 1 :]
+            if TAXONOMY.all_kinds[one.kind].role in ("contact", "offer_shown")
+        ]
+        seen = [after if after <= observed_until - at else math.inf for after in (progress, abandon, *contacts[:1])]
+        rows.append((events[0].customer_id, at, stages[last], seen[0], seen[1], (*seen[2:], math.inf)[0]))
     return rows
 
 
@@ -59,11 +66,15 @@ def silence(events: list[JourneyEvent], codes: list[int], last: int) -> int:
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 100_000), minutes=st.sampled_from([2_000, 8_000, 30_000]))
-def test_moments_equal_the_slow_walk(seed: int, minutes: int) -> None:
+@given(
+    seed=st.integers(0, 100_000),
+    minutes=st.sampled_from([2_000, 8_000, 30_000]),
+    after_hours=st.sampled_from([-48, 0, 24, 200]),
+)
+def test_moments_equal_the_slow_walk(seed: int, minutes: int, after_hours: int) -> None:
     """Row for row, over random histories with ties, late events, loops, exits, silences and new entries."""
     events = random_history(seed, n_customers=3, n_events=50, minutes=minutes)
-    observed_until = max(max(one.occurred_at, one.arrived_at) for one in events) + HORIZON_US
+    observed_until = max(max(one.occurred_at, one.arrived_at) for one in events) + after_hours * HOUR_US
     table = whole_table(arrow_events(events), TAXONOMY)
     codes, stages = (array.tolist() for array in transitions(table, FEATURES))
     expected: list[Row] = []
@@ -71,8 +82,9 @@ def test_moments_equal_the_slow_walk(seed: int, minutes: int) -> None:
         start, end = int(table.starts[c]), int(table.starts[c + 1])
         own = sorted((one for one in events if one.customer_id == customer_id), key=lambda one: one.order)
         expected += expected_rows(own, codes[start:end], stages[start:end], observed_until)
-    found = labelled_moments(table, FEATURES, idle_us=IDLE_US, horizon_us=HORIZON_US, observed_until=observed_until)
+    found = labelled_moments(table, FEATURES, idle_us=IDLE_US, observed_until=observed_until)
     customers = table.customers.to_pylist()
-    columns = (found.customer, found.at, found.stage, found.progressed, found.abandoned)
-    rows = [(customers[c], at, stage, p, a) for c, at, stage, p, a in zip(*(x.tolist() for x in columns), strict=True)]
+    columns = (found.customer, found.at, found.stage, found.after.progress, found.after.abandon, found.after.contact)
+    rows = [(customers[c], *rest) for c, *rest in zip(*(x.tolist() for x in columns), strict=True)]
+    assert found.after.observed.tolist() == [observed_until - at for at in found.at.tolist()]
     assert rows == expected

@@ -191,3 +191,47 @@ def test_a_missing_array_is_refused() -> None:
     del arrays["value"]
     with pytest.raises(BundleError, match="expected"):
         forest_from_arrays(arrays)
+
+
+def timed_text(*trees: dict[str, str], names: str = "feature_0 period") -> str:
+    """A booster that splits on the period as its second column."""
+    text = booster(*trees, n_features=2)
+    return text.replace("max_feature_idx=1\n", f"max_feature_idx=1\nfeature_names={names}\n")
+
+
+def test_a_split_on_the_period_parts_the_periods() -> None:
+    """Periods up to the threshold go left; one that lies before or behind all of them sends all one way."""
+    for threshold, expected in ((0.5, [1.0, 2.0, 2.0]), (1.5, [1.0, 1.0, 2.0]), (-1.0, [2.0] * 3), (1e300, [1.0] * 3)):
+        forest = forest_from_text([timed_text(stump(1, threshold, 1.0, 2.0))], 1, n_timed=1, n_periods=3)
+        assert raw_scores(forest, np.array([np.nan])).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "n_timed", "n_periods", "message"),
+    [
+        (timed_text(stump(1, 0.5, 1.0, 2.0)), 0, 0, "a feature is out of bounds"),
+        (timed_text(stump(1, 0.5, 1.0, 2.0)), 1, 0, "the number of periods"),
+        (timed_text(stump(1, 0.5, 1.0, 2.0)), 1, 65, "the number of periods"),
+        (timed_text(stump(1, 0.5, 1.0, 2.0)), 2, 3, "more members are timed"),
+        (timed_text(stump(1, 0.5, 1.0, 2.0, decision=6)), 1, 3, "period 0 is taken for unknown"),
+        (timed_text(stump(1, float("inf"), 1.0, 2.0)), 1, 3, "a period is split nowhere"),
+        (timed_text(stump(0, 0.5, 1.0, 2.0), names="feature_1 period"), 1, 3, "trained on"),
+        (timed_text(stump(0, 0.5, 1.0, 2.0), names="feature_0 feature_0"), 1, 3, "expected each once"),
+        (timed_text(stump(0, 0.5, 1.0, 2.0), names="feature_0"), 1, 3, "expected 2"),
+        (timed_text(stump(0, 0.5, 1.0, 2.0), names="feature_x period"), 1, 3, "trained on 'feature_x'"),
+        (timed_text(stump(5, 0.5, 1.0, 2.0)), 1, 3, "a feature is out of bounds in a LightGBM text"),
+    ],
+)
+def test_a_timed_text_that_does_not_fit_is_refused(text: str, n_timed: int, n_periods: int, message: str) -> None:
+    """Each with the bound that does not hold."""
+    with pytest.raises(BundleError, match=message):
+        forest_from_text([text], 1, n_timed=n_timed, n_periods=n_periods)
+
+
+def test_a_booster_of_some_features_is_placed_by_their_names() -> None:
+    """Its second column is the fourth of the vector."""
+    text = booster(stump(1, 0.5, 1.0, 2.0), n_features=2)
+    named = text.replace("max_feature_idx=1\n", "max_feature_idx=1\nfeature_names=feature_0 feature_3\n")
+    forest = forest_from_text([named], 5)
+    assert raw_scores(forest, np.array([9.0, 9, 9, 0, 9])).tolist() == [1.0]
+    assert raw_scores(forest, np.array([0.0, 0, 0, 9, 0])).tolist() == [2.0]

@@ -7,8 +7,10 @@ import math
 import numpy as np
 import pytest
 
+from features.errors import NotEnoughData
+from models.hazards import DAY_US
 from models.scoring import Scorer
-from tests.boosters import ROWS, small_bundle
+from tests.boosters import PERIODS, ROWS, small_bundle, timed_bundle
 
 PAIRS = (("visit", "email"), ("visit", "call"), ("visit", "large_offer"), ("visit", "case"), ("visit", "push"))
 
@@ -33,8 +35,11 @@ def test_stall_is_linked_and_calibrated(scorer: Scorer) -> None:
 
 
 def test_what_the_bundle_does_not_estimate_is_unknown(scorer: Scorer) -> None:
-    """Days to progress are NaN, not a neutral number."""
+    """Days to progress are NaN, not a neutral number, where there are no hazards; so are what was never fitted."""
     assert math.isnan(scorer.stall(ROWS[0]).expected_days_to_progress)
+    assert math.isnan(scorer.stall(ROWS[0]).benign_wait)
+    assert scorer.stall_curve(ROWS) is None
+    assert np.isnan(scorer.customers(ROWS).forecast_block(["visit"])).all()
 
 
 def test_an_effect_model_is_shrunk_to_the_arms_mean(scorer: Scorer) -> None:
@@ -101,3 +106,47 @@ def test_no_pairs_give_no_scores(scorer: Scorer) -> None:
     """A customer without a candidate is scored for stall only."""
     assert scorer.effects(ROWS[0], ()) == ()
     assert scorer.effect_block(ROWS, ()).uplift.shape == (3, 0)
+
+
+@pytest.fixture(scope="module")
+def timed(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
+    """A scorer of a bundle with hazards."""
+    return Scorer(timed_bundle(tmp_path_factory.mktemp("timed") / "bundle"))
+
+
+def test_hazards_give_the_stall_at_the_horizon(timed: Scorer) -> None:
+    """Worked out by hand: two periods until the horizon, hazards by dwell and period, then Platt's map."""
+    first, later, leaves = expit(0.5), expit(-0.5), expit(-3.0)
+    progressed = first + (1 - first - leaves) * later
+    calibrated = expit(0.9 * math.log(progressed / (1 - progressed)) + 0.1)
+    score = timed.stall(ROWS[0])
+    assert score.stall_propensity == pytest.approx(1 - calibrated)
+    abandoned = leaves + (1 - first - leaves) * leaves
+    assert score.abandon_probability == pytest.approx(min(abandoned, 1 - calibrated))
+
+
+def test_the_stall_falls_with_the_horizon(timed: Scorer) -> None:
+    """More time never makes progress less likely, and the days to progress lie within the horizon."""
+    curve = timed.stall_curve(ROWS)
+    assert curve is not None
+    stalls = np.array([curve.stall_propensity(end) for end in np.linspace(1, PERIODS.ends_us[-1], 40)])
+    assert (np.diff(stalls, axis=0) <= 0).all()
+    assert curve.stall_propensity(PERIODS.horizon_us) == pytest.approx(timed.stall_block(ROWS).stall_propensity)
+    assert ((timed.stall_block(ROWS).expected_days_to_progress > 0) & (stalls[0] <= 1)).all()
+    assert (timed.stall_block(ROWS).expected_days_to_progress < 7).all()
+
+
+def test_a_horizon_beyond_the_last_period_is_refused(timed: Scorer) -> None:
+    """Nothing was learned of it."""
+    curve = timed.stall_curve(ROWS)
+    assert curve is not None
+    with pytest.raises(NotEnoughData, match="a horizon of 15 days, expected above 0 and at most 14"):
+        curve.stall_propensity(15 * DAY_US)
+
+
+def test_hazards_of_many_customers_are_those_of_each(timed: Scorer) -> None:
+    """Bit for bit, effects beside them."""
+    block = timed.stall_block(ROWS)
+    for row, x in enumerate(ROWS):
+        assert np.array_equal(timed.stall(x), [column[row] for column in block], equal_nan=True)
+        assert timed.effects(x, PAIRS[:1])[0].uplift == timed.effect_block(ROWS, PAIRS[:1]).uplift[row, 0]

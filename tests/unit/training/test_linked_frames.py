@@ -46,7 +46,7 @@ def _decisions(*events: JourneyEvent, **changes: Any) -> DecisionFrame:
 
 
 def test_an_alias_is_looked_at_until_it_turned_out_to_be_another() -> None:
-    """Its moments keep their features; one whose horizon reaches beyond the link is censored."""
+    """Its moments keep their features, and are observed until the link."""
     frame = _moments(VISITED, CALLED, LINK, PAID)
 
     looked_at = [(name, (at - START_AT) / HOUR_US) for name, at in zip(frame.customer_ids, frame.at, strict=True)]
@@ -54,8 +54,11 @@ def test_an_alias_is_looked_at_until_it_turned_out_to_be_another() -> None:
         ("c1", 48.0),
         ("cookie", 0.0),
         ("cookie", 1.0),
+        ("cookie", 24.0),
+        ("cookie", 25.0),
     ]
-    assert frame.progressed.tolist() == [True, False, False]
+    assert np.round(frame.after.progress / HOUR_US, 3).tolist() == [1.0, *[np.inf] * 4]
+    assert np.round(frame.after.observed[1:] / HOUR_US, 3).tolist() == [48.0, 47.0, 24.0, 23.0]
 
 
 def test_the_person_is_looked_at_with_both_histories_from_the_link_on() -> None:
@@ -63,7 +66,7 @@ def test_the_person_is_looked_at_with_both_histories_from_the_link_on() -> None:
     frame = _moments(VISITED, CALLED, LINK, PAID)
 
     total = frame.x[:, FEATURES.names.index("events_total")]
-    assert total.tolist() == [2.0, 1.0, 1.0]
+    assert total.tolist() == [2.0, 1.0, 1.0, 2.0, 2.0]
 
 
 def test_what_came_of_a_visitor_is_found_at_the_person() -> None:

@@ -13,14 +13,20 @@ LONG_AFTER = START_AT + 400 * DAY_US
 
 
 def moments_of(events: list[JourneyEvent], *, observed_until: int = LONG_AFTER) -> Moments:
-    """The moments of a history, with a horizon of one day; silence ends the journey after two."""
+    """The moments of a history; silence ends the journey after two days."""
     return labelled_moments(
-        whole_table(arrow_events(events), TAXONOMY),
-        FEATURES,
-        idle_us=IDLE_US,
-        horizon_us=DAY_US,
-        observed_until=observed_until,
+        whole_table(arrow_events(events), TAXONOMY), FEATURES, idle_us=IDLE_US, observed_until=observed_until
     )
+
+
+def progressed(moments: Moments) -> list[bool]:
+    """Within one day."""
+    return moments.after.progressed(DAY_US).tolist()
+
+
+def abandoned(moments: Moments) -> list[bool]:
+    """Within one day."""
+    return moments.after.abandoned(DAY_US).tolist()
 
 
 def offsets(moments: Moments) -> list[int]:
@@ -68,13 +74,13 @@ def test_progress_within_the_horizon_is_its_end_included() -> None:
     """``(t, t + H]``: progress exactly a horizon after the moment counts, a microsecond later it does not."""
     at_the_end = moments_of([event("e1"), event("e2", kind="applied", at=START_AT + 1 + DAY_US)])
     just_after = moments_of([event("e1"), event("e2", kind="applied", at=START_AT + 2 + DAY_US)])
-    assert (at_the_end.progressed[0], just_after.progressed[0]) == (True, False)
+    assert (progressed(at_the_end)[0], progressed(just_after)[0]) == (True, False)
 
 
 def test_skipping_a_stage_is_progress() -> None:
     """Entering a later stage counts, though it is not the next."""
     moments = moments_of([event("e1"), event("e2", kind="uploaded", at=START_AT + HOUR_US)])
-    assert moments.progressed[0]
+    assert progressed(moments)[0]
 
 
 def test_going_back_is_no_progress() -> None:
@@ -86,13 +92,13 @@ def test_going_back_is_no_progress() -> None:
     ]
     moments = moments_of(events)
     after_upload = moments.at == START_AT + HOUR_US + 1
-    assert moments.progressed[after_upload].tolist() == [False]
+    assert np.array(progressed(moments))[after_upload].tolist() == [False]
 
 
 def test_an_exit_is_an_abandonment_and_no_progress() -> None:
     """A declared exit within the horizon."""
     moments = moments_of([event("e1"), event("e2", kind="declined", at=START_AT + HOUR_US * 3)])
-    assert (moments.progressed.tolist(), moments.abandoned.tolist()) == ([False, False], [True, True])
+    assert (progressed(moments), abandoned(moments)) == ([False, False], [True, True])
 
 
 def test_progress_after_an_exit_belongs_to_another_instance() -> None:
@@ -105,13 +111,13 @@ def test_progress_after_an_exit_belongs_to_another_instance() -> None:
     ]
     moments = moments_of(events)
     assert moments.at[0] == START_AT + 1
-    assert (moments.progressed[0], moments.abandoned[0]) == (False, True)
+    assert (progressed(moments)[0], abandoned(moments)[0]) == (False, True)
 
 
 def test_silence_is_an_abandonment_once_it_falls_into_the_horizon() -> None:
     """Silence longer than two days ends it: a day after the event that is still beyond a horizon of a day."""
     moments = moments_of([event("e1")])
-    assert moments.abandoned.tolist() == [False, False, False, False, True]
+    assert abandoned(moments) == [False, False, False, False, True]
 
 
 def test_what_we_do_does_not_break_the_silence() -> None:
@@ -123,14 +129,38 @@ def test_what_we_do_does_not_break_the_silence() -> None:
 def test_progress_after_a_long_silence_is_none() -> None:
     """An event after the journey has ended by silence does not progress it."""
     moments = moments_of([event("e1"), event("e2", kind="applied", at=START_AT + 49 * HOUR_US)])
-    assert not moments.progressed.any()
+    assert progressed(moments) == [False] * len(moments)
 
 
-def test_windows_that_are_not_over_are_left_out() -> None:
-    """A moment is censored when its horizon ends after the observation, even if progress was seen."""
+def test_windows_that_are_not_over_are_censored() -> None:
+    """A moment is kept for as long as it was observed; whether the horizon is known says the rest."""
     events = [event("e1"), event("e2", kind="applied", at=START_AT + 2 * HOUR_US)]
     moments = moments_of(events, observed_until=START_AT + DAY_US + HOUR_US)
-    assert offsets(moments) == [1, HOUR_US]
+    assert offsets(moments) == [1, HOUR_US, 2 * HOUR_US + 1, 3 * HOUR_US, 8 * HOUR_US]
+    assert moments.after.is_known(DAY_US).tolist() == [True, True, False, False, False]
+
+
+def test_what_lies_beyond_the_observation_did_not_happen_yet() -> None:
+    """Progress that the log holds already, but after the end of observation, is not told."""
+    events = [event("e1"), event("e2", kind="applied", at=START_AT + 2 * HOUR_US)]
+    moments = moments_of(events, observed_until=START_AT + HOUR_US + 30 * MINUTE_US)
+    assert np.isinf(moments.after.progress).all()
+
+
+def test_the_next_contact_is_told() -> None:
+    """Contacts end the observation of those who are left alone; what comes after each is counted anew."""
+    events = [event("e1"), event("e2", kind="action_exposed", at=START_AT + 3 * HOUR_US, facts={"action_id": "nudge"})]
+    moments = moments_of(events)
+    assert moments.after.contact[:2].tolist() == [3 * HOUR_US - 1, 2 * HOUR_US]
+    assert np.isinf(moments.after.contact[2:]).all()
+
+
+def test_cutting_the_observation_short_forgets_what_came_after() -> None:
+    """As if the history had been looked at then."""
+    moments = moments_of([event("e1"), event("e2", kind="applied", at=START_AT + 2 * HOUR_US)])
+    early = moments.after.where(np.array([0, 1])).until(np.array([1.5 * HOUR_US, 1.5 * HOUR_US]))
+    assert early.progress.tolist() == [np.inf, HOUR_US]
+    assert early.observed.tolist() == [1.5 * HOUR_US] * 2
 
 
 def test_an_event_gives_a_row_when_it_becomes_known() -> None:
@@ -138,5 +168,5 @@ def test_an_event_gives_a_row_when_it_becomes_known() -> None:
     events = [event("e1"), event("e2", kind="applied", at=START_AT + HOUR_US // 2, arrived_at=START_AT + 3 * HOUR_US)]
     moments = moments_of(events)
     assert offsets(moments)[:3] == [1, HOUR_US, 3 * HOUR_US + 1]
-    assert moments.progressed[:2].tolist() == [True, False]
+    assert progressed(moments)[:2] == [True, False]
     assert np.array_equal(moments.stage[:3], [0, 1, 1])

@@ -4,29 +4,40 @@ import numpy as np
 import pytest
 
 from features.errors import NotEnoughData
-from training.split import before_and_after, hashed_halves, is_flat, time_split
+from training.split import Split, before_and_after, hashed_halves, is_flat, time_split
 
 AT = np.arange(0, 1000, dtype=np.int64)
 
 
-def test_training_windows_end_before_the_calibration_and_that_before_the_test() -> None:
-    """No window of a slice reaches into the next slice."""
-    split = time_split(AT, 50, train_share=0.6, calibration_share=0.2)
-    assert AT[split.train].max() + 50 < split.calibrate_from <= AT[split.calibrate].min()
-    assert AT[split.calibrate].max() + 50 < split.test_from <= AT[split.test].min()
+KNOWN = AT + 50 <= 1000
 
 
-def test_rows_that_cross_a_cut_off_are_in_no_slice() -> None:
-    """What looks over a cut-off is dropped, and nothing is in two slices."""
-    split = time_split(AT, 50, train_share=0.6, calibration_share=0.2)
+def split_of(window: int = 50) -> Split:
+    """Six tenths, two tenths, two tenths of what is known."""
+    return time_split(AT, KNOWN, train_share=0.6, calibration_share=0.2, window_us=window)
+
+
+def test_every_moment_is_in_one_part_and_parts_follow_in_time() -> None:
+    """What a part may know ends where the next one starts; that is the caller's to cut."""
+    split = split_of()
     parts = split.train.astype(int) + split.calibrate + split.test
-    assert (parts.max(), int((parts == 0).sum())) == (1, 100)
+    assert parts.tolist() == [1] * len(AT)
+    assert AT[split.train].max() < split.calibrate_from == AT[split.calibrate].min()
+    assert AT[split.calibrate].max() < split.test_from == AT[split.test].min()
+
+
+def test_cut_offs_are_shares_of_what_was_fully_observed() -> None:
+    """Censored moments at the end do not move them."""
+    split = split_of()
+    assert (split.calibrate_from, split.test_from) == (570, 760)
 
 
 def test_a_history_too_short_for_its_window_is_refused() -> None:
     """The message says how long the history is and how far it looks."""
     with pytest.raises(NotEnoughData, match="calibration slice is empty"):
-        time_split(AT, 300, train_share=0.6, calibration_share=0.2)
+        split_of(300)
+    with pytest.raises(NotEnoughData, match="no moment has a fully observed window"):
+        time_split(AT, AT < 0, train_share=0.6, calibration_share=0.2, window_us=50)
 
 
 def test_decisions_learn_from_windows_that_end_before_the_judged_ones_start() -> None:
