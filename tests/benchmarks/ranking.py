@@ -14,10 +14,21 @@ import numpy as np
 
 from models.arbitration import Factors, Scored, ranked
 from models.boosting import Boosting, TrainingTable, boosted, lightgbm_raw_scores
-from models.bundle import Bundle, Lineage, write_bundle
-from models.forest import raw_scores_block
+from models.bundle import Bundle, write_bundle
+from models.forest import raw_scores_block, score_name
 from models.forest_blocks import BlockForest
-from models.heads import ABANDON, STALL, FittedHeads, Head, control_head, effect_head
+from models.hazards import Periods
+from models.heads import (
+    ABANDON,
+    PROGRESS,
+    FittedHeads,
+    Head,
+    control_head,
+    effect_head,
+    hazard_head,
+    incidence_head,
+)
+from models.manifest import Lineage
 from models.ranking import NOTHING, CandidateTerms, ranked_block
 from models.scoring import EffectBlock, Scorer
 from tests.benchmarks.report import Measure, absolute, faster
@@ -29,7 +40,10 @@ N_MEMBERS = 3
 N_FEATURES = 423
 OUTCOME = "progress"
 STALL_TREES, RESPONSE_TREES, EFFECT_TREES = 150, 100, 40
-"""Of each member; their leaves are 15, 8 and 4."""
+"""Of each member; their leaves are 31, 8 and 4."""
+DAY_US = 86_400_000_000
+PERIODS = Periods(tuple(int(days * DAY_US) for days in (0.25, 0.5, 1, 2, 3, 5, 7, 14, 28)), 6)
+"""As the built-in parameters cut them for a horizon of a week."""
 BLOCK = 4_096
 """Customers of a block: its tables stay in the cache."""
 TARGET = 20_000
@@ -80,12 +94,17 @@ def measures(worlds: Worlds) -> list[Measure]:
 
 
 def _best(scorer: Scorer, terms: CandidateTerms, x: np.ndarray) -> np.ndarray:
-    """Stall propensity is scored too: it comes from the same pass over the forest."""
     return np.concatenate([ranked_block(effects, terms).best for effects in _scores(scorer, terms, x)])
 
 
 def _scores(scorer: Scorer, terms: CandidateTerms, x: np.ndarray) -> list[EffectBlock]:
-    return [scorer.effect_block(x[first : first + BLOCK], terms.pairs) for first in range(0, len(x), BLOCK)]
+    """Stall, which rules may ask for, and effects."""
+    found = []
+    for first in range(0, len(x), BLOCK):
+        scores = scorer.customers(x[first : first + BLOCK])
+        scores.stall_block()
+        found.append(scores.effect_block(terms.pairs))
+    return found
 
 
 def _parts(effects: EffectBlock) -> list[EffectBlock]:
@@ -113,8 +132,10 @@ def _looped(scorer: Scorer, terms: CandidateTerms, x: np.ndarray) -> np.ndarray:
     places = {treatment_id: place for place, treatment_id in enumerate(terms.treatment_ids)}
     for row, vector in enumerate(x):
         scored = []
+        scores = scorer.customer(vector)
+        scores.stall()
         for treatment_id, pair, costs, effect in zip(
-            terms.treatment_ids, terms.pairs, money, scorer.effects(vector, terms.pairs), strict=True
+            terms.treatment_ids, terms.pairs, money, scores.effects(terms.pairs), strict=True
         ):
             factors = Factors(
                 control_response=effect.control_response, uplift=effect.uplift, sigma=effect.sigma, **costs
@@ -160,40 +181,59 @@ def _vectors(n: int, *, seed: int) -> np.ndarray:
 
 
 def _bundle(directory: Path, *, quick: bool) -> Bundle:
-    """Stall and abandon, one control response and 20 effects of three members each."""
+    """Hazards of progress and abandonment, one control response and 20 effects of three members each."""
     x = _vectors(2_000, seed=SEED)
-    table = TrainingTable(x, max_bin=63)
     rng = np.random.default_rng(SEED)
+    table = TrainingTable(x, max_bin=63)
+    period = rng.integers(0, len(PERIODS), (len(x), 1))
+    # As a stall model: its strongest 60 features, and hazards that differ by the period.
+    strongest = np.sort(rng.choice(N_FEATURES, 60, replace=False))
+    timed = TrainingTable(
+        np.concatenate([x[:, strongest], period], axis=1), max_bin=63, columns=strongest.tolist(), is_timed=True
+    )
 
-    def texts(name: str, n: int, *, trees: int, leaves: int) -> dict[str, str]:
-        boosting = Boosting(rounds=trees // 10 if quick else trees, num_leaves=leaves, max_bin=63, feature_fraction=0.1)
+    def text(table: TrainingTable, *, trees: int, leaves: int) -> str:
+        shape = Boosting(
+            rounds=trees // 10 if quick else trees,
+            num_leaves=leaves,
+            max_bin=63,
+            feature_fraction=0.6 if table is timed else 0.1,
+        )
+        noise = rng.normal(scale=0.1, size=len(x))
+        label = noise + 0.05 * np.sin(period[:, 0]) if table is timed else noise
         rows = np.arange(len(x))
-        return {
-            f"{name}#{member}": boosted(
-                table,
-                rng.normal(scale=0.1, size=len(x)),
-                objective="regression",
-                boosting=boosting,
-                seed=member,
-                rows=rows,
-            ).text()
-            for member in range(n)
-        }
+        return boosted(table, label, objective="regression", boosting=shape, seed=SEED, rows=rows).text()
 
-    stall = {name: texts(name, 1, trees=STALL_TREES, leaves=15) for name in (STALL, ABANDON)}
-    control = {control_head(OUTCOME): texts("control", N_MEMBERS, trees=RESPONSE_TREES, leaves=8)}
+    def members(name: str, *, trees: int, leaves: int) -> dict[str, str]:
+        return {f"{name}#{member}": text(table, trees=trees, leaves=leaves) for member in range(N_MEMBERS)}
+
+    causes = (PROGRESS, ABANDON)
+    places = [(cause, place) for cause in causes for place in range(len(PERIODS))]
+    stall = FittedHeads(
+        heads=tuple(
+            Head(name=hazard_head(*place), members=(score_name(*place),), link="logistic", mean=-2.0, weight=0.5)
+            for place in places
+        ),
+        boosters={cause: text(timed, trees=STALL_TREES, leaves=31) for cause in causes},
+        periods=PERIODS,
+        n_timed=len(causes),
+        incidence=tuple(Head(name=incidence_head(*place), members=(score_name(*place),)) for place in places),
+    )
+    name = control_head(OUTCOME)
+    control = members(name, trees=RESPONSE_TREES, leaves=8)
     effects = {
-        effect_head(OUTCOME, f"action_{place}"): texts(f"effect{place}", N_MEMBERS, trees=EFFECT_TREES, leaves=4)
+        effect_head(OUTCOME, f"action_{place}"): members(f"effect{place}", trees=EFFECT_TREES, leaves=4)
         for place in range(N_ACTIONS)
     }
-    fitted = FittedHeads(
+    responses = FittedHeads(
         heads=(
-            *(Head(name=name, members=tuple(found), link="logistic") for name, found in (stall | control).items()),
+            Head(name=name, members=tuple(control), link="logistic"),
             *(Head(name=name, members=tuple(found), spread="jackknife") for name, found in effects.items()),
         ),
-        boosters={name: text for found in (stall | control | effects).values() for name, text in found.items()},
+        boosters=control | {name: text for found in effects.values() for name, text in found.items()},
     )
     golden = x[:8]
+    texts = [*stall.boosters.values(), *responses.boosters.values()]
     return write_bundle(
         directory,
         lineage=Lineage(
@@ -204,7 +244,7 @@ def _bundle(directory: Path, *, quick: bool) -> Bundle:
             features_version="benchmark",
             configuration=dict.fromkeys(("taxonomy", "journeys", "actions", "policy"), "benchmark"),
         ),
-        fitted=[fitted],
+        fitted=[stall, responses],
         golden_rows=golden,
-        golden_raw=lightgbm_raw_scores(list(fitted.boosters.values()), golden),
+        golden_raw=lightgbm_raw_scores(texts, golden, n_timed=len(causes), n_periods=len(PERIODS)),
     )
