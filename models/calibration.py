@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import NotEnoughData
+from models.metrics import logistic_line
 from models.monotone import EDGE, MonotoneMap, logit
 
 FloatArray = NDArray[np.float64]
@@ -70,18 +71,14 @@ def platt_map(predicted: FloatArray, happened: FloatArray) -> MonotoneMap:
         predicted: ``(n,)`` probabilities.
         happened: ``(n,)`` 0 or 1, some of both.
     """
-    from sklearn.linear_model import LogisticRegression  # slow to import
-
     # Platt's targets, (n+ + 1)/(n+ + 2) and 1/(n- + 2), keep a perfectly separated slice finite.
     positives = happened.sum()
     high, low = (positives + 1) / (positives + 2), 1 / (len(happened) - positives + 2)
-    weights = np.where(happened == 1, high, low)
-    scores = np.concatenate([logit(predicted)] * 2)[:, None]
-    labels = np.repeat([1.0, 0.0], len(happened))
-    model = LogisticRegression(C=np.inf).fit(scores, labels, sample_weight=np.concatenate([weights, 1 - weights]))
-    slope, intercept = float(model.coef_[0, 0]), float(model.intercept_[0])
-    if slope < 0:  # the model ranks backwards on this slice: the base rate is all that is left, and is monotone
-        rate = weights.mean()
+    targets = np.where(happened == 1, high, low)
+    margin = logit(predicted)
+    intercept, slope = logistic_line(margin, targets) if np.ptp(margin) > 0 else (math.nan, 0.0)
+    if slope <= 0:  # the model ranks backwards, or not at all: the base rate is all that is left, and is monotone
+        rate = targets.mean()
         return MonotoneMap("platt", slope=0.0, intercept=float(np.log(rate / (1 - rate))))
     return MonotoneMap("platt", slope=slope, intercept=intercept)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from features.errors import BundleError
 from models.forest import score_name
-from models.hazards import Incidence, Periods, incidence, incidence_within, settled
+from models.hazards import Incidence, Periods, incidence_within, incidences_side_by_side, settled
 from models.heads import Head, HeadTable, hazard_head, head_table, head_values, incidence_head
 
 FloatArray = NDArray[np.float64]
@@ -96,8 +96,5 @@ def curve(values: FloatArray, columns: HazardColumns) -> Curve:
         columns: where the hazards stand.
     """
     n = len(columns.periods)
-    raw = incidence(
-        values[:, columns.progress : columns.progress + n], values[:, columns.abandon : columns.abandon + n]
-    )
-    calibrated, _ = head_values(columns.calibration, np.concatenate(raw, axis=1))
-    return Curve(columns.periods, settled(calibrated[:, :n], calibrated[:, n:]))
+    raw = incidences_side_by_side(*(values[:, first : first + n] for first in (columns.progress, columns.abandon)))
+    return Curve(columns.periods, settled(head_values(columns.calibration, raw)[0]))

@@ -119,6 +119,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True)
         activated: contacts are counted from the commit on.
         degraded: what was missing or stale when deciding.
         linked_ids: the customer's other ids whose events, contacts and consents counted, sorted.
+        benign_wait: of a stalled customer, the probability of progress without a contact; NaN of others.
     """
 
     decision_id: str
@@ -157,6 +158,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True)
     degraded: tuple[str, ...]
     latency_us: int
     linked_ids: tuple[str, ...] = ()
+    benign_wait: float = math.nan
 
     @property
     def first(self) -> Candidate:
@@ -175,8 +177,11 @@ def dump_record(record: DecisionRecord) -> bytes:
     """Canonical bytes of a record: ``HWD``, one byte of version, then MessagePack. NaN survives bit for bit."""
     fields = [getattr(record, name) for name in DecisionRecord.__struct_fields__]
     fields[_CANDIDATES] = [one if one.is_scored else _without_scores(one) for one in record.candidates]
-    if not record.linked_ids:
-        fields.pop()  # of almost everybody; the bytes are those from before there were any
+    # What came later stands last and is left out where it says nothing: the bytes are those from before there was any.
+    if math.isnan(record.benign_wait):
+        fields.pop()
+        if not record.linked_ids:
+            fields.pop()
     return _HEADER + bytes([RECORD_VERSION]) + _ENCODER.encode(fields)
 
 

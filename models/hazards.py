@@ -166,37 +166,56 @@ def incidence(progress: FloatArray, abandon: FloatArray) -> Incidence:
     >>> incidence(np.array([[0.5, 0.5]]), np.array([[0.25, 0.5]]))
     Incidence(progress=array([[0.5  , 0.625]]), abandon=array([[0.25 , 0.375]]))
     """
-    found = Incidence(np.empty(progress.shape), np.empty(progress.shape))
-    _accumulate(progress, abandon, found.progress, found.abandon)
-    return found
+    both = incidences_side_by_side(progress, abandon)
+    return Incidence(both[:, : progress.shape[1]], both[:, progress.shape[1] :])
+
+
+def incidences_side_by_side(progress: FloatArray, abandon: FloatArray) -> FloatArray:
+    """``incidence`` in one array ``(n, 2 * n_periods)``, progress first."""
+    both = np.empty((progress.shape[0], 2 * progress.shape[1]))
+    _accumulate(progress, abandon, both)
+    return both
 
 
 @njit(cache=True, nogil=True)
-def _accumulate(progress: FloatArray, abandon: FloatArray, progressed: FloatArray, abandoned: FloatArray) -> None:
+def _accumulate(progress: FloatArray, abandon: FloatArray, both: FloatArray) -> None:
+    n_periods = progress.shape[1]
     for row in range(progress.shape[0]):
         is_open, done, gone = 1.0, 0.0, 0.0
-        for k in range(progress.shape[1]):
+        for k in range(n_periods):
             p = progress[row, k]
             a = min(abandon[row, k], 1.0 - p)
             done += is_open * p
             gone += is_open * a
             is_open *= 1.0 - p - a
-            progressed[row, k] = done
-            abandoned[row, k] = gone
+            both[row, k] = done
+            both[row, n_periods + k] = gone
 
 
-def settled(progress: FloatArray, abandon: FloatArray) -> Incidence:
-    """Cumulative incidences that were calibrated one by one, made one again.
+def settled(both: FloatArray) -> Incidence:
+    """Cumulative incidences that were calibrated one by one, made one again, in place.
 
     Neither falls as time goes by, and the two are never more than 1 together; where they would be, abandonment gives
     way.
 
     Args:
-        progress: ``(n, n_periods)``, each in ``[0, 1]``.
-        abandon: likewise.
+        both: ``(n, 2 * n_periods)``, each in ``[0, 1]``, progress first.
     """
-    risen = np.maximum.accumulate(progress, axis=1)
-    return Incidence(risen, np.minimum(np.maximum.accumulate(abandon, axis=1), 1.0 - risen))
+    _settle(both)
+    n_periods = both.shape[1] // 2
+    return Incidence(both[:, :n_periods], both[:, n_periods:])
+
+
+@njit(cache=True, nogil=True)
+def _settle(both: FloatArray) -> None:
+    n_periods = both.shape[1] // 2
+    for row in range(both.shape[0]):
+        done, gone = 0.0, 0.0
+        for k in range(n_periods):
+            done = max(done, both[row, k])
+            gone = max(gone, both[row, n_periods + k])
+            both[row, k] = done
+            both[row, n_periods + k] = min(gone, 1.0 - done)
 
 
 def incidence_within(cumulative: FloatArray, periods: Periods, within_us: float) -> FloatArray:

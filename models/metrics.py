@@ -86,17 +86,30 @@ def calibration_slope(happened: FloatArray, probability: FloatArray) -> float:
     if not 0 < happened.sum() < len(happened) or np.ptp(probability) == 0:
         return float("nan")
     p = np.clip(probability, 1e-9, 1 - 1e-9)
-    margin = np.log(p) - np.log1p(-p)
-    design = np.stack([np.ones_like(margin), margin], axis=1)
-    beta = np.array([0.0, 1.0])
+    return logistic_line(np.log(p) - np.log1p(-p), happened)[1]
+
+
+def logistic_line(margin: FloatArray, target: FloatArray) -> tuple[float, float]:
+    """Intercept and slope of ``logit P = a + b * margin`` of greatest likelihood, by Newton's method.
+
+    Args:
+        margin: ``(n,)``, not all equal.
+        target: ``(n,)`` in ``[0, 1]``, some on either side of what a constant would give.
+    """
+    # In units of its own spread, so that steps can be bounded alike whatever the scale.
+    centre, spread = float(margin.mean()), float(margin.std())
+    design = np.stack([np.ones_like(margin), (margin - centre) / spread], axis=1)
+    rate = float(np.clip(target.mean(), 1e-9, 1 - 1e-9))
+    beta = np.array([np.log(rate / (1 - rate)), 0.0])
     for _ in range(50):
         fitted = 0.5 * (1 + np.tanh(0.5 * (design @ beta)))
         information = design.T @ (design * (fitted * (1 - fitted))[:, None])
-        step = np.linalg.lstsq(information, design.T @ (happened - fitted), rcond=None)[0]
+        step = np.linalg.lstsq(information, design.T @ (target - fitted), rcond=None)[0]
         beta = beta + np.clip(step, -2, 2)
         if np.abs(step).max() < 1e-10:
             break
-    return float(beta[1])
+    slope = float(beta[1]) / spread
+    return float(beta[0]) - slope * centre, slope
 
 
 def qini_curve(y: FloatArray, uplift: FloatArray, treated: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -101,8 +101,9 @@ RECORDS_SCHEMA: Final = pa.schema(
         pa.field("degraded", _TEXTS, nullable=False),
         pa.field("latency_us", pa.int64(), nullable=False),
         pa.field("linked_ids", _TEXTS, nullable=False),
+        pa.field("benign_wait", pa.float64(), nullable=False),
     ],
-    metadata={"headway": "decision-records/2"},
+    metadata={"headway": "decision-records/3"},
 )
 """Fields as in ``DecisionRecord``, in its order; attributes as JSON.
 

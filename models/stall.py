@@ -55,7 +55,7 @@ class StallParams:
             rounds=250, patience=15, num_leaves=31, min_rows=100, learning_rate=0.1, feature_fraction=0.6, max_bin=63
         )
     )
-    max_features: int = 60
+    max_features: int = 120
     max_rows: int = 300_000
 
 

@@ -104,6 +104,7 @@ def _standing(record: DecisionRecord, rulebook: Rulebook) -> JourneyStanding:
         horizon_days=rulebook.journey.horizon / MICROSECONDS_PER_DAY,
         abandon_probability=_known(record.abandon_probability),
         expected_days_to_progress=_known(record.expected_days_to_progress),
+        benign_wait=_known(record.benign_wait),
     )
 
 

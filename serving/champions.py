@@ -81,7 +81,7 @@ class Champions:
         self._served[journey_id] = ServedModel(
             scorer=Scorer(bundle, self._priors),
             label=f"{pointer.name}@{CHAMPION}/{pointer.version}",
-            stall_version=digest if STALL in names else None,
+            stall_version=digest if bundle.hazards is not None or STALL in names else None,
             uplift_version=digest if any(name.startswith(_EFFECTS) for name in names) else None,
         )
         self._loaded[journey_id] = pointer

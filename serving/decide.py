@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -242,6 +243,7 @@ class Decider:
             stall_propensity=deliberation.stall.stall_propensity,
             abandon_probability=deliberation.stall.abandon_probability,
             expected_days_to_progress=deliberation.stall.expected_days_to_progress,
+            benign_wait=deliberation.stall.benign_wait if deliberation.situation.stall_state else math.nan,
             candidates=deliberation.candidates,
             selected=_selected(request, deliberation, inputs, rulebook.policy.contact_policy),
             explored=deliberation.choice.how in ("explored", "random"),

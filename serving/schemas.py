@@ -82,7 +82,12 @@ class DecisionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class JourneyStanding(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the customer stands in the journey, and what is expected; None where it is not known."""
+    """Where the customer stands in the journey, and what is expected; None where it is not known.
+
+    Attributes:
+        expected_days_to_progress: mean days until progress, counting no more than ``horizon_days``.
+        benign_wait: of a stalled customer, the probability of progress without any contact.
+    """
 
     journey_id: str
     stage: str | None
@@ -91,6 +96,7 @@ class JourneyStanding(msgspec.Struct, frozen=True, kw_only=True):
     horizon_days: float
     abandon_probability: float | None
     expected_days_to_progress: float | None
+    benign_wait: float | None
 
 
 class Factors(msgspec.Struct, frozen=True, kw_only=True):

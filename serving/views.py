@@ -174,6 +174,7 @@ class RecordView(msgspec.Struct, frozen=True, kw_only=True):
     stall_propensity: float | None
     abandon_probability: float | None
     expected_days_to_progress: float | None
+    benign_wait: float | None
     candidates: tuple[CandidateView, ...]
     selected: tuple[SelectedView, ...]
     explored: bool
@@ -271,6 +272,7 @@ def _record_view(record: DecisionRecord, feature_names: tuple[str, ...] | None) 
         stall_propensity=_known(record.stall_propensity),
         abandon_probability=_known(record.abandon_probability),
         expected_days_to_progress=_known(record.expected_days_to_progress),
+        benign_wait=_known(record.benign_wait),
         candidates=tuple(CandidateView(**_known_fields(candidate)) for candidate in record.candidates),
         selected=tuple(SelectedView(**_known_fields(selected)) for selected in record.selected),
         explored=record.explored,

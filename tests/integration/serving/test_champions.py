@@ -8,9 +8,10 @@ import pytest
 
 from models.actions import Catalogue
 from models.bundle import FOREST
+from models.heads import FittedHeads
 from models.registry import CHAMPION, LocalRegistry
 from serving.champions import Champions
-from tests.boosters import FEATURES, small_bundle
+from tests.boosters import FEATURES, fitted_heads, small_bundle, timed_bundle, written
 from tests.decisions import action
 
 AT = 1_700_000_000_000_000
@@ -57,6 +58,28 @@ def test_a_promoted_bundle_decides_from_the_next_look_on(registry: LocalRegistry
     model = champions.served_model("card")
     assert model is not None
     assert model.stall_version == model.uplift_version == model.scorer.bundle.manifest_sha256[:12]
+
+
+def test_a_stall_from_hazards_has_a_version(tmp_path: Path) -> None:
+    """It is a stall as the single probability of older bundles is; a bundle of effects alone has none."""
+    registry = LocalRegistry(tmp_path / "bundles")
+    timed_bundle(tmp_path / "timed")
+    effects = fitted_heads()
+    boosters = {name: text for name, text in effects.boosters.items() if name != "stall"}
+    written(tmp_path / "effects", [FittedHeads(effects.heads[2:], boosters)])
+    found = []
+    for version, made in enumerate(("timed", "effects"), start=1):
+        registry.register(tmp_path / made, NAME, {})
+        registry.set_alias(NAME, CHAMPION, version, at=AT)
+        champions = _champions(registry)
+        champions.refresh()
+        found.append(champions.served_model("card"))
+
+    timed, alone = found
+    assert timed is not None
+    assert timed.stall_version == timed.scorer.bundle.manifest_sha256[:12]
+    assert alone is not None
+    assert (alone.stall_version, alone.uplift_version) == (None, alone.scorer.bundle.manifest_sha256[:12])
 
 
 def test_the_next_promotion_takes_over(registry: LocalRegistry) -> None:

@@ -77,7 +77,7 @@ def test_incidences_are_probabilities_that_never_fall(progress: np.ndarray, aban
 @settings(deadline=None)
 def test_calibrated_incidences_are_made_one(progress: np.ndarray, abandon: np.ndarray) -> None:
     """Any numbers between 0 and 1 become a pair that never falls and is never more than 1."""
-    found = settled(progress, abandon)
+    found = settled(np.concatenate([progress, abandon], axis=1))
     assert (np.diff(found.progress, axis=1) >= 0).all()
     assert (found.progress + found.abandon <= 1 + 1e-12).all()
     assert (found.abandon >= 0).all()
