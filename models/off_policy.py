@@ -7,7 +7,7 @@ both (DR, Switch-DR, DR with shrinkage). A guard refuses to answer where the log
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -20,7 +20,6 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 EstimatorName = Literal["IPS", "SNIPS", "DM", "DR", "Switch-DR", "DRos"]
-CutName = Literal["none", "switch", "shrink"]
 
 _QUANTILES: Final = (0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1.0)
 
@@ -289,12 +288,16 @@ def snips(logged: Logged, params: EstimateParams) -> Estimate:
 
 
 def dm(logged: Logged, params: EstimateParams) -> Estimate:
-    """Direct method: ``mean(sum_a pi(a|x) q(x, a))``. As biased as the model; its interval does not know of that.
+    """Direct method: ``mean(sum_a pi(a|x) q(x, a))``. As biased as the model.
+
+    Resampling knows nothing of that bias, so its interval is widened to hold the doubly robust one, which does.
 
     References:
         Dudik, Langford and Li 2011, Doubly robust policy evaluation and learning, section 2.
     """
-    return _estimate("DM", logged, params, logged.predicted_policy, weight=np.ones(len(logged)))
+    found = _estimate("DM", logged, params, logged.predicted_policy, weight=np.ones(len(logged)))
+    corrected = dr(logged, params)
+    return replace(found, low=min(found.low, corrected.low), high=max(found.high, corrected.high))
 
 
 def dr(logged: Logged, params: EstimateParams) -> Estimate:
@@ -310,7 +313,8 @@ def dr(logged: Logged, params: EstimateParams) -> Estimate:
 def switch_dr(logged: Logged, params: EstimateParams, threshold: float | None = None) -> Estimate:
     """DR that leaves rows of large weight to the model: ``w`` becomes ``w 1{w <= threshold}``.
 
-    The threshold is chosen by the smallest estimated squared error where none is given.
+    The threshold is chosen by the smallest estimated squared error where none is given. The interval is widened by the
+    bound on the bias that the choice accepted.
 
     References:
         Wang, Agarwal and Dudik 2017, Optimal and adaptive off-policy evaluation in contextual bandits (SWITCH, with DR
@@ -319,13 +323,15 @@ def switch_dr(logged: Logged, params: EstimateParams, threshold: float | None = 
     cut = _best_cut(logged, _switched) if threshold is None else threshold
     weight = _switched(logged.weight, cut)
     clipped = logged.weight > cut
-    return _estimate("Switch-DR", logged, params, _corrected(logged, weight), weight=weight, clipped=clipped, cut=cut)
+    found = _estimate("Switch-DR", logged, params, _corrected(logged, weight), weight=weight, clipped=clipped, cut=cut)
+    return _widened(found, _bias_bound(logged, weight))
 
 
 def dr_with_shrinkage(logged: Logged, params: EstimateParams, shrinkage: float | None = None) -> Estimate:
     """DR whose weights are shrunk: ``w`` becomes ``lambda w / (w**2 + lambda)``; 0 is DM, infinity is DR.
 
-    Lambda is chosen by the smallest estimated squared error where none is given.
+    Lambda is chosen by the smallest estimated squared error where none is given. The interval is widened by the bound
+    on the bias that the choice accepted: without that it held the arms' true means on Hillstrom 81 % of the time.
 
     References:
         Su, Dimakopoulou, Krishnamurthy and Dudik 2020, Doubly robust off-policy evaluation with shrinkage (optimistic
@@ -334,7 +340,8 @@ def dr_with_shrinkage(logged: Logged, params: EstimateParams, shrinkage: float |
     cut = _best_cut(logged, _shrunk, power=2) if shrinkage is None else shrinkage
     weight = _shrunk(logged.weight, cut)
     clipped = logged.weight**2 > cut
-    return _estimate("DRos", logged, params, _corrected(logged, weight), weight=weight, clipped=clipped, cut=cut)
+    found = _estimate("DRos", logged, params, _corrected(logged, weight), weight=weight, clipped=clipped, cut=cut)
+    return _widened(found, _bias_bound(logged, weight))
 
 
 ESTIMATORS: Final[Mapping[EstimatorName, Callable[[Logged, EstimateParams], Estimate]]] = {
@@ -361,20 +368,24 @@ def _shrunk(weight: FloatArray, shrinkage: float) -> FloatArray:
     return shrinkage * weight / (weight**2 + shrinkage) if shrinkage > 0 else np.zeros_like(weight)
 
 
-def _best_cut(logged: Logged, cut_weights: Callable[[FloatArray, float], FloatArray], power: int = 1) -> float:
-    """The cut among quantiles of the weights, none included, with the smallest variance plus squared bias.
+def _bias_bound(logged: Logged, weight: FloatArray) -> float:
+    """What cutting the weights may cost: ``|mean((w - w') (r - q))|``, and one standard error of that on top."""
+    left_out = (logged.weight - weight) * (logged.reward - logged.predicted_taken)
+    return abs(float(left_out.mean())) + float(left_out.std() / np.sqrt(len(left_out)))
 
-    The bias is estimated by ``mean((w - w') (r - q))``, and taken to be its own standard error larger.
-    """
-    residual = logged.reward - logged.predicted_taken
+
+def _widened(found: Estimate, by: float) -> Estimate:
+    return replace(found, low=found.low - by, high=found.high + by)
+
+
+def _best_cut(logged: Logged, cut_weights: Callable[[FloatArray, float], FloatArray], power: int = 1) -> float:
+    """The cut among quantiles of the weights, none included, with the smallest variance plus squared bias bound."""
     followed = logged.weight[logged.weight > 0]
     grid = [*(float(q) ** power for q in np.quantile(followed, _QUANTILES)), np.inf] if len(followed) else [np.inf]
 
     def squared_error(cut: float) -> float:
         weight = cut_weights(logged.weight, cut)
-        left_out = (logged.weight - weight) * residual
-        bias = abs(float(left_out.mean())) + float(left_out.std() / np.sqrt(len(left_out)))
-        return float(_corrected(logged, weight).var() / len(weight)) + bias**2
+        return float(_corrected(logged, weight).var() / len(weight)) + _bias_bound(logged, weight) ** 2
 
     return min(reversed(grid), key=squared_error)
 

@@ -97,11 +97,11 @@ class Ours:
         return column
 
 
-def causalml_x(x: Floats, arm: Integers, y: Floats, *, seed: int) -> Effects:
-    """causalml's X-learner with the known, constant probabilities of the arms."""
+def causalml_x(x: Floats, arm: Integers, y: Floats, *, seed: int, **sizes: Any) -> Effects:
+    """The X-learner of causalml with the known, constant probabilities of the arms."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        learner = BaseXRegressor(base(seed), control_name=0)
+        learner = BaseXRegressor(base(seed, **sizes), control_name=0)
         counts = np.bincount(arm)
         chances = {number: counts[number] / (counts[0] + counts[number]) for number in range(1, len(counts))}
         learner.fit(x, arm, y, p={number: np.full(len(y), chance) for number, chance in chances.items()})
@@ -117,15 +117,16 @@ def causalml_x(x: Floats, arm: Integers, y: Floats, *, seed: int) -> Effects:
     return effects
 
 
-def econml_dr(x: Floats, arm: Integers, y: Floats, *, seed: int) -> Effects:
+def econml_dr(x: Floats, arm: Integers, y: Floats, *, seed: int, **sizes: Any) -> Effects:
     """EconML's DR learner; the probabilities are the arms' shares."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         learner = DRLearner(
             model_propensity=DummyClassifier(strategy="prior"),
-            model_regression=base(seed),
-            model_final=base(seed, num_leaves=4),
+            model_regression=base(seed, **sizes),
+            model_final=base(seed, **{"num_leaves": 4, **sizes}),
             cv=3,
+            allow_missing=True,
             random_state=seed,
         )
         learner.fit(y, arm, X=x)

@@ -88,6 +88,9 @@ def test_switching_leaves_large_weights_to_the_model() -> None:
     found = switch_dr(a_log(), PARAMS, threshold=3.0)
 
     assert found.value == pytest.approx(1.5 + (2 * -0.5 + 2 * 1.5) / 4)
+    # What was left out is 4 * 0.5 in one row of four: a mean of 0.5 and a standard deviation of 0.75 ** 0.5.
+    left_out = 0.5 + 0.75**0.5 / 2
+    assert found.high >= found.value + left_out
     assert (found.largest_weight, found.share_clipped) == (2.0, 0.25)
 
 
@@ -106,6 +109,14 @@ def test_what_an_estimate_rests_on_is_told() -> None:
     assert found["IPS"].ess == pytest.approx(64 / 24)
     assert found["IPS"].largest_weight == 4.0
     assert (found["DM"].ess, found["DM"].largest_weight) == (4.0, 1.0)
+
+
+def test_the_direct_methods_interval_knows_of_its_bias() -> None:
+    """A model that says the same of everything leaves nothing to resample; the logged rewards say that it is wrong."""
+    found = off_policy_estimates(a_log(predicted=np.full((4, 2), 9.0)), PARAMS)
+
+    assert (found["DM"].value, found["DM"].high) == (9.0, 9.0)
+    assert found["DM"].low == found["DR"].low < 9.0
 
 
 def test_a_cut_is_chosen_only_where_it_pays() -> None:
