@@ -13,17 +13,17 @@ from models.off_policy import doubly_robust_responses
 from tests.benchmarks.report import Measure
 from tests.quality.learners import Floats, Integers, Ours, causalml_x, econml_dr, responses
 from tests.quality.measures import at_least, beside, spread, versus
-from tests.quality.setting import Setting
+from tests.quality.setting import FILES, Setting
 
 TITLE: Final = "Hillstrom e-mail experiment"
 METHOD: Final = """\
-Outcome: visit within two weeks. Each of 10 splits halves the customers, stratified by arm and outcome; models learn on one
-half and are judged on the other. Qini is scikit-uplift's definition (area between the Qini curve and the random line over the
-same area of the perfect curve). "Paired difference" is the mean over the splits of ours less theirs, in its standard error over
-the splits (which overlap, so it is optimistic). The response model ranks by the probability of a visit if mailed. Policies are
-valued by inverse propensity scoring with the known probability of 1/3, and doubly robustly with the learner's own predictions.
+Outcome: visit within two weeks. Each of 10 splits halves the customers, stratified by arm and outcome; models learn
+on one half and are judged on the other. Qini is scikit-uplift's definition (area between the Qini curve and the
+random line over the same area of the perfect curve). "Paired difference" is the mean over the splits of ours less
+theirs, in its standard error over the splits (which overlap, so it is optimistic). The response model ranks by the
+probability of a visit if mailed. Policies are valued by inverse propensity scoring with the known probability of 1/3,
+and doubly robustly with the learner's own predictions.
 """
-FILES: Final = ("hillstrom/hillstrom.csv.gz",)
 ARMS: Final = ("No E-Mail", "Mens E-Mail", "Womens E-Mail")
 MENS, WOMENS = 1, 2
 UNIT: Final = "Qini (sklift)"
@@ -45,7 +45,7 @@ class Experiment(NamedTuple):
 
 def experiment(setting: Setting) -> Experiment:
     """All customers, or every fourth where quick."""
-    rows = setting.csv(FILES[0])
+    rows = setting.csv(FILES["hillstrom"][0])
     rows = rows.iloc[::4] if setting.quick else rows
     numbers = rows[["recency", "history", "mens", "womens", "newbie"]].astype(np.float64)
     flags = pd.get_dummies(rows[["zip_code", "channel"]]).astype(np.float64)

@@ -13,13 +13,16 @@ from models.uplift import UpliftParams
 from tests.benchmarks.report import Measure
 from tests.quality.learners import Effects, Floats, Integers, Ours, base, causalml_x, econml_dr
 from tests.quality.measures import below, versus
-from tests.quality.setting import Setting
+from tests.quality.setting import FILES, Setting
 
 TITLE: Final = "IHDP"
 METHOD: Final = """\
-747 children, 139 of them treated, and not at random: selection probabilities are estimated. Effect error (PEHE, root mean squared error against the true effect `mu1 - mu0`) on held-out children, mean over 3 realisations and 10 splits of 80/20, stratified by treatment. So few rows need smaller leaves than the defaults, which are made for tens of thousands: see `SMALL` in `tests/quality/ihdp.py`. The T-learners fit one response model for each arm, by ordinary least squares or by LightGBM.
+747 children, 139 of them treated, and not at random: selection probabilities are estimated. Effect error (PEHE, root
+mean squared error against the true effect `mu1 - mu0`) on held-out children, mean over 3 realisations and 10 splits
+of 80/20, stratified by treatment. So few rows need smaller leaves than the defaults, which are made for tens of
+thousands: see `SMALL` in `tests/quality/ihdp.py`. The T-learners fit one response model for each arm, by ordinary
+least squares or by LightGBM.
 """
-FILES: Final = tuple(f"ihdp/ihdp_npci_{number}.csv.gz" for number in (1, 2, 3))
 SMALL: Final = UpliftParams(
     n_folds=5,
     response=Boosting(rounds=400, patience=40, num_leaves=4, min_rows=5, learning_rate=0.05),
@@ -33,7 +36,7 @@ SMALL: Final = UpliftParams(
 def measures(setting: Setting) -> list[Measure]:
     """Effect errors beside each other's."""
     errors: dict[str, list[float]] = defaultdict(list)
-    for file in FILES[: setting.repeats(len(FILES))]:
+    for file in FILES["ihdp"][: setting.repeats(3)]:
         rows = setting.csv(file, header=None).to_numpy(np.float64)
         for seed in range(setting.repeats(10)):
             _one(rows, seed, errors)

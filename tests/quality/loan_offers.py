@@ -13,13 +13,18 @@ from tests.benchmarks.report import Measure
 from tests.quality.hillstrom import halves
 from tests.quality.learners import Floats, Integers, Ours, base_classifier, causalml_x, econml_dr, responses
 from tests.quality.measures import at_least, beside, holds, spread, told, versus
-from tests.quality.setting import Setting
+from tests.quality.setting import FILES, Setting
 
 TITLE: Final = "Loan offers (Karlan and Zinman 2008)"
 METHOD: Final = """\
-53,810 former borrowers, each offered a monthly rate drawn by chance within risk tier and wave; nobody got no offer. Outcome: the loan was taken up. **Depth** is the tier's usual rate (11.75, 9.75 or 7.75 % a month) less the rate offered, in bands of up to 1, 3, 5 and above 5 points; the shallow band is the control. The probability of a band is its share within tier and wave, which is 0 for some. Mean effects are doubly robust, over all rows, with 95 % intervals. Ranking is judged where it can be without weights: a rate below the stratum's median against one above it, mean of 10 splits into halves, Qini as in scikit-uplift. AUC is of take-up itself, among held-out rows, given the band that was offered.
+53,810 former borrowers, each offered a monthly rate drawn by chance within risk tier and wave; nobody got no offer.
+Outcome: the loan was taken up. **Depth** is the tier's usual rate (11.75, 9.75 or 7.75 % a month) less the rate
+offered, in bands of up to 1, 3, 5 and above 5 points; the shallow band is the control. The probability of a band is
+its share within tier and wave, which is 0 for some. Mean effects are doubly robust, over all rows, with 95 %
+intervals. Ranking is judged where it can be without weights: a rate below the stratum's median against one above it,
+mean of 10 splits into halves, Qini as in scikit-uplift. AUC is of take-up itself, among held-out rows, given the band
+that was offered.
 """
-FILES: Final = ("loan_offers/kz_demandelasts_aer08.dta.gz",)
 USUAL_RATE: Final = {"HIGH": 11.75, "MEDIUM": 9.75, "LOW": 7.75}
 BAND_ENDS: Final = (1.0, 3.0, 5.0)
 BANDS: Final = ("up to 1 point", "1 to 3 points", "3 to 5 points", "above 5 points")
@@ -50,7 +55,7 @@ class Mailer(NamedTuple):
 
 def mailer(setting: Setting) -> Mailer:
     """All offers, or every fourth where quick."""
-    rows = setting.stata(FILES[0])
+    rows = setting.stata(FILES["loan_offers"][0])
     rows = (rows.iloc[::4] if setting.quick else rows).reset_index(drop=True)
     usual = rows["risk"].map(USUAL_RATE).astype(np.float64)
     stratum = rows.groupby(["risk", "wave"], observed=True).ngroup().to_numpy()

@@ -20,13 +20,19 @@ from tests.benchmarks.report import Measure
 from tests.quality import hillstrom
 from tests.quality.learners import Floats, Integers, responses
 from tests.quality.measures import at_least, holds, told
-from tests.quality.setting import Setting
+from tests.quality.setting import FILES, Setting
 
 TITLE: Final = "Off-policy estimates (Hillstrom, Open Bandit)"
 METHOD: Final = """\
-**Hillstrom**: each customer is kept with a probability that depends on sex of the goods bought, recency and arm, so that the rows kept are a log of an uneven policy whose probabilities are known exactly; each arm's mean in the whole experiment is the truth. 20 such logs, three arms each. Rewards are predicted by classifiers of the other half. **Open Bandit**: 10,000 clicks-or-not of a uniform policy and of Bernoulli Thompson sampling over 80 items in 3 positions. An item's probability under Thompson sampling, by position, is its share in that policy's own log (one row added to each); the reward model is the item's click rate in the other half, drawn to the mean with the weight of 100 rows. Its truth is the mean of the Thompson log: 42 clicks, so nothing finer than these intervals can be claimed. Intervals are 95 %, by bootstrap; the direct method's is widened to hold the doubly robust one.
+**Hillstrom**: each customer is kept with a probability that depends on sex of the goods bought, recency and arm, so
+that the rows kept are a log of an uneven policy whose probabilities are known exactly; each arm's mean in the whole
+experiment is the truth. 20 such logs, three arms each. Rewards are predicted by classifiers of the other half. **Open
+Bandit**: 10,000 clicks-or-not of a uniform policy and of Bernoulli Thompson sampling over 80 items in 3 positions. An
+item's probability under Thompson sampling, by position, is its share in that policy's own log (one row added to
+each); the reward model is the item's click rate in the other half, drawn to the mean with the weight of 100 rows. Its
+truth is the mean of the Thompson log: 42 clicks, so nothing finer than these intervals can be claimed. Intervals are
+95 %, by bootstrap; the direct method's is widened to hold the doubly robust one.
 """
-FILES: Final = (*hillstrom.FILES, "open_bandit/random/all.csv.gz", "open_bandit/bts/all.csv.gz")
 N_ITEMS: Final = 80
 PRIOR_ROWS: Final = 100.0
 _KEPT: Final = np.array([[0.5, 0.3, 0.2], [0.2, 0.3, 0.5], [0.3, 0.5, 0.2], [0.2, 0.5, 0.3]])
@@ -51,7 +57,7 @@ class Clicks(NamedTuple):
 def measures(setting: Setting) -> list[Measure]:
     """The gates of the estimators and of the guard."""
     params = EstimateParams(resamples=50 if setting.quick else 200)
-    random, thompson = (_clicks(setting.csv(file)) for file in FILES[1:])
+    random, thompson = (_clicks(setting.csv(file)) for file in FILES["open_bandit"][:2])
     return [*_arms(setting, params), *_to_thompson(random, thompson, params), *_refused(thompson, params)]
 
 

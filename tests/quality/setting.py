@@ -13,6 +13,16 @@ import pandas as pd
 ROOT: Final = Path(__file__).parents[2]
 DEFAULT_DATA: Final = ROOT.parent / "shared" / "data"
 
+FILES: Final = {
+    "simulated": (),
+    "hillstrom": ("hillstrom/hillstrom.csv.gz",),
+    "loan_offers": ("loan_offers/kz_demandelasts_aer08.dta.gz",),
+    "bpic2012": ("bpic2012/bpic2012.xes.gz",),
+    "ihdp": tuple(f"ihdp/ihdp_npci_{number}.csv.gz" for number in (1, 2, 3)),
+    "open_bandit": ("open_bandit/random/all.csv.gz", "open_bandit/bts/all.csv.gz", "hillstrom/hillstrom.csv.gz"),
+}
+"""The data sets, in the order of the page, and the files of each."""
+
 
 class DataMissing(Exception):
     """A file of real data is not there."""

@@ -16,16 +16,17 @@ from tests.quality.worlds import Table, money, table
 
 TITLE: Final = "Simulated truth"
 METHOD: Final = """\
-Decisions over an undecided offer under the [simulator's](reference/simulator.md) frozen laws: no action or one of four
-treatments (reminder, call-back, explanation, fee waiver), drawn evenly; the response is acceptance within 14 days. The truth of
-every customer is the laws' mean given all that can be observed. Net value as in decisions: EUR 60 for one more acceptance, less
-the contact and, where the offer is accepted, the incentive. **Attainable gain** is the best policy on what can be observed
-less the best single action for all, both from the truth of 50,000 fresh customers. The share of it that a policy reaches is
-100 % for the best policy, 0 % for the best single action, negative below that. The policy of a learner takes the action of
-highest predicted net value where that is above 0; "response ranking" takes the action with the highest predicted
-response. Coverage: of 90 % intervals of single customers, averaged over each decile of predicted uplift of each action, how
-many hold the decile's true mean effect. Slope: of true effects on predicted ones, mean over actions. PEHE: root mean squared
-error of effects, mean over actions. Harmed: the true effect of the action taken is below 0.
+Decisions over an undecided offer under the [simulator's](reference/simulator.md) frozen laws: no action or one of
+four treatments (reminder, call-back, explanation, fee waiver), drawn evenly; the response is acceptance within 14
+days. The truth of every customer is the laws' mean given all that can be observed. Net value as in decisions: EUR 60
+for one more acceptance, less the contact and, where the offer is accepted, the incentive. **Attainable gain** is the
+best policy on what can be observed less the best single action for all, both from the truth of 50,000 fresh
+customers. The share of it that a policy reaches is 100 % for the best policy, 0 % for the best single action,
+negative below that. The policy of a learner takes the action of highest predicted net value where that is above 0;
+"response ranking" takes the action with the highest predicted response. Coverage: of 90 % intervals of single
+customers, averaged over each decile of predicted uplift of each action, how many hold the decile's true mean effect.
+Slope: of true effects on predicted ones, mean over actions. PEHE: root mean squared error of effects, mean over
+actions. Harmed: the true effect of the action taken is below 0.
 """
 Z_90: Final = 1.645
 SIZES: Final = {2_000: 5, 10_000: 5, 30_000: 3, 100_000: 2}
