@@ -10,9 +10,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.quality.setting import FILES
+from tests.quality.worlds import money, table
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,3 +81,34 @@ def test_the_page_is_written_from_a_full_run_only() -> None:
 
     assert done.returncode == 2
     assert "name no data set" in done.stderr
+
+
+def test_simulated_responses_follow_their_truth() -> None:
+    """In every arm the share of responses is the mean of the true probabilities, within five standard errors."""
+    known = table(3, 40_000)
+
+    for arm in range(known.truth.shape[1]):
+        taken = known.arm == arm
+        truth = known.truth[taken, arm]
+        assert abs(known.y[taken].mean() - truth.mean()) < 5 * np.sqrt((truth * (1 - truth)).sum()) / taken.sum()
+
+
+def test_what_is_observed_tells_all_that_the_truth_depends_on() -> None:
+    """Two customers with the same features have the same truth: no policy on features can do better than attainable."""
+    known = table(3, 40_000)
+    flags = known.x.copy()
+    flags[:, 3] = known.x[:, 3] >= 8  # tenure matters by this bound only
+    order = np.lexsort(np.column_stack([flags, known.truth[:, 0]]).T)
+    same = (np.nan_to_num(flags[order][1:], nan=-1) == np.nan_to_num(flags[order][:-1], nan=-1)).all(axis=1)
+
+    assert same.sum() > 50
+    np.testing.assert_allclose(known.truth[order][1:][same], known.truth[order][:-1][same], atol=1e-12)
+
+
+def test_ranking_by_true_response_loses_to_one_action_for_all() -> None:
+    """The headline of the simulated world holds of the truth itself, whatever is learned from how much."""
+    known = table(3, 40_000)
+    worth = money(known.truth[:, 0], known.effects)
+    ranked = 1 + known.truth[:, 1:].argmax(axis=1)
+
+    assert worth[np.arange(len(ranked)), ranked].mean() < worth.mean(axis=0).max() < worth.max(axis=1).mean()
