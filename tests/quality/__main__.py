@@ -46,7 +46,7 @@ def main() -> None:
 
         write_page(found)
     if chosen.json:
-        print(json.dumps(as_json(found)))
+        print(json.dumps(as_json(found), allow_nan=False))
     else:
         print_table(found, spread="interval")
 

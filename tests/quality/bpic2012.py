@@ -169,21 +169,27 @@ def outcome_scores(x: Floats, train: Prefixes, new: Floats) -> Floats:
 
 
 def _xgboost_scores(x: Floats, train: Prefixes, new: Floats) -> Floats:
+    """The depth of the trees is chosen by the same loss that stops them."""
     early, late = _last_quarter(train)
-    model = xgboost.XGBClassifier(
-        n_estimators=500,
-        learning_rate=0.05,
-        max_depth=4,
-        min_child_weight=20,
-        subsample=0.8,
-        colsample_bytree=0.5,
-        early_stopping_rounds=40,
-        eval_metric="logloss",
-        n_jobs=1,
-        random_state=1,
-    )
-    model.fit(x[early], train.accepted[early], eval_set=[(x[late], train.accepted[late])], verbose=False)
-    probability: Floats = model.predict_proba(new)[:, 1].astype(np.float64)
+    models = []
+    for depth in (3, 4, 6):
+        model = xgboost.XGBClassifier(
+            n_estimators=500,
+            learning_rate=0.05,
+            max_depth=depth,
+            min_child_weight=20,
+            subsample=0.8,
+            colsample_bytree=0.5,
+            early_stopping_rounds=40,
+            eval_metric="logloss",
+            n_jobs=1,
+            random_state=1,
+        )
+        models.append(
+            model.fit(x[early], train.accepted[early], eval_set=[(x[late], train.accepted[late])], verbose=False)
+        )
+    best = min(models, key=lambda model: float(model.best_score))
+    probability: Floats = best.predict_proba(new)[:, 1].astype(np.float64)
     return probability
 
 

@@ -46,7 +46,7 @@ def measures(setting: Setting) -> list[Measure]:
         below("PEHE, LightGBM T-learner", mean["ours"], mean["LightGBM T"], unit="points"),
         *(
             versus(f"PEHE, {name}", mean["ours"], mean[name], unit="points")
-            for name in ("causalml X", "EconML DR", "mean effect")
+            for name in ("ours, default parameters", "causalml X", "EconML DR", "mean effect")
         ),
     ]
 
@@ -56,9 +56,11 @@ def _one(rows: Floats, seed: int, errors: dict[str, list[float]]) -> None:
     train, test = _split(arm, seed)
     given, taken, came, new = x[train], arm[train], y[train], x[test]
     ours = Ours(given, taken, came, seed=seed, params=SMALL, binary=False)
+    plain = Ours(given, taken, came, seed=seed, binary=False)
     small = {"min_child_samples": 5}
     learners: dict[str, Effects] = {
         "ours": lambda new: ours.effects(new)[:, 0],
+        "ours, default parameters": lambda new: plain.effects(new)[:, 0],
         "OLS T": _t_learner(given, taken, came, LinearRegression),
         "LightGBM T": _t_learner(given, taken, came, lambda: base(seed, **small)),
         "causalml X": lambda new: causalml_x(given, taken, came, seed=seed, **small)(new)[:, 0],

@@ -18,7 +18,7 @@ def versus(name: str, ours: float, baseline: float, *, unit: str, bounds: Bounds
         unit=unit,
         ours=ours,
         baseline=baseline,
-        ratio=ours / baseline if baseline else float("nan"),
+        ratio=ours / baseline,
         target=None,
         at_most=False,
         spread=None if bounds is None else (bounds[0], ours, bounds[1]),

@@ -156,7 +156,7 @@ def _measures(size: int, collected: dict[str, list[float]]) -> list[Measure]:
     found.append(below(f"{label}: PEHE, mean effect", mean["pehe ours"], mean["pehe mean effect"], unit="probability"))
     found += [
         versus(f"{label}: gain, {name}", mean["gain ours"], mean[f"gain {name}"], unit=GAIN)
-        for name in (*RANKINGS, "best single action", "random")
+        for name in (*RANKINGS, "random")
     ]
     found += _honesty(label, collected, mean, is_gate=size >= SMALLEST_JUDGED)
     found.append(
