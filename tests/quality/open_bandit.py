@@ -103,7 +103,7 @@ def _uneven_logs(whole: hillstrom.Experiment, seed: int) -> list[Logged]:
 def _covers(title: str, value: float, bounds: tuple[float, float], truth: float) -> list[Measure]:
     shown = Measure(
         name=title,
-        unit="clicks",
+        unit="clicks per 1,000",
         ours=value,
         baseline=truth,
         ratio=value / truth,
@@ -154,7 +154,7 @@ def _to_thompson(random: Clicks, thompson: Clicks, params: EstimateParams) -> li
     found = [told("Open Bandit, uniform to Thompson: effective rows", effective_sample_size(log.weight), unit="rows")]
     for estimate in off_policy_estimates(log, params).values():
         title = f"Open Bandit, uniform to Thompson: {estimate.name}"
-        found += _covers(title, estimate.value, (estimate.low, estimate.high), truth)
+        found += _covers(title, 1_000 * estimate.value, (1_000 * estimate.low, 1_000 * estimate.high), 1_000 * truth)
     return found
 
 

@@ -32,11 +32,12 @@ uv run --group crosscheck python -m tests.quality --quick        # small: shows 
 ```
 
 The real data are looked for in `../shared/data` beside the project, in `HEADWAY_TEST_DATA`, or in `--data DIR`; a
-missing file is named. Each figure is an average over seeds or splits where the method says so. A **gate** is a bound
-that must hold: "yes" and "no" say whether it does. "s.e." is the standard error of a paired difference, ours less
-theirs over the same seeds or splits: not below another learner means more than -1. The other learners get LightGBM of
-a modest size as their base (100 trees, 8 leaves), which does far better on small effects than LightGBM as it comes;
-all get the same features and the same known probabilities.
+missing file is named. Each figure is an average over seeds or splits where the method says so, and its interval then
+is the mean less and plus 1.96 standard errors over them. A **gate** is a bound that must hold: "yes" and "no" say
+whether it does. "s.e." is the standard error of a paired difference, ours less theirs over the same seeds or splits:
+not below another learner means more than -1. The other effect learners get LightGBM of a modest size as their base
+(100 trees, 8 leaves), which does far better on small effects than LightGBM as it comes; all get the same rows and
+features, and ours has its default parameters except on IHDP.
 """
 
 
@@ -139,4 +140,6 @@ def _met(one: Measure) -> str:
 
 
 def _figure(value: float) -> str:
-    return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+    size = abs(value)
+    decimals = 4 if size < 0.1 else 3 if size < 1 else 2 if size < 100 else 0
+    return f"{value:.{decimals}f}"

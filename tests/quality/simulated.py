@@ -179,13 +179,12 @@ def _measures(size: int, collected: dict[str, list[float]]) -> list[Measure]:
 
 def _honesty(label: str, collected: dict[str, list[float]], mean: dict[str, float], *, is_gate: bool) -> list[Measure]:
     """Whether intervals hold what they promise, and effects are as large as they are said to be."""
-    found = []
-    for name, low, high, unit in (("coverage", 85.0, 95.0, "%"), ("slope", 0.9, 1.1, "")):
-        title = {"coverage": "coverage of 90 % intervals", "slope": "calibration slope"}[name]
-        bounds = spread(collected[name])
-        if is_gate:
-            found.append(at_least(f"{label}: {title}, at least", mean[name], low, unit=unit, bounds=bounds))
-            found.append(at_most(f"{label}: {title}, at most", mean[name], high, unit=unit))
-        else:
-            found.append(told(f"{label}: {title}", mean[name], unit=unit, bounds=bounds))
+    coverage, slope = "coverage of 90 % intervals", "calibration slope"
+    found = [
+        told(f"{label}: {coverage}", mean["coverage"], unit="%", bounds=spread(collected["coverage"])),
+        told(f"{label}: {slope}", mean["slope"], unit="", bounds=spread(collected["slope"])),
+    ]
+    if is_gate:
+        found.append(at_most(f"{label}: {coverage}, off 90", abs(mean["coverage"] - 90), 5.0, unit="% points"))
+        found.append(at_most(f"{label}: {slope}, off 1", abs(mean["slope"] - 1), 0.1, unit=""))
     return found
