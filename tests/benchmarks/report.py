@@ -100,9 +100,9 @@ def as_json(found: Mapping[str, Sequence[Measure]]) -> dict[str, list[dict[str, 
     }
 
 
-def print_table(found: Mapping[str, Sequence[Measure]]) -> None:
-    """A table of every comparison."""
-    table = Table("row", "measure", "ours", "baseline", "ratio", "target", "met", "min / median / max")
+def print_table(found: Mapping[str, Sequence[Measure]], *, spread: str = "min / median / max") -> None:
+    """A table of every comparison; ``spread`` says what the last column is."""
+    table = Table("row", "measure", "ours", "baseline", "ratio", "target", "met", spread)
     for row, measures in found.items():
         for one in measures:
             bound = "-" if one.target is None else f"{'<=' if one.at_most else '>='} {one.target:g}"
