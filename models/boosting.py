@@ -208,6 +208,8 @@ def boosted_together(
             booster.update()
         losses.append([float(booster.eval_valid()[0][2]) for booster in boosters])
         summed.append(float(sizes @ np.array(losses[-1])))
+    for booster in boosters:
+        booster.free_dataset()  # their copies of the rows would live as long as the fits
     curves = np.array(losses).T
     return [Fit(*pair) for pair in zip(boosters, curves, strict=True)], np.array(summed)
 

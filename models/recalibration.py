@@ -70,7 +70,7 @@ class Recalibration:
 
     @property
     def relative_se(self) -> float:
-        """Standard error of the slope over the slope that is applied: how wrong an effect's distance from the mean is."""
+        """Standard error of the slope over the slope applied: how wrong the distance of an effect from the mean is."""
         return self.slope_se / self.served_slope if self.served_slope else 0.0
 
     @property

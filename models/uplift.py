@@ -82,6 +82,7 @@ class ArmFit:
         slope: of doubly robust scores on the effects before recalibration, on rows not fitted on; NaN without a model.
             An order that turns out to be noise (a slope within its standard error of 0) leaves the mean.
         slope_se: its standard error.
+        is_tried: whether there were rows enough to try a model.
         n_slope: rows that it was measured on, those with logged probabilities where there are enough.
     """
 
@@ -98,6 +99,7 @@ class ArmFit:
     slope: float = float("nan")
     slope_se: float = float("nan")
     n_slope: int = 0
+    is_tried: bool = False
 
     @property
     def share_clipped(self) -> float:
@@ -111,8 +113,8 @@ class ArmFit:
         found = [f"poor overlap with no action: {problem}" for problem in self.overlap.problems]
         if self.choice in ("absent", "too_few"):
             found.append(f"{few} rows to compare are too few for an effect: the catalogue's prior is served, if any")
-        elif self.choice == "mean":
-            found.append(f"no model beats the mean effect on {few} rows to compare: everybody is served the mean")
+        elif not self.is_tried:
+            found.append(f"{few} rows to compare are too few for a model: everybody is served the mean effect")
         return tuple(found)
 
 
@@ -299,6 +301,7 @@ def _modelled(
     sample: Sample, compared: Comparison, logged: BoolArray, found: ArmFit, head: Head, params: UpliftParams
 ) -> tuple[ArmFit, Head, dict[str, str]]:
     """The arm's effect model, recalibrated, if one beats the mean."""
+    found = replace(found, is_tried=True)
     effect = chosen_effect(
         sample.table,
         compared,

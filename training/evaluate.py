@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from features.events import dump_timestamp
-from features.journeys import Journey
+from features.journeys import Journey, Outcome
 from features.kernel import Floats
 from models.actions import Catalogue
 from models.metrics import (
@@ -28,6 +28,7 @@ from models.off_policy import doubly_robust_responses
 from models.policy import Policy
 from models.selection import estimated_table
 from training.dataset import DecisionFrame, Frames
+from training.effect_calibration import decile_table, share_clipped
 from training.fit import JourneyFit, StallFit, UpliftTest
 from training.moments import Booleans
 from training.params import Params
@@ -68,6 +69,11 @@ def evaluation(
             "fits": {
                 outcome_id: {arm.action_id: _plain(asdict(arm)) for arm in arms}
                 for outcome_id, arms in fit.arms.items()
+            },
+            "effects": {
+                outcome.id: effects_about(tests, actions[outcome.id], frames.decisions, outcome, params)
+                for outcome in journey.outcomes
+                if outcome.id in actions
             },
             "notes": notes,
         },
@@ -145,6 +151,27 @@ def uplift_metrics(
     return document
 
 
+def effects_about(
+    tests: Sequence[UpliftTest], action_ids: Sequence[str], frame: DecisionFrame, outcome: Outcome, params: Params
+) -> dict[str, dict[str, Any]]:
+    """By action: ``deciles`` of its effect on one outcome, and ``share_clipped`` of the responses that it leads to.
+
+    The rows of all splits stand together; intervals know whose they are.
+    """
+    judged = [(test, probability_table(frame, test, params)) for test in tests if outcome.id in test.control]
+    document = {}
+    for action_id in action_ids if judged else ():
+        number = frame.arm_ids.index(action_id)
+        compared = [Compared(frame, test, table, outcome.id, number) for test, table in judged]
+        score, predicted, people = (
+            np.concatenate([getattr(one, name) for one in compared]) for name in ("score", "predicted", "people")
+        )
+        ends = [share_clipped(test.control[outcome.id], test.uplift[outcome.id][:, number]) for test, _ in judged]
+        clipped = _mean(ends) if outcome.type == "binary" else 0.0
+        document[action_id] = _plain({"deciles": decile_table(score, predicted, people), "share_clipped": clipped})
+    return document
+
+
 def probability_table(frame: DecisionFrame, test: UpliftTest, params: Params) -> Floats:
     """``(m, n_arms)`` probabilities of the held-out decisions: as logged, and estimated where they were not."""
     logged = frame.arm_probabilities[test.rows]
@@ -197,6 +224,7 @@ class Compared:
         customers: ``(n,)`` ids.
         score: ``(m,)`` doubly robust effect scores of all decisions on which the two could have been chosen.
         predicted: ``(m,)`` predicted uplift of those.
+        people: ``(m,)`` whose they are.
         randomised: whether all their probabilities were logged.
     """
 
@@ -225,6 +253,7 @@ class Compared:
         )
         self.score: Floats = scores[:, 1] - scores[:, 0]
         self.predicted: Floats = uplift[possible]
+        self.people = frame.people[test.rows[possible]]
 
     @property
     def is_judgeable(self) -> bool:
