@@ -70,8 +70,16 @@ class Recalibration:
 
     @property
     def relative_se(self) -> float:
-        """Standard error of the slope over the slope applied: how wrong the distance of an effect from the mean is."""
-        return self.slope_se / self.served_slope if self.served_slope else 0.0
+        """How wrong the distance of an effect from the mean is, as a share of it.
+
+        Of two things: the slope's standard error over the slope that is applied, and the line itself. Where a share
+        ``jackknife / variance`` of what the ensemble says is noise, what is true of those it says it of bends away from
+        a line by about as much; held-out scores are too wide to measure that bend, so it is allowed for. Both vanish
+        as rows grow.
+        """
+        if not self.served_slope:
+            return 0.0
+        return float(np.hypot(self.slope_se / self.served_slope, min(self.jackknife / self.variance, 1.0)))
 
     @property
     def spread_scale(self) -> float:

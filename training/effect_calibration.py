@@ -39,7 +39,7 @@ def decile_table(score: Floats, predicted: Floats, people: NDArray[np.generic]) 
     """
     if len(score) == 0:
         return []
-    edges = np.unique(np.quantile(predicted, np.arange(1, DECILES) / DECILES, method="lower"))
+    edges = np.unique(np.quantile(predicted, np.arange(1, DECILES) / DECILES, method="higher"))
     group = np.searchsorted(edges, predicted, side="right")
     rows = [np.flatnonzero(group == number) for number in range(len(edges) + 1)]
     return [_group(score[part], predicted[part], people[part]) for part in rows if len(part)]
