@@ -149,19 +149,7 @@ def boosted(
         weight: ``(n,)`` weights of all rows.
         offset: ``(n,)`` raw scores that the booster adds to; ``Fit.raw`` does not contain them.
     """
-    params = {
-        **_FIXED,
-        "objective": objective,
-        "metric": _METRICS[objective] if held_out is not None else "none",
-        "seed": seed,
-        "num_leaves": boosting.num_leaves,
-        "min_data_in_leaf": boosting.min_rows,
-        "learning_rate": boosting.learning_rate,
-        "lambda_l2": boosting.lambda_l2,
-        "feature_fraction": boosting.feature_fraction,
-        "max_bin": table.max_bin,
-        "feature_pre_filter": False,
-    }
+    params = _params(table, objective, boosting, seed, is_judged=held_out is not None)
     curve: dict[str, dict[str, list[float]]] = {}
     callbacks = [lgb.record_evaluation(curve)]
     valid = []
@@ -209,6 +197,89 @@ def strongest_features(x: FloatArray, rows: IntArray, label: FloatArray, *, most
     gain = fit.booster.feature_importance(importance_type="gain")
     best = np.argsort(-gain, kind="stable")[:most]
     return np.sort(best[gain[best] > 0]).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Part:
+    """What one of several boosters that grow together is fitted and judged on; arrays ``(n,)`` are of all rows.
+
+    Attributes:
+        rows: indices that it is fitted on.
+        held_out: indices that it is judged on.
+        label: ``(n,)`` that it is fitted on.
+        weight: ``(n,)`` weights of the fit.
+        offset: ``(n,)`` raw scores that it adds to; ``Fit.raw`` does not contain them.
+        judged_by: label and weight ``(n,)`` of the held-out loss, where they are others than those that are fitted.
+    """
+
+    rows: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+    label: FloatArray
+    weight: FloatArray | None = None
+    offset: FloatArray | None = None
+    judged_by: tuple[FloatArray, FloatArray] | None = None
+
+    @property
+    def judged(self) -> tuple[FloatArray, FloatArray | None]:
+        """Label and weight of the held-out loss."""
+        return (self.label, self.weight) if self.judged_by is None else self.judged_by
+
+    @property
+    def size(self) -> float:
+        """Rows, or weight, held out."""
+        weight = self.judged[1]
+        return float(len(self.held_out) if weight is None else weight[self.held_out].sum())
+
+
+def boosted_together(
+    table: TrainingTable, parts: Sequence[Part], *, objective: Objective, boosting: Boosting, seed: int
+) -> tuple[list[Fit], FloatArray]:
+    """One booster for each part, grown in step until their summed held-out loss has not fallen for ``patience`` rounds.
+
+    A booster that stopped by its own held-out rows would be of the size that these like best, and what it says of them
+    would look better than it is (by a fifth, where effects were known).
+
+    Returns:
+        The fits, all of the same size, and their summed loss ``(n_rounds,)`` after each tree.
+    """
+    params = _params(table, objective, boosting, seed, is_judged=True)
+    boosters = []
+    for number, part in enumerate(parts):
+        booster = lgb.Booster(
+            {**params, "seed": seed + number}, table.part(part.rows, part.label, part.weight, part.offset)
+        )
+        booster.add_valid(table.part(part.held_out, *part.judged, part.offset), "held_out")
+        boosters.append(booster)
+    sizes = np.array([part.size for part in parts])
+    losses: list[list[float]] = []
+    summed: list[float] = []
+    while len(summed) < boosting.rounds and len(summed) - int(np.argmin([*summed, np.inf])) <= boosting.patience:
+        for booster in boosters:
+            booster.update()
+        losses.append([float(booster.eval_valid()[0][2]) for booster in boosters])
+        summed.append(float(sizes @ np.array(losses[-1])))
+    for booster in boosters:
+        booster.free_dataset()  # their copies of the rows would live as long as the fits
+    curves = np.array(losses).T
+    return [Fit(*pair) for pair in zip(boosters, curves, strict=True)], np.array(summed)
+
+
+def _params(
+    table: TrainingTable, objective: Objective, boosting: Boosting, seed: int, *, is_judged: bool
+) -> dict[str, Any]:
+    return {
+        **_FIXED,
+        "objective": objective,
+        "metric": _METRICS[objective] if is_judged else "none",
+        "seed": seed,
+        "num_leaves": boosting.num_leaves,
+        "min_data_in_leaf": boosting.min_rows,
+        "learning_rate": boosting.learning_rate,
+        "lambda_l2": boosting.lambda_l2,
+        "feature_fraction": boosting.feature_fraction,
+        "max_bin": table.max_bin,
+        "feature_pre_filter": False,
+    }
 
 
 def lightgbm_raw_scores(texts: Sequence[str], x: FloatArray, *, n_timed: int = 0, n_periods: int = 0) -> FloatArray:

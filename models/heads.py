@@ -26,9 +26,10 @@ Combine = Literal["mean"]
 Link = Literal["identity", "logistic"]
 Spread = Literal["none", "jackknife"]
 
-_CALIBRATIONS: Final = ("identity", "platt", "isotonic")
+_CALIBRATIONS: Final = ("identity", "platt", "isotonic", "linear")
 _PLATT: Final = 1
 _ISOTONIC: Final = 2
+_LINEAR: Final = 3
 
 STALL: Final = "stall"
 ABANDON: Final = "abandon"
@@ -77,6 +78,9 @@ class Head:
         weight: of the members against the mean, in ``[0, 1]``.
         spread: how far to trust the members: ``jackknife``: they were fitted leaving out one of K groups of customers
             each, and their variance is ``(K - 1) / K * sum((t_k - t)**2)``; ``none``: no standard deviation is given.
+        spread_scale: what the members' variance is multiplied by, as measured on rows that they were not fitted on.
+        slope_se: relative standard error of the distance from ``mean``, as of a recalibration's slope; adds
+            ``(slope_se * (value - mean))**2`` to the variance.
         sigma_floor: the smallest standard deviation it gives.
         facts: what a report says of it: counts, the choice made, whether the arm was randomised.
 
@@ -93,6 +97,8 @@ class Head:
     mean_se: float = 0.0
     weight: float = 1.0
     spread: Spread = "none"
+    spread_scale: float = 1.0
+    slope_se: float = 0.0
     sigma_floor: float = 0.0
     facts: Mapping[str, Fact] = field(default_factory=dict)
 
@@ -109,6 +115,8 @@ class Head:
             "weight": self.weight,
             "spread": self.spread,
             "sigma_floor": self.sigma_floor,
+            # Later than the first bundles: written only where they say something, so that those stay as they are.
+            **{key: getattr(self, key) for key, none in _LATER.items() if getattr(self, key) != none},
             "facts": dict(self.facts),
         }
 
@@ -154,6 +162,7 @@ def next_named(heads: Sequence[Head], name: str) -> Head:
 
 
 _NUMBERS: Final = ("mean", "mean_se", "weight", "sigma_floor")
+_LATER: Final[dict[str, Any]] = {"spread_scale": 1.0, "slope_se": 0.0}
 _CLOSED: Final[dict[str, tuple[str, ...]]] = {
     "combine": get_args(Combine),
     "link": get_args(Link),
@@ -169,18 +178,20 @@ def head_from_json(document: object) -> Head:
         BundleError: a key is missing or unknown, or a value is out of its range. A rule this version does not know is
             refused and not guessed.
     """
-    if not isinstance(document, dict) or set(document) != _KEYS:
+    if not isinstance(document, dict) or set(document) - _LATER.keys() != _KEYS:
         raise BundleError(f"a head {document!r:.200}, expected the keys {sorted(_KEYS)}")
+    document = _LATER | document
     name = document["name"]
     if not isinstance(name, str):
         raise BundleError(f"a head named {name!r:.200}, expected text")
     for key, allowed in _CLOSED.items():
         if document[key] not in allowed:
             raise BundleError(f"head {name}: {key} {document[key]!r:.200}, expected one of {list(allowed)}")
-    for key in _NUMBERS:
+    for key in (*_NUMBERS, *_LATER):
         if not isinstance(document[key], int | float) or not math.isfinite(document[key]):
             raise BundleError(f"head {name}: {key} {document[key]!r:.200}, expected a finite number")
-    if not (0 <= document["weight"] <= 1 and document["mean_se"] >= 0 and document["sigma_floor"] >= 0):
+    positive = ("mean_se", "sigma_floor", *_LATER)
+    if not (0 <= document["weight"] <= 1 and all(document[key] >= 0 for key in positive)):
         raise BundleError(f"head {name}: a weight outside [0, 1] or a negative deviation; the file is damaged")
     members, facts, calibration = document["members"], document["facts"], document["calibration"]
     if not isinstance(members, list) or not all(isinstance(member, str) for member in members):
@@ -188,7 +199,7 @@ def head_from_json(document: object) -> Head:
     if not isinstance(facts, dict) or not isinstance(calibration, dict):
         raise BundleError(f"head {name}: facts and calibration must be objects")
     made = {**document, "members": tuple(members), "calibration": MonotoneMap.from_json(calibration)}
-    return Head(**{**made, **{key: float(document[key]) for key in _NUMBERS}})
+    return Head(**{**made, **{key: float(document[key]) for key in (*_NUMBERS, *_LATER)}})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,10 +210,10 @@ class HeadTable:
         names: in the order of the columns that ``head_values`` gives.
         start: ``(n_heads + 1,)`` each head's first place in ``member``.
         member: ``(n_places,)`` index of the forest's member.
-        numbers: ``(n_heads, 7)`` mean, mean_se, weight, sigma_floor, jackknife factor (NaN: no deviation is given), and
-            the slope and intercept of a Platt map.
+        numbers: ``(n_heads, 8)`` mean, mean_se, weight, sigma_floor, jackknife factor (NaN: no deviation is given), the
+            slope and intercept of a Platt or linear map, and slope_se.
         logistic: ``(n_heads,)`` whether the link is logistic.
-        calibration: ``(n_heads,)`` 0 identity, 1 Platt, 2 isotonic.
+        calibration: ``(n_heads,)`` 0 identity, 1 Platt, 2 isotonic, 3 linear.
         knot_start: ``(n_heads + 1,)`` each head's first knot.
         knots: ``(n_knots, 2)`` of the isotonic maps.
     """
@@ -237,7 +248,7 @@ def head_table(heads: Sequence[Head], members: Sequence[str]) -> HeadTable:
         names=names,
         start=np.cumsum([0, *(len(head.members) for head in heads)], dtype=np.int32),
         member=np.array([index[member] for head in heads for member in head.members], dtype=np.int32),
-        numbers=np.array([_numbers(head) for head in heads], dtype=np.float64).reshape(-1, 7),
+        numbers=np.array([_numbers(head) for head in heads], dtype=np.float64).reshape(-1, 8),
         logistic=np.array([head.link == "logistic" for head in heads], dtype=np.bool_),
         calibration=np.array([_CALIBRATIONS.index(head.calibration.kind) for head in heads], dtype=np.uint8),
         knot_start=np.cumsum([0, *(len(head.calibration.x) for head in heads)], dtype=np.int32),
@@ -250,13 +261,15 @@ def head_table(heads: Sequence[Head], members: Sequence[str]) -> HeadTable:
 
 def _numbers(head: Head) -> tuple[float, ...]:
     slope, intercept = head.calibration.slope, head.calibration.intercept
-    return (head.mean, head.mean_se, head.weight, head.sigma_floor, _jackknife(head), slope, intercept)
+    return (head.mean, head.mean_se, head.weight, head.sigma_floor, _jackknife(head), slope, intercept, head.slope_se)
 
 
 def _jackknife(head: Head) -> float:
     if head.spread == "none":
         return math.nan
-    return (len(head.members) - 1) / len(head.members) if head.members else 0.0
+    # A linear map stretches the members, and leaves the mean that they are spread around where it was.
+    stretched = head.calibration.slope**2 if head.calibration.kind == "linear" else 1.0
+    return stretched * head.spread_scale * (len(head.members) - 1) / len(head.members) if head.members else 0.0
 
 
 def head_values(table: HeadTable, raw: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -301,7 +314,7 @@ def _combine_rows(
     """``Head`` for all rows and heads, calibrated as ``MonotoneMap.apply`` does it."""
     for row in range(raw.shape[0]):
         for head in range(start.shape[0] - 1):
-            mean, mean_se, weight, floor, factor, slope, intercept = numbers[head]
+            mean, mean_se, weight, floor, factor, slope, intercept, slope_se = numbers[head]
             first, last = start[head], start[head + 1]
             value, variance = mean, mean_se * mean_se
             if last > first:
@@ -320,6 +333,8 @@ def _combine_rows(
                 inside = min(max(value, EDGE), 1.0 - EDGE)
                 margin = slope * (np.log(inside) - np.log1p(-inside)) + intercept
                 value = 1.0 / (1.0 + np.exp(-margin))
+            elif calibration[head] == _LINEAR:
+                value = slope * value + intercept
             elif calibration[head] == _ISOTONIC:
                 low, high = knot_start[head], knot_start[head + 1] - 1
                 if value <= knots[low, 0]:
@@ -335,6 +350,7 @@ def _combine_rows(
                             high = middle
                     rise = (knots[high, 1] - knots[low, 1]) / (knots[high, 0] - knots[low, 0])
                     value = knots[low, 1] + rise * (value - knots[low, 0])
+            variance += (slope_se * (value - mean)) ** 2
             values[row, head] = value
             sigmas[row, head] = np.nan if np.isnan(factor) else max(floor, np.sqrt(variance))
 

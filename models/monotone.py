@@ -1,4 +1,4 @@
-"""Monotone maps from a predicted to a calibrated probability: a few numbers, applied without any framework."""
+"""Monotone maps from predicted to calibrated probabilities or effects: a few numbers, applied without any framework."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from features.errors import BundleError
 
 FloatArray = NDArray[np.float64]
-Kind = Literal["identity", "platt", "isotonic"]
+Kind = Literal["identity", "platt", "isotonic", "linear"]
 
 EDGE: Final = 1e-9
 """Probabilities are kept this far from 0 and 1, where log odds are infinite."""
@@ -25,9 +25,10 @@ class MonotoneMap:
 
     Attributes:
         kind: ``identity``; ``platt``: ``1 / (1 + exp(-(slope * logit(p) + intercept)))``; ``isotonic``: straight lines
-            between the knots ``(x, y)``, constant beyond them.
-        slope: of the Platt map, not negative.
-        intercept: of the Platt map.
+            between the knots ``(x, y)``, constant beyond them; ``linear``: ``slope * value + intercept``, of
+            effects, which are no probabilities.
+        slope: of the Platt or linear map, not negative.
+        intercept: of the Platt or linear map.
         x: predicted probabilities, strictly rising.
         y: calibrated ones, never falling, in ``[0, 1]``.
     """
@@ -39,17 +40,19 @@ class MonotoneMap:
     y: tuple[float, ...] = ()
 
     def apply(self, values: FloatArray) -> FloatArray:
-        """Calibrated probabilities of the same shape; NaN stays NaN."""
+        """Calibrated values of the same shape; NaN stays NaN."""
         if self.kind == "identity":
             return values
+        if self.kind == "linear":
+            return self.slope * values + self.intercept
         if self.kind == "isotonic":
             return np.interp(values, self.x, self.y)
         return _expit(self.slope * logit(values) + self.intercept)
 
     def to_json(self) -> dict[str, Any]:
         """The map as JSON values; ``from_json`` is its inverse."""
-        if self.kind == "platt":
-            return {"kind": "platt", "slope": self.slope, "intercept": self.intercept}
+        if self.kind in ("platt", "linear"):
+            return {"kind": self.kind, "slope": self.slope, "intercept": self.intercept}
         if self.kind == "isotonic":
             return {"kind": "isotonic", "x": list(self.x), "y": list(self.y)}
         return {"kind": "identity"}
@@ -61,13 +64,15 @@ class MonotoneMap:
         Raises:
             BundleError: the kind is unknown, a key is missing or unknown, or the map would not be monotone.
         """
-        wanted = {"identity": {"kind"}, "platt": {"kind", "slope", "intercept"}, "isotonic": {"kind", "x", "y"}}
+        straight = {"kind", "slope", "intercept"}
+        wanted = {"identity": {"kind"}, "platt": straight, "linear": straight, "isotonic": {"kind", "x", "y"}}
         kind = document.get("kind")
         if not isinstance(kind, str) or kind not in wanted or set(document) != wanted[kind]:
             raise BundleError(f"a calibration {dict(document)!r:.200}, expected one of {wanted}")
         try:
-            if kind == "platt":
-                made = cls("platt", slope=float(document["slope"]), intercept=float(document["intercept"]))
+            if kind in ("platt", "linear"):
+                straight_kind: Kind = "platt" if kind == "platt" else "linear"
+                made = cls(straight_kind, slope=float(document["slope"]), intercept=float(document["intercept"]))
             elif kind == "isotonic":
                 made = cls("isotonic", x=tuple(map(float, document["x"])), y=tuple(map(float, document["y"])))
             else:

@@ -6,14 +6,14 @@ folds stops falling, and not at all where a constant does as well.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.boosting import Boosting, Fit, Objective, TrainingTable, boosted
+from models.boosting import Boosting, Fit, Objective, Part, TrainingTable, boosted, boosted_together
 from models.calibration import platt_map
 from models.heads import Fact, Head, control_head
 from models.monotone import IDENTITY, MonotoneMap
@@ -64,6 +64,13 @@ class Sample:
         probability: FloatArray = 0.5 * (1 + np.tanh(0.5 * raw))
         return probability if self.binary else raw
 
+    def raw(self, response: float) -> float:
+        """The raw score that a mean outcome stands for."""
+        if not self.binary:
+            return response
+        p = min(max(response, _EDGE), 1 - _EDGE)
+        return float(np.log(p) - np.log1p(-p))
+
     def loss(self, y: FloatArray, response: FloatArray | float) -> float:
         """Mean log loss or squared error, as boosting reports it."""
         if not self.binary:
@@ -72,8 +79,12 @@ class Sample:
         return float(-np.mean(y * np.log(p) + (1 - y) * np.log1p(-p)))
 
     def can_be_modelled(self, rows: IntArray) -> bool:
-        """Whether there are enough of these rows, and of more than one outcome."""
-        return len(rows) >= self.smallest and float(np.ptp(self.y[rows])) > 0
+        """Whether there are enough of these rows, in every fold, and of more than one outcome."""
+        return len(rows) >= self.smallest and float(np.ptp(self.y[rows])) > 0 and self.is_in_every_fold(rows)
+
+    def is_in_every_fold(self, rows: IntArray) -> bool:
+        """Whether every fold holds some of these rows."""
+        return len(np.unique(self.fold[rows])) == self.n_folds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,9 +118,9 @@ def control_response(sample: Sample, outcome_id: str) -> ControlResponse:
     constant = ControlResponse(head, {}, np.full((sample.n_folds, len(sample.y)), mean))
     if not sample.can_be_modelled(rows):
         return constant
-    fits = _cross_fits(sample, rows, None)
-    outside_means = [sample.y[rows[sample.fold[rows] != k]].mean() for k in range(sample.n_folds)]
-    rounds, gain = _rounds(sample, rows, fits, np.repeat(np.array(outside_means)[:, None], len(sample.y), axis=1))
+    outside = [sample.raw(sample.y[rows[sample.fold[rows] != k]].mean()) for k in range(sample.n_folds)]
+    start = np.repeat(np.array(outside)[:, None], len(sample.y), axis=1)
+    fits, rounds, gain = _cross_fits(sample, rows, start, adds=False)
     if rounds == 0:
         return constant
     raw = np.stack([fit.raw(sample.table.x, rounds) for fit in fits])
@@ -129,7 +140,7 @@ def control_response(sample: Sample, outcome_id: str) -> ControlResponse:
 
 
 def arm_responses(sample: Sample, control: ControlResponse, number: int) -> tuple[FloatArray, FloatArray]:
-    """Cross-fitted mean outcomes ``(n,)`` of every row under no action and under one arm.
+    """Mean outcomes ``(n_folds, n)`` of every row under no action and under one arm, by the models without each fold.
 
     The arm's model starts at the control model's raw score, shifted to the arm's mean: with few rows it is that, and
     nothing worse.
@@ -137,30 +148,12 @@ def arm_responses(sample: Sample, control: ControlResponse, number: int) -> tupl
     rows = np.flatnonzero(sample.arm == number)
     fold = sample.fold[rows]
     shift = np.array([_shift(sample, control.raw[k], rows[fold != k]) for k in range(sample.n_folds)])
-    control_raw = control.raw[sample.fold, np.arange(len(sample.y))]
-    raw = control_raw + shift[sample.fold]
+    raw = control.raw + shift[:, None]
     if sample.can_be_modelled(rows):
-        offsets = control.raw + shift[:, None]
-        fits = _cross_fits(sample, rows, offsets)
-        rounds, _ = _rounds(sample, rows, fits, sample.response(offsets))
+        fits, rounds, _ = _cross_fits(sample, rows, raw, adds=True)
         if rounds:
-            for k, fit in enumerate(fits):
-                inside = sample.fold == k
-                raw[inside] += fit.raw(sample.table.x[inside], rounds)
-    return sample.response(control_raw), sample.response(raw)
-
-
-def summed_curve(fits: Sequence[Fit], sizes: FloatArray) -> FloatArray:
-    """``(n_rounds,)`` total loss over the folds after each tree; a fold that stopped early keeps its last loss.
-
-    Args:
-        fits: one a fold.
-        sizes: ``(n_folds,)`` rows, or weight, held out.
-    """
-    length = max(len(fit.losses) for fit in fits)
-    padded = [np.concatenate([fit.losses, np.full(length - len(fit.losses), fit.losses[-1])]) for fit in fits]
-    total: FloatArray = np.asarray(sizes, dtype=np.float64) @ np.stack(padded)
-    return total
+            raw = raw + np.stack([fit.raw(sample.table.x, rounds) for fit in fits])
+    return sample.response(control.raw), sample.response(raw)
 
 
 def best_rounds(curve: FloatArray, constant: float) -> tuple[int, float]:
@@ -170,32 +163,33 @@ def best_rounds(curve: FloatArray, constant: float) -> tuple[int, float]:
     return (best + 1, gain) if gain > 0 else (0, 0.0)
 
 
-def _cross_fits(sample: Sample, rows: IntArray, offsets: FloatArray | None) -> list[Fit]:
-    """One model for each fold, fitted on the rows outside it, its loss followed on those inside."""
+def _cross_fits(sample: Sample, rows: IntArray, start: FloatArray, *, adds: bool) -> tuple[list[Fit], int, float]:
+    """One model for each fold, fitted on the rows outside; the trees and the gain that beat ``start`` over all folds.
+
+    Args:
+        sample: the rows of the outcome.
+        rows: those that are modelled.
+        start: ``(n_folds, n)`` raw scores to beat.
+        adds: whether the models add to them.
+    """
     fold = sample.fold[rows]
-    return [
-        boosted(
-            sample.table,
-            sample.y,
-            objective=sample.objective,
-            boosting=sample.boosting,
-            seed=sample.seed + k,
+    parts = [
+        Part(
             rows=rows[fold != k],
             held_out=rows[fold == k],
-            offset=None if offsets is None else offsets[k],
+            label=sample.y,
+            offset=start[k] if adds else None,
         )
         for k in range(sample.n_folds)
     ]
-
-
-def _rounds(sample: Sample, rows: IntArray, fits: Sequence[Fit], start: FloatArray) -> tuple[int, float]:
-    """Rounds that beat what boosting started from, ``start`` ``(n_folds, n)``, over all folds."""
-    fold = sample.fold[rows]
-    sizes = np.bincount(fold, minlength=sample.n_folds).astype(np.float64)
-    constant = sum(
-        sizes[k] * sample.loss(sample.y[rows[fold == k]], start[k, rows[fold == k]]) for k in range(sample.n_folds)
+    fits, curve = boosted_together(
+        sample.table, parts, objective=sample.objective, boosting=sample.boosting, seed=sample.seed
     )
-    return best_rounds(summed_curve(fits, sizes), float(constant))
+    constant = sum(
+        len(part.held_out) * sample.loss(sample.y[part.held_out], sample.response(start[k, part.held_out]))
+        for k, part in enumerate(parts)
+    )
+    return fits, *best_rounds(curve, float(constant))
 
 
 def _raw_mean(sample: Sample, rows: IntArray) -> tuple[float, float]:

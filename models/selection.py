@@ -42,6 +42,14 @@ class SelectionProbabilities:
         share = np.divide(ours, ours + theirs, out=np.zeros(len(arm)), where=both)
         return np.flatnonzero(both & ((arm == treated) | (arm == control))), 4 * share * (1 - share)
 
+    def share(self, rows: IntArray, treated: int, control: int) -> FloatArray:
+        """Probability of the one arm among the two, for the rows of ``comparison``; NaN where there is no table."""
+        if self.table is None:
+            return np.full(len(rows), np.nan)
+        ours, theirs = self.table[rows, treated], self.table[rows, control]
+        among: FloatArray = ours / (ours + theirs)
+        return among
+
     def among_compared(self, rows: IntArray, treated: int, control: int) -> FloatArray:
         """Probability of the arm taken given that the row is compared, for the rows of ``comparison``."""
         if self.table is None:

@@ -1,7 +1,7 @@
-"""The uplift estimator: one control model for all arms, and for each arm what it changes, by doubly robust learning.
+"""The uplift estimator: one control model for all arms, and for each arm what it changes, cross-fitted.
 
 Effects are small against binary noise. Fitted at a fixed size every learner does worse than the arm's mean effect, so
-the size of the effect model is chosen on held-out rows, the mean being one of the sizes.
+learner and size are chosen on held-out rows, the mean being one of the choices, and what was chosen is recalibrated.
 """
 
 from __future__ import annotations
@@ -13,20 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import NotEnoughData
-from models.boosting import Boosting, Fit, TrainingTable, boosted
-from models.heads import FittedHeads, Head, effect_head
-from models.responses import (
-    CONTROL,
-    ControlResponse,
-    Sample,
-    arm_responses,
-    best_rounds,
-    control_response,
-    summed_curve,
-)
+from models.boosting import Boosting, TrainingTable
+from models.effects import LEARNERS, Comparison, Learner, chosen_effect
+from models.heads import Fact, FittedHeads, Head, effect_head
+from models.overlap import Overlap, overlap_of
+from models.recalibration import recalibration
+from models.responses import CONTROL, ControlResponse, Sample, arm_responses, control_response
 from models.selection import SelectionProbabilities, selection_probabilities
 
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 
 
@@ -38,7 +34,8 @@ class UpliftParams:
         n_folds: groups of customers for cross-fitting; also the number of members of each effect.
         response: boosting of the control model and of the arms' responses; its rounds are chosen on held-out rows.
         effect: boosting of an effect; its rounds are chosen too.
-        effect_leaves: numbers of leaves to choose from, beside the arm's mean.
+        effect_leaves: numbers of leaves to choose from, beside the arm's mean; the learners are compared at the first.
+        learners: to choose from.
         smallest_leaf: share of an effect's rows that each of its leaves holds at least, besides ``effect.min_rows``.
         smallest_arm: rows an arm needs for an effect model; below it there is its mean.
         smallest_mean: rows an arm needs for its mean; below it there is nothing, and the catalogue's prior is served.
@@ -49,9 +46,14 @@ class UpliftParams:
     """
 
     n_folds: int = 3
-    response: Boosting = field(default_factory=lambda: Boosting(rounds=200, patience=15, num_leaves=8, min_rows=50))
-    effect: Boosting = field(default_factory=lambda: Boosting(rounds=150, patience=20, learning_rate=0.05, min_rows=50))
-    effect_leaves: Sequence[int] = (2, 4)
+    response: Boosting = field(
+        default_factory=lambda: Boosting(rounds=200, patience=15, num_leaves=8, min_rows=50, max_bin=63)
+    )
+    effect: Boosting = field(
+        default_factory=lambda: Boosting(rounds=100, patience=12, learning_rate=0.1, min_rows=50, max_bin=63)
+    )
+    effect_leaves: Sequence[int] = (4, 2)
+    learners: Sequence[Learner] = LEARNERS
     smallest_leaf: float = 0.04
     smallest_arm: int = 300
     smallest_mean: int = 30
@@ -71,12 +73,17 @@ class ArmFit:
         n_control: compared rows that got no action.
         mean_effect: doubly robust mean effect over the compared rows, weighted by overlap; NaN if too few.
         mean_se: its standard error, clustered by customer.
-        choice: ``absent`` or ``too_few`` (no head: scoring falls back to the catalogue's prior), ``mean``, or the size
-            chosen, as ``leaves=4,trees=40``.
-        loss_gain: share of the held-out doubly robust loss that the chosen size saves against the mean.
+        choice: ``absent`` or ``too_few`` (no head: scoring falls back to the catalogue's prior), ``mean``, or the
+            learner and the size chosen, as ``x,leaves=4,trees=40``.
+        loss_gain: share of the held-out doubly robust loss that the choice saves against the mean.
         weight: of the effect model against the mean.
         randomised: whether all probabilities used were logged; estimated ones make the effect observational.
-        share_clipped: share of the compared rows whose estimated probability was clipped.
+        overlap: how well the rows can be compared.
+        slope: of doubly robust scores on the effects before recalibration, on rows not fitted on; NaN without a model.
+            An order that turns out to be noise (a slope within its standard error of 0) leaves the mean.
+        slope_se: its standard error.
+        is_tried: whether there were rows enough to try a model.
+        n_slope: rows that it was measured on, those with logged probabilities where there are enough.
     """
 
     action_id: str
@@ -88,7 +95,27 @@ class ArmFit:
     loss_gain: float
     weight: float
     randomised: bool
-    share_clipped: float
+    overlap: Overlap
+    slope: float = float("nan")
+    slope_se: float = float("nan")
+    n_slope: int = 0
+    is_tried: bool = False
+
+    @property
+    def share_clipped(self) -> float:
+        """Share of the compared rows whose estimated probability was clipped."""
+        return self.overlap.share_clipped
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of it, in words; empty where all is well."""
+        few = min(self.n_treated, self.n_control)
+        found = [f"poor overlap with no action: {problem}" for problem in self.overlap.problems]
+        if self.choice in ("absent", "too_few"):
+            found.append(f"{few} rows to compare are too few for an effect: the catalogue's prior is served, if any")
+        elif not self.is_tried:
+            found.append(f"{few} rows to compare are too few for a model: everybody is served the mean effect")
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +171,9 @@ def fit_uplift(
         NotEnoughData: no row got no action, or an array does not fit the others.
 
     References:
-        Kennedy 2023, Towards optimal doubly robust estimation of heterogeneous causal effects, with the score
-        ``mu_a - mu_0 + 1{A=a}(y - mu_a)/e_a - 1{A=0}(y - mu_0)/e_0``; Chernozhukov et al. 2018, Double/debiased
-        machine learning (cross-fitting); Li, Morgan and Zaslavsky 2018, Balancing covariates via propensity score
-        weighting (overlap weights).
+        Chernozhukov et al. 2018, Double/debiased machine learning (cross-fitting); Li, Morgan and Zaslavsky 2018,
+        Balancing covariates via propensity score weighting (overlap weights); and those of ``models.effects`` and
+        ``models.recalibration``.
     """
     _check(x, arm, y, selection_probability, arm_probabilities, arm_ids)
     customers = np.arange(len(y)) if groups is None else np.unique(groups, return_inverse=True)[1]
@@ -237,120 +263,124 @@ def _fit_arm(
     params: UpliftParams,
 ) -> tuple[ArmFit, Head | None, dict[str, str]]:
     rows, weight = chances.comparison(sample.arm, number, CONTROL)
-    n_treated, n_control = (int((sample.arm[rows] == taken).sum()) for taken in (number, CONTROL))
-    enough = min(n_treated, n_control) >= params.smallest_mean
+    taken = [rows[sample.arm[rows] == one] for one in (number, CONTROL)]
+    smallest = min(map(len, taken))
+    enough = smallest >= params.smallest_mean
     found = ArmFit(
         action_id=action_id,
-        n_treated=n_treated,
-        n_control=n_control,
+        n_treated=len(taken[0]),
+        n_control=len(taken[1]),
         mean_effect=float("nan"),
         mean_se=float("nan"),
-        choice="mean" if enough else "too_few" if n_treated else "absent",
+        choice="mean" if enough else "too_few" if len(taken[0]) else "absent",
         loss_gain=0.0,
         weight=0.0,
         randomised=not chances.estimated[rows].any(),
-        share_clipped=float(chances.clipped[rows].mean()) if len(rows) else 0.0,
+        overlap=_overlap(sample, chances, number, rows),
     )
     if not enough:
         return found, None, {}
-    scores = _scores(sample, chances, number, rows, arm_responses(sample, control, number))
-    mean, mean_se = _clustered_mean(scores[rows], weight[rows], sample.groups[rows])
+    compared = _comparison(sample, control, chances, number, rows, weight[rows])
+    mean, mean_se = compared.mean()
     found = replace(found, mean_effect=mean, mean_se=mean_se)
     texts: dict[str, str] = {}
-    name = effect_head(outcome_id, action_id)
-    if min(n_treated, n_control) >= params.smallest_arm:
-        size = _chosen_size(sample, rows, scores, weight, params)
-        if size.rounds:
-            texts = {f"{name}#{k}": fit.text(size.rounds) for k, fit in enumerate(size.fits)}
-            found = replace(
-                found,
-                choice=f"leaves={size.leaves},trees={size.rounds}",
-                loss_gain=size.gain,
-                weight=n_treated / (n_treated + params.shrink_rows),
-            )
-    return found, _effect(name, found, tuple(texts), params), texts
-
-
-def _effect(name: str, found: ArmFit, members: tuple[str, ...], params: UpliftParams) -> Head:
-    return Head(
-        name=name,
-        members=members,
-        mean=found.mean_effect,
-        mean_se=found.mean_se,
-        weight=found.weight,
+    head = Head(
+        name=effect_head(outcome_id, action_id),
+        mean=mean,
+        mean_se=mean_se,
+        weight=0.0,
         spread="jackknife",
         sigma_floor=params.sigma_floor,
-        facts={
-            "n_treated": found.n_treated,
-            "n_control": found.n_control,
-            "choice": found.choice,
-            "loss_gain": found.loss_gain,
-            "randomised": found.randomised,
-            "share_clipped": found.share_clipped,
-        },
     )
+    if smallest >= params.smallest_arm and all(sample.is_in_every_fold(one) for one in taken):
+        found, head, texts = _modelled(sample, compared, ~chances.estimated[rows], found, head, params)
+    return found, replace(head, facts=_facts(found)), texts
 
 
-def _scores(
+def _modelled(
+    sample: Sample, compared: Comparison, logged: BoolArray, found: ArmFit, head: Head, params: UpliftParams
+) -> tuple[ArmFit, Head, dict[str, str]]:
+    """The arm's effect model, recalibrated, if one beats the mean."""
+    found = replace(found, is_tried=True)
+    effect = chosen_effect(
+        sample.table,
+        compared,
+        boosting=params.effect,
+        learners=params.learners,
+        leaves=params.effect_leaves,
+        smallest_leaf=params.smallest_leaf,
+        n_folds=params.n_folds,
+        seed=sample.seed,
+    )
+    if not effect.rounds:
+        return found, head, {}
+    # The random slice, where there is enough of it: estimated probabilities would calibrate to their own errors.
+    on_logged = min((logged & kind).sum() for kind in (compared.treated, compared.control)) >= params.smallest_arm
+    measured = recalibration(
+        compared, effect, sample.table.x[compared.rows], judged=logged if on_logged else np.ones_like(logged)
+    )
+    found = replace(found, slope=measured.slope, slope_se=measured.slope_se, n_slope=measured.n_rows)
+    if measured.served_slope == 0:
+        return found, head, {}
+    weight = found.n_treated / (found.n_treated + params.shrink_rows)
+    texts = {f"{head.name}#{k}": fit.text(effect.rounds) for k, fit in enumerate(effect.fits)}
+    found = replace(
+        found,
+        choice=f"{effect.learner},leaves={effect.leaves},trees={effect.rounds}",
+        loss_gain=effect.gain,
+        weight=weight,
+    )
+    head = replace(
+        head,
+        members=tuple(texts),
+        weight=weight,
+        calibration=measured.calibration(head.mean, weight),
+        spread_scale=measured.spread_scale,
+        slope_se=measured.relative_se,
+    )
+    return found, head, texts
+
+
+def _facts(found: ArmFit) -> dict[str, Fact]:
+    facts: dict[str, Fact] = {
+        "n_treated": found.n_treated,
+        "n_control": found.n_control,
+        "choice": found.choice,
+        "loss_gain": found.loss_gain,
+        "randomised": found.randomised,
+        "share_clipped": found.share_clipped,
+        "ess": found.overlap.ess,
+    }
+    return facts if found.n_slope == 0 else {**facts, "slope": found.slope, "slope_se": found.slope_se}
+
+
+def _overlap(sample: Sample, chances: SelectionProbabilities, number: int, rows: IntArray) -> Overlap:
+    """Of the rows on which the arm, or no action, was taken."""
+    pair = np.isin(sample.arm, (number, CONTROL))
+    ours = rows[pair[rows]]
+    given = chances.among_compared(ours, number, CONTROL)
+    return overlap_of(given, clipped=chances.clipped[ours], n_all=int(pair.sum()))
+
+
+def _comparison(
     sample: Sample,
+    control: ControlResponse,
     chances: SelectionProbabilities,
     number: int,
     rows: IntArray,
-    responses: tuple[FloatArray, FloatArray],
-) -> FloatArray:
-    """Doubly robust scores ``(n,)`` of the compared rows, 0 elsewhere."""
-    control, treated = responses[0][rows], responses[1][rows]
-    arm, y = sample.arm[rows], sample.y[rows]
-    residual = np.where(arm == number, y - treated, np.where(arm == CONTROL, control - y, 0.0))
-    scores = np.zeros(len(sample.y))
-    scores[rows] = treated - control + residual / chances.among_compared(rows, number, CONTROL)
-    return scores
-
-
-def _clustered_mean(scores: FloatArray, weight: FloatArray, customers: IntArray) -> tuple[float, float]:
-    """The weighted mean, and its standard error over customers."""
-    mean = float(np.average(scores, weights=weight))
-    _, of_row = np.unique(customers, return_inverse=True)
-    sums = np.bincount(of_row, weights=weight * (scores - mean))
-    return mean, float(np.sqrt((sums**2).sum()) / weight.sum())
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Size:
-    """The size chosen for an effect; no rounds where the mean is not beaten."""
-
-    leaves: int
-    rounds: int
-    gain: float
-    fits: Sequence[Fit]
-
-
-def _chosen_size(sample: Sample, rows: IntArray, scores: FloatArray, weight: FloatArray, params: UpliftParams) -> _Size:
-    fold = sample.fold[rows]
-    weights = np.bincount(fold, weights=weight[rows], minlength=params.n_folds).astype(np.float64)
-    constant = 0.0
-    for k in range(params.n_folds):
-        inside, outside = rows[fold == k], rows[fold != k]
-        mean = np.average(scores[outside], weights=weight[outside])
-        constant += float((weight[inside] * (scores[inside] - mean) ** 2).sum())
-    best = _Size(0, 0, 0.0, ())
-    for leaves in params.effect_leaves:
-        min_rows = max(params.effect.min_rows, int(params.smallest_leaf * len(rows)))
-        boosting = replace(params.effect, num_leaves=leaves, min_rows=min_rows)
-        fits = [
-            boosted(
-                sample.table,
-                scores,
-                objective="regression",
-                boosting=boosting,
-                seed=sample.seed + k,
-                rows=rows[fold != k],
-                held_out=rows[fold == k],
-                weight=weight,
-            )
-            for k in range(params.n_folds)
-        ]
-        rounds, gain = best_rounds(summed_curve(fits, weights), constant)
-        if gain > best.gain:
-            best = _Size(leaves, rounds, gain, fits)
-    return best
+    weight: FloatArray,
+) -> Comparison:
+    mu_0, mu_1 = arm_responses(sample, control, number)
+    return Comparison(
+        rows=rows,
+        treated=sample.arm[rows] == number,
+        control=sample.arm[rows] == CONTROL,
+        y=sample.y[rows],
+        mu_0=mu_0[:, rows],
+        mu_1=mu_1[:, rows],
+        share=chances.share(rows, number, CONTROL),
+        given=chances.among_compared(rows, number, CONTROL),
+        weight=weight,
+        fold=sample.fold[rows],
+        groups=sample.groups[rows],
+    )

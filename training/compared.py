@@ -27,6 +27,7 @@ Seven measures of 20,000 compared rows take 5 ms of CPU a resample, of a million
 
 _BY_OUTCOME: Final = ("qini_sklift", "auuc", "uplift_at_10", "uplift_at_30")
 _BY_SCORE: Final = ("mean_effect", "autoc", "calibration_slope")
+_SAME: Final = 1e-12
 _UNKNOWN: Final = Interval(math.nan, math.nan, math.nan)
 
 
@@ -150,6 +151,17 @@ class Compared:
         return list(
             bootstrap_intervals(statistics, n, clusters=customers, seed=seed, n_resamples=_affordable(resamples, n))
         )
+
+
+def share_clipped(control: Floats, uplift: Floats) -> float:
+    """Share of rows whose response under an action was put back to 0 or 1, which no model says; NaN without rows.
+
+    >>> share_clipped(np.array([0.2, 0.1]), np.array([0.1, -0.1]))
+    0.5
+    """
+    response = control + uplift
+    at_an_end = (np.abs(response) < _SAME) | (np.abs(1 - response) < _SAME)
+    return float(at_an_end.mean()) if len(response) else math.nan
 
 
 def _affordable(resamples: int, n_rows: int) -> int:

@@ -20,7 +20,7 @@ from models.metrics import (
 )
 from models.policy import Policy
 from models.selection import estimated_table
-from training.compared import Compared
+from training.compared import Compared, share_clipped
 from training.dataset import DecisionFrame, Frames, MomentFrame
 from training.drivers import drivers
 from training.fit import JourneyFit, UpliftTest
@@ -70,7 +70,7 @@ def evaluation(
             "horizon_days": journey.horizon / 86_400_000_000,
             **_stall_about(fit.stall, frames.moments, journey, features, params),
             "drivers": drivers(fit.stall, frames, journey),
-            "effects": _effect_tables(tests, actions, frames.decisions, params),
+            "effects": _effect_tables(tests, actions, frames.decisions, journey, params),
             "fits": {
                 outcome_id: {arm.action_id: _plain(asdict(arm)) for arm in arms}
                 for outcome_id, arms in fit.arms.items()
@@ -172,20 +172,28 @@ def _arm(
 
 
 def _effect_tables(
-    tests: Sequence[UpliftTest], actions: Mapping[str, Sequence[str]], frame: DecisionFrame, params: Params
+    tests: Sequence[UpliftTest],
+    actions: Mapping[str, Sequence[str]],
+    frame: DecisionFrame,
+    journey: Journey,
+    params: Params,
 ) -> dict[str, dict[str, Any]]:
-    """Predicted against doubly robust effects by tenths of the predictions, of the first split."""
+    """Of the first split, by action: ``tenths`` of predicted against doubly robust effects, and ``share_clipped``."""
     tables: dict[str, dict[str, Any]] = {}
     for test in tests[:1]:
         probabilities = probability_table(frame, test, params)
         for outcome_id in [outcome_id for outcome_id in actions if outcome_id in test.control]:
             tables[outcome_id] = {}
             for action_id in actions[outcome_id]:
-                one = Compared(frame, test, probabilities, outcome_id, frame.arm_ids.index(action_id))
+                number = frame.arm_ids.index(action_id)
+                one = Compared(frame, test, probabilities, outcome_id, number)
                 if one.is_judgeable:
-                    tables[outcome_id][action_id] = one.effect_table(
-                        seed=params.seed, resamples=params.evaluation.resamples
-                    )
+                    tables[outcome_id][action_id] = {
+                        "tenths": one.effect_table(seed=params.seed, resamples=params.evaluation.resamples),
+                        "share_clipped": share_clipped(test.control[outcome_id], test.uplift[outcome_id][:, number])
+                        if journey.outcome_by_id[outcome_id].type == "binary"
+                        else 0.0,
+                    }
     document: dict[str, dict[str, Any]] = _plain(tables)
     return document
 

@@ -190,6 +190,7 @@ def fitted_outcomes(
             params=_uplift_params(params),
             seed=params.seed,
         )
+        notes += [f"{arm.action_id} on {outcome.id}: {note}" for arm in fitted[outcome.id].arms for note in arm.notes]
     return fitted
 
 
@@ -211,6 +212,7 @@ def _uplift_params(params: Params) -> UpliftParams:
         response=Boosting(**uplift.response.model_dump()),
         effect=Boosting(**uplift.effect.model_dump()),
         effect_leaves=uplift.effect_leaves,
+        learners=uplift.learners,
         smallest_arm=uplift.smallest_arm,
         shrink_rows=uplift.shrink_rows,
         smallest_probability=uplift.smallest_probability,

@@ -129,7 +129,8 @@ class UpliftFitParams(ConfigModel):
         n_folds: of the cross-fitting, by customer.
         response: the booster of outcomes.
         effect: the booster of effects.
-        effect_leaves: numbers of leaves to choose from, beside the arm's mean.
+        effect_leaves: numbers of leaves to choose from, beside the arm's mean; learners are compared at the first.
+        learners: whose effects to choose from; a later one is taken where it is better on every fold.
         smallest_arm: rows an arm needs for an effect model; below it there is its mean.
         shrink_rows: n0: an effect's weight against the arm's mean is n / (n + n0), n the rows of the arm.
         smallest_probability: estimated selection probabilities are clipped here.
@@ -139,6 +140,7 @@ class UpliftFitParams(ConfigModel):
     response: BoostingParams
     effect: BoostingParams
     effect_leaves: tuple[int, ...] = Field(min_length=1)
+    learners: tuple[Literal["x", "dr", "r"], ...] = Field(default=("x", "dr", "r"), min_length=1)
     smallest_arm: int = Field(ge=1)
     shrink_rows: float = Field(ge=0)
     smallest_probability: float = Field(gt=0, lt=0.5)

@@ -21,6 +21,7 @@ ROWS = {
     "B3": "freshness",
     "B4": "frames",
     "B5": "backfill",
+    "B6": "uplift",
     "B7": "start",
     "B8": "ranking",
 }

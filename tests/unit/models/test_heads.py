@@ -47,6 +47,7 @@ def test_the_link_and_then_the_calibration_apply() -> None:
         MonotoneMap(),
         MonotoneMap("platt", slope=1.5, intercept=-0.5),
         MonotoneMap("platt", slope=0.0, intercept=0.3),
+        MonotoneMap("linear", slope=0.7, intercept=0.1),
         MonotoneMap("isotonic", x=(0.4,), y=(0.5,)),
         MonotoneMap("isotonic", x=(0.1, 0.5, 0.5000001, 0.9), y=(0.05, 0.05, 0.6, 0.95)),
     ],
@@ -69,6 +70,40 @@ def test_the_deviation_is_the_jackknifes_beside_the_means() -> None:
     """Members 1, 2, 3: 2/3 * 2 = 4/3, times weight squared, plus the mean's squared error."""
     head = Head(name="h", members=("a", "b", "c"), weight=0.5, mean_se=0.1, spread="jackknife")
     assert evaluated(head, 1.0, 2.0, 3.0)[1] == pytest.approx(math.sqrt(0.25 * 4 / 3 + 0.01))
+
+
+def test_a_line_stretches_the_members_and_their_deviation() -> None:
+    """Slope 2 on members 1 and 3 whose mean 2 is 1 away from nothing: value 4, jackknife 1/2 * 2 = 1, times 4."""
+    head = Head(name="h", members=("a", "b"), spread="jackknife", calibration=MonotoneMap("linear", 2.0, 0.0))
+    assert evaluated(head, 1.0, 3.0) == (pytest.approx(4.0), pytest.approx(2.0))
+
+
+def test_the_spread_is_scaled() -> None:
+    """A quarter of the variance is half of the deviation."""
+    head = Head(name="h", members=("a", "b"), spread="jackknife", spread_scale=0.25)
+    assert evaluated(head, 1.0, 3.0)[1] == pytest.approx(0.5)
+
+
+def test_an_effect_is_the_less_sure_the_farther_it_is_from_the_mean() -> None:
+    """A slope wrong by a tenth, five away from the mean."""
+    head = Head(name="h", members=("a", "b"), spread="jackknife", mean=1.0, slope_se=0.1)
+    assert evaluated(head, 6.0, 6.0)[1] == pytest.approx(0.5)
+    assert evaluated(head, 1.0, 1.0)[1] == pytest.approx(0.0)
+
+
+def test_keys_that_came_later_are_written_where_they_say_something() -> None:
+    """A bundle of before stays what it was, byte for byte."""
+    plain, telling = Head(name="h"), Head(name="h", spread_scale=0.5, slope_se=0.1)
+    assert not {"spread_scale", "slope_se"} & plain.to_json().keys()
+    assert head_from_json(telling.to_json()) == telling
+
+
+@pytest.mark.parametrize("key", ["spread_scale", "slope_se"])
+@pytest.mark.parametrize("value", [-1.0, float("nan"), "x"])
+def test_a_damaged_later_key_is_refused(key: str, value: object) -> None:
+    """As any other number."""
+    with pytest.raises(BundleError):
+        head_from_json({**Head(name="h").to_json(), key: value})
 
 
 def test_the_deviation_has_a_floor() -> None:

@@ -25,8 +25,20 @@ def test_isotonic_draws_lines_between_knots_and_stays_flat_beyond() -> None:
     assert steps.apply(np.array([0.0, 0.3, 0.9])).tolist() == pytest.approx([0.1, 0.3, 0.5])
 
 
+def test_a_line_is_for_effects_and_knows_no_bounds() -> None:
+    """Twice the value, less a tenth."""
+    line = MonotoneMap("linear", slope=2.0, intercept=-0.1)
+    assert line.apply(np.array([-0.5, 0.0, 3.0])).tolist() == pytest.approx([-1.1, -0.1, 5.9])
+
+
 @pytest.mark.parametrize(
-    "made", [IDENTITY, MonotoneMap("platt", 0.1 + 0.2, -1 / 3), MonotoneMap("isotonic", x=(0.1, 0.7), y=(0.2, 0.2))]
+    "made",
+    [
+        IDENTITY,
+        MonotoneMap("linear", 1 / 3, -0.1),
+        MonotoneMap("platt", 0.1 + 0.2, -1 / 3),
+        MonotoneMap("isotonic", x=(0.1, 0.7), y=(0.2, 0.2)),
+    ],
 )
 def test_json_gives_the_map_back(made: MonotoneMap) -> None:
     """To the last bit."""
@@ -41,6 +53,7 @@ def test_json_gives_the_map_back(made: MonotoneMap) -> None:
         {"kind": ["platt"]},
         {"kind": "platt", "slope": 1.0},
         {"kind": "platt", "slope": -1.0, "intercept": 0.0},
+        {"kind": "linear", "slope": -0.1, "intercept": 0.0},
         {"kind": "platt", "slope": "x", "intercept": 0.0},
         {"kind": "platt", "slope": float("nan"), "intercept": 0.0},
         {"kind": "isotonic", "x": [], "y": []},
