@@ -48,6 +48,7 @@ class StallParams:
         boosting: of a cause's hazards, and of a forecast.
         max_features: features that a model sees at the most, the strongest; the others are not looked at.
         max_rows: person-periods, or moments, that a model is fitted on at the most; above it some are left out.
+        categorical: places of the features that are codes and not amounts.
     """
 
     boosting: Boosting = field(
@@ -57,6 +58,11 @@ class StallParams:
     )
     max_features: int = 120
     max_rows: int = 300_000
+    categorical: Sequence[int] = ()
+
+    def codes_among(self, columns: IntArray) -> list[int]:
+        """Which of some columns of the vector are codes: their places among the columns."""
+        return np.flatnonzero(np.isin(columns, list(self.categorical))).tolist()
 
 
 class Slice(NamedTuple):
@@ -188,7 +194,13 @@ def _hazards(
     ours = _thinned(person_periods(course, periods), params.max_rows, seed)
     theirs = _thinned(person_periods(later.course, periods), params.max_rows, seed)
     rows = np.concatenate([_rows(train, ours, columns), _rows(later, theirs, columns)])
-    table = TrainingTable(rows, max_bin=params.boosting.max_bin, columns=columns.tolist(), is_timed=True)
+    table = TrainingTable(
+        rows,
+        max_bin=params.boosting.max_bin,
+        categorical=params.codes_among(columns),
+        columns=columns.tolist(),
+        is_timed=True,
+    )
     progress = _cause(table, names[0], ours.progress, theirs.progress, later, columns, periods, params, seed)
     abandon = _cause(table, names[1], ours.abandon, theirs.abandon, later, columns, periods, params, seed)
     return progress, abandon
@@ -306,7 +318,9 @@ def fit_forecast(
         x, happened = x[kept], happened[kept]
     columns = strongest_features(x, np.arange(len(x)), happened, most=params.max_features, seed=seed)
     rows = np.concatenate([x[:, columns], later[0][:, columns]])
-    table = TrainingTable(rows, max_bin=params.boosting.max_bin, columns=columns.tolist())
+    table = TrainingTable(
+        rows, max_bin=params.boosting.max_bin, categorical=params.codes_among(columns), columns=columns.tolist()
+    )
     name, facts, label = forecast_head(outcome_id), _counts(happened, later[1]), np.concatenate([happened, later[1]])
     fit, rounds = _fitted(table, label, len(happened), params.boosting, seed)
     if fit is None:
