@@ -45,7 +45,7 @@ class StallParams:
     """How the stall models are fitted.
 
     Attributes:
-        boosting: of a cause's hazards, and of a forecast.
+        boosting: of a cause's hazards, or of a forecast.
         max_features: features that a model sees at the most, the strongest; the others are not looked at.
         max_rows: person-periods, or moments, that a model is fitted on at the most; above it some are left out.
         categorical: places of the features that are codes and not amounts.

@@ -153,7 +153,7 @@ def fitted_stall(
                 happened[ours],
                 outcome_id=outcome_id,
                 later=(frame.x[later], happened[later], frame.customer_ids[later]),
-                params=stall_params,
+                params=replace(stall_params, boosting=Boosting(**params.stall.forecast.model_dump())),
                 seed=params.seed,
             )
             parts.append(fitted)

@@ -103,13 +103,15 @@ class StallFitParams(ConfigModel):
     """How the stall models are fitted; see ``models.stall``.
 
     Attributes:
-        boosting: of progress, of abandonment, and of what else is forecast.
+        boosting: of progress and of abandonment.
+        forecast: of a declared outcome, which there are fewer customers to learn from than moments.
         period_shares: ends of the periods that hazards are estimated for, as shares of the journey's horizon; 1 is one.
         max_features: features that a model sees at the most.
         max_rows: rows that a model is fitted on at the most.
     """
 
     boosting: BoostingParams
+    forecast: BoostingParams
     period_shares: tuple[float, ...] = Field(min_length=1, max_length=64)
     max_features: int = Field(ge=1)
     max_rows: int = Field(ge=1000)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, NamedTuple
@@ -21,18 +22,19 @@ from features.history import EventTable, reads_at, whole_table
 from features.home import HOME_VARIABLE, Home
 from features.journeys import Journey
 from features.schema import FeatureSet, feature_set
-from models.boosting import Boosting, TrainingTable, boosted
+from models.boosting import Boosting
 from models.configuration import Configuration, load_configuration
 from models.metrics import auc, bootstrap_interval, brier, calibration_slope, ece
+from models.scoring import scorer_of
+from models.stall import StallParams, fit_forecast
 from tests.benchmarks.report import Measure
 from tests.quality.learners import Floats, Integers
 from tests.quality.measures import Bounds, told, versus
 from tests.quality.setting import FILES, Setting
 from training.dataset import MomentFrame, moment_frame
-from training.fit import fitted_stall
+from training.fit_stall import fitted_stall
 from training.params import load_params
 from training.snapshot import EVENTS_FILE, freeze
-from training.split import time_split
 
 TITLE: Final = "BPI Challenge 2012"
 METHOD: Final = """\
@@ -149,23 +151,22 @@ def _offer_accepted(table: EventTable, features: FeatureSet, kinds: list[str], r
 
 
 def outcome_scores(x: Floats, train: Prefixes, new: Floats) -> Floats:
-    """Probability of the declared outcome for new rows: a boosted classifier, stopped on the latest applications."""
+    """Probability of the declared outcome for new rows, by the product's forecast, calibrated on the latest rows."""
     early, late = _last_quarter(train)
-    boosting = Boosting(
-        rounds=500, patience=40, num_leaves=8, min_rows=100, learning_rate=0.05, feature_fraction=0.3, max_bin=63
-    )
-    fit = boosted(
-        TrainingTable(x, max_bin=63),
-        train.accepted,
-        objective="binary",
-        boosting=boosting,
+    params = load_params().stall
+    fitted = fit_forecast(
+        x[early],
+        train.accepted[early],
+        outcome_id="accepted",
+        later=(x[late], train.accepted[late], train.case[late]),
+        params=StallParams(
+            boosting=Boosting(**params.forecast.model_dump()),
+            max_features=params.max_features,
+            max_rows=params.max_rows,
+        ),
         seed=1,
-        rows=early,
-        held_out=late,
     )
-    rounds = int(np.argmin(fit.losses)) + 1
-    probability: Floats = 1 / (1 + np.exp(-fit.raw(new, rounds)))
-    return probability
+    return scorer_of([fitted], x.shape[1]).customers(new).forecast_block(["accepted"])[:, 0]
 
 
 def _xgboost_scores(x: Floats, train: Prefixes, new: Floats) -> Floats:
@@ -293,31 +294,26 @@ def _interval(happened: Floats, score: Floats, clusters: NDArray[np.generic]) ->
 
 def _stall(frame: MomentFrame, features: FeatureSet, journey: Journey) -> list[Measure]:
     params = load_params()
-    test = fitted_stall(frame, journey, params).test
-    split = time_split(
-        frame.at,
-        journey.horizon,
-        train_share=params.split.train_share,
-        calibration_share=params.split.calibration_share,
-    )
+    # Forecasts have their own gate above.
+    fit = fitted_stall(replace(frame, happened={}), features.names, journey, params, [])
+    rows, happened, score = fit.test.rows, fit.test.stalled, fit.test.scores.stall_propensity
+    earlier = frame.after.is_known(journey.horizon) & (frame.at + journey.horizon < fit.calibrate_from)
+    stalled = ~frame.after.progressed(journey.horizon)
     shares = np.array(
         [
-            float((~frame.progressed[split.train & (frame.stage == stage)]).mean())
-            if (split.train & (frame.stage == stage)).any()
-            else 0.5
+            float(stalled[of].mean()) if (of := earlier & (frame.stage == stage)).any() else 0.5
             for stage in range(len(journey.stage_ids))
         ]
     )
-    known = shares[test.stage]
-    hours = frame.x[split.test][:, features.names.index("hours_since_progress")]
-    happened, score = test.stalled, test.stall_propensity
-    found = [_not_below("stall, share of the stage", happened, score, known, test.customer_ids)]
+    stage, hours = frame.stage[rows], frame.x[rows, features.names.index("hours_since_progress")]
+    known = shares[stage]
+    found = [_not_below("stall, share of the stage", happened, score, known, frame.customer_ids[rows])]
     found += [
         versus(f"stall: {name}", of(happened, score), of(happened, known), unit="")
         for name, of in (("Brier", brier), ("ECE", ece))
     ]
     found.append(told("stall: calibration slope", calibration_slope(happened, score), unit=""))
-    parts = [(f"stage {name}", test.stage == place) for place, name in enumerate(journey.stage_ids)]
+    parts = [(f"stage {name}", stage == place) for place, name in enumerate(journey.stage_ids)]
     ends = zip(HOURS, [*(str(hour) for hour in HOURS[1:]), "more"], [*HOURS[1:], np.inf], strict=True)
     parts += [(f"{low} to {name} hours in the stage", (hours >= low) & (hours < high)) for low, name, high in ends]
     for name, part in parts:
