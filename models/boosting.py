@@ -58,7 +58,7 @@ class TrainingTable:
             x,
             params={**_FIXED, "max_bin": max_bin, "feature_pre_filter": False, "min_data_in_bin": 3},
             categorical_feature=list(categorical),
-            free_raw_data=False,
+            free_raw_data=True,  # else every part of it would copy its rows; ``x`` is kept here
         ).construct()
 
     def part(
