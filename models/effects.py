@@ -146,9 +146,10 @@ def chosen_effect(
 ) -> Effect:
     """The learner and the size with the smallest doubly robust loss over the held-out folds, or no rounds: the mean.
 
-    The learners are compared at the first number of leaves, and the other numbers are tried for the best of them. All
-    are judged by ``sum(weight * (score - tau(x))**2)`` on rows that they were not fitted on, whose expectation is
-    smallest for the true effect, whatever the learner.
+    The learners are compared at the middle number of leaves. For the best of them smaller numbers are tried while they
+    do better, and if none does, larger ones: where effects are faint nothing large is fitted. All are judged by
+    ``sum(weight * (score - tau(x))**2)`` on rows that they were not fitted on, whose expectation is smallest for the
+    true effect, whatever the learner.
 
     Their losses differ by less than noise where the probabilities are known, so a learner takes the place of the one
     before only if it is better on every fold. X comes first: its pseudo-outcome is the least noisy. (Without this
@@ -169,15 +170,23 @@ def chosen_effect(
         Yasui 2020, Counterfactual cross-validation.
     """
     min_rows = max(boosting.min_rows, int(smallest_leaf * len(compared.rows)))
-    sized = [replace(boosting, num_leaves=size, min_rows=min_rows) for size in leaves]
+    sized = [replace(boosting, num_leaves=size, min_rows=min_rows) for size in sorted(leaves)]
+    middle = len(sized) // 2
     judge = _Judge(table, compared, n_folds, seed)
     best = judge.mean()
     for learner in _distinct(compared, learners):
-        found = judge.effect(learner, sized[0])
+        found = judge.effect(learner, sized[middle])
         if found.rounds and (not best.rounds or (found.fold_losses < best.fold_losses).all()):
             best = found
-    for size in sized[1:]:
-        best = max(best, judge.effect(best.learner, size), key=lambda one: one.gain)
+    for sizes in (sized[:middle][::-1], sized[middle + 1 :]):
+        before = best
+        for size in sizes:
+            found = judge.effect(best.learner, size)
+            if found.gain <= best.gain:
+                break
+            best = found
+        if best is not before:
+            break
     return best
 
 

@@ -139,8 +139,10 @@ def control_response(sample: Sample, outcome_id: str) -> ControlResponse:
     return ControlResponse(served, {name: final.text(rounds)}, raw)
 
 
-def arm_responses(sample: Sample, control: ControlResponse, number: int) -> tuple[FloatArray, FloatArray]:
-    """Mean outcomes ``(n_folds, n)`` of every row under no action and under one arm, by the models without each fold.
+def arm_responses(
+    sample: Sample, control: ControlResponse, number: int, asked: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    """Mean outcomes ``(n_folds, m)`` of the asked rows under no action and under one arm, by models without each fold.
 
     The arm's model starts at the control model's raw score, shifted to the arm's mean: with few rows it is that, and
     nothing worse.
@@ -148,12 +150,14 @@ def arm_responses(sample: Sample, control: ControlResponse, number: int) -> tupl
     rows = np.flatnonzero(sample.arm == number)
     fold = sample.fold[rows]
     shift = np.array([_shift(sample, control.raw[k], rows[fold != k]) for k in range(sample.n_folds)])
-    raw = control.raw + shift[:, None]
+    start = control.raw + shift[:, None]
+    raw = start[:, asked]
     if sample.can_be_modelled(rows):
-        fits, rounds, _ = _cross_fits(sample, rows, raw, adds=True)
+        fits, rounds, _ = _cross_fits(sample, rows, start, adds=True)
         if rounds:
-            raw = raw + np.stack([fit.raw(sample.table.x, rounds) for fit in fits])
-    return sample.response(control.raw), sample.response(raw)
+            x = sample.table.x[asked]
+            raw = raw + np.stack([fit.raw(x, rounds) for fit in fits])
+    return sample.response(control.raw[:, asked]), sample.response(raw)
 
 
 def best_rounds(curve: FloatArray, constant: float) -> tuple[int, float]:

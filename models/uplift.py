@@ -34,7 +34,7 @@ class UpliftParams:
         n_folds: groups of customers for cross-fitting; also the number of members of each effect.
         response: boosting of the control model and of the arms' responses; its rounds are chosen on held-out rows.
         effect: boosting of an effect; its rounds are chosen too.
-        effect_leaves: numbers of leaves to choose from, beside the arm's mean; the learners are compared at the first.
+        effect_leaves: numbers of leaves to choose from, beside the arm's mean; learners are compared at the middle one.
         learners: to choose from.
         smallest_leaf: share of an effect's rows that each of its leaves holds at least, besides ``effect.min_rows``.
         smallest_arm: rows an arm needs for an effect model; below it there is its mean.
@@ -50,9 +50,9 @@ class UpliftParams:
         default_factory=lambda: Boosting(rounds=200, patience=15, num_leaves=8, min_rows=50, max_bin=63)
     )
     effect: Boosting = field(
-        default_factory=lambda: Boosting(rounds=100, patience=12, learning_rate=0.1, min_rows=50, max_bin=63)
+        default_factory=lambda: Boosting(rounds=300, patience=12, learning_rate=0.1, min_rows=50, max_bin=63)
     )
-    effect_leaves: Sequence[int] = (4, 2)
+    effect_leaves: Sequence[int] = (2, 4, 8)
     learners: Sequence[Learner] = LEARNERS
     smallest_leaf: float = 0.04
     smallest_arm: int = 300
@@ -370,14 +370,14 @@ def _comparison(
     rows: IntArray,
     weight: FloatArray,
 ) -> Comparison:
-    mu_0, mu_1 = arm_responses(sample, control, number)
+    mu_0, mu_1 = arm_responses(sample, control, number, rows)
     return Comparison(
         rows=rows,
         treated=sample.arm[rows] == number,
         control=sample.arm[rows] == CONTROL,
         y=sample.y[rows],
-        mu_0=mu_0[:, rows],
-        mu_1=mu_1[:, rows],
+        mu_0=mu_0,
+        mu_1=mu_1,
         share=chances.share(rows, number, CONTROL),
         given=chances.among_compared(rows, number, CONTROL),
         weight=weight,

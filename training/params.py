@@ -131,7 +131,7 @@ class UpliftFitParams(ConfigModel):
         n_folds: of the cross-fitting, by customer.
         response: the booster of outcomes.
         effect: the booster of effects.
-        effect_leaves: numbers of leaves to choose from, beside the arm's mean; learners are compared at the first.
+        effect_leaves: numbers of leaves to choose from, beside the arm's mean; learners are compared at the middle one.
         learners: whose effects to choose from; a later one is taken where it is better on every fold.
         smallest_arm: rows an arm needs for an effect model; below it there is its mean.
         shrink_rows: n0: an effect's weight against the arm's mean is n / (n + n0), n the rows of the arm.

@@ -57,6 +57,7 @@ def measures(worlds: Worlds) -> list[Measure]:
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ("ours", *RIVALS)}
     for seed in range(seeds):
         test = effect_world("exam", n // 2, 10_000 + seed)
+        print(f"seed {seed}", flush=True)
         _write(folder, effect_world("exam", n, seed), test)
         for name, scored in found.items():
             scored.append(_scored(test, _in_child(name, folder, seed)))
@@ -169,6 +170,8 @@ Works = tuple[Callable[[], Any], Callable[[Any], Floats]]
 
 
 def _ours(data: dict[str, Any], seed: int) -> Works:
+    import sklearn.linear_model  # noqa: F401  # the fit would import it while it is measured; theirs have it already
+
     def fit() -> Any:
         return fit_uplift(
             data["x"],
