@@ -36,7 +36,7 @@ class UpliftParams:
         effect: boosting of an effect; its rounds are chosen too.
         effect_leaves: numbers of leaves to choose from, beside the arm's mean; learners are compared at the middle one.
         learners: to choose from.
-        smallest_leaf: share of an effect's rows that each of its leaves holds at least, besides ``effect.min_rows``.
+        smallest_leaf: share of an effect's rows that each of its leaves holds at least, up to a thousand.
         smallest_arm: rows an arm needs for an effect model; below it there is its mean.
         smallest_mean: rows an arm needs for its mean; below it there is nothing, and the catalogue's prior is served.
         shrink_rows: n0: an effect's weight against the arm's mean is n / (n + n0), n the rows of the arm.
