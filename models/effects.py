@@ -22,6 +22,9 @@ BoolArray = NDArray[np.bool_]
 Learner = Literal["x", "dr", "r"]
 LEARNERS: Final[tuple[Learner, ...]] = get_args(Learner)
 
+LEAF_ROWS: Final = 1_000
+"""Rows that are enough for a leaf whatever its share: a mean of so many scores is told from another by some points."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Comparison:
@@ -161,7 +164,8 @@ def chosen_effect(
         boosting: how the trees grow; their number is chosen.
         learners: to choose from; those that need the share of the arm are left out where it is not known.
         leaves: numbers of leaves to choose from.
-        smallest_leaf: share of the rows that a leaf holds at least, besides ``boosting.min_rows``.
+        smallest_leaf: share of the rows that a leaf holds at least, besides ``boosting.min_rows``, but no more
+            than ``LEAF_ROWS``.
         n_folds: number of folds.
         seed: fixes everything that is drawn.
 
@@ -169,7 +173,7 @@ def chosen_effect(
         van der Laan and Dudoit 2003, Unified cross-validation methodology for selection among estimators; Saito and
         Yasui 2020, Counterfactual cross-validation.
     """
-    min_rows = max(boosting.min_rows, int(smallest_leaf * len(compared.rows)))
+    min_rows = max(boosting.min_rows, min(int(smallest_leaf * len(compared.rows)), LEAF_ROWS))
     sized = [replace(boosting, num_leaves=size, min_rows=min_rows) for size in sorted(leaves)]
     middle = len(sized) // 2
     judge = _Judge(table, compared, n_folds, seed)

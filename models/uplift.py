@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ class UpliftParams:
         effect: boosting of an effect; its rounds are chosen too.
         effect_leaves: numbers of leaves to choose from, beside the arm's mean; learners are compared at the middle one.
         learners: to choose from.
-        smallest_leaf: share of an effect's rows that each of its leaves holds at least, besides ``effect.min_rows``.
+        smallest_leaf: share of an effect's rows that each of its leaves holds at least, up to a thousand.
         smallest_arm: rows an arm needs for an effect model; below it there is its mean.
         smallest_mean: rows an arm needs for its mean; below it there is nothing, and the catalogue's prior is served.
         shrink_rows: n0: an effect's weight against the arm's mean is n / (n + n0), n the rows of the arm.
@@ -108,14 +109,15 @@ class ArmFit:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know of it, in words; empty where all is well."""
-        few = min(self.n_treated, self.n_control)
-        found = [f"poor overlap with no action: {problem}" for problem in self.overlap.problems]
+        """What a person should know of its comparison, in words; empty where all is well."""
+        return tuple(f"poor overlap with no action: {problem}" for problem in self.overlap.problems)
+
+    @property
+    def fallback(self) -> Literal["model", "mean", "prior"]:
+        """What serves for want of rows: the arm's mean, or the catalogue's prior; ``model`` where one could be tried."""
         if self.choice in ("absent", "too_few"):
-            found.append(f"{few} rows to compare are too few for an effect: the catalogue's prior is served, if any")
-        elif not self.is_tried:
-            found.append(f"{few} rows to compare are too few for a model: everybody is served the mean effect")
-        return tuple(found)
+            return "prior"
+        return "model" if self.is_tried else "mean"
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,3 +248,39 @@ def test_an_impossible_probability_is_refused(probability: float) -> None:
     """Only NaN means that none was logged."""
     with pytest.raises(NotEnoughData, match=r"outside \(0, 1\]"):
         fitted(world(90, 15), selection_probability=np.full(90, probability))
+
+
+def test_the_slope_is_measured_on_logged_rows_where_there_are_enough() -> None:
+    """Half of the rows without a logged probability are fitted on, and judge nothing."""
+    of = world(9000, 17)
+    logged = np.where(np.arange(9000) % 2 == 0, of.taken, np.nan)
+    holes = np.where(np.isnan(logged)[:, None], np.nan, of.table)
+    email = fitted(of, selection_probability=logged, arm_probabilities=holes).arms[0]
+    assert not email.randomised
+    assert email.n_slope == int((~np.isnan(logged) & (of.arm != 2)).sum())
+
+
+def test_poor_overlap_is_said_aloud() -> None:
+    """An action that customers got once in two hundred times counts for few rows."""
+    of = world(6000, 18)
+    rare = of.x[:, 2] > 0
+    table = np.where(rare[:, None], [0.004, 0.594, 0.402], of.table)
+    rng = np.random.default_rng(19)
+    arm = (rng.random(6000)[:, None] > np.cumsum(table, axis=1)).sum(axis=1)
+    email = fitted(of._replace(arm=arm, table=table)).arms[0]
+    assert email.overlap.smallest_probability == pytest.approx(0.004 / 0.598)
+    assert any("poor overlap" in note and "rows count as" in note for note in email.notes)
+
+
+def test_an_arm_that_is_compared_well_has_no_notes(randomised: FittedUplift) -> None:
+    """Even where its mean turns out best."""
+    assert [arm.notes for arm in randomised.arms] == [(), ()]
+
+
+@pytest.mark.parametrize(("n_treated", "fallback"), [(12, "prior"), (120, "mean"), (1_000, "model")])
+def test_an_arm_with_few_rows_says_what_serves(n_treated: int, fallback: str) -> None:
+    """What serves in place of a model."""
+    of = world(3000, 9)
+    keep = np.flatnonzero((of.arm != 2) | (np.cumsum(of.arm == 2) <= n_treated))
+    call = fitted(World(of.x[keep], of.arm[keep], of.y[keep], of.table[keep], of.effects[keep])).arms[1]
+    assert call.fallback == fallback
