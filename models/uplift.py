@@ -114,7 +114,7 @@ class ArmFit:
 
     @property
     def fallback(self) -> Literal["model", "mean", "prior"]:
-        """What serves for want of rows: the arm's mean, or the catalogue's prior; ``model`` where one could be tried."""
+        """What serves for want of rows, the arm's mean or the catalogue's prior; ``model`` where one could be tried."""
         if self.choice in ("absent", "too_few"):
             return "prior"
         return "model" if self.is_tried else "mean"
