@@ -15,8 +15,6 @@ SMALLEST_ESS: Final = 0.2
 """Share of the rows that the effective sample size should reach."""
 LARGEST_CLIPPED: Final = 0.05
 """Share of the rows whose estimated probability may be clipped."""
-LARGEST_IMPOSSIBLE: Final = 0.5
-"""Share of all rows on which the arm or no action may have been impossible."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +26,8 @@ class Overlap:
             taken among the two.
         smallest_probability: the smallest e.
         share_clipped: share of the compared rows whose estimated probability was clipped.
-        share_impossible: share of all rows on which one of the two had no chance.
+        share_impossible: share of all rows on which one of the two had no chance. Told, and no problem by itself: an
+            action belongs to some stages and is not compared in the others.
         n_rows: compared rows.
 
     References:
@@ -53,8 +52,6 @@ class Overlap:
             )
         if self.share_clipped > LARGEST_CLIPPED:
             found.append(f"{self.share_clipped:.0%} of the estimated probabilities were clipped")
-        if self.share_impossible > LARGEST_IMPOSSIBLE:
-            found.append(f"on {self.share_impossible:.0%} of the rows the action or no action had no chance")
         return tuple(found)
 
 

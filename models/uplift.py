@@ -109,12 +109,11 @@ class ArmFit:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know of it, in words; empty where all is well."""
-        few = min(self.n_treated, self.n_control)
         found = [f"poor overlap with no action: {problem}" for problem in self.overlap.problems]
         if self.choice in ("absent", "too_few"):
-            found.append(f"{few} rows to compare are too few for an effect: the catalogue's prior is served, if any")
+            found.append("too few rows to compare for an effect, the catalogue's prior is served, if any")
         elif not self.is_tried:
-            found.append(f"{few} rows to compare are too few for a model: everybody is served the mean effect")
+            found.append("too few rows to compare for a model, everybody is served the mean effect")
         return tuple(found)
 
 

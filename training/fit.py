@@ -276,8 +276,17 @@ def fitted_outcomes(
             params=_uplift_params(params),
             seed=params.seed,
         )
-        notes += [f"{arm.action_id} on {outcome.id}: {note}" for arm in fitted[outcome.id].arms for note in arm.notes]
+        notes += _notes(outcome.id, fitted[outcome.id].arms)
     return fitted
+
+
+def _notes(outcome_id: str, arms: tuple[ArmFit, ...]) -> list[str]:
+    """What a person should know of the arms; those of which the same is said stand together, each with its rows."""
+    said: dict[str, list[str]] = {}
+    for arm in arms:
+        for note in arm.notes:
+            said.setdefault(note, []).append(f"{arm.action_id} ({min(arm.n_treated, arm.n_control)} rows)")
+    return [f"uplift on {outcome_id}: {note}: {', '.join(whose)}" for note, whose in said.items()]
 
 
 def _predicted(frame: DecisionFrame, fitted: Mapping[str, FittedUplift], rows: Integers, how: str) -> UpliftTest:
