@@ -26,8 +26,8 @@ class Overlap:
             taken among the two.
         smallest_probability: the smallest e.
         share_clipped: share of the compared rows whose estimated probability was clipped.
-        share_impossible: share of all rows on which one of the two had no chance. No problem by itself: rules keep most
-            actions to a stage or a state, and nothing is said of customers whom they keep them from.
+        share_impossible: share of all rows on which one of the two had no chance. Told, and no problem by itself: an
+            action belongs to some stages and is not compared in the others.
         n_rows: compared rows.
 
     References:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,15 +108,13 @@ class ArmFit:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know of its comparison, in words; empty where all is well."""
-        return tuple(f"poor overlap with no action: {problem}" for problem in self.overlap.problems)
-
-    @property
-    def fallback(self) -> Literal["model", "mean", "prior"]:
-        """What serves for want of rows, the arm's mean or the catalogue's prior; ``model`` where one could be tried."""
+        """What a person should know of it, in words; empty where all is well."""
+        found = [f"poor overlap with no action: {problem}" for problem in self.overlap.problems]
         if self.choice in ("absent", "too_few"):
-            return "prior"
-        return "model" if self.is_tried else "mean"
+            found.append("too few rows to compare for an effect, the catalogue's prior is served, if any")
+        elif not self.is_tried:
+            found.append("too few rows to compare for a model, everybody is served the mean effect")
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ part was judged on the later one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -194,17 +194,13 @@ def fitted_outcomes(
     return fitted
 
 
-def _notes(outcome_id: str, arms: Sequence[ArmFit]) -> list[str]:
-    """What a person should know of the comparisons, and of the arms that have too few rows."""
-    notes = [f"{arm.action_id} on {outcome_id}: {note}" for arm in arms for note in arm.notes]
-    for fallback, served in (
-        ("mean", "everybody gets the mean effect"),
-        ("prior", "the catalogue's prior, if any, holds"),
-    ):
-        few = [f"{arm.action_id} ({min(arm.n_treated, arm.n_control)})" for arm in arms if arm.fallback == fallback]
-        if few:
-            notes.append(f"on {outcome_id} too few rows to compare for a model of {', '.join(few)}: {served}")
-    return notes
+def _notes(outcome_id: str, arms: tuple[ArmFit, ...]) -> list[str]:
+    """What a person should know of the arms; those of which the same is said stand together, each with its rows."""
+    said: dict[str, list[str]] = {}
+    for arm in arms:
+        for note in arm.notes:
+            said.setdefault(note, []).append(f"{arm.action_id} ({min(arm.n_treated, arm.n_control)} rows)")
+    return [f"uplift on {outcome_id}: {note}: {', '.join(whose)}" for note, whose in said.items()]
 
 
 def _predicted(frame: DecisionFrame, fitted: Mapping[str, FittedUplift], rows: Integers, how: str) -> UpliftTest:

@@ -30,8 +30,8 @@ def test_clipped_estimates_are_told() -> None:
     assert found.problems == ("10% of the estimated probabilities were clipped",)
 
 
-def test_rows_without_a_chance_are_told() -> None:
-    """Three in four."""
+def test_rows_without_a_chance_are_counted_and_no_problem() -> None:
+    """Three in four: the action belongs to another stage there."""
     found = overlap_of(np.full(25, 0.5), clipped=np.zeros(25, dtype=np.bool_), n_all=100)
     assert found.share_impossible == pytest.approx(0.75)
     assert found.problems == ()
