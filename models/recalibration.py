@@ -34,6 +34,8 @@ class Recalibration:
         jackknife: mean jackknife variance of one customer's ensemble.
         shared: mean jackknife variance of a group's mean, beside what the arm's mean shares: what like customers'
             errors have in common.
+        misfit: mean square by which groups of like customers were off the line on rows not fitted on, beyond the noise
+            of their scores; 0 where noise explains it.
         n_rows: rows that the slope was measured on.
     """
 
@@ -43,6 +45,7 @@ class Recalibration:
     variance: float
     jackknife: float
     shared: float
+    misfit: float
     n_rows: int
 
     @property
@@ -80,6 +83,14 @@ class Recalibration:
         if not self.served_slope:
             return 0.0
         return float(np.hypot(self.slope_se / self.served_slope, min(self.jackknife / self.variance, 1.0)))
+
+    def sigma_floor(self, mean_se: float) -> float:
+        """The smallest standard deviation that is served: where members agree they can still be wrong together.
+
+        Trees of a bounded size bend an effect in the same way whatever rows they saw, which no jackknife notices. It
+        shows, where rows are many, in groups of like customers.
+        """
+        return float(np.sqrt(mean_se**2 + self.misfit)) if self.misfit else 0.0
 
     @property
     def spread_scale(self) -> float:
@@ -130,6 +141,7 @@ def recalibration(compared: Comparison, effect: Effect, x: FloatArray, *, judged
         variance=variance,
         jackknife=_mean(_jackknife(members), weight),
         shared=_shared(members, ensemble, weight),
+        misfit=_misfit(score - slope * predicted, predicted, weight[judged], compared.groups[judged]),
         n_rows=int(judged.sum()),
     )
 
@@ -145,6 +157,27 @@ def _slope(
     influence = weight * predicted * (score - slope * predicted)
     sums = np.bincount(np.unique(groups, return_inverse=True)[1], weights=influence)
     return slope, float(np.sqrt((sums**2).sum())) / square
+
+
+def _misfit(residual: FloatArray, predicted: FloatArray, weight: FloatArray, groups: NDArray[np.int64]) -> float:
+    """``mean(d_g**2 - s_g**2)`` over groups of like predictions, at least 0.
+
+    d_g is a group's mean residual, and s_g its standard error over customers.
+    """
+    squares, noise = [], []
+    for rows in np.array_split(np.argsort(predicted, kind="stable"), GROUPS):
+        total = float(weight[rows].sum())
+        if total == 0:
+            continue
+        off = float((weight[rows] * residual[rows]).sum()) / total
+        sums = np.bincount(
+            np.unique(groups[rows], return_inverse=True)[1], weights=weight[rows] * (residual[rows] - off)
+        )
+        squares.append(off**2)
+        noise.append(float((sums**2).sum()) / total**2)
+    if not squares:
+        return 0.0
+    return max(0.0, float(np.mean(squares) - np.mean(noise)))
 
 
 def _shared(members: FloatArray, ensemble: FloatArray, weight: FloatArray) -> float:

@@ -336,6 +336,7 @@ def _modelled(
         calibration=measured.calibration(head.mean, weight),
         spread_scale=measured.spread_scale,
         slope_se=measured.relative_se,
+        sigma_floor=max(head.sigma_floor, measured.sigma_floor(head.mean_se)),
     )
     return found, head, texts
 
