@@ -10,7 +10,19 @@ import pytest
 from features.kernel import Floats, new_state
 from models.actions import NO_ACTION
 from models.deliberation import Deliberation, Inputs, deliberate
+from models.hazards import DAY_US, Periods
+from models.heads import (
+    ABANDON,
+    PROGRESS,
+    WAIT_ABANDON,
+    WAIT_PROGRESS,
+    FittedHeads,
+    Head,
+    hazard_head,
+    incidence_head,
+)
 from models.records import CustomerRecords
+from models.scoring import scorer_of
 from tests.decisions import action, question, rulebook
 from tests.histories import FEATURES, MINUTE_US, START_AT, event
 
@@ -25,7 +37,7 @@ def vector(*, minutes: int, kinds: tuple[str, ...] = ("visited",)) -> Floats:
 
 def decided(*actions: Any, **changes: Any) -> Deliberation:
     """A deliberation over some actions, for a customer stalled in the first stage unless told otherwise."""
-    policy_changes = changes.pop("policy_changes", None)
+    policy_changes, scorer = changes.pop("policy_changes", None), changes.pop("scorer", None)
     fields: dict[str, Any] = {
         "decision_id": "d-1",
         "vector": vector(minutes=61),
@@ -38,7 +50,7 @@ def decided(*actions: Any, **changes: Any) -> Deliberation:
         "time_zone": "Europe/Amsterdam",
         "arm": "champion",
     }
-    return deliberate(Inputs(**(fields | changes)), rulebook(*actions, policy_changes=policy_changes), None)
+    return deliberate(Inputs(**(fields | changes)), rulebook(*actions, policy_changes=policy_changes), scorer)
 
 
 def test_the_best_action_is_chosen_and_ranked_first() -> None:
@@ -79,6 +91,28 @@ def test_the_situation_is_read_from_the_vector() -> None:
     assert (stalled.status, stalled.stage, stalled.stall_state) == ("open", "looking", "IDLE")
     assert early.stall_state is None
     assert math.isnan(stalled.stall_propensity)
+
+
+def test_only_a_stalled_customer_waits() -> None:
+    """The benign wait was learned from stalled customers, and says nothing of others."""
+    causes = (PROGRESS, ABANDON, WAIT_PROGRESS, WAIT_ABANDON)
+    scorer = scorer_of(
+        [
+            FittedHeads(
+                heads=tuple(Head(name=hazard_head(cause, 0), mean=0.25) for cause in causes),
+                boosters={},
+                periods=Periods((DAY_US,), 0),
+                incidence=tuple(Head(name=incidence_head(cause, 0), members=(f"{cause}@0",)) for cause in causes),
+            )
+        ],
+        len(FEATURES.names),
+    )
+
+    stalled, early = (decided(vector=vector(minutes=minutes), scorer=scorer).stall for minutes in (61, 59))
+
+    assert (stalled.stall_propensity, stalled.benign_wait) == (0.75, 0.25)
+    assert early.stall_propensity == 0.75
+    assert math.isnan(early.benign_wait)
 
 
 def test_a_customer_who_never_entered_has_no_stage() -> None:

@@ -174,7 +174,7 @@ def test_starts_that_rise_only_by_wrapping_around_are_refused(name: str) -> None
     end = int(getattr(forest, name)[-1])
     forged = np.array([0, 2**31 - 1, -(2**31), -1, end], dtype=np.int32)
     with pytest.raises(BundleError, match=f"{name} does not rise from 0 to {end}"):
-        check_forest(replace(forest, **{name: forged}))
+        forest_from_arrays({**forest_arrays(forest), name: forged})
 
 
 def test_a_node_with_two_parents_is_refused() -> None:
