@@ -232,6 +232,8 @@ def _largest_difference(
             (record.abandon_probability, stall.abandon_probability),
             (record.expected_days_to_progress, stall.expected_days_to_progress),
         ]
+        if not math.isnan(record.benign_wait):  # recorded of stalled customers only
+            pairs.append((record.benign_wait, stall.benign_wait))
     again = scores.effects([(one.outcome or "", one.action_id) for one in scored.values()])
     for one, effect in zip(scored.values(), again, strict=True):
         pairs += [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -186,6 +187,11 @@ def test_another_record_shows_its_distance(small: World, rows: Floats) -> None:
     found = explained(small, msgspec.structs.replace(record, candidates=younger.candidates))
 
     assert found.largest_difference > 0.05
+
+
+def test_a_benign_wait_that_is_not_found_again_is_shown(small: World, rows: Floats) -> None:
+    """This bundle gives none."""
+    assert explained(small, small.decided(rows[0], benign_wait=0.3)).largest_difference == math.inf
 
 
 def test_a_decision_is_explained_in_numbers_and_words(small: World, rows: Floats) -> None:
