@@ -10,19 +10,9 @@ import pytest
 from features.kernel import Floats, new_state
 from models.actions import NO_ACTION
 from models.deliberation import Deliberation, Inputs, deliberate
-from models.hazards import DAY_US, Periods
-from models.heads import (
-    ABANDON,
-    PROGRESS,
-    WAIT_ABANDON,
-    WAIT_PROGRESS,
-    FittedHeads,
-    Head,
-    hazard_head,
-    incidence_head,
-)
 from models.records import CustomerRecords
 from models.scoring import scorer_of
+from tests.boosters import constant_waits
 from tests.decisions import action, question, rulebook
 from tests.histories import FEATURES, MINUTE_US, START_AT, event
 
@@ -95,18 +85,7 @@ def test_the_situation_is_read_from_the_vector() -> None:
 
 def test_only_a_stalled_customer_waits() -> None:
     """The benign wait was learned from stalled customers, and says nothing of others."""
-    causes = (PROGRESS, ABANDON, WAIT_PROGRESS, WAIT_ABANDON)
-    scorer = scorer_of(
-        [
-            FittedHeads(
-                heads=tuple(Head(name=hazard_head(cause, 0), mean=0.25) for cause in causes),
-                boosters={},
-                periods=Periods((DAY_US,), 0),
-                incidence=tuple(Head(name=incidence_head(cause, 0), members=(f"{cause}@0",)) for cause in causes),
-            )
-        ],
-        len(FEATURES.names),
-    )
+    scorer = scorer_of([constant_waits()], len(FEATURES.names))
 
     stalled, early = (decided(vector=vector(minutes=minutes), scorer=scorer).stall for minutes in (61, 59))
 
