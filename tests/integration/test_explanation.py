@@ -243,6 +243,23 @@ def test_the_age_flips_the_decision(small: World, rows: Floats) -> None:
     assert max((one for one in before.candidates if one.is_scored), key=lambda o: o.priority).action_id == "nudge"
 
 
+def test_what_would_have_put_a_believed_action_first_is_said_too(small: World, rows: Floats) -> None:
+    """No feature moves its effect, which is the catalogue's prior; one that lowers the others' can put it first."""
+    record = small.decided(rows[0])
+    found = explained(small, record)
+
+    document = explanation_document(found, action_id="brochure")
+
+    assert not document["to_win"]["wins"]
+    for flip in found.flips("brochure"):
+        changed = with_features(rows[0], **{flip.feature: flip.changed})
+        priorities = priorities_of(small.scorer, changed[None, :], record.candidates[:3], IS_BINARY)[0]
+        assert record.candidates[int(np.argmax(priorities))].action_id == "brochure"
+    (treatment,) = document["to_win"]["treatments"]
+    assert treatment["changes"]["uplift"]["present"] == pytest.approx(0.02)
+    assert "for brochure to stand before" in explanation_text(found, "brochure")
+
+
 def test_every_flip_flips(small: World, rows: Floats) -> None:
     """Decided again with the changed value, the action stands first; the nearest ones come first."""
     n_flips = 0
