@@ -104,6 +104,8 @@ def deliberate(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> Del
     scores = None if scorer is None else scorer.customer(inputs.vector)
     situation = _situation(inputs, rulebook)
     stall = scores.stall() if scores is not None and situation.status == "open" else _UNKNOWN_STALL
+    if situation.stall_state is None:
+        stall = stall._replace(benign_wait=math.nan)  # learned from stalled customers
     situation = replace(situation, stall_propensity=stall.stall_propensity)
     considered = considered_candidates(
         catalogue=rulebook.catalogue,

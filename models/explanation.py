@@ -108,12 +108,14 @@ class Explanation:
         rival_id, _ = strongest_rival(self.record.candidates, action_id)
         total = np.zeros(len(self.feature_set.names))
         for candidate in self.record.candidates:
-            if candidate.treatment_id == rival_id and candidate.action_id in self.effects:
+            if candidate.treatment_id == rival_id:
                 total -= self._money(candidate)
         ours = next((one for one in self.record.candidates if one.action_id == action_id and one.is_scored), None)
         return total if ours is None else total + self._money(ours)
 
     def _money(self, candidate: Candidate) -> FloatArray:
+        if candidate.action_id not in self.effects:  # nothing is done, or what the catalogue believes: by no feature
+            return np.zeros(len(self.feature_set.names))
         factors = recorded_factors(candidate, self.is_binary)
         pays_more = factors.is_binary and not math.isnan(factors.control_response)
         per_response = factors.value - (factors.incentive_cost if pays_more else 0.0)
@@ -232,6 +234,8 @@ def _largest_difference(
             (record.abandon_probability, stall.abandon_probability),
             (record.expected_days_to_progress, stall.expected_days_to_progress),
         ]
+        if not math.isnan(record.benign_wait):  # recorded of stalled customers only
+            pairs.append((record.benign_wait, stall.benign_wait))
     again = scores.effects([(one.outcome or "", one.action_id) for one in scored.values()])
     for one, effect in zip(scored.values(), again, strict=True):
         pairs += [

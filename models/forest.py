@@ -480,11 +480,14 @@ def _check_children(forest: Forest) -> None:
         _require(bool((side[inner] < node_end[inner]).all()), "a child lies outside its tree")
         leaf = ~side[~inner]
         _require(bool(((leaf >= leaf_first[~inner]) & (leaf < leaf_end[~inner])).all()), "a leaf lies outside its tree")
+    # As many children as there are nodes and leaves below the roots: each of them is then reached in one way.
+    children = np.concatenate([forest.left, forest.right])
+    _require(len(np.unique(children)) == len(children), "a node or a leaf has two parents")
 
 
 def _require_steps(starts: IntArray, end: int, name: str) -> None:
     _require(
-        len(starts) > 0 and starts[0] == 0 and starts[-1] == end and bool((np.diff(starts) >= 0).all()),
+        len(starts) > 0 and starts[0] == 0 and starts[-1] == end and bool((starts[1:] >= starts[:-1]).all()),
         f"{name} does not rise from 0 to {end}",
     )
 

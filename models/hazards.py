@@ -21,6 +21,8 @@ IntArray = NDArray[np.int64]
 
 DAY_US: Final = 86_400_000_000
 _MOST_PERIODS: Final = 64
+_LATEST_US: Final = 2**53
+"""285 years; up to here every microsecond is a float of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ def periods_from_json(document: object) -> Periods:
         raise BundleError(f"ends_us {ends!r:.200}, expected 1 to {_MOST_PERIODS} whole numbers")
     if not all(type(end) is int for end in ends) or any(a >= b for a, b in zip([0, *ends], ends, strict=False)):
         raise BundleError(f"ends_us {ends!r:.200}, expected whole numbers that rise from above 0")
+    if ends[-1] > _LATEST_US:
+        raise BundleError(f"a period that ends after {ends[-1]!r:.50} microseconds, expected {_LATEST_US} at most")
     if type(horizon) is not int or not 0 <= horizon < len(ends):
         raise BundleError(f"horizon {horizon!r:.50}, expected the number of one of {len(ends)} periods")
     return Periods(tuple(ends), horizon)

@@ -8,6 +8,7 @@ format 1 have ``stall`` and ``abandon`` in place of hazards.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
@@ -188,7 +189,7 @@ def head_from_json(document: object) -> Head:
         if document[key] not in allowed:
             raise BundleError(f"head {name}: {key} {document[key]!r:.200}, expected one of {list(allowed)}")
     for key in (*_NUMBERS, *_LATER):
-        if not isinstance(document[key], int | float) or not math.isfinite(document[key]):
+        if not isinstance(document[key], int | float) or not abs(document[key]) <= sys.float_info.max:
             raise BundleError(f"head {name}: {key} {document[key]!r:.200}, expected a finite number")
     positive = ("mean_se", "sigma_floor", *_LATER)
     if not (0 <= document["weight"] <= 1 and all(document[key] >= 0 for key in positive)):

@@ -77,7 +77,7 @@ class MonotoneMap:
                 made = cls("isotonic", x=tuple(map(float, document["x"])), y=tuple(map(float, document["y"])))
             else:
                 made = cls()
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise BundleError(f"a calibration with a value that is no number: {error}; expected numbers") from error
         made._check()
         return made

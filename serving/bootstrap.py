@@ -171,6 +171,7 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
     champions = Champions(
         home.champion_file,
         feature_names={journey_id: one.names for journey_id, one in feature_sets.items()},
+        horizons={journey.id: journey.horizon for journey in configuration.journeys.journeys},
         catalogue=configuration.catalogue,
     )
     with ExitStack() as opened:

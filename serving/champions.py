@@ -10,7 +10,8 @@ from typing import Final
 
 from features.errors import BundleError
 from models.actions import Catalogue
-from models.bundle import load_bundle
+from models.bundle import Bundle, load_bundle
+from models.hazards import DAY_US
 from models.heads import STALL, effect_head
 from models.registry import CHAMPION, Pointer, read_champions
 from models.scoring import Scorer
@@ -30,13 +31,20 @@ class Champions:
     Args:
         champion_file: says which bundle serves under each name; need not exist yet.
         feature_names: the model vector of every journey, as this service computes it.
+        horizons: of every journey, microseconds: what answers say a stall propensity refers to.
         catalogue: the actions, whose declared priors stand in where a bundle has no estimate.
     """
 
     def __init__(
-        self, champion_file: Path, *, feature_names: Mapping[str, tuple[str, ...]], catalogue: Catalogue
+        self,
+        champion_file: Path,
+        *,
+        feature_names: Mapping[str, tuple[str, ...]],
+        horizons: Mapping[str, int],
+        catalogue: Catalogue,
     ) -> None:
         self._file = champion_file
+        self._horizons = horizons
         self._feature_names = feature_names
         self._priors = catalogue.priors
         self._served: dict[str, ServedModel | None] = dict.fromkeys(feature_names)
@@ -71,6 +79,7 @@ class Champions:
     def _load(self, journey_id: str, pointer: Pointer) -> None:
         try:
             bundle = load_bundle(pointer.path, self._feature_names[journey_id], manifest_sha256=pointer.manifest_sha256)
+            _check_horizon(bundle, self._horizons[journey_id])
         except BundleError as error:
             log_event(
                 "bundle_refused", level=logging.ERROR, journey_id=journey_id, version=pointer.version, reason=str(error)
@@ -93,3 +102,13 @@ class Champions:
         except FileNotFoundError:
             return None
         return (status.st_mtime_ns, status.st_ino, status.st_size)
+
+
+def _check_horizon(bundle: Bundle, horizon_us: int) -> None:
+    """A stall propensity that refers to another time than answers say would be a wrong number, silently."""
+    if bundle.hazards is not None and bundle.hazards.periods.horizon_us != horizon_us:
+        trained, asked = (us / DAY_US for us in (bundle.hazards.periods.horizon_us, horizon_us))
+        raise BundleError(
+            f"a stall model of a horizon of {trained:g} days, expected the journey's {asked:g} days: train again with "
+            f"this configuration"
+        )

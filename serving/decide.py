@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -243,7 +242,7 @@ class Decider:
             stall_propensity=deliberation.stall.stall_propensity,
             abandon_probability=deliberation.stall.abandon_probability,
             expected_days_to_progress=deliberation.stall.expected_days_to_progress,
-            benign_wait=deliberation.stall.benign_wait if deliberation.situation.stall_state else math.nan,
+            benign_wait=deliberation.stall.benign_wait,
             candidates=deliberation.candidates,
             selected=_selected(request, deliberation, inputs, rulebook.policy.contact_policy),
             explored=deliberation.choice.how in ("explored", "random"),

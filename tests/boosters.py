@@ -10,7 +10,18 @@ import numpy as np
 from models.bundle import Bundle, compiled, write_bundle
 from models.forest import raw_scores_block
 from models.hazards import DAY_US, Periods
-from models.heads import FittedHeads, Head, control_head, effect_head, hazard_head, incidence_head
+from models.heads import (
+    ABANDON,
+    PROGRESS,
+    WAIT_ABANDON,
+    WAIT_PROGRESS,
+    FittedHeads,
+    Head,
+    control_head,
+    effect_head,
+    hazard_head,
+    incidence_head,
+)
 from models.manifest import Lineage
 from models.monotone import MonotoneMap
 
@@ -122,6 +133,17 @@ def timed_heads() -> FittedHeads:
             ),
             *(Head(name=incidence_head("abandon", k), members=(f"abandon@{k}",)) for k in range(len(PERIODS))),
         ),
+    )
+
+
+def constant_waits() -> FittedHeads:
+    """A quarter progresses within the day, contacted or not, and a quarter leaves: without a tree, on any features."""
+    causes = (PROGRESS, ABANDON, WAIT_PROGRESS, WAIT_ABANDON)
+    return FittedHeads(
+        heads=tuple(Head(name=hazard_head(cause, 0), mean=0.25) for cause in causes),
+        boosters={},
+        periods=Periods((DAY_US,), 0),
+        incidence=tuple(Head(name=incidence_head(cause, 0), members=(f"{cause}@0",)) for cause in causes),
     )
 
 

@@ -84,7 +84,12 @@ class World:
             configuration=configuration,
             stores=Stores(log=self.log, records=self.records, features=self.features),
             keys=self.keys,
-            champions=Champions(self.folder / "champion.json", feature_names=names, catalogue=configuration.catalogue),
+            champions=Champions(
+                self.folder / "champion.json",
+                feature_names=names,
+                horizons={journey.id: journey.horizon for journey in configuration.journeys.journeys},
+                catalogue=configuration.catalogue,
+            ),
             metrics=Metrics(),
             surroundings=Surroundings(
                 clock=lambda: self.now, randomness=self.random_bytes, timer=lambda: self.now / 1_000_000

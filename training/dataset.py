@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from features import kernel
+from features.errors import Refused
 from features.event_tables import identities_of
 from features.history import EventTable, reads_at, transitions
 from features.identity import Identities
@@ -330,8 +331,17 @@ def write_frames(frames: Frames, folder: Path) -> None:
 
 
 def read_frames(journey_id: str, folder: Path) -> Frames:
-    """The frames that ``write_frames`` kept."""
+    """The frames that ``write_frames`` kept.
+
+    Raises:
+        Refused: another version of Headway wrote them, with other columns.
+    """
     moments, decisions = (pq.read_table(folder / name) for name in (MOMENTS_FILE, DECISIONS_FILE))
+    if missing := [f"{_AFTER}{name}" for name in _AFTERMATH if f"{_AFTER}{name}" not in moments.column_names]:
+        raise Refused(
+            f"{folder / MOMENTS_FILE} is without {', '.join(missing)}, expected frames that this version of Headway "
+            f"wrote: run `headway train`"
+        )
     names = _named(moments, _FEATURE)
     arm_ids = tuple(decisions.schema.metadata[_ARMS].decode().split("\n"))
     return Frames(

@@ -97,11 +97,13 @@ def _uplift(
     serving = fitted_outcomes(frame, journey, arms, everything, params, notes)
     if not serving:
         return {}, ()
-    tests = []
+    tests, judged = [], []
     for how, train, test in uplift_splits(frame, journey, params):
         fitted = fitted_outcomes(frame, journey, arms, train, params, [])
         if fitted:
             tests.append(_predicted(frame, fitted, np.flatnonzero(test), how))
+            judged.append(fitted)
+    notes += _unjudged(serving, judged)
     if not tests:
         notes.append("no uplift model was judged: neither half of the decisions can be fitted by itself")
     return serving, tuple(tests)
@@ -192,6 +194,22 @@ def fitted_outcomes(
         )
         notes += _notes(outcome.id, fitted[outcome.id].arms)
     return fitted
+
+
+def _unjudged(serving: Mapping[str, FittedUplift], judged: Sequence[Mapping[str, FittedUplift]]) -> list[str]:
+    """Effects of their own that serve, where the fits that were judged had found none: no row speaks for them."""
+    notes = []
+    for outcome_id, fitted in serving.items():
+        ranked = {
+            arm.action_id for one in judged if outcome_id in one for arm in one[outcome_id].arms if arm.weight > 0
+        }
+        alone = [arm.action_id for arm in fitted.arms if arm.weight > 0 and arm.action_id not in ranked]
+        if alone:
+            notes.append(
+                f"uplift on {outcome_id}: an effect of its own is served of {', '.join(alone)}, which only all rows "
+                f"together showed: the fits that are judged here gave everybody the mean"
+            )
+    return notes
 
 
 def _notes(outcome_id: str, arms: tuple[ArmFit, ...]) -> list[str]:

@@ -19,8 +19,8 @@ from training.params import Params
 
 ELAPSED_HOURS: Final = (1, 24, 72, 168, 336)
 """Where the time in a stage is cut."""
-_MOST_RESAMPLES: Final = 20
-"""A resample of some hundred thousand moments takes a while; the interval's ends need no more than this."""
+_MOST_RESAMPLES: Final = 100
+"""A resample of some hundred thousand moments takes a while; the ends of a 95 % interval need about so many."""
 
 
 def stall_document(stall: StallFit, frame: MomentFrame, journey: Journey) -> dict[str, Any]:

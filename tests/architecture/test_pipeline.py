@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,27 @@ def test_code_that_a_stage_depends_on_exists() -> None:
         for path in stage["deps"]:
             assert path in made or (ROOT / path).is_file(), path
         made |= outputs(stage).keys()
+
+
+def test_all_code_that_models_are_made_and_judged_by_is_a_dependency() -> None:
+    """Else `dvc repro` would keep a bundle or a report that the code no longer gives."""
+    readers_of_yaml = {"models/actions.py", "models/policy.py", "training/params.py"}
+    used = {"training/fit.py", "training/evaluate.py", "models/bundle.py"}
+    looked_at: set[str] = set()
+    while left := used - looked_at:
+        path = left.pop()
+        looked_at.add(path)
+        used |= _own_imports(ROOT / path)
+
+    declared = stages()
+    assert used - readers_of_yaml - {*declared["train"]["deps"], *declared["frames"]["deps"]} == set()
+
+
+def _own_imports(path: Path) -> set[str]:
+    """Modules of ``models`` and ``training`` that a module imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return {f"{name.replace('.', '/')}.py" for name in names if name.startswith(("models.", "training."))}
 
 
 def test_parameters_of_a_stage_exist_and_none_is_forgotten() -> None:

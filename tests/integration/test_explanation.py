@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -188,6 +189,11 @@ def test_another_record_shows_its_distance(small: World, rows: Floats) -> None:
     assert found.largest_difference > 0.05
 
 
+def test_a_benign_wait_that_is_not_found_again_is_shown(small: World, rows: Floats) -> None:
+    """This bundle gives none."""
+    assert explained(small, small.decided(rows[0], benign_wait=0.3)).largest_difference == math.inf
+
+
 def test_a_decision_is_explained_in_numbers_and_words(small: World, rows: Floats) -> None:
     """A caller of eighty: the calls raise the stall, the age raises what the nudge changes, and points follow."""
     caller = with_features(
@@ -235,6 +241,23 @@ def test_the_age_flips_the_decision(small: World, rows: Floats) -> None:
     assert (best.action_id, best.priority) == ("offer", pytest.approx(age.priority))
     before = small.decided(with_features(np.array(record.vector), attribute_age=np.nextafter(age.changed, 99)))
     assert max((one for one in before.candidates if one.is_scored), key=lambda o: o.priority).action_id == "nudge"
+
+
+def test_what_would_have_put_a_believed_action_first_is_said_too(small: World, rows: Floats) -> None:
+    """No feature moves its effect, which is the catalogue's prior; one that lowers the others' can put it first."""
+    record = small.decided(rows[0])
+    found = explained(small, record)
+
+    document = explanation_document(found, action_id="brochure")
+
+    assert not document["to_win"]["wins"]
+    for flip in found.flips("brochure"):
+        changed = with_features(rows[0], **{flip.feature: flip.changed})
+        priorities = priorities_of(small.scorer, changed[None, :], record.candidates[:3], IS_BINARY)[0]
+        assert record.candidates[int(np.argmax(priorities))].action_id == "brochure"
+    (treatment,) = document["to_win"]["treatments"]
+    assert treatment["changes"]["uplift"]["present"] == pytest.approx(0.02)
+    assert "for brochure to stand before" in explanation_text(found, "brochure")
 
 
 def test_every_flip_flips(small: World, rows: Floats) -> None:

@@ -8,10 +8,11 @@ import pytest
 
 from models.actions import Catalogue
 from models.bundle import FOREST
+from models.hazards import DAY_US
 from models.heads import FittedHeads
 from models.registry import CHAMPION, LocalRegistry
 from serving.champions import Champions
-from tests.boosters import FEATURES, fitted_heads, small_bundle, timed_bundle, written
+from tests.boosters import FEATURES, PERIODS, fitted_heads, small_bundle, timed_bundle, written
 from tests.decisions import action
 
 AT = 1_700_000_000_000_000
@@ -28,10 +29,13 @@ def registry(tmp_path: Path) -> LocalRegistry:
     return registry
 
 
-def _champions(registry: LocalRegistry, feature_names: tuple[str, ...] = FEATURES) -> Champions:
+def _champions(
+    registry: LocalRegistry, feature_names: tuple[str, ...] = FEATURES, horizon_us: int = PERIODS.horizon_us
+) -> Champions:
     return Champions(
         registry.root / "champion.json",
         feature_names={"card": feature_names},
+        horizons={"card": horizon_us},
         catalogue=Catalogue(version=1, actions=(action(),)),
     )
 
@@ -124,6 +128,19 @@ def test_a_bundle_for_other_features_is_refused(registry: LocalRegistry) -> None
     """A model never scores a vector that it was not made for."""
     registry.set_alias(NAME, CHAMPION, 1, at=AT)
     champions = _champions(registry, ("another", "vector", "entirely"))
+
+    champions.refresh()
+
+    assert champions.served_model("card") is None
+
+
+def test_a_stall_of_another_horizon_is_refused(tmp_path: Path) -> None:
+    """The journey's horizon was changed: answers would tell it beside a number that refers to the old one."""
+    registry = LocalRegistry(tmp_path / "bundles")
+    timed_bundle(tmp_path / "timed")
+    registry.register(tmp_path / "timed", NAME, {})
+    registry.set_alias(NAME, CHAMPION, 1, at=AT)
+    champions = _champions(registry, horizon_us=28 * DAY_US)
 
     champions.refresh()
 

@@ -11,6 +11,8 @@ from features.kernel import Floats, new_state
 from models.actions import NO_ACTION
 from models.deliberation import Deliberation, Inputs, deliberate
 from models.records import CustomerRecords
+from models.scoring import scorer_of
+from tests.boosters import constant_waits
 from tests.decisions import action, question, rulebook
 from tests.histories import FEATURES, MINUTE_US, START_AT, event
 
@@ -25,7 +27,7 @@ def vector(*, minutes: int, kinds: tuple[str, ...] = ("visited",)) -> Floats:
 
 def decided(*actions: Any, **changes: Any) -> Deliberation:
     """A deliberation over some actions, for a customer stalled in the first stage unless told otherwise."""
-    policy_changes = changes.pop("policy_changes", None)
+    policy_changes, scorer = changes.pop("policy_changes", None), changes.pop("scorer", None)
     fields: dict[str, Any] = {
         "decision_id": "d-1",
         "vector": vector(minutes=61),
@@ -38,7 +40,7 @@ def decided(*actions: Any, **changes: Any) -> Deliberation:
         "time_zone": "Europe/Amsterdam",
         "arm": "champion",
     }
-    return deliberate(Inputs(**(fields | changes)), rulebook(*actions, policy_changes=policy_changes), None)
+    return deliberate(Inputs(**(fields | changes)), rulebook(*actions, policy_changes=policy_changes), scorer)
 
 
 def test_the_best_action_is_chosen_and_ranked_first() -> None:
@@ -79,6 +81,17 @@ def test_the_situation_is_read_from_the_vector() -> None:
     assert (stalled.status, stalled.stage, stalled.stall_state) == ("open", "looking", "IDLE")
     assert early.stall_state is None
     assert math.isnan(stalled.stall_propensity)
+
+
+def test_only_a_stalled_customer_waits() -> None:
+    """The benign wait was learned from stalled customers, and says nothing of others."""
+    scorer = scorer_of([constant_waits()], len(FEATURES.names))
+
+    stalled, early = (decided(vector=vector(minutes=minutes), scorer=scorer).stall for minutes in (61, 59))
+
+    assert (stalled.stall_propensity, stalled.benign_wait) == (0.75, 0.25)
+    assert early.stall_propensity == 0.75
+    assert math.isnan(early.benign_wait)
 
 
 def test_a_customer_who_never_entered_has_no_stage() -> None:

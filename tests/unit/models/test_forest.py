@@ -167,6 +167,30 @@ def test_a_child_in_the_next_tree_is_refused() -> None:
         check_forest(replace(forest, left=np.array([1, -3], dtype=np.int32)))
 
 
+@pytest.mark.parametrize("name", ["member_start", "set_start"])
+def test_starts_that_rise_only_by_wrapping_around_are_refused(name: str) -> None:
+    """A step from the largest number to the smallest is a fall, also where its difference overflows to 1."""
+    forest = forest_from_text([GOOD])
+    end = int(getattr(forest, name)[-1])
+    forged = np.array([0, 2**31 - 1, -(2**31), -1, end], dtype=np.int32)
+    with pytest.raises(BundleError, match=f"{name} does not rise from 0 to {end}"):
+        forest_from_arrays({**forest_arrays(forest), name: forged})
+
+
+def test_a_node_with_two_parents_is_refused() -> None:
+    """Branches that meet again are no tree; laying out a chain of them would take twice the memory at each step."""
+    chain = tree(
+        feature=[0, 0, 0],
+        threshold=[0.0, 1.0, 2.0],
+        decision=[2, 2, 2],
+        left=[1, 2, -1],
+        right=[1, 2, -2],
+        leaves=[1.0, 2.0, 3.0, 4.0],
+    )
+    with pytest.raises(BundleError, match="a node or a leaf has two parents"):
+        forest_from_text([booster(chain, n_features=1)])
+
+
 @pytest.mark.parametrize(
     ("name", "array"),
     [

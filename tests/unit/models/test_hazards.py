@@ -133,6 +133,7 @@ def test_periods_come_back_as_they_were_written() -> None:
         {"ends_us": [0, 5], "horizon": 0},
         {"ends_us": [1.5], "horizon": 0},
         {"ends_us": [True], "horizon": 0},
+        {"ends_us": [5, 10**400], "horizon": 0},
         {"ends_us": [5], "horizon": 1},
         {"ends_us": [5], "horizon": False},
         {"ends_us": list(range(1, 100)), "horizon": 1},

@@ -169,6 +169,7 @@ def test_json_gives_the_head_back() -> None:
         ("spread", None),
         ("mean", None),
         ("mean", float("inf")),
+        ("mean", 10**400),
         ("mean_se", -0.1),
         ("weight", 1.1),
         ("sigma_floor", -1),

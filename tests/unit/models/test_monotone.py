@@ -56,6 +56,7 @@ def test_json_gives_the_map_back(made: MonotoneMap) -> None:
         {"kind": "linear", "slope": -0.1, "intercept": 0.0},
         {"kind": "platt", "slope": "x", "intercept": 0.0},
         {"kind": "platt", "slope": float("nan"), "intercept": 0.0},
+        {"kind": "platt", "slope": 10**400, "intercept": 0.0},
         {"kind": "isotonic", "x": [], "y": []},
         {"kind": "isotonic", "x": 3, "y": [1]},
         {"kind": "isotonic", "x": [0.2, 0.1], "y": [0.1, 0.2]},

@@ -102,3 +102,25 @@ def test_linked_ids_survive_and_cost_nobody_else_a_byte(tmp_path: Path) -> None:
     assert [one.linked_ids for one in from_parquet] == [(), ("cookie", "phone")]
     assert load_record(dump_record(linked)).linked_ids == ("cookie", "phone")
     assert len(dump_record(linked)) - len(dump_record(plain)) == 1 + len("cookie") + 1 + len("phone") + 1
+
+
+def test_a_benign_wait_survives_and_costs_nobody_else_a_byte(tmp_path: Path) -> None:
+    """It comes back from the record's bytes and from Parquet, with linked ids and without."""
+    waits = [record(1, benign_wait=0.25), record(2, benign_wait=0.5, linked_ids=("cookie",))]
+    pq.write_table(record_table(waits), tmp_path / "records.parquet")
+
+    (from_parquet,) = records_from_parquet(tmp_path / "records.parquet")
+
+    assert [(one.benign_wait, one.linked_ids) for one in from_parquet] == [(0.25, ()), (0.5, ("cookie",))]
+    assert [load_record(dump_record(one)).benign_wait for one in waits] == [0.25, 0.5]
+    assert dump_record(record(1)) == dump_record(record(1, benign_wait=math.nan))
+
+
+@pytest.mark.parametrize("later", [["benign_wait"], ["linked_ids", "benign_wait"]])
+def test_exports_of_earlier_versions_are_read(tmp_path: Path, later: list[str]) -> None:
+    """Version 2 had no benign wait, version 1 no linked ids either: unknown, and none."""
+    pq.write_table(record_table([record(1)]).drop_columns(later), tmp_path / "records.parquet")
+
+    (from_parquet,) = records_from_parquet(tmp_path / "records.parquet")
+
+    assert [dump_record(one) for one in from_parquet] == [dump_record(record(1))]

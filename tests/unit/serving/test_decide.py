@@ -23,10 +23,12 @@ from models.deliberation import Inputs, deliberate
 from models.memory_records import MemoryRecordStore
 from models.policy import Arm
 from models.records import Committed, CustomerRecords, LostRace, Reservation
-from serving.decide import DEADLINE, MODEL_MISSING, Decider
+from models.scoring import StallScore, scorer_of
+from serving.decide import DEADLINE, MODEL_MISSING, Decider, ServedModel
 from serving.observe import REBUILT, STORE_DOWN, Observer
 from serving.questions import question_of
 from serving.schemas import DecisionRequest, decode_canonical_request
+from tests.boosters import constant_waits
 from tests.decisions import DAY_US, action, condition, contact, known, rule, rulebook
 from tests.histories import FEATURE_SETS, FEATURES, MINUTE_US, START_AT, TAXONOMY, event
 
@@ -44,6 +46,7 @@ class _World:
         self.moments = Moments()
         self.records: Any = _Records()
         self.took_us = 0
+        self.served: ServedModel | None = None
         self._ticks = 0
         self.rulebook = rulebook(*actions, policy_changes=policy_changes)
 
@@ -95,7 +98,7 @@ class _World:
             ),
             moments=self.moments,
             records=self.records,
-            served_model=lambda _: None,
+            served_model=lambda _: self.served,
             randomness=bytes,
             timer=self._timer,
             deadline_ms=1,
@@ -178,6 +181,32 @@ def test_a_decision_can_be_made_again_from_its_record() -> None:
         ("sold_phone", ("has.none",)),
         ("shown_web", ("cap.web",)),
     }
+
+
+def test_what_a_journey_is_expected_to_do_is_answered_recorded_and_found_again() -> None:
+    """Stalled since half an hour: likely to stay so, to leave, to take the mean of the day, or to go on by itself."""
+    world = _World()
+    scorer = scorer_of([constant_waits()], len(FEATURES.names))
+    world.served = ServedModel(scorer=scorer, label="nba-application@champion/1", stall_version="s", uplift_version="u")
+
+    answer = world.ask()
+    record = world.records.decision(answer["decision_id"]).record
+
+    expected = StallScore(0.75, 0.25, 0.875, 0.25)
+    assert StallScore(*(answer["journey"][name] for name in StallScore._fields)) == expected
+    assert StallScore(*(getattr(record, name) for name in StallScore._fields)) == expected
+    assert deliberate(_inputs_of(record), world.rulebook, scorer).stall == expected
+
+
+def test_of_a_customer_who_is_not_stalled_no_wait_is_answered() -> None:
+    """Null, beside the stall propensity."""
+    world = _World()
+    scorer = scorer_of([constant_waits()], len(FEATURES.names))
+    world.served = ServedModel(scorer=scorer, label="nba-application@champion/1", stall_version="s", uplift_version="u")
+
+    journey = world.ask(now=START_AT + 59 * MINUTE_US)["journey"]
+
+    assert (journey["stall_propensity"], journey["benign_wait"]) == (0.75, None)
 
 
 def _inputs_of(record: DecisionRecord) -> Inputs:
