@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.recalibration import Recalibration
+from models.recalibration import Recalibration, _misfit
 
 
 def measured(**changes: float) -> Recalibration:
@@ -16,6 +16,7 @@ def measured(**changes: float) -> Recalibration:
         "centre": 10.0,
         "variance": 4.0,
         "jackknife": 1.0,
+        "misfit": 0.0,
         "shared": 0.25,
         "n_rows": 1_000,
     }
@@ -49,3 +50,20 @@ def test_the_deviation_is_of_groups_and_of_the_line() -> None:
     """A quarter of the jackknife is shared; the slope is wrong by .5/1.875, the line by 1/4."""
     assert measured().spread_scale == pytest.approx(0.25)
     assert measured().relative_se == pytest.approx(np.hypot(0.5 / 1.875, 0.25))
+
+
+def test_no_interval_is_narrower_than_groups_were_off() -> None:
+    """Groups that were off by .03 beyond noise, beside a mean that is off by .04; without a misfit there is no floor."""
+    assert measured(misfit=0.0009).sigma_floor(0.04) == pytest.approx(0.05)
+    assert measured().sigma_floor(0.04) == 0.0
+
+
+def test_a_bend_that_all_members_share_is_measured() -> None:
+    """Residuals of a parabola around its line, beside noise: the mean square of what is not noise, and 0 of noise."""
+    rng = np.random.default_rng(0)
+    predicted = rng.uniform(-1, 1, 40_000)
+    noise, people = rng.normal(size=40_000), np.arange(40_000)
+    bend = 0.3 * (predicted**2 - 1 / 3)
+    weight = np.ones(40_000)
+    assert _misfit(bend + noise, predicted, weight, people) == pytest.approx(float(np.mean(bend**2)), rel=0.25)
+    assert _misfit(noise, predicted, weight, people) < 1e-4
