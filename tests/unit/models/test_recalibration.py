@@ -53,7 +53,7 @@ def test_the_deviation_is_of_groups_and_of_the_line() -> None:
 
 
 def test_no_interval_is_narrower_than_groups_were_off() -> None:
-    """Groups that were off by .03 beyond noise, beside a mean that is off by .04; without a misfit there is no floor."""
+    """Groups that were off by .03 beyond noise beside a mean that is off by .04; without a misfit there is no floor."""
     assert measured(misfit=0.0009).sigma_floor(0.04) == pytest.approx(0.05)
     assert measured().sigma_floor(0.04) == 0.0
 
