@@ -64,21 +64,23 @@ def _held_out_loss(fit: Any, predicted: FloatArray, happened: FloatArray, halves
     return float(np.mean(losses))
 
 
-def platt_map(predicted: FloatArray, happened: FloatArray) -> MonotoneMap:
+def platt_map(predicted: FloatArray, happened: FloatArray, weight: FloatArray | None = None) -> MonotoneMap:
     """Platt's map, fitted on rows that the model was not fitted on.
 
     Args:
         predicted: ``(n,)`` probabilities.
         happened: ``(n,)`` 0 or 1, some of both.
+        weight: ``(n,)`` of the rows, about 1; all count alike if None.
     """
     # Platt's targets, (n+ + 1)/(n+ + 2) and 1/(n- + 2), keep a perfectly separated slice finite.
-    positives = happened.sum()
-    high, low = (positives + 1) / (positives + 2), 1 / (len(happened) - positives + 2)
+    counted = np.ones_like(predicted) if weight is None else weight
+    positives, everyone = counted @ happened, counted.sum()
+    high, low = (positives + 1) / (positives + 2), 1 / (everyone - positives + 2)
     targets = np.where(happened == 1, high, low)
     margin = logit(predicted)
-    intercept, slope = logistic_line(margin, targets) if np.ptp(margin) > 0 else (math.nan, 0.0)
+    intercept, slope = logistic_line(margin, targets, weight) if np.ptp(margin) > 0 else (math.nan, 0.0)
     if slope <= 0:  # the model ranks backwards, or not at all: the base rate is all that is left, and is monotone
-        rate = targets.mean()
+        rate = np.average(targets, weights=weight)
         return MonotoneMap("platt", slope=0.0, intercept=float(np.log(rate / (1 - rate))))
     return MonotoneMap("platt", slope=slope, intercept=intercept)
 

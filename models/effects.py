@@ -39,9 +39,10 @@ class Comparison:
         mu_1: likewise under the arm.
         share: probability of the arm among the two; NaN where only that of the arm taken is known.
         given: probability of what was taken, given that the row is compared.
-        weight: overlap weight.
+        weight: overlap weight, times ``counted``.
         fold: in which the row is held out.
         groups: customers.
+        counted: how much the row's outcome counts; all alike if None.
     """
 
     rows: IntArray
@@ -55,6 +56,7 @@ class Comparison:
     weight: FloatArray
     fold: IntArray
     groups: IntArray
+    counted: FloatArray | None = None
 
     @property
     def score(self) -> FloatArray:
@@ -95,7 +97,8 @@ def pseudo_outcome(compared: Comparison, learner: Learner, without: int) -> tupl
     - ``x``: ``y - mu_0`` where the arm was taken and ``mu_1 - y`` where it was not, weight ``(A - e)**2``. Pooled in
       one regression this is the published mixture ``e tau_0 + (1 - e) tau_1`` of two.
 
-    Each regression's weights sum up to overlap ``e (1 - e)`` at a given customer, up to a factor.
+    Each regression's weights sum up to overlap ``e (1 - e)`` at a given customer, up to a factor. All are multiplied by
+    what the row's outcome counts.
 
     References:
         Kennedy 2023 (as above); Nie and Wager 2021, Quasi-oracle estimation of heterogeneous treatment effects,
@@ -106,11 +109,14 @@ def pseudo_outcome(compared: Comparison, learner: Learner, without: int) -> tupl
     if learner == "dr":
         return compared.scored_by(mu_0, mu_1), compared.weight
     distance = compared.treated - compared.share
+    weight = 4 * distance**2
+    if compared.counted is not None:
+        weight = weight * compared.counted
     if learner == "r":
         mean = compared.share * mu_1 + (1 - compared.share) * mu_0
-        return (compared.y - mean) / distance, 4 * distance**2
+        return (compared.y - mean) / distance, weight
     imputed = np.where(compared.treated, compared.y - mu_0, mu_1 - compared.y)
-    return imputed, 4 * distance**2
+    return imputed, weight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -89,22 +89,24 @@ def calibration_slope(happened: FloatArray, probability: FloatArray) -> float:
     return logistic_line(np.log(p) - np.log1p(-p), happened)[1]
 
 
-def logistic_line(margin: FloatArray, target: FloatArray) -> tuple[float, float]:
+def logistic_line(margin: FloatArray, target: FloatArray, weight: FloatArray | None = None) -> tuple[float, float]:
     """Intercept and slope of ``logit P = a + b * margin`` of greatest likelihood, by Newton's method.
 
     Args:
         margin: ``(n,)``, not all equal.
         target: ``(n,)`` in ``[0, 1]``, some on either side of what a constant would give.
+        weight: ``(n,)`` of the rows; all count alike if None.
     """
     # In units of its own spread, so that steps can be bounded alike whatever the scale.
     centre, spread = float(margin.mean()), float(margin.std())
     design = np.stack([np.ones_like(margin), (margin - centre) / spread], axis=1)
-    rate = float(np.clip(target.mean(), 1e-9, 1 - 1e-9))
+    rate = float(np.clip(np.average(target, weights=weight), 1e-9, 1 - 1e-9))
+    counted = np.ones_like(margin) if weight is None else weight
     beta = np.array([np.log(rate / (1 - rate)), 0.0])
     for _ in range(50):
         fitted = 0.5 * (1 + np.tanh(0.5 * (design @ beta)))
-        information = design.T @ (design * (fitted * (1 - fitted))[:, None])
-        step = np.linalg.lstsq(information, design.T @ (target - fitted), rcond=None)[0]
+        information = design.T @ (design * (counted * fitted * (1 - fitted))[:, None])
+        step = np.linalg.lstsq(information, design.T @ (counted * (target - fitted)), rcond=None)[0]
         beta = beta + np.clip(step, -2, 2)
         if np.abs(step).max() < 1e-10:
             break

@@ -41,6 +41,7 @@ class Sample:
         smallest: rows that a model of its own needs.
         boosting: how responses are boosted.
         seed: fixes everything that is drawn.
+        weight: ``(n,)`` how much each row counts, 1 on average; all count alike if None.
     """
 
     table: TrainingTable
@@ -53,6 +54,7 @@ class Sample:
     smallest: int
     boosting: Boosting
     seed: int
+    weight: FloatArray | None = None
 
     @property
     def objective(self) -> Objective:
@@ -71,12 +73,21 @@ class Sample:
         p = min(max(response, _EDGE), 1 - _EDGE)
         return float(np.log(p) - np.log1p(-p))
 
-    def loss(self, y: FloatArray, response: FloatArray | float) -> float:
-        """Mean log loss or squared error, as boosting reports it."""
+    def loss(self, rows: IntArray, response: FloatArray) -> float:
+        """Mean log loss or squared error of some rows, as boosting reports it."""
+        y = self.y[rows]
         if not self.binary:
-            return float(np.mean((y - response) ** 2))
+            return self.mean((y - response) ** 2, rows)
         p = np.clip(response, _EDGE, 1 - _EDGE)
-        return float(-np.mean(y * np.log(p) + (1 - y) * np.log1p(-p)))
+        return -self.mean(y * np.log(p) + (1 - y) * np.log1p(-p), rows)
+
+    def mean(self, values: FloatArray, rows: IntArray) -> float:
+        """Mean of the values ``(m,)`` of some rows."""
+        return float(np.average(values, weights=self.weight_of(rows)))
+
+    def weight_of(self, rows: IntArray) -> FloatArray | None:
+        """How much some rows count, if not all alike."""
+        return None if self.weight is None else self.weight[rows]
 
     def can_be_modelled(self, rows: IntArray) -> bool:
         """Whether there are enough of these rows, in every fold, and of more than one outcome."""
@@ -107,7 +118,7 @@ def control_response(sample: Sample, outcome_id: str) -> ControlResponse:
     name = control_head(outcome_id)
     rows = np.flatnonzero(sample.arm == CONTROL)
     mean, mean_se = _raw_mean(sample, rows)
-    facts: dict[str, Fact] = {"n_rows": len(rows), "mean_response": float(sample.y[rows].mean())}
+    facts: dict[str, Fact] = {"n_rows": len(rows), "mean_response": sample.mean(sample.y[rows], rows)}
     head = Head(
         name=name,
         link="logistic" if sample.binary else "identity",
@@ -118,7 +129,8 @@ def control_response(sample: Sample, outcome_id: str) -> ControlResponse:
     constant = ControlResponse(head, {}, np.full((sample.n_folds, len(sample.y)), mean))
     if not sample.can_be_modelled(rows):
         return constant
-    outside = [sample.raw(sample.y[rows[sample.fold[rows] != k]].mean()) for k in range(sample.n_folds)]
+    others = [rows[sample.fold[rows] != k] for k in range(sample.n_folds)]
+    outside = [sample.raw(sample.mean(sample.y[one], one)) for one in others]
     start = np.repeat(np.array(outside)[:, None], len(sample.y), axis=1)
     fits, rounds, gain = _cross_fits(sample, rows, start, adds=False)
     if rounds == 0:
@@ -131,9 +143,12 @@ def control_response(sample: Sample, outcome_id: str) -> ControlResponse:
         boosting=replace(sample.boosting, rounds=rounds),
         seed=sample.seed,
         rows=rows,
+        weight=sample.weight,
     )
     cross_fitted = sample.response(raw[sample.fold[rows], rows])
-    calibration: MonotoneMap = platt_map(cross_fitted, sample.y[rows]) if sample.binary else IDENTITY
+    calibration: MonotoneMap = (
+        platt_map(cross_fitted, sample.y[rows], sample.weight_of(rows)) if sample.binary else IDENTITY
+    )
     facts |= {"choice": f"leaves={sample.boosting.num_leaves},trees={rounds}", "loss_gain": gain}
     served = replace(head, members=(name,), calibration=calibration, facts=facts)
     return ControlResponse(served, {name: final.text(rounds)}, raw)
@@ -182,6 +197,7 @@ def _cross_fits(sample: Sample, rows: IntArray, start: FloatArray, *, adds: bool
             rows=rows[fold != k],
             held_out=rows[fold == k],
             label=sample.y,
+            weight=sample.weight,
             offset=start[k] if adds else None,
         )
         for k in range(sample.n_folds)
@@ -190,19 +206,30 @@ def _cross_fits(sample: Sample, rows: IntArray, start: FloatArray, *, adds: bool
         sample.table, parts, objective=sample.objective, boosting=sample.boosting, seed=sample.seed
     )
     constant = sum(
-        len(part.held_out) * sample.loss(sample.y[part.held_out], sample.response(start[k, part.held_out]))
-        for k, part in enumerate(parts)
+        part.size * sample.loss(part.held_out, sample.response(start[k, part.held_out])) for k, part in enumerate(parts)
     )
     return fits, *best_rounds(curve, float(constant))
 
 
 def _raw_mean(sample: Sample, rows: IntArray) -> tuple[float, float]:
     """The mean outcome as a raw score, and its standard error there."""
-    y = sample.y[rows]
+    y, weight = sample.y[rows], sample.weight_of(rows)
+    if weight is not None:
+        return _weighted_raw_mean(y, weight, binary=sample.binary)
     if not sample.binary:
         return float(y.mean()), float(y.std() / np.sqrt(len(y)))
     rate = (y.sum() + 0.5) / (len(y) + 1)  # Jeffreys' prior keeps the log odds finite
     return float(np.log(rate / (1 - rate))), float(1 / np.sqrt(rate * (1 - rate) * len(y)))
+
+
+def _weighted_raw_mean(y: FloatArray, weight: FloatArray, *, binary: bool) -> tuple[float, float]:
+    """Likewise with weights; the error of a ratio of sums, ``sqrt(sum(w**2 (y - mean)**2)) / sum(w)``."""
+    total = weight.sum()
+    mean = (weight @ y + 0.5 * binary) / (total + binary)
+    error = np.sqrt((weight**2 * (y - mean) ** 2).sum()) / total
+    if not binary:
+        return float(mean), float(error)
+    return float(np.log(mean / (1 - mean))), float(error / (mean * (1 - mean)))
 
 
 def _shift(sample: Sample, raw: FloatArray, rows: IntArray) -> float:
@@ -210,12 +237,13 @@ def _shift(sample: Sample, raw: FloatArray, rows: IntArray) -> float:
     if len(rows) == 0:
         return 0.0
     y, scores = sample.y[rows], raw[rows]
+    counted = np.ones(len(rows)) if sample.weight is None else sample.weight[rows]
     if not sample.binary:
-        return float((y - scores).mean())
+        return sample.mean(y - scores, rows)
     # Two pseudo-rows, one of them positive, keep an arm without a single response finite.
-    target, shift = (y.sum() + 1) / (len(y) + 2), 0.0
+    target, shift = float((counted @ y + 1) / (counted.sum() + 2)), 0.0
     for _ in range(25):
         p = sample.response(scores + shift)
-        shift += float((target - p.mean()) / max((p * (1 - p)).mean(), 1e-6))
+        shift += (target - sample.mean(p, rows)) / max(sample.mean(p * (1 - p), rows), 1e-6)
         shift = min(max(shift, -10.0), 10.0)
     return shift

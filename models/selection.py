@@ -67,6 +67,7 @@ def selection_probabilities(
     n_arms: int,
     fold: IntArray,
     smallest: float,
+    weight: FloatArray | None = None,
 ) -> SelectionProbabilities:
     """Logged probabilities as they are, and estimates where they are NaN.
 
@@ -79,13 +80,14 @@ def selection_probabilities(
         n_arms: number of arms.
         fold: ``(n,)`` a row's own fold is not used for its estimate.
         smallest: estimates are clipped here.
+        weight: ``(n,)`` of the rows in the estimates; all count alike if None.
     """
     unknown = np.isnan(logged)
     if logged_table is not None and np.isnan(logged_table[~unknown]).any():
         logged_table = None
     if not unknown.any():
         return SelectionProbabilities(logged, logged_table, unknown, unknown)
-    table, clipped = estimated_table(x, arm, n_arms, fold, smallest=smallest)
+    table, clipped = estimated_table(x, arm, n_arms, fold, smallest=smallest, weight=weight)
     row = np.arange(len(arm))
     whole: FloatArray | None = table
     if not unknown.all():
@@ -99,7 +101,7 @@ def selection_probabilities(
 
 
 def estimated_table(
-    x: FloatArray, arm: IntArray, n_arms: int, fold: IntArray, *, smallest: float
+    x: FloatArray, arm: IntArray, n_arms: int, fold: IntArray, *, smallest: float, weight: FloatArray | None = None
 ) -> tuple[FloatArray, BoolArray]:
     """Cross-fitted probabilities of the arms given what was known, by multinomial logistic regression.
 
@@ -118,7 +120,9 @@ def estimated_table(
         if len(seen) == 1:
             table[inside, seen[0]] = 1.0
             continue
-        model = LogisticRegression(C=1.0, max_iter=500, tol=1e-3).fit(design[outside], arm[outside])
+        model = LogisticRegression(C=1.0, max_iter=500, tol=1e-3).fit(
+            design[outside], arm[outside], sample_weight=None if weight is None else weight[outside]
+        )
         table[np.ix_(np.flatnonzero(inside), model.classes_)] = model.predict_proba(design[inside])
     clipped = (table < smallest) & np.isin(np.arange(n_arms), arm)
     return np.where(clipped, smallest, table), clipped

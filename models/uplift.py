@@ -146,6 +146,7 @@ def fit_uplift(
     selection_probability: FloatArray,
     arm_probabilities: FloatArray | None = None,
     groups: NDArray[np.generic] | None = None,
+    weight: FloatArray | None = None,
     params: UpliftParams,
     seed: int,
 ) -> FittedUplift:
@@ -163,6 +164,8 @@ def fit_uplift(
         arm_probabilities: ``(n, n_arms)`` the logged table, where there is one (NaN rows elsewhere). An arm is then
             compared only on rows where both it and no action could have been chosen.
         groups: ``(n,)`` customers; a customer's rows stay in one fold. Rows are their own customers if None.
+        weight: ``(n,)`` above 0, how much each row's outcome counts: every mean, loss and regression is weighted by it.
+            Only ratios matter; all rows count alike if None.
         params: how it is fitted.
         seed: fixes everything that is drawn.
 
@@ -175,6 +178,7 @@ def fit_uplift(
         ``models.recalibration``.
     """
     _check(x, arm, y, selection_probability, arm_probabilities, arm_ids)
+    counted = None if weight is None else _relative(weight, len(y))
     customers = np.arange(len(y)) if groups is None else np.unique(groups, return_inverse=True)[1]
     sample = Sample(
         table=TrainingTable(x, max_bin=params.response.max_bin, categorical=params.categorical),
@@ -187,6 +191,7 @@ def fit_uplift(
         smallest=params.smallest_arm,
         boosting=params.response,
         seed=seed,
+        weight=counted,
     )
     chances = selection_probabilities(
         x,
@@ -196,6 +201,7 @@ def fit_uplift(
         n_arms=len(arm_ids),
         fold=sample.fold,
         smallest=params.smallest_probability,
+        weight=counted,
     )
     control = control_response(sample, outcome_id)
     fits = [
@@ -240,6 +246,15 @@ def _check(
         )
     if ((logged <= 0) | (logged > 1)).any():
         raise NotEnoughData("a selection probability outside (0, 1], expected NaN where none was logged")
+
+
+def _relative(weight: FloatArray, n: int) -> FloatArray | None:
+    """Weights of mean 1, so that penalties mean what they mean without; None where all rows count alike."""
+    if len(weight) != n or not (np.isfinite(weight) & (weight > 0)).all():
+        raise NotEnoughData(
+            "weights that are not one for each row, finite and above 0: leave out rows that do not count"
+        )
+    return None if np.ptp(weight) == 0 else weight / weight.mean()
 
 
 def _folds(arm: IntArray, y: FloatArray, customers: IntArray, n_folds: int, seed: int) -> IntArray:
@@ -371,6 +386,7 @@ def _comparison(
     weight: FloatArray,
 ) -> Comparison:
     mu_0, mu_1 = arm_responses(sample, control, number, rows)
+    counted = sample.weight_of(rows)
     return Comparison(
         rows=rows,
         treated=sample.arm[rows] == number,
@@ -380,7 +396,8 @@ def _comparison(
         mu_1=mu_1,
         share=chances.share(rows, number, CONTROL),
         given=chances.among_compared(rows, number, CONTROL),
-        weight=weight,
+        weight=weight if counted is None else weight * counted,
         fold=sample.fold[rows],
         groups=sample.groups[rows],
+        counted=counted,
     )

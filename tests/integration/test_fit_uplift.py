@@ -286,3 +286,37 @@ def test_an_arm_with_few_rows_has_a_note(n_treated: int, note: str) -> None:
     keep = np.flatnonzero((of.arm != 2) | (np.cumsum(of.arm == 2) <= n_treated))
     call = fitted(World(of.x[keep], of.arm[keep], of.y[keep], of.table[keep], of.effects[keep])).arms[1]
     assert [note in one for one in call.notes] == [True]
+
+
+def test_equal_weights_are_none(randomised: FittedUplift) -> None:
+    """Only ratios count: heads and boosters are the same to the last character."""
+    assert fitted(world(9000, 0), weight=np.full(9000, 2.5)) == randomised
+
+
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize("logged", [True, False])
+def test_weights_undo_rows_that_were_thinned_by_their_outcome(binary: bool, logged: bool) -> None:
+    """Of two in three noughts nothing is known: weighed by three, responses and effects are those of all."""
+    of = world(12_000, 17)
+    kept = np.flatnonzero((of.y == 1) | (np.random.default_rng(18).random(len(of.y)) < 1 / 3))
+    thinned = World(of.x[kept], of.arm[kept], of.y[kept], of.table[kept], of.effects[kept])
+    weight = np.where(thinned.y == 1, 1.0, 3.0)
+    unknown = {} if logged else {"selection_probability": np.full(len(kept), np.nan), "arm_probabilities": None}
+
+    fit = fitted(thinned, weight=weight, binary=binary, **unknown)
+
+    for number, arm in enumerate(fit.arms, start=1):
+        assert arm.mean_effect == pytest.approx(of.effects[:, number].mean(), abs=2 * arm.mean_se)
+    later = world(4000, 1)
+    found = predicted(fit, later.x)
+    p0 = 1 / (1 + np.exp(1 - 0.8 * later.x[:, 0]))
+    assert found["control:visit"].mean() == pytest.approx(p0.mean(), abs=0.02)
+    assert found["effect:visit:email"].mean() == pytest.approx(later.effects[:, 1].mean(), abs=0.03)
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, np.nan, np.inf])
+def test_a_row_that_does_not_count_is_refused(wrong: float) -> None:
+    """It is to be left out: a weight of 0 would still be counted among the rows."""
+    of = world(300, 0)
+    with pytest.raises(NotEnoughData, match="finite and above 0"):
+        fitted(of, weight=np.r_[wrong, np.ones(299)])

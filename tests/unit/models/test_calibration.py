@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from features.errors import NotEnoughData
-from models.calibration import SMALLEST_ISOTONIC_ROWS, fitted_map
+from models.calibration import SMALLEST_ISOTONIC_ROWS, fitted_map, platt_map
 from models.metrics import calibration_slope, ece
 
 
@@ -54,3 +54,12 @@ def test_a_slice_of_one_kind_cannot_calibrate() -> None:
     """All rows positive says nothing of the others."""
     with pytest.raises(NotEnoughData, match="5 of 5 calibration rows are positive"):
         fitted_map(np.full(5, 0.5), np.ones(5))
+
+
+def test_a_row_of_weight_two_is_two_rows() -> None:
+    """Platt's map of some rows twice is that of their weights."""
+    predicted, happened = drawn(500, seed=5)
+    times = 1 + np.arange(500) % 2
+    weighed = platt_map(predicted, happened, times.astype(np.float64))
+    repeated = platt_map(np.repeat(predicted, times), np.repeat(happened, times))
+    assert (weighed.slope, weighed.intercept) == pytest.approx((repeated.slope, repeated.intercept))

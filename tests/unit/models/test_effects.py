@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -76,3 +78,18 @@ def test_the_mean_counts_a_customers_rows_as_one() -> None:
     twice = compared(np.tile(treated, 2), np.tile(y, 2), mu_0=0.5, mu_1=0.5, share=0.5)
     object.__setattr__(twice, "groups", np.tile(np.arange(400), 2))
     assert twice.mean() == pytest.approx(once.mean())
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_what_a_row_counts_multiplies_its_weight(learner: Learner) -> None:
+    """And leaves the label as it is."""
+    treated, y = np.array([True, False, True]), np.array([1.0, 0.0, 0.0])
+    plain = compared(treated, y, mu_0=0.2, mu_1=0.5, share=0.25)
+    counted = np.array([1.0, 2.0, 0.5])
+    weighed = replace(plain, weight=plain.weight * counted, counted=counted)
+
+    label, weight = pseudo_outcome(weighed, learner, 0)
+
+    expected = pseudo_outcome(plain, learner, 0)
+    assert label.tolist() == expected[0].tolist()
+    assert weight.tolist() == (expected[1] * counted).tolist()
