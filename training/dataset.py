@@ -5,7 +5,8 @@ Frames hold personal data. They are kept as Parquet under ``frames/<journey_id>/
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,11 +35,13 @@ MOMENTS_FILE: Final = "moments.parquet"
 DECISIONS_FILE: Final = "decisions.parquet"
 _PROBABILITY: Final = "probability:"
 _RESPONSE: Final = "response:"
+_SETTLED: Final = "settled_after:"
 _FEATURE: Final = "feature:"
 _AFTER: Final = "after:"
 _HAPPENED: Final = "happened:"
-_AFTERMATH: Final = tuple(field.name for field in fields(Aftermath))
+_AFTERMATH: Final = tuple(one.name for one in fields(Aftermath))
 _ARMS: Final = b"headway.arms"
+_OBSERVED: Final = b"headway.observed_until"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,6 +85,9 @@ class DecisionFrame:
         response: ``(n,)`` by outcome; NaN while its window is not over.
         recorded: ``(n,)`` whether the features are those of the record; else they were rebuilt from the events.
         x: ``(n, n_features)`` as of the decision; NaN means unknown.
+        observed_until: end of observation, microseconds since the epoch.
+        settled_after: ``(n,)`` by outcome, microseconds after the decision; see ``training.responses.Responses``.
+            Without those of an outcome, decisions whose window is not over are left out.
     """
 
     customer_ids: NDArray[np.str_]
@@ -94,6 +100,8 @@ class DecisionFrame:
     response: dict[str, Floats]
     recorded: Booleans
     x: Floats
+    observed_until: int = 0
+    settled_after: Mapping[str, Integers] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of decisions."""
@@ -210,7 +218,7 @@ def forecast_outcomes(
             kind=-1 if outcome.event == PROGRESS else feature_set.kind_index[outcome.event],
             reported=replace(reported, decision_ids=pa.nulls(len(reported.at), pa.string())),
             observed_until=observed_until,
-        )
+        ).value
     return found
 
 
@@ -241,7 +249,7 @@ def decision_frame(
     people = _owners(graph, past.customer_ids, past.decided_at)
     course, _ = settled(table)
     codes, _ = transitions(course, feature_set)
-    response = {
+    came = {
         outcome.id: responses(
             outcome,
             decision_ids=past.decision_ids,
@@ -269,9 +277,11 @@ def decision_frame(
         arm_ids=past.arm_ids,
         selection_probability=past.selection_probability,
         arm_probabilities=past.arm_probabilities,
-        response=response,
+        response={name: one.value for name, one in came.items()},
         recorded=past.has_vector,
         x=x,
+        observed_until=observed_until,
+        settled_after={name: one.settled_after for name, one in came.items()},
     )
 
 
@@ -323,15 +333,17 @@ def write_frames(frames: Frames, folder: Path) -> None:
         "recorded": decisions.recorded,
         **{f"{_PROBABILITY}{name}": decisions.arm_probabilities[:, i] for i, name in enumerate(decisions.arm_ids)},
         **{f"{_RESPONSE}{name}": response for name, response in decisions.response.items()},
+        **{f"{_SETTLED}{name}": after for name, after in decisions.settled_after.items()},
         **_features(decisions.x, frames.feature_names),
     }
-    rows = pa.table(columns).replace_schema_metadata({_ARMS: "\n".join(decisions.arm_ids).encode()})
+    facts = {_ARMS: "\n".join(decisions.arm_ids).encode(), _OBSERVED: str(decisions.observed_until).encode()}
+    rows = pa.table(columns).replace_schema_metadata(facts)
     pq.write_table(rows, folder / DECISIONS_FILE, compression="zstd", compression_level=1)
     write_subjects(folder, frames.customer_ids())
 
 
 def read_frames(journey_id: str, folder: Path) -> Frames:
-    """The frames that ``write_frames`` kept.
+    """The frames that ``write_frames`` kept; of before it kept when outcomes were settled they come without that.
 
     Raises:
         Refused: another version of Headway wrote them, with other columns.
@@ -368,6 +380,10 @@ def read_frames(journey_id: str, folder: Path) -> Frames:
             },
             recorded=_numbers(decisions, "recorded", np.bool_),
             x=_matrix(decisions, _FEATURE, names),
+            observed_until=int(decisions.schema.metadata.get(_OBSERVED, 0)),
+            settled_after={
+                name: _numbers(decisions, f"{_SETTLED}{name}", np.int64) for name in _named(decisions, _SETTLED)
+            },
         ),
     )
 

@@ -1,9 +1,9 @@
-"""What came of each past decision: its outcomes within the reward window, and nothing for windows not yet over."""
+"""What came of each past decision within the reward window, and when it was or will be settled."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,8 @@ from features.history import EventSource, EventTable
 from features.journeys import PROGRESS, Outcome
 from features.kernel import Floats, Integers
 from features.taxonomy import OUTCOME_OBSERVED
+
+_NEVER: Final = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +35,20 @@ class Reported:
     customer_ids: pa.Array
     at: Integers
     value: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Responses:
+    """One outcome of decisions, each ``(n,)``.
+
+    Attributes:
+        value: 0 or 1, or a sum of values; NaN while the window is not over.
+        settled_after: microseconds from the decision to when nothing can change the outcome any more: the first yes
+            within the window where the outcome is binary and one was seen, the window elsewhere; 0 in a complete table.
+    """
+
+    value: Floats
+    settled_after: Integers
 
 
 def reported_outcomes(source: EventSource, outcome_id: str) -> Reported:
@@ -71,11 +87,11 @@ def responses(
     kind: int,
     reported: Reported,
     observed_until: int,
-) -> Floats:
-    """The outcome of each decision, ``(n,)``: 0 or 1, or a sum of values; NaN while its window is not over.
+) -> Responses:
+    """The outcome of each decision.
 
     A table in which every decision has its own report is complete, whenever it ends: the noughts are in it. Where some
-    have none, a report before the end of the window tells nothing of those still to come, and is not used.
+    have none, a report before the end of the window tells nothing of those still to come.
 
     What counts lies in ``(decided_at, decided_at + window]``: every reported outcome of the decision (or of the
     customer, where the report names no decision), and the journey events that the outcome is declared by.
@@ -94,7 +110,7 @@ def responses(
     until = decided_at + outcome.window
     happened, happened_value = _events_of(outcome, table, codes, kind)
     customers = _positions(table.customers, customer_ids)
-    total = _sum_between(
+    total, first_at = _between(
         table.customer_of_row[happened],
         table.events.at[happened].astype(np.int64),
         happened_value,
@@ -113,10 +129,18 @@ def responses(
             value = (
                 (reported.value[chosen] != 0).astype(np.float64) if outcome.type == "binary" else reported.value[chosen]
             )
-            total += _sum_between(groups, reported.at[chosen], value, own, decided_at, until)
+            more, at = _between(groups, reported.at[chosen], value, own, decided_at, until)
+            total += more
+            first_at = np.minimum(first_at, at)
     response = (total > 0).astype(np.float64) if outcome.type == "binary" else total
     is_complete = bool(np.isin(np.arange(len(decided_at)), _positions(decision_ids, reported.decision_ids)).all())
-    return np.where((until <= observed_until) | is_complete, response, np.nan)
+    settled_after = np.where(first_at <= until, first_at - decided_at, outcome.window)
+    if outcome.type != "binary":
+        settled_after = np.full(len(until), outcome.window)  # a sum may grow until the end
+    return Responses(
+        value=np.where((until <= observed_until) | is_complete, response, np.nan),
+        settled_after=np.zeros_like(settled_after) if is_complete else settled_after,
+    )
 
 
 def _events_of(outcome: Outcome, table: EventTable, codes: Integers, kind: int) -> tuple[NDArray[np.bool_], Floats]:
@@ -133,16 +157,21 @@ def _events_of(outcome: Outcome, table: EventTable, codes: Integers, kind: int) 
     return happened, np.nan_to_num(table.events.value[happened])
 
 
-def _sum_between(
+def _between(
     groups: Integers, at: Integers, values: Floats, asked: Integers, after: Integers, until: Integers
-) -> Floats:
-    """For each asked group the sum of its values with ``after < at <= until``; group -1 is nobody's."""
+) -> tuple[Floats, Integers]:
+    """For each asked group the sum of its values with ``after < at <= until``, and when the first that is not 0 came.
+
+    Group -1 is nobody's; where nothing came it came at ``_NEVER``.
+    """
     by_group = np.lexsort((at, groups))
     first, last = (_count_until(groups, at, asked, bound) for bound in (after, until))
     ends = np.stack([first, last], axis=1).ravel()
     # Summed slice by slice: differences of running sums would leave rounding where there was nothing.
     sums = np.add.reduceat(np.r_[values[by_group], 0.0], ends)[::2]
-    return np.where(last > first, sums, 0.0)
+    came = np.where(values[by_group] != 0, at[by_group], _NEVER)
+    earliest = np.minimum.reduceat(np.r_[came, _NEVER], ends)[::2]
+    return np.where(last > first, sums, 0.0), np.where(last > first, earliest, _NEVER)
 
 
 def _count_until(groups: Integers, at: Integers, asked: Integers, until: Integers) -> Integers:
