@@ -1,7 +1,7 @@
 """Fit the models of one journey: first on the earlier part, to be judged on the later one, then for serving.
 
 The stall model that serves is the very one that is judged: its training and calibration slices end before the test.
-The uplift models that serve are fitted on all decisions whose outcomes are known, after the same fit on the earlier
+The uplift models that serve are fitted on all decisions whose outcomes are settled, after the same fit on the earlier
 part was judged on the later one.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from features.errors import NotEnoughData
-from features.journeys import Journey
+from features.journeys import Journey, Outcome
 from features.kernel import Floats, Integers
 from models.actions import Catalogue
 from models.boosting import Boosting
@@ -22,6 +22,7 @@ from models.scoring import scorer_of
 from models.uplift import ArmFit, FittedUplift, UpliftParams, fit_uplift
 from training.dataset import DecisionFrame, Frames
 from training.fit_stall import StallFit, fitted_stall_or_none
+from training.maturity import maturity
 from training.moments import Booleans
 from training.params import Params
 from training.split import before_and_after, hashed_halves, is_flat
@@ -169,8 +170,7 @@ def fitted_outcomes(
     fitted = {}
     for outcome in journey.outcomes:
         ours = arms[outcome.id]
-        response = frame.response[outcome.id]
-        chosen = np.flatnonzero(rows & ~np.isnan(response) & np.isin(frame.arm, ours))
+        chosen, response, weight = _settled(frame, outcome, ours, rows & np.isin(frame.arm, ours), params, notes)
         if not _can_learn(frame.arm[chosen]):
             if len(ours) > 1:
                 notes.append(
@@ -182,18 +182,60 @@ def fitted_outcomes(
         fitted[outcome.id] = fit_uplift(
             frame.x[chosen],
             np.searchsorted(ours, frame.arm[chosen]),
-            response[chosen],
+            response,
             outcome_id=outcome.id,
             arm_ids=[frame.arm_ids[number] for number in ours],
             binary=outcome.type == "binary",
             selection_probability=frame.selection_probability[chosen],
             arm_probabilities=frame.arm_probabilities[np.ix_(chosen, ours)],
             groups=customers.astype(np.int64),
+            weight=weight,
             params=_uplift_params(params),
             seed=params.seed,
         )
         notes += _notes(outcome.id, fitted[outcome.id].arms)
     return fitted
+
+
+def _settled(
+    frame: DecisionFrame, outcome: Outcome, ours: Integers, rows: Booleans, params: Params, notes: list[str]
+) -> tuple[Integers, Floats, Floats | None]:
+    """Which of the rows an outcome is learned from, their responses, and how much each counts (None: all alike).
+
+    A yes or no is settled with the first yes; a sum may grow until its window is over.
+    """
+    response = frame.response[outcome.id]
+    known = ~np.isnan(response)
+    if outcome.type != "binary" or outcome.id not in frame.settled_after or known[rows].all():
+        chosen = np.flatnonzero(rows & known)
+        return chosen, response[chosen], None
+    asked = np.flatnonzero(rows)
+    found = maturity(
+        frame.observed_until - frame.at[asked],
+        frame.settled_after[outcome.id][asked],
+        window=outcome.window,
+        kinds=_kinds(frame, asked, ours),
+        largest_weight=params.uplift.largest_delay_weight,
+    )
+    if found.refused.any():
+        notes.append(
+            f"uplift on {outcome.id}: decisions left out for an open window: {found.refused.sum()}; fewer than 1 in "
+            f"{params.uplift.largest_delay_weight:g} like them have seen theirs end"
+        )
+    counts = found.weight > 0
+    # What is settled before its window is over is a yes.
+    return asked[counts], np.nan_to_num(response[asked[counts]], nan=1.0), found.weight[counts]
+
+
+def _kinds(frame: DecisionFrame, rows: Integers, arms: Integers) -> Integers:
+    """``(m,)`` decisions that are compared with each other: the same arms were possible, or, unlogged, the same taken.
+
+    An arm that is new was not possible earlier, and its decisions are compared with as recent ones only.
+    """
+    table = frame.arm_probabilities[np.ix_(rows, arms)]
+    taken = np.where(np.isnan(table).any(axis=1), frame.arm[rows], -1)
+    _, kinds = np.unique(np.column_stack([table > 0, taken]), axis=0, return_inverse=True)
+    return kinds.astype(np.int64).ravel()
 
 
 def _unjudged(serving: Mapping[str, FittedUplift], judged: Sequence[Mapping[str, FittedUplift]]) -> list[str]:

@@ -136,6 +136,8 @@ class UpliftFitParams(ConfigModel):
         smallest_arm: rows an arm needs for an effect model; below it there is its mean.
         shrink_rows: n0: an effect's weight against the arm's mean is n / (n + n0), n the rows of the arm.
         smallest_probability: estimated selection probabilities are clipped here.
+        largest_delay_weight: decisions with open windows are used where at least one in so many like them have seen
+            theirs end; see ``training.maturity``.
     """
 
     n_folds: int = Field(ge=2)
@@ -146,6 +148,7 @@ class UpliftFitParams(ConfigModel):
     smallest_arm: int = Field(ge=1)
     shrink_rows: float = Field(ge=0)
     smallest_probability: float = Field(gt=0, lt=0.5)
+    largest_delay_weight: float = Field(default=5.0, ge=1)
 
 
 class EvaluationParams(ConfigModel):
