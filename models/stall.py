@@ -284,44 +284,53 @@ def _calibrated(cause: str, cumulative: FloatArray, later: Slice, after: FloatAr
     return heads
 
 
+class Happened(NamedTuple):
+    """Moments of one part of the time, and whether an outcome followed.
+
+    Attributes:
+        rows: ``(n,)`` where they stand in the table of features.
+        happened: ``(n,)`` 0 or 1.
+        customers: ``(n,)`` ids.
+    """
+
+    rows: IntArray
+    happened: FloatArray
+    customers: NDArray[np.generic]
+
+
 def fit_forecast(
-    x: FloatArray,
-    happened: FloatArray,
-    *,
-    outcome_id: str,
-    later: tuple[FloatArray, FloatArray, NDArray[np.generic]],
-    params: StallParams,
-    seed: int,
+    x: FloatArray, train: Happened, later: Happened, *, outcome_id: str, params: StallParams, seed: int
 ) -> FittedHeads:
     """How likely an outcome is within its window from a moment on, whatever is done: one calibrated head.
 
     Args:
-        x: ``(n, n_features)`` one row a moment whose window was over by the time the later slice starts.
-        happened: ``(n,)`` 0 or 1.
+        x: ``(m, n_features)``, these moments among others; NaN means unknown.
+        train: moments whose window was over by the time the later slice starts.
+        later: boosting stops on it, and the probabilities are calibrated on it.
         outcome_id: names the head.
-        later: both of a later slice, which boosting stops on and the probabilities are calibrated on, and its
-            customers.
         params: how the model is fitted.
         seed: fixes everything that is drawn.
 
     Raises:
         NotEnoughData: a slice is empty, or the outcome is the same for all its moments.
     """
-    for name, labels in (("training", happened), ("calibration", later[1])):
+    for name, labels in (("training", train.happened), ("calibration", later.happened)):
         if not 0 < labels.sum() < len(labels):
             raise NotEnoughData(
                 f"{outcome_id} happened after {int(labels.sum())} of {len(labels)} {name} moments, expected some of "
                 f"both kinds: import more history or move the cut-off"
             )
-    if len(x) > params.max_rows:
-        kept = np.sort(np.random.default_rng(seed).choice(len(x), params.max_rows, replace=False))
-        x, happened = x[kept], happened[kept]
-    columns = strongest_features(x, np.arange(len(x)), happened, most=params.max_features, seed=seed)
-    rows = np.concatenate([x[:, columns], later[0][:, columns]])
+    places, happened = train.rows, train.happened
+    if len(places) > params.max_rows:
+        kept = np.sort(np.random.default_rng(seed).choice(len(places), params.max_rows, replace=False))
+        places, happened = places[kept], happened[kept]
+    columns = strongest_features(x, places, happened, most=params.max_features, seed=seed)
+    rows = x[np.ix_(np.concatenate([places, later.rows]), columns)]
     table = TrainingTable(
         rows, max_bin=params.boosting.max_bin, categorical=params.codes_among(columns), columns=columns.tolist()
     )
-    name, facts, label = forecast_head(outcome_id), _counts(happened, later[1]), np.concatenate([happened, later[1]])
+    name, facts = forecast_head(outcome_id), _counts(happened, later.happened)
+    label = np.concatenate([happened, later.happened])
     fit, rounds = _fitted(table, label, len(happened), params.boosting, seed)
     if fit is None:
         head = Head(name=name, link="logistic", mean=_base_rate(label), facts={**facts, "choice": "base_rate"})
@@ -331,7 +340,7 @@ def fit_forecast(
         name=name,
         members=(name,),
         link="logistic",
-        calibration=fitted_map(probability, later[1], later[2]),
+        calibration=fitted_map(probability, later.happened, later.customers),
         facts={**facts, "choice": "boosted", "trees": rounds},
     )
     return FittedHeads((head,), {name: fit.text(rounds)})

@@ -15,7 +15,7 @@ from models.boosting import Boosting
 from models.hazards import Course, Periods, periods_of
 from models.heads import FittedHeads
 from models.scoring import Scorer, StallBlock, scorer_of
-from models.stall import Slice, StallParams, fit_forecast, fit_stall, fit_waiting
+from models.stall import Happened, Slice, StallParams, fit_forecast, fit_stall, fit_waiting
 from training.dataset import MomentFrame
 from training.moments import Booleans
 from training.params import Params
@@ -149,10 +149,10 @@ def fitted_stall(
         try:
             ours, later = _forecast_rows(frame, happened, journey.outcome_by_id[outcome_id].window, split)
             fitted = fit_forecast(
-                frame.x[ours],
-                happened[ours],
+                frame.x,
+                Happened(ours, happened[ours], frame.customer_ids[ours]),
+                Happened(later, happened[later], frame.customer_ids[later]),
                 outcome_id=outcome_id,
-                later=(frame.x[later], happened[later], frame.customer_ids[later]),
                 params=replace(stall_params, boosting=Boosting(**params.stall.forecast.model_dump())),
                 seed=params.seed,
             )

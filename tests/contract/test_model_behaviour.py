@@ -18,7 +18,7 @@ from models.forest import raw_scores_block
 from models.hazards import Course, Periods
 from models.heads import FittedHeads, head_values
 from models.scoring import scorer_of
-from models.stall import Slice, StallParams, fit_forecast, fit_stall, fit_waiting
+from models.stall import Happened, Slice, StallParams, fit_forecast, fit_stall, fit_waiting
 from models.uplift import UpliftParams, fit_uplift
 
 Floats = np.ndarray
@@ -100,15 +100,9 @@ def _waiting(data: Rows, seed: int, code: int) -> FittedHeads:
 
 
 def _forecast(data: Rows, seed: int, code: int) -> FittedHeads:
-    first, later = (slice_.rows for slice_ in _slices(data))
-    return fit_forecast(
-        data.x[first],
-        data.y[first],
-        outcome_id="y",
-        later=(data.x[later], data.y[later], later),
-        params=StallParams(boosting=SMALL, categorical=(code,)),
-        seed=seed,
-    )
+    parts = [Happened(part.rows, data.y[part.rows], part.rows) for part in _slices(data)]
+    params = StallParams(boosting=SMALL, categorical=(code,))
+    return fit_forecast(data.x, *parts, outcome_id="y", params=params, seed=seed)
 
 
 ESTIMATORS: dict[str, Callable[[Rows, int, int], FittedHeads]] = {

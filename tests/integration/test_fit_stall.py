@@ -11,7 +11,7 @@ from models.hazards import Course, periods_of
 from models.heads import FittedHeads, hazard_head
 from models.metrics import auc, calibration_slope, ece
 from models.scoring import Scorer, scorer_of
-from models.stall import Slice, StallParams, fit_forecast, fit_stall, fit_waiting
+from models.stall import Happened, Slice, StallParams, fit_forecast, fit_stall, fit_waiting
 
 PARAMS = StallParams(boosting=Boosting(rounds=60, patience=10, num_leaves=7, min_rows=40))
 HOUR = 3_600_000_000
@@ -152,20 +152,16 @@ def test_waiting_needs_some_who_progress_and_some_who_do_not() -> None:
 def test_any_declared_outcome_is_forecast() -> None:
     """One calibrated head, named for the outcome."""
     train, later, test = (moments(n, seed) for n, seed in ((4000, 0), (2000, 1), (4000, 2)))
+    x = np.concatenate([train.x, later.x])
     happened = [(one.course.abandon <= 24 * HOUR).astype(np.float64) for one in (train, later, test)]
-    fitted = fit_forecast(
-        train.x, happened[0], outcome_id="left", later=(later.x, happened[1], later.customers), params=PARAMS, seed=7
-    )
+    parts = [
+        Happened(rows, labels, rows) for rows, labels in zip((train.rows, 4000 + later.rows), happened, strict=False)
+    ]
+    fitted = fit_forecast(x, *parts, outcome_id="left", params=PARAMS, seed=7)
     probability = scorer(fitted).customers(test.x).forecast_block(["left", "other"])
     assert auc(happened[2], probability[:, 0]) > 0.68
     assert ece(happened[2], probability[:, 0]) < 0.03
     assert np.isnan(probability[:, 1]).all()
+    nobody = parts[0]._replace(happened=np.zeros(4000))
     with pytest.raises(NotEnoughData, match="left happened after 0 of 4000 training moments"):
-        fit_forecast(
-            train.x,
-            np.zeros(4000),
-            outcome_id="left",
-            later=(later.x, happened[1], later.customers),
-            params=PARAMS,
-            seed=7,
-        )
+        fit_forecast(x, nobody, parts[1], outcome_id="left", params=PARAMS, seed=7)

@@ -26,7 +26,7 @@ from models.boosting import Boosting
 from models.configuration import Configuration, load_configuration
 from models.metrics import auc, bootstrap_interval, brier, calibration_slope, ece
 from models.scoring import scorer_of
-from models.stall import StallParams, fit_forecast
+from models.stall import Happened, StallParams, fit_forecast
 from tests.benchmarks.report import Measure
 from tests.quality.learners import Floats, Integers
 from tests.quality.measures import Bounds, told, versus
@@ -155,10 +155,9 @@ def outcome_scores(x: Floats, train: Prefixes, new: Floats) -> Floats:
     early, late = _last_quarter(train)
     params = load_params().stall
     fitted = fit_forecast(
-        x[early],
-        train.accepted[early],
+        x,
+        *(Happened(part, train.accepted[part], train.case[part]) for part in (early, late)),
         outcome_id="accepted",
-        later=(x[late], train.accepted[late], train.case[late]),
         params=StallParams(
             boosting=Boosting(**params.forecast.model_dump()),
             max_features=params.max_features,
