@@ -106,7 +106,7 @@ class EffectRanking:
 def effect_slope(score: FloatArray, predicted: FloatArray, weight: FloatArray | None = None) -> float:
     """Slope of the scores on the predictions, under row weights: 1 is ideal, 0 means that the predictions are noise.
 
-    NaN where the predictions do not differ. ``models.metrics.effect_calibration_slope`` is the same without weights.
+    NaN where the predictions do not differ.
 
     References:
         Chernozhukov, Demirer, Duflo and Fernandez-Val 2018, Generic machine learning inference on heterogeneous

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.hazards import incidence
+from models.monotone import expit
 
 FloatArray = NDArray[np.float64]
 
@@ -42,7 +43,7 @@ def stall_log_odds(progress: FloatArray, abandon: FloatArray) -> FloatArray:
         progress: ``(n_rows, n_periods)`` log odds of the hazard of progress.
         abandon: likewise of abandonment.
     """
-    return _log_odds(incidence(_probability(progress), _probability(abandon)).progress[:, -1])
+    return _log_odds(incidence(expit(progress), expit(abandon)).progress[:, -1])
 
 
 def stall_by_feature(progress: Margins, abandon: Margins) -> FloatArray:
@@ -87,7 +88,7 @@ def stall_gradient(progress: FloatArray, abandon: FloatArray) -> tuple[FloatArra
         progress: ``(n_rows, n_periods)`` log odds of the hazard of progress.
         abandon: likewise of abandonment.
     """
-    p, free = _probability(progress), _probability(abandon)
+    p, free = expit(progress), expit(abandon)
     a = np.minimum(free, 1.0 - p)
     is_open = np.cumprod(np.concatenate([np.ones((len(p), 1)), 1.0 - p - a], axis=1), axis=1)[:, :-1]
     ahead = np.zeros(p.shape)
@@ -100,11 +101,6 @@ def stall_gradient(progress: FloatArray, abandon: FloatArray) -> tuple[FloatArra
     by_progress = np.where(gave_way, is_open, is_open * (1.0 - ahead))
     by_abandon = np.where(gave_way, 0.0, -is_open * ahead)
     return outer * by_progress * p * (1.0 - p), outer * by_abandon * free * (1.0 - free)
-
-
-def _probability(log_odds: FloatArray) -> FloatArray:
-    probability: FloatArray = 0.5 * (1.0 + np.tanh(0.5 * log_odds))
-    return probability
 
 
 def _log_odds(progressed: FloatArray) -> FloatArray:

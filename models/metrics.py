@@ -133,29 +133,9 @@ def auuc(y: FloatArray, uplift: FloatArray, treated: FloatArray) -> float:
     return UpliftRanking(y, uplift, treated).auuc_causalml()
 
 
-def uplift_at_k(y: FloatArray, uplift: FloatArray, treated: FloatArray, share: float) -> float:
-    """``UpliftRanking.uplift_at``: the effect among the ``share`` of all rows with the best uplift."""
-    return UpliftRanking(y, uplift, treated).uplift_at(share)
-
-
 def random_qini(y: FloatArray, treated: FloatArray, *, seed: int, n_draws: int = 20) -> float:
     """The baseline: mean ``qini_sklift`` of random rankings."""
     return random_baseline(lambda score: qini_sklift(y, score, treated), len(y), seed=seed, n_draws=n_draws)[0]
-
-
-def effect_calibration_slope(score: FloatArray, uplift: FloatArray) -> float:
-    """Slope of doubly robust scores on the predicted uplift: 1 is ideal, 0 means that the ranking is noise.
-
-    NaN where the predictions do not differ.
-
-    References:
-        Chernozhukov, Demirer, Duflo and Fernandez-Val 2018, Generic machine learning inference on heterogeneous
-        treatment effects, section 2 (best linear predictor).
-    """
-    if not (uplift != uplift[:1]).any():
-        return float("nan")  # the mean of equal numbers differs from them by rounding, which would be divided by
-    centred = uplift - uplift.mean()
-    return float((centred * (score - score.mean())).sum() / (centred**2).sum())
 
 
 def bootstrap_interval(

@@ -47,7 +47,7 @@ class MonotoneMap:
             return self.slope * values + self.intercept
         if self.kind == "isotonic":
             return np.interp(values, self.x, self.y)
-        return _expit(self.slope * logit(values) + self.intercept)
+        return expit(self.slope * logit(values) + self.intercept)
 
     def to_json(self) -> dict[str, Any]:
         """The map as JSON values; ``from_json`` is its inverse."""
@@ -102,6 +102,7 @@ def logit(p: FloatArray) -> FloatArray:
     return odds
 
 
-def _expit(margin: FloatArray) -> FloatArray:
+def expit(margin: FloatArray) -> FloatArray:
+    """Probabilities of log odds; ``logit`` is its inverse."""
     probability: FloatArray = 0.5 * (1.0 + np.tanh(0.5 * margin))
     return probability

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.boosting import Boosting, Fit, Objective, Part, TrainingTable, boosted, boosted_together
 from models.calibration import platt_map
 from models.heads import Fact, Head, control_head
-from models.monotone import IDENTITY, MonotoneMap
+from models.monotone import IDENTITY, MonotoneMap, expit
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -63,8 +63,7 @@ class Sample:
 
     def response(self, raw: FloatArray) -> FloatArray:
         """The mean outcome that a raw score stands for."""
-        probability: FloatArray = 0.5 * (1 + np.tanh(0.5 * raw))
-        return probability if self.binary else raw
+        return expit(raw) if self.binary else raw
 
     def raw(self, response: float) -> float:
         """The raw score that a mean outcome stands for."""

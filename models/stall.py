@@ -30,7 +30,7 @@ from models.heads import (
     hazard_head,
     incidence_head,
 )
-from models.monotone import IDENTITY
+from models.monotone import IDENTITY, expit
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -238,10 +238,10 @@ def _cause(
     if fit is None:
         facts |= {"choice": "base_rate"}
         heads = tuple(Head(name=one, link="logistic", mean=_base_rate(label), facts=facts) for one in names)
-        base = _probability(np.array([_base_rate(label)]))[0]
+        base = expit(np.array([_base_rate(label)]))[0]
         return _Cause(name, heads, None, np.full((len(later.rows), len(periods)), base))
     facts |= {"choice": "boosted", "trees": rounds}
-    calibration = platt_map(_probability(fit.raw(table.x[len(happened) :], rounds)), later_happened)
+    calibration = platt_map(expit(fit.raw(table.x[len(happened) :], rounds)), later_happened)
     heads = tuple(
         Head(
             name=one,
@@ -256,7 +256,7 @@ def _cause(
     rows[:, :-1] = later.x[np.ix_(later.rows, columns)]
     for period in range(len(periods)):
         rows[:, -1] = period
-        hazards[:, period] = calibration.apply(_probability(fit.raw(rows, rounds)))
+        hazards[:, period] = calibration.apply(expit(fit.raw(rows, rounds)))
     return _Cause(name, heads, fit.text(rounds), hazards)
 
 
@@ -335,7 +335,7 @@ def fit_forecast(
     if fit is None:
         head = Head(name=name, link="logistic", mean=_base_rate(label), facts={**facts, "choice": "base_rate"})
         return FittedHeads((head,), {})
-    probability = _probability(fit.raw(table.x[len(happened) :], rounds))
+    probability = expit(fit.raw(table.x[len(happened) :], rounds))
     head = Head(
         name=name,
         members=(name,),
@@ -378,11 +378,6 @@ def _fitted(
         held_out=np.arange(n_train, len(label)),
     )
     return fit, best_rounds(fit)
-
-
-def _probability(raw: FloatArray) -> FloatArray:
-    probability: FloatArray = 0.5 * (1 + np.tanh(0.5 * raw))
-    return probability
 
 
 def best_rounds(fit: Fit) -> int:

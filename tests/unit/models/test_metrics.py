@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from features.errors import NotEnoughData
+from models.effect_metrics import effect_slope
 from models.metrics import (
     auc,
     auuc,
@@ -13,13 +14,12 @@ from models.metrics import (
     brier,
     calibration_slope,
     ece,
-    effect_calibration_slope,
     log_loss,
     qini_curve,
     qini_sklift,
     random_qini,
-    uplift_at_k,
 )
+from models.uplift_metrics import UpliftRanking
 
 
 def a(*values: float) -> np.ndarray:
@@ -111,8 +111,8 @@ def test_auuc_averages_the_normalised_gain() -> None:
 
 def test_uplift_at_k_compares_inside_the_best() -> None:
     """Of the best half one control (0) and two treated (1, 1)."""
-    assert uplift_at_k(Y, UPLIFT, TREATED, 0.5) == pytest.approx(1.0)
-    assert np.isnan(uplift_at_k(Y, UPLIFT, TREATED, 1 / 6))
+    assert UpliftRanking(Y, UPLIFT, TREATED).uplift_at(0.5) == pytest.approx(1.0)
+    assert np.isnan(UpliftRanking(Y, UPLIFT, TREATED).uplift_at(1 / 6))
 
 
 def test_a_random_ranking_gains_nothing() -> None:
@@ -125,9 +125,9 @@ def test_a_random_ranking_gains_nothing() -> None:
 
 def test_the_effect_slope_is_a_regression_on_the_predictions() -> None:
     """Scores that are twice the predictions plus a constant have slope 2."""
-    assert effect_calibration_slope(a(3, 5, 7), a(1, 2, 3)) == pytest.approx(2.0)
-    assert np.isnan(effect_calibration_slope(a(1, 2), a(1, 1)))
-    assert np.isnan(effect_calibration_slope(np.arange(399.0), np.full(399, 0.07031193063)))
+    assert effect_slope(a(3, 5, 7), a(1, 2, 3)) == pytest.approx(2.0)
+    assert np.isnan(effect_slope(a(1, 2), a(1, 1)))
+    assert np.isnan(effect_slope(np.arange(399.0), np.full(399, 0.07031193063)))
 
 
 def test_the_bootstrap_interval_of_a_mean_has_its_known_width() -> None:
