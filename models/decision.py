@@ -120,6 +120,11 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True)
         degraded: what was missing or stale when deciding.
         linked_ids: the customer's other ids whose events, contacts and consents counted, sorted.
         benign_wait: of a stalled customer, the probability of progress without a contact; NaN of others.
+        contact_responses: what came back for each of ``contacts``: ``positive``, ``negative``, or nothing yet, ``""``;
+            empty where the contact rules did not ask.
+        capacity_used: what was taken of each capacity and budget, by its id, as the capacity rules saw it.
+        assignees: who was to handle each selected slot, None where it is nobody in particular; empty where no slot
+            needs anybody.
     """
 
     decision_id: str
@@ -159,6 +164,9 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True)
     latency_us: int
     linked_ids: tuple[str, ...] = ()
     benign_wait: float = math.nan
+    contact_responses: tuple[str, ...] = ()
+    capacity_used: dict[str, float] = {}
+    assignees: tuple[str | None, ...] = ()
 
     @property
     def first(self) -> Candidate:
@@ -168,6 +176,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True)
 
 
 _CANDIDATES: Final = DecisionRecord.__struct_fields__.index("candidates")
+_FIRST_LATER: Final = DecisionRecord.__struct_fields__.index("linked_ids")
 _FIRST_SCORE: Final = Candidate.__struct_fields__.index("control_response")
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 _DECODER = msgspec.msgpack.Decoder(DecisionRecord)
@@ -178,11 +187,13 @@ def dump_record(record: DecisionRecord) -> bytes:
     fields = [getattr(record, name) for name in DecisionRecord.__struct_fields__]
     fields[_CANDIDATES] = [one if one.is_scored else _without_scores(one) for one in record.candidates]
     # What came later stands last and is left out where it says nothing: the bytes are those from before there was any.
-    if math.isnan(record.benign_wait):
+    while _says_nothing(fields[-1]) and len(fields) > _FIRST_LATER:
         fields.pop()
-        if not record.linked_ids:
-            fields.pop()
     return _HEADER + bytes([RECORD_VERSION]) + _ENCODER.encode(fields)
+
+
+def _says_nothing(value: object) -> bool:
+    return not value or value != value  # NaN alone differs from itself
 
 
 def _without_scores(candidate: Candidate) -> tuple[object, ...]:

@@ -25,13 +25,14 @@ from models.arbitration import (
     marginal_selection,
     ranked,
 )
-from models.decision import Candidate
+from models.decision import Candidate, Selected
 from models.experiment import arm_probabilities
 from models.funnel import Considered, Question, considered_candidates
 from models.policy import Arm, Policy
 from models.records import CustomerRecords
 from models.scoring import CustomerScores, EffectScore, Scorer, StallScore
 from models.situation import Situation, Value, situation_of
+from models.slots import filled_slots
 
 _UNKNOWN_STALL: Final = StallScore(math.nan, math.nan, math.nan)
 
@@ -86,6 +87,7 @@ class Deliberation:
         factors: of every scored candidate, by treatment id.
         ranking: treatment ids of the scored candidates, the chosen one first, then by priority.
         choice: slot 1.
+        selected: the filled slots, in order of choice.
     """
 
     situation: Situation
@@ -94,6 +96,7 @@ class Deliberation:
     factors: Mapping[str, Factors]
     ranking: tuple[str, ...]
     choice: Choice
+    selected: tuple[Selected, ...]
 
 
 def deliberate(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> Deliberation:
@@ -140,15 +143,18 @@ def deliberate(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> Del
     given_arm = {
         arm: arm_selection(arm, scored, exploration) for arm, share in shares.items() if share > 0 or arm == inputs.arm
     }
+    candidates = _candidates(
+        considered, effects, factors, scored, marginal_selection(shares, given_arm), given_arm[inputs.arm]
+    )
+    ranking = _ranking(scored, choice)
     return Deliberation(
         situation=situation,
         stall=stall,
-        candidates=_candidates(
-            considered, effects, factors, scored, marginal_selection(shares, given_arm), given_arm[inputs.arm]
-        ),
+        candidates=candidates,
         factors=factors,
-        ranking=_ranking(scored, choice),
+        ranking=ranking,
         choice=choice,
+        selected=_selected(ranking, candidates, choice, inputs, rulebook),
     )
 
 
@@ -264,3 +270,18 @@ def _ranking(scored: list[Scored], choice: Choice) -> tuple[str, ...]:
     if choice.treatment_id == NO_ACTION:
         return tuple(by_priority)
     return (choice.treatment_id, *(one for one in by_priority if one != choice.treatment_id))
+
+
+def _selected(
+    ranking: tuple[str, ...], candidates: tuple[Candidate, ...], choice: Choice, inputs: Inputs, rulebook: Rulebook
+) -> tuple[Selected, ...]:
+    if choice.treatment_id == NO_ACTION:
+        return ()
+    return filled_slots(
+        ranking,
+        {candidate.treatment_id: candidate for candidate in candidates},
+        question=inputs.question,
+        records=inputs.records,
+        policy=rulebook.policy.contact_policy,
+        arm=inputs.arm,
+    )

@@ -28,6 +28,7 @@ class Question:
         include: action ids; empty for all.
         exclude: action ids.
         issues: empty for all.
+        placements: places to fill, ``channel/name``; without any there is one slot.
         lost: treatments that lost a race for a contact just now, with the cap that was reached.
     """
 
@@ -37,6 +38,7 @@ class Question:
     include: frozenset[str] = frozenset()
     exclude: frozenset[str] = frozenset()
     issues: frozenset[str] = frozenset()
+    placements: tuple[str, ...] = ()
     lost: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -102,8 +102,11 @@ RECORDS_SCHEMA: Final = pa.schema(
         pa.field("latency_us", pa.int64(), nullable=False),
         pa.field("linked_ids", _TEXTS, nullable=False),
         pa.field("benign_wait", pa.float64(), nullable=False),
+        pa.field("contact_responses", _TEXTS, nullable=False),
+        pa.field("capacity_used", pa.map_(pa.string(), pa.float64()), nullable=False),
+        pa.field("assignees", pa.list_(pa.field("element", pa.string())), nullable=False),
     ],
-    metadata={"headway": "decision-records/3"},
+    metadata={"headway": "decision-records/4"},
 )
 """Fields as in ``DecisionRecord``, in its order; attributes as JSON.
 
@@ -201,6 +204,9 @@ def _record(row: dict[str, Any]) -> DecisionRecord:
             "contacts": tuple(CountedContact(**contact) for contact in row["contacts"]),
             "selected": tuple(Selected(**selected) for selected in row["selected"]),
             "degraded": tuple(row["degraded"]),
-            "linked_ids": tuple(row.get("linked_ids", ())),  # version 1 had none
+            # Files of earlier versions lack some of these.
+            "linked_ids": tuple(row.get("linked_ids", ())),
+            "contact_responses": tuple(row.get("contact_responses", ())),
+            "assignees": tuple(row.get("assignees", ())),
         }
     )

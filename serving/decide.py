@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -11,24 +11,22 @@ from features.errors import Conflict, InFlight, UnknownObject
 from features.events import shown
 from features.identity import Person
 from features.moments import Moments
-from models.actions import NO_ACTION
-from models.contact_policy import cap_limits, contacts_under, longest_period
-from models.decision import CountedContact, DecisionRecord, Selected
+from models.contact_policy import cap_limits, longest_period
+from models.decision import CountedContact, DecisionRecord
 from models.deliberation import Deliberation, Inputs, Rulebook, deliberate
 from models.experiment import arm_of, arm_probabilities
 from models.ids import decision_id
-from models.policy import Arm, ContactPolicy, Policy
+from models.policy import Arm, Policy
 from models.records import Contact, CustomerRecords, LostRace, RecordStore, Reservation
 from models.scoring import Scorer
 from serving.answers import Answering, answer_bytes
 from serving.observe import Observed, Observer
-from serving.questions import channel_of_placement, question_of, rulebook_for, stated_context, time_zone_of
+from serving.questions import question_of, rulebook_for, stated_context, time_zone_of
 from serving.schemas import DecisionRequest, canonical_request, request_hash
 
 MODEL_MISSING: Final = "model_missing"
 CHALLENGER_MISSING: Final = "challenger_missing"
 DEADLINE: Final = "deadline_exceeded"
-_NOWHERE: Final = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +242,7 @@ class Decider:
             expected_days_to_progress=deliberation.stall.expected_days_to_progress,
             benign_wait=deliberation.stall.benign_wait,
             candidates=deliberation.candidates,
-            selected=_selected(request, deliberation, inputs, rulebook.policy.contact_policy),
+            selected=deliberation.selected,
             explored=deliberation.choice.how in ("explored", "random"),
             activated=request.activate and request.mode == "live",
             send_id=request.send_id,
@@ -272,56 +270,6 @@ def _counted(records: CustomerRecords) -> tuple[CountedContact, ...]:
     return tuple(
         CountedContact(action_id=one.action_id, channel=one.channel, at=one.at, is_lease=one.status == "lease")
         for one in records.contacts
-    )
-
-
-def _selected(
-    request: DecisionRequest, deliberation: Deliberation, inputs: Inputs, policy: ContactPolicy
-) -> tuple[Selected, ...]:
-    """Slots in order of choice: the chosen candidate, then by priority, above 0, no action twice, all under the caps.
-
-    Each takes the first free placement of its channel. A random decision fills only one slot: what is behind it was not
-    drawn.
-    """
-    if deliberation.choice.treatment_id == NO_ACTION:
-        return ()
-    candidates = {candidate.treatment_id: candidate for candidate in deliberation.candidates}
-    free: list[str | None] = [*(request.placements or (None,))]
-    filled: list[Selected] = []
-    for treatment_id in deliberation.ranking:
-        candidate = candidates[treatment_id]
-        place = next((place for place in free if _fits(place, candidate.channel)), _NOWHERE)
-        if place is _NOWHERE:
-            continue
-        if filled:
-            channels = [candidates[one.treatment_id].channel for one in filled]
-            is_repeated = any(one.action_id == candidate.action_id for one in filled)
-            is_worth_it = candidate.priority > 0 and inputs.arm != "random_eligible"
-            if is_repeated or not is_worth_it or not _has_room(candidate.channel, channels, inputs, policy):
-                continue
-        free.remove(place)
-        filled.append(
-            Selected(
-                slot=len(filled) + 1,
-                placement=place,
-                action_id=candidate.action_id,
-                treatment_id=treatment_id,
-                # What comes after the first slot follows from it.
-                conditional_probability=1.0 if filled else candidate.arm_selection_probability,
-            )
-        )
-    return tuple(filled)
-
-
-def _fits(placement: str | None, channel: str | None) -> bool:
-    return placement is None or channel_of_placement(placement) == channel
-
-
-def _has_room(channel: str | None, filled: Sequence[str | None], inputs: Inputs, policy: ContactPolicy) -> bool:
-    """Whether the caps allow one more contact over a channel beside those of the slots that are filled."""
-    return all(
-        contacts_under(cap, inputs.records.contacts) + sum(cap.channel in (None, one) for one in filled) < cap.limit
-        for cap in cap_limits(policy, channel or "", inputs.question.at)
     )
 
 

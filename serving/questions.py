@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Final
 from zoneinfo import ZoneInfo
 
 from features.errors import InvalidInput, Problem
@@ -13,10 +12,8 @@ from features.store import ProfileRow
 from models.deliberation import Rulebook
 from models.funnel import Question
 from models.situation import Value
+from models.slots import channel_of_placement
 from serving.schemas import DecisionRequest
-
-PLACEMENT_SEPARATOR: Final = "/"
-"""A placement is ``channel/name``, such as ``web/home_banner``."""
 
 
 def rulebook_for(request: DecisionRequest, rulebooks: Mapping[str, Rulebook], *, now: int) -> Rulebook:
@@ -54,6 +51,7 @@ def question_of(request: DecisionRequest, *, at: int, lost: Mapping[str, str]) -
         include=frozenset(request.candidates.include),
         exclude=frozenset(request.candidates.exclude),
         issues=frozenset(request.candidates.issues),
+        placements=request.placements,
         lost=dict(lost),
     )
 
@@ -67,15 +65,6 @@ def _channels(request: DecisionRequest) -> frozenset[str] | None:
     if request.channel is not None:
         return frozenset([request.channel])
     return frozenset(map(channel_of_placement, request.placements)) or None
-
-
-def channel_of_placement(placement: str) -> str:
-    """The channel that a placement is on.
-
-    >>> channel_of_placement("web/home_banner")
-    'web'
-    """
-    return placement.partition(PLACEMENT_SEPARATOR)[0]
 
 
 def time_zone_of(profile: ProfileRow, default: str) -> str:

@@ -144,6 +144,10 @@ class RecordView(msgspec.Struct, frozen=True, kw_only=True):
         contacts: what the contact rules counted, oldest first.
         candidates: the full candidate set in catalogue order, ``no_action`` last.
         selected: the filled slots, in order of choice.
+        contact_responses: what came back for each of `contacts`: `positive`, `negative`, or nothing yet, empty; an
+            empty list where the contact rules did not ask.
+        capacity_used: what was taken of each capacity and budget, by its id, as the capacity rules saw it.
+        assignees: who was to handle each selected slot; an empty list where no slot needs anybody.
     """
 
     source: str
@@ -183,6 +187,9 @@ class RecordView(msgspec.Struct, frozen=True, kw_only=True):
     degraded: tuple[str, ...]
     latency_us: int
     linked_ids: tuple[str, ...]
+    contact_responses: tuple[str, ...]
+    capacity_used: dict[str, float]
+    assignees: tuple[str | None, ...]
 
 
 class StoredDecisionOnWire(msgspec.Struct, frozen=True, kw_only=True):
@@ -281,6 +288,9 @@ def _record_view(record: DecisionRecord, feature_names: tuple[str, ...] | None) 
         degraded=record.degraded,
         latency_us=record.latency_us,
         linked_ids=record.linked_ids,
+        contact_responses=record.contact_responses,
+        capacity_used=record.capacity_used,
+        assignees=record.assignees,
     )
 
 

@@ -307,7 +307,7 @@ def test_tables_stay(name: str, metadata: MetaData) -> None:
     assert tables(metadata) == _text(f"{name}.sql")
 
 
-@pytest.mark.parametrize(("name", "of"), [("events_parquet_v1", EVENTS_SCHEMA), ("records_parquet_v3", RECORDS_SCHEMA)])
+@pytest.mark.parametrize(("name", "of"), [("events_parquet_v1", EVENTS_SCHEMA), ("records_parquet_v4", RECORDS_SCHEMA)])
 def test_parquet_schemas_stay(name: str, of: pa.Schema) -> None:
     """What training and others read."""
     assert schema(of) == _json(f"{name}.json")

@@ -116,10 +116,34 @@ def test_a_benign_wait_survives_and_costs_nobody_else_a_byte(tmp_path: Path) -> 
     assert dump_record(record(1)) == dump_record(record(1, benign_wait=math.nan))
 
 
-@pytest.mark.parametrize("later", [["benign_wait"], ["linked_ids", "benign_wait"]])
-def test_exports_of_earlier_versions_are_read(tmp_path: Path, later: list[str]) -> None:
-    """Version 2 had no benign wait, version 1 no linked ids either: unknown, and none."""
-    pq.write_table(record_table([record(1)]).drop_columns(later), tmp_path / "records.parquet")
+def test_what_capacity_and_people_said_survives_and_costs_nobody_else_a_byte(tmp_path: Path) -> None:
+    """It comes back from the record's bytes and from Parquet; what stands before it is written where it is needed."""
+    said = [
+        record(1, contact_responses=("positive", "")),
+        record(2, capacity_used={"calls": 3.0}, benign_wait=0.5),
+        record(3, assignees=("agent-7", None), linked_ids=("cookie",)),
+    ]
+    pq.write_table(record_table(said), tmp_path / "records.parquet")
+
+    (from_parquet,) = records_from_parquet(tmp_path / "records.parquet")
+
+    for back in (from_parquet, [load_record(dump_record(one)) for one in said]):
+        assert [(one.contact_responses, one.capacity_used, one.assignees) for one in back] == [
+            (("positive", ""), {}, ()),
+            ((), {"calls": 3.0}, ()),
+            ((), {}, ("agent-7", None)),
+        ]
+    assert [dump_record(one) for one in from_parquet] == [dump_record(one) for one in said]
+    assert dump_record(record(1)) == dump_record(record(1, contact_responses=(), capacity_used={}, assignees=()))
+
+
+_VERSION_4 = ["contact_responses", "capacity_used", "assignees"]
+
+
+@pytest.mark.parametrize("earlier", [[], ["benign_wait"], ["linked_ids", "benign_wait"]])
+def test_exports_of_earlier_versions_are_read(tmp_path: Path, earlier: list[str]) -> None:
+    """What a version did not have yet is unknown, or none."""
+    pq.write_table(record_table([record(1)]).drop_columns([*earlier, *_VERSION_4]), tmp_path / "records.parquet")
 
     (from_parquet,) = records_from_parquet(tmp_path / "records.parquet")
 
