@@ -133,8 +133,11 @@ def parse_yaml(text: str, *, file: str) -> YamlDocument:
 
 
 def content_version(model: BaseModel) -> str:
-    """Twelve hexadecimal digits that change when the content does, and not with formatting or the order of keys."""
-    plain = _canonical(model.model_dump())
+    """Twelve hexadecimal digits that change when the content does, and not with formatting or the order of keys.
+
+    What has its default is left out: a release that adds a key changes no version, and records name the same ones.
+    """
+    plain = _canonical(model.model_dump(exclude_defaults=True))
     canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
     named = f"{type(model).__name__}\n{canonical}"
     return hashlib.blake2b(named.encode("utf-8"), digest_size=6).hexdigest()

@@ -108,12 +108,65 @@ class Exploration(ConfigModel):
     temperature: float = Field(gt=0)
 
 
+class CapacityLimit(ConfigModel):
+    """At most so many contacts over a channel, or so much work for a queue, in each period, over all customers.
+
+    Attributes:
+        id: named in answers where it drops a candidate, and in price lists.
+        units: how many actions; leases included.
+        period: whole days begin at midnight of the installation's time zone, anything shorter divides the day.
+        channel: of the treatments that take from it.
+        queue: likewise, of the actions that are assigned to it; one of the two is named, or both.
+    """
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9_.]{0,79}$")
+    units: int = Field(ge=0)
+    period: Duration
+    channel: Name | None = None
+    queue: str | None = None
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if self.channel is None and self.queue is None:
+            raise ValueError("a capacity names a channel, a queue or both, this one has neither")
+        return self
+
+
+class Budget(ConfigModel):
+    """At most so much money in each period: contact costs, and incentives times the probability that they are paid.
+
+    Attributes:
+        id: as of a capacity.
+        amount: money.
+        period: as of a capacity.
+        issues: spent on actions of these issues; on all where none is named.
+    """
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9_.]{0,79}$")
+    amount: float = Field(ge=0)
+    period: Duration
+    issues: tuple[Name, ...] = ()
+
+
+class Capacity(ConfigModel):
+    """What all customers together may take.
+
+    Attributes:
+        limits: of channels and queues; all of them hold.
+        budgets: of money; all of them hold.
+    """
+
+    limits: tuple[CapacityLimit, ...] = ()
+    budgets: tuple[Budget, ...] = ()
+
+
 class Policy(ConfigModel):
     """The whole policy of one installation.
 
     Attributes:
         version: of the file's format.
         contact_policy: consent, caps and quiet hours.
+        capacity: what all customers together may take.
         experiment: who is experimented on.
         exploration: how much the champion tries out.
         channel_price: money per contact over a channel, on top of the treatment's own cost.
@@ -124,6 +177,7 @@ class Policy(ConfigModel):
 
     version: Literal[1]
     contact_policy: ContactPolicy = ContactPolicy()
+    capacity: Capacity = Capacity()
     experiment: Experiment
     exploration: Exploration
     channel_price: dict[Name, float] = Field(default_factory=dict)
