@@ -104,6 +104,11 @@ class Home:
         return self.bundles / "champion.json"
 
     @property
+    def prices(self) -> Path:
+        """Published price lists, one file each, and which ones are current."""
+        return self.root / "prices"
+
+    @property
     def mlflow_db(self) -> Path:
         """MLflow's tracking and registry database."""
         return self.root / "mlflow" / "mlflow.db"
@@ -154,6 +159,7 @@ class Home:
             self.snapshot,
             self.frames,
             self.bundles,
+            self.prices,
             self.mlflow_artifacts,
             self.offline,
             self.reports,

@@ -6,7 +6,7 @@ Serving, replay, off-policy evaluation and simulation all run this one function.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -29,12 +29,13 @@ from models.decision import Candidate, Selected
 from models.experiment import arm_probabilities
 from models.funnel import Considered, Question, considered_candidates
 from models.policy import Arm, Policy
+from models.prices import PriceList, money_price, unit_price
 from models.records import CustomerRecords
 from models.scoring import CustomerScores, EffectScore, Scorer, StallScore
 from models.situation import Situation, Value, situation_of
 from models.slots import filled_slots
 
-_UNKNOWN_STALL: Final = StallScore(math.nan, math.nan, math.nan)
+UNKNOWN_STALL: Final = StallScore(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,7 @@ class Inputs:
         time_zone: the customer's IANA time zone.
         arm: the customer's part of the experiment.
         n_linked: how many other ids are the customer's; each had its own chance to be in the holdout.
+        prices: what scarce capacity costs, of a list that is valid for the question; None where none is.
     """
 
     decision_id: str
@@ -76,6 +78,7 @@ class Inputs:
     time_zone: str
     arm: Arm
     n_linked: int = 0
+    prices: PriceList | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,24 +108,13 @@ def deliberate(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> Del
     Without a scorer the stall propensity is unknown and uplifts come from the catalogue's priors alone.
     """
     scores = None if scorer is None else scorer.customer(inputs.vector)
-    situation = _situation(inputs, rulebook)
-    stall = scores.stall() if scores is not None and situation.status == "open" else _UNKNOWN_STALL
-    if situation.stall_state is None:
-        stall = stall._replace(benign_wait=math.nan)  # learned from stalled customers
-    situation = replace(situation, stall_propensity=stall.stall_propensity)
-    considered = considered_candidates(
-        catalogue=rulebook.catalogue,
-        journey=rulebook.journey,
-        policy=rulebook.policy,
-        taxonomy=rulebook.taxonomy,
-        situation=situation,
-        records=inputs.records,
-        question=inputs.question,
-        time_zone=inputs.time_zone,
+    situation, stall, considered = consider(
+        inputs, rulebook, lambda: UNKNOWN_STALL if scores is None else scores.stall()
     )
     effects = _effects(considered, scores)
+    prices = {} if inputs.prices is None else inputs.prices.prices
     factors = {
-        one.treatment.id: _factors(one, effects[one.action.id], rulebook)
+        one.treatment.id: _factors(one, effects[one.action.id], rulebook, prices)
         for one in considered
         if one.dropped is None and effects[one.action.id].source != "none"
     }
@@ -158,6 +150,34 @@ def deliberate(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> Del
     )
 
 
+def consider(
+    inputs: Inputs, rulebook: Rulebook, stall_of: Callable[[], StallScore]
+) -> tuple[Situation, StallScore, list[Considered]]:
+    """The funnel up to scoring: where the customer stands, and which candidates that leaves.
+
+    Args:
+        inputs: what the decision is made from.
+        rulebook: what it is made by.
+        stall_of: the customer's stall score; only asked while the journey is open.
+    """
+    situation = _situation(inputs, rulebook)
+    stall = stall_of() if situation.status == "open" else UNKNOWN_STALL
+    if situation.stall_state is None:
+        stall = stall._replace(benign_wait=math.nan)  # learned from stalled customers
+    situation = replace(situation, stall_propensity=stall.stall_propensity)
+    considered = considered_candidates(
+        catalogue=rulebook.catalogue,
+        journey=rulebook.journey,
+        policy=rulebook.policy,
+        taxonomy=rulebook.taxonomy,
+        situation=situation,
+        records=inputs.records,
+        question=inputs.question,
+        time_zone=inputs.time_zone,
+    )
+    return situation, stall, considered
+
+
 def _situation(inputs: Inputs, rulebook: Rulebook) -> Situation:
     return situation_of(
         rulebook.journey,
@@ -184,9 +204,10 @@ def _prior(action: Action) -> EffectScore:
     return EffectScore(math.nan, action.prior_uplift, action.prior_sigma, "prior")
 
 
-def _factors(one: Considered, effect: EffectScore, rulebook: Rulebook) -> Factors:
+def _factors(one: Considered, effect: EffectScore, rulebook: Rulebook, prices: Mapping[str, float]) -> Factors:
     outcome = rulebook.journey.outcome_by_id[one.action.outcome]
-    return Factors(
+    per_money = money_price(rulebook.policy, prices, issue=one.action.issue)
+    found = Factors(
         control_response=effect.control_response,
         uplift=effect.uplift,
         sigma=effect.sigma,
@@ -195,10 +216,11 @@ def _factors(one: Considered, effect: EffectScore, rulebook: Rulebook) -> Factor
         contact_cost=one.treatment.contact_cost,
         incentive_cost=one.action.incentive_cost,
         fatigue_cost=one.treatment.fatigue_cost,
-        channel_price=rulebook.policy.channel_price.get(one.treatment.channel, 0.0),
+        channel_price=unit_price(rulebook.policy, prices, channel=one.treatment.channel, queue=one.action.assigned_to),
         context_weight_pct=one.action.context_weight_pct,
         lever_pct=one.action.lever_pct,
     )
+    return replace(found, budget_price=per_money * found.spend) if per_money else found
 
 
 def _candidates(

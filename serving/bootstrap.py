@@ -41,6 +41,7 @@ from serving.identities import IdentityDesk
 from serving.journey_reports import ChildReports, ReportDesk
 from serving.observe import Observer
 from serving.outcomes import OutcomeRecorder
+from serving.prices import Prices
 from serving.runtime import Runtime
 from serving.schemas import DecisionRequest
 from serving.settings import Settings
@@ -95,6 +96,7 @@ def assemble(
     stores: Stores,
     keys: KeyFile,
     champions: Champions,
+    prices: Prices | None = None,
     metrics: Metrics,
     surroundings: Surroundings,
     kept_reports: KeptReports,
@@ -130,6 +132,7 @@ def assemble(
         randomness=surroundings.randomness,
         timer=lambda: int(surroundings.timer() * 1_000_000),
         deadline_ms=settings.deadline_ms,
+        prices=(lambda journey_id: None) if prices is None else prices.current,
     )
     return Runtime(
         settings=settings,
@@ -174,6 +177,7 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
         horizons={journey.id: journey.horizon for journey in configuration.journeys.journeys},
         catalogue=configuration.catalogue,
     )
+    prices = Prices(home.prices)
     with ExitStack() as opened:
         stores = await asyncio.to_thread(_open_stores, opened, home, settings, configuration, feature_sets)
         child = ChildReports(env)
@@ -183,6 +187,7 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
             stores=stores,
             keys=KeyFile.of(home),
             champions=champions,
+            prices=prices,
             metrics=Metrics(env.get("PROMETHEUS_MULTIPROC_DIR")),
             surroundings=surroundings,
             kept_reports=KeptReports(home.journey_reports),
@@ -190,9 +195,12 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
         )
         opened.callback(runtime.workers.close)
         opened.callback(child.close)  # first of all, so that no thread goes on waiting for it
+        await asyncio.to_thread(prices.refresh)
         await asyncio.to_thread(_warm_up, runtime, champions, configuration, feature_sets)
         kept_for = configuration.taxonomy.text_kept
-        watching = asyncio.gather(_watch(champions), _forget_texts(stores.log, surroundings.clock, kept_for))
+        watching = asyncio.gather(
+            _watch(champions), _watch(prices), _forget_texts(stores.log, surroundings.clock, kept_for)
+        )
         log_event("service_opened", configuration=configuration.version, bundles=champions.labels())
         try:
             yield runtime
@@ -309,7 +317,7 @@ async def _forget_texts(
         await asyncio.sleep(pause_seconds)
 
 
-async def _watch(champions: Champions) -> None:
+async def _watch(watched: Champions | Prices) -> None:
     while True:
         await asyncio.sleep(REFRESH_SECONDS)
-        await asyncio.to_thread(champions.refresh)
+        await asyncio.to_thread(watched.refresh)

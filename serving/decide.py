@@ -17,10 +17,12 @@ from models.deliberation import Deliberation, Inputs, Rulebook, deliberate
 from models.experiment import arm_of, arm_probabilities
 from models.ids import decision_id
 from models.policy import Arm, Policy
+from models.prices import PriceList
 from models.records import Contact, CustomerRecords, LostRace, RecordStore, Reservation
 from models.scoring import Scorer
 from serving.answers import Answering, answer_bytes
 from serving.observe import Observed, Observer
+from serving.prices import charged_prices
 from serving.questions import question_of, rulebook_for, stated_context, time_zone_of
 from serving.schemas import DecisionRequest, canonical_request, request_hash
 
@@ -58,6 +60,7 @@ class Decider:
         randomness: so many random bytes.
         timer: a monotonic clock in microseconds.
         deadline_ms: how long a caller who does not say waits.
+        prices: the price list that was published last for a journey; None where there is none.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Decider:
         randomness: Callable[[int], bytes],
         timer: Callable[[], int],
         deadline_ms: int,
+        prices: Callable[[str], PriceList | None] = lambda journey_id: None,
     ) -> None:
         self._rulebooks = rulebooks
         self._versions = versions
@@ -82,6 +86,7 @@ class Decider:
         self._randomness = randomness
         self._timer = timer
         self._deadline_ms = deadline_ms
+        self._prices = prices
         self._in_flight: set[tuple[str, str]] = set()
         self._in_flight_lock = threading.Lock()
 
@@ -133,13 +138,17 @@ class Decider:
         if request.require_known and not observed.is_known:
             raise UnknownObject(f"customer {shown(request.customer_id)} is not known, and require_known is true")
         served = self._served_model(rulebook.journey.id)
+        charged = charged_prices(self._prices(rulebook.journey.id), rulebook, at=at)
         records = self._customer_records(request, rulebook, observed, at)
         new_id = decision_id(at=now, customer_id=observed.person.customer_id, randomness=self._randomness(9))
         lost: dict[str, str] = {}
         while True:
-            inputs = self._inputs(request, rulebook, observed, records, new_id, at, lost)
+            inputs = replace(
+                self._inputs(request, rulebook, observed, records, new_id, at, lost), prices=charged.prices
+            )
             deliberation = deliberate(inputs, rulebook, None if served is None else served.scorer)
             record = self._record(request, rulebook, served, observed, inputs, deliberation, source, now, started)
+            record = charged.said_in(record)
             answer = answer_bytes(record, deliberation, Answering(rulebook, request))
             if request.mode == "dry_run":
                 return answer

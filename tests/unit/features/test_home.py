@@ -62,6 +62,7 @@ def test_the_layout_is_frozen(tmp_path: Path) -> None:
         "journey_reports": "state/reports",
         "rejects": "rejects",
         "numba_cache": "cache/numba",
+        "prices": "prices",
     }
     assert home.bundle("nba-card", 3) == tmp_path / "bundles" / "nba-card" / "3"
 

@@ -22,6 +22,7 @@ from models.decision import DecisionRecord
 from models.deliberation import Inputs, deliberate
 from models.memory_records import MemoryRecordStore
 from models.policy import Arm
+from models.prices import PRICES_OUTDATED, PriceList
 from models.records import Committed, CustomerRecords, LostRace, Reservation
 from models.scoring import StallScore, scorer_of
 from serving.decide import DEADLINE, MODEL_MISSING, Decider, ServedModel
@@ -31,6 +32,7 @@ from serving.schemas import DecisionRequest, decode_canonical_request
 from tests.boosters import constant_waits
 from tests.decisions import DAY_US, action, condition, contact, known, rule, rulebook
 from tests.histories import FEATURE_SETS, FEATURES, MINUTE_US, START_AT, TAXONOMY, event
+from tests.unit.models.test_prices import CAPACITY, price_list
 
 NOW = START_AT + 90 * MINUTE_US
 CAPS = {"contact_policy": {"caps": [{"id": "cap.one", "contacts": 1, "period": "7d"}]}}
@@ -47,6 +49,7 @@ class _World:
         self.records: Any = _Records()
         self.took_us = 0
         self.served: ServedModel | None = None
+        self.prices: PriceList | None = None
         self._ticks = 0
         self.rulebook = rulebook(*actions, policy_changes=policy_changes)
 
@@ -102,6 +105,7 @@ class _World:
             randomness=bytes,
             timer=self._timer,
             deadline_ms=1,
+            prices=lambda _: self.prices,
         )
 
     def _timer(self) -> int:
@@ -207,6 +211,41 @@ def test_of_a_customer_who_is_not_stalled_no_wait_is_answered() -> None:
     journey = world.ask(now=START_AT + 59 * MINUTE_US)["journey"]
 
     assert (journey["stall_propensity"], journey["benign_wait"]) == (0.75, None)
+
+
+def test_published_prices_are_subtracted_and_named() -> None:
+    """In the answer and the record, which is decided again with them; what is too dear is not done."""
+    world = _World(policy_changes={"capacity": CAPACITY})
+    free = world.ask(mode="dry_run")
+    world.prices = price_list(valid_until=NOW + 1)
+
+    answer = world.ask()
+    record = world.records.decision(answer["decision_id"]).record
+
+    charged = answer["ranked_actions"][0]
+    assert charged["factors"]["channel_price"] == 1.0
+    assert charged["factors"]["budget_price"] == pytest.approx(0.125 * 0.1)
+    assert charged["net_value"] == pytest.approx(free["ranked_actions"][0]["net_value"] - 1.0 - 0.125 * 0.1)
+    assert (free["versions"]["prices"], answer["versions"]["prices"]) == (None, world.prices.version)
+    assert record.versions["prices"] == world.prices.version
+    assert PRICES_OUTDATED not in answer["degraded"]
+    again = deliberate(replace(_inputs_of(record), prices=world.prices), world.rulebook, None)
+    assert repr(again.candidates) == repr(record.candidates)
+
+    world.prices = price_list(valid_until=NOW + 1, prices={"limit.phone": 100.0})
+    assert world.ask(request_id="r2")["no_action"]["chosen"]
+
+
+def test_prices_that_no_longer_hold_are_not_charged() -> None:
+    """The answer says so, and names no list."""
+    world = _World(policy_changes={"capacity": CAPACITY})
+    world.prices = price_list(valid_until=NOW)
+
+    answer = world.ask()
+
+    assert answer["versions"]["prices"] is None
+    assert PRICES_OUTDATED in answer["degraded"]
+    assert answer["ranked_actions"][0]["factors"]["channel_price"] == 0.0
 
 
 def _inputs_of(record: DecisionRecord) -> Inputs:
