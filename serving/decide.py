@@ -11,6 +11,7 @@ from features.errors import Conflict, InFlight, UnknownObject
 from features.events import shown
 from features.identity import Person
 from features.moments import Moments
+from features.profile import time_zone_of
 from models.contact_policy import cap_limits, longest_period
 from models.decision import CountedContact, DecisionRecord
 from models.deliberation import Deliberation, Inputs, Rulebook, deliberate
@@ -23,7 +24,7 @@ from models.scoring import Scorer
 from serving.answers import Answering, answer_bytes
 from serving.observe import Observed, Observer
 from serving.prices import charged_prices
-from serving.questions import question_of, rulebook_for, stated_context, time_zone_of
+from serving.questions import question_of, rulebook_for, stated_context
 from serving.schemas import DecisionRequest, canonical_request, request_hash
 
 MODEL_MISSING: Final = "model_missing"
