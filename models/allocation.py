@@ -39,6 +39,7 @@ _LARGE: Final = 100_000
 _TOLERANCE_OF_LARGE: Final = 1e-7
 _MOST_NODES: Final = 20_000
 _MOST_ROUNDS: Final = 50
+_HAIR: Final = 1e-9
 _SMALLEST_SPEND: Final = 1e-6
 """Of less, in the mean, a budget is no matter of money, and its price none of ours."""
 
@@ -142,10 +143,20 @@ def allocate(
         value=value,
         # Where nothing binds the two are one sum, and rounding must not put the bound below.
         bound=max(bound, value),
-        prices=prices,
+        prices=_charged(prices, constraints),
         used=problem.used(choice),
         is_exact=is_exact,
     )
+
+
+def _charged(prices: FloatArray, constraints: Constraints) -> FloatArray:
+    """Prices a hair lower where anything is left.
+
+    Customers who are alike all stand at the price itself: then they take what there is, until there is no more, rather
+    than nobody takes any of it.
+    """
+    has_any = constraints.is_money | (constraints.most >= 1)
+    return np.where(has_any, prices * (1 - _HAIR), prices)
 
 
 class _Response(NamedTuple):
@@ -385,7 +396,7 @@ def _clear_price(benefits: FloatArray, most: float) -> float:
     if not first_out > 0:
         return 0.0
     if units == 0:
-        return float(first_out * (1 + 1e-9))
+        return float(first_out * (1 + _HAIR))
     last_in = -np.partition(-benefits, units - 1)[units - 1]
     return float(first_out + (last_in - first_out) / 2)
 

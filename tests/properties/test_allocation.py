@@ -223,9 +223,43 @@ def test_one_capacity_goes_to_the_highest_values(values: Floats, units: int) -> 
     assert found.value == pytest.approx(ordered[:units].sum())
     assert found.gap == pytest.approx(0.0, abs=1e-9)
     if 0 < units < len(values):
-        assert ordered[units] <= found.prices[0] <= ordered[units - 1]
+        assert ordered[units] * (1 - 1e-8) <= found.prices[0] <= ordered[units - 1]
     if units >= len(values):
         assert found.prices[0] == 0.0
+
+
+def test_at_its_prices_almost_everybody_would_choose_what_they_get() -> None:
+    """All but at most two customers for each constraint: so decisions one by one share out what the batch does."""
+    draws = np.random.default_rng(11)
+    n, m = 3_000, 6
+    takes = np.array([[1, 1, 0, 0, 0, 0], [0, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]], dtype=np.bool_)
+    constraints = Constraints(
+        ids=("calls", "cases", "money"),
+        most=np.array([120.0, 200.0, 900.0]),
+        takes=takes,
+        is_money=np.array([False, False, True]),
+    )
+    values, spend = draws.normal(1.0, 3.0, (n, m)), draws.uniform(0.1, 2.0, (n, m))
+    found = allocate(values, constraints, spend=spend)
+
+    per_unit = np.where(constraints.is_money, 0.0, found.prices) @ takes
+    per_money = np.where(constraints.is_money, found.prices, 0.0) @ takes
+    reduced = values - per_unit - per_money * spend
+    alone = np.where(reduced.max(axis=1) > 0, reduced.argmax(axis=1), NOTHING)
+    assert (found.prices > 0).all()
+    assert (alone != found.choice).sum() <= 2 * len(constraints.ids)
+
+
+def test_customers_alike_take_what_there_is_at_the_price() -> None:
+    """The price stands a hair below what it is worth to all of them, so that none of it is left over."""
+    capacity = Constraints(
+        ids=("calls",), most=np.array([3.0]), takes=np.ones((1, 1), bool), is_money=np.zeros(1, bool)
+    )
+    found = allocate(np.full((10, 1), 2.5), capacity, method="dual")
+
+    assert found.choice.tolist() == [0, 0, 0, *([NOTHING] * 7)]
+    assert found.bound == found.value == 7.5
+    assert 2.5 * (1 - 1e-8) < found.prices[0] < 2.5
 
 
 def test_a_large_problem_is_solved_within_a_thousandth() -> None:
