@@ -25,6 +25,8 @@ from features.events import dump_timestamp, parse_timestamp
 from features.home import HOME_VARIABLE, Home
 from features.store import MemoryStore
 from models.configuration import FILES, load_configuration
+from models.decision import Selected
+from models.ids import decision_id
 from models.journey_reports import KeptReports
 from models.price_files import current_versions, read_prices
 from models.rank_commands import Ranked, ranked_home, read_customer_ids
@@ -255,9 +257,6 @@ def test_what_was_taken_in_the_period_is_not_there_any_more(ranked_root: Home, r
         outcome=called[0].outcome,
         contact_cost=5.0,
     )
-    from models.decision import Selected
-    from models.ids import decision_id
-
     with closing(SqlRecordStore(home.records_db)) as records:
         for number, (moment, activated, expires_at) in enumerate(
             [
@@ -285,6 +284,26 @@ def test_what_was_taken_in_the_period_is_not_there_any_more(ranked_root: Home, r
     in_week = ranked.left["budget.all"] - found.left["budget.all"]
     assert in_week in (pytest.approx(10.0), pytest.approx(15.0))
     assert found.ranking.allocation.used[0] <= 4
+
+
+def test_a_home_that_a_server_writes_is_ranked(home: Home, tmp_path: Path) -> None:
+    """Log and records are only read: the locks of whoever writes them are not in the way."""
+    with closing(SqlEventLog(home.events_db)), closing(SqlRecordStore(home.records_db)):
+        assert headway("--output", str(tmp_path / "now.parquet"), "--json") == 0
+
+
+def test_without_a_champion_the_priors_value_the_actions(
+    ranked_root: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the summary says so; a home in which nothing was ever decided is ranked too."""
+    home = Home(tmp_path / "home")
+    shutil.copytree(ranked_root.root, home.root, ignore=shutil.ignore_patterns("records.db*", "champion.json"))
+    monkeypatch.setenv(HOME_VARIABLE, str(home.root))
+
+    assert headway("--output", str(tmp_path / "now.parquet"), "--at", dump_timestamp(late_noon(home))) == 0
+
+    assert "the catalogue's priors alone" in capsys.readouterr().out
+    assert set(pq.read_table(tmp_path / "now.parquet")["bundle"].to_pylist()) == {None}
 
 
 def test_prices_are_published_on_demand(home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
