@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from features.event_export import EVENTS_SCHEMA
 from features.event_log import EventLog
 from features.events import MICROSECONDS_PER_DAY
-from features.history import EventTable, event_tables, profiles, reads_at, whole_table
+from features.history import event_tables, profiles_at, reads_at, whole_table
 from features.identity import Person
 from features.profile import time_zone_of
 from features.store import ProfileRow
@@ -105,7 +105,7 @@ def observed_customers(
     status = feature_set.names.index("journey_status")
     seen: set[str] = set()
     for table in event_tables(events, scene.taxonomy, events_per_table=_EVENTS_PER_TABLE):
-        known = _profiles_at(table, scene.taxonomy, at)
+        known = profiles_at(table, scene.taxonomy, at)
         ids = [one for one in table.customers.to_pylist() if one in known and (wanted is None or one in wanted)]
         for block in _blocks(ids):
             vectors = reads_at(table, feature_set, block, np.full(len(block), at))
@@ -125,17 +125,6 @@ def observed_customers(
 def _blocks(ids: list[str]) -> Iterator[list[str]]:
     for start in range(0, len(ids), _CUSTOMERS_PER_BLOCK):
         yield ids[start : start + _CUSTOMERS_PER_BLOCK]
-
-
-def _profiles_at(table: EventTable, taxonomy: Taxonomy, at: int) -> dict[str, ProfileRow]:
-    """The profile of everybody of whom anything was known strictly before a moment."""
-    is_known = (table.known_at < at) & (at <= table.events.until)
-    kept = table.where(is_known)
-    found = {one: ProfileRow(one) for one in kept.customers.to_pylist()}
-    for profile, moment in profiles(table, taxonomy):
-        if moment < at and profile.customer_id in found:
-            found[profile.customer_id] = profile
-    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,7 +22,7 @@ CATALOGUE = Catalogue(
 )
 
 
-def decided(records: MemoryRecordStore, *, at: int, action_id: str = "nudge", number: int = 0, **changes: Any) -> None:
+def decided(records: MemoryRecordStore, *, at: int, action_id: str = "nudge", **changes: Any) -> None:
     """A decision on an action over the phone, activated unless told otherwise."""
     candidate: Candidate = structs.replace(
         decision_records.SCORED,
@@ -35,14 +35,14 @@ def decided(records: MemoryRecordStore, *, at: int, action_id: str = "nudge", nu
         uplift=0.25,
     )
     fields: dict[str, Any] = {
-        "decision_id": decision_id(at=at, customer_id="c1", randomness=number.to_bytes(9, "big")),
-        "request_id": f"r-{at}-{number}",
+        "decision_id": decision_id(at=at, customer_id="c1", randomness=at.to_bytes(9, "big")),
+        "request_id": f"r-{at}",
         "decided_at": at,
         "expires_at": at + DAY_US,
         "candidates": (candidate,),
         "selected": (Selected(slot=1, placement=None, action_id=action_id, treatment_id=candidate.treatment_id),),
     }
-    records.commit(decision_records.record(number, **(fields | changes)), b"{}", None)
+    records.commit(decision_records.record(**(fields | changes)), b"{}", None)
 
 
 def found(records: MemoryRecordStore, at: int = NOON) -> dict[str, float]:
