@@ -16,6 +16,7 @@ from features.journeys import PROGRESS, Journey, Journeys
 from features.taxonomy import BUILT_IN_KINDS, IDENTITY_KINDS, Taxonomy
 from features.yaml_files import Loaded, YamlDocument, one_of
 from models.actions import NO_ACTION, Action, Catalogue, Rule
+from models.capacity_checks import capacity_problems
 from models.policy import Policy
 
 Place = tuple[str | int, ...]
@@ -260,6 +261,7 @@ def _policy_problems(
     for channel in both:
         yield document.problem((*limits, "consent", "opt_out"), channel, "a channel that is not in opt_in too")
     yield from _repeated(document, (*limits, "caps"), [cap.id for cap in contact_policy.caps])
+    yield from capacity_problems(policy.capacity, document, names.channels, catalogue)
     journeys = list(names.journeys) if names.journeys is not None else []
     yield from _rules_problems(policy.rules, document, (), names, journeys)
     if catalogue is not None:

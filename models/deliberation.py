@@ -6,7 +6,7 @@ Serving, replay, off-policy evaluation and simulation all run this one function.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -25,6 +25,7 @@ from models.arbitration import (
     marginal_selection,
     ranked,
 )
+from models.capacity import Room, needs_of
 from models.decision import Candidate, Selected
 from models.experiment import arm_probabilities
 from models.funnel import Considered, Question, considered_candidates
@@ -126,6 +127,8 @@ def deliberate(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> Del
         for one in considered
         if one.dropped is None and effects[one.action.id].source != "none"
     }
+    room = Room(rulebook.policy.capacity, inputs.records)
+    considered, factors = _within_budgets(considered, factors, room)
     scored = [
         Scored(one.action.id, one.treatment.id, f.priority, f.net_value, f.net_value_sigma)
         for one in considered
@@ -154,7 +157,7 @@ def deliberate(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> Del
         factors=factors,
         ranking=ranking,
         choice=choice,
-        selected=_selected(ranking, candidates, choice, inputs, rulebook),
+        selected=_selected(ranking, candidates, choice, inputs, rulebook, _fits(considered, factors, room, rulebook)),
     )
 
 
@@ -199,6 +202,25 @@ def _factors(one: Considered, effect: EffectScore, rulebook: Rulebook) -> Factor
         context_weight_pct=one.action.context_weight_pct,
         lever_pct=one.action.lever_pct,
     )
+
+
+def _within_budgets(
+    considered: list[Considered], factors: dict[str, Factors], room: Room
+) -> tuple[list[Considered], dict[str, Factors]]:
+    """The same, without what costs more than is left now that it is known how likely the incentive is paid."""
+    full = {
+        one.treatment.id: rule_ids
+        for one in considered
+        if (known := factors.get(one.treatment.id)) is not None
+        and (rule_ids := room.too_small(one.action, one.treatment, known.incentive_share))
+    }
+    if not full:
+        return considered, factors
+    left = [
+        replace(one, dropped="capacity", rule_ids=full[one.treatment.id]) if one.treatment.id in full else one
+        for one in considered
+    ]
+    return left, {treatment_id: known for treatment_id, known in factors.items() if treatment_id not in full}
 
 
 def _candidates(
@@ -272,8 +294,26 @@ def _ranking(scored: list[Scored], choice: Choice) -> tuple[str, ...]:
     return (choice.treatment_id, *(one for one in by_priority if one != choice.treatment_id))
 
 
+def _fits(
+    considered: list[Considered], factors: Mapping[str, Factors], room: Room, rulebook: Rulebook
+) -> Callable[[str, Sequence[str]], bool]:
+    """Whether there is capacity for a treatment beside others that are selected already."""
+
+    def needs(treatment_id: str) -> dict[str, int]:
+        one = next(one for one in considered if one.treatment.id == treatment_id)
+        share = factors[treatment_id].incentive_share
+        return needs_of(rulebook.policy.capacity, one.action, one.treatment, share)
+
+    return lambda treatment_id, selected: room.fits_beside(needs(treatment_id), [needs(one) for one in selected])
+
+
 def _selected(
-    ranking: tuple[str, ...], candidates: tuple[Candidate, ...], choice: Choice, inputs: Inputs, rulebook: Rulebook
+    ranking: tuple[str, ...],
+    candidates: tuple[Candidate, ...],
+    choice: Choice,
+    inputs: Inputs,
+    rulebook: Rulebook,
+    fits: Callable[[str, Sequence[str]], bool],
 ) -> tuple[Selected, ...]:
     if choice.treatment_id == NO_ACTION:
         return ()
@@ -284,4 +324,5 @@ def _selected(
         records=inputs.records,
         policy=rulebook.policy.contact_policy,
         arm=inputs.arm,
+        fits=fits,
     )

@@ -9,6 +9,7 @@ from functools import cache
 from features.journeys import Journey
 from features.taxonomy import Taxonomy
 from models.actions import Action, Catalogue, Rule, RuleStage, Treatment
+from models.capacity import Room
 from models.contact_policy import failing_contact_rules
 from models.decision import DropStage
 from models.policy import Policy
@@ -29,7 +30,7 @@ class Question:
         exclude: action ids.
         issues: empty for all.
         placements: places to fill, ``channel/name``; without any there is one slot.
-        lost: treatments that lost a race for a contact just now, with the cap that was reached.
+        lost: treatments that lost a race for a contact just now, with the cap or capacity that was reached.
     """
 
     at: int
@@ -80,6 +81,7 @@ def considered_candidates(
             time_zone=time_zone,
         )
 
+    room = Room(policy.capacity, records)
     found: list[Considered] = []
     for action in catalogue.actions:
         if action.journey != journey.id:
@@ -89,7 +91,10 @@ def considered_candidates(
             found.extend(Considered(action, treatment, dropped, rule_ids) for treatment in action.treatments)
             continue
         found.extend(
-            [_considered_treatment(action, treatment, question, failing_contact) for treatment in action.treatments]
+            [
+                _considered_treatment(action, treatment, question, failing_contact, room)
+                for treatment in action.treatments
+            ]
         )
     return found
 
@@ -134,7 +139,11 @@ def _failing_catalogue(action: Action, question: Question) -> tuple[str, ...]:
 
 
 def _considered_treatment(
-    action: Action, treatment: Treatment, question: Question, failing_contact: Callable[[str, bool], tuple[str, ...]]
+    action: Action,
+    treatment: Treatment,
+    question: Question,
+    failing_contact: Callable[[str, bool], tuple[str, ...]],
+    room: Room,
 ) -> Considered:
     if question.channels is not None and treatment.channel not in question.channels:
         return Considered(action, treatment, "catalogue", ("request.channel",))
@@ -143,4 +152,7 @@ def _considered_treatment(
         return Considered(action, treatment, "contact_policy", failing)
     if treatment.id in question.lost:
         return Considered(action, treatment, "capacity", ("capacity.lost_race", question.lost[treatment.id]))
+    full = room.failing(action, treatment)
+    if full:
+        return Considered(action, treatment, "capacity", full)
     return Considered(action, treatment, None, ())

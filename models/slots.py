@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from models.contact_policy import cap_limits, contacts_under
@@ -34,8 +34,9 @@ def filled_slots(
     records: CustomerRecords,
     policy: ContactPolicy,
     arm: Arm,
+    fits: Callable[[str, Sequence[str]], bool],
 ) -> tuple[Selected, ...]:
-    """Slots in order of choice: the chosen candidate, then by priority, above 0, no action twice, all under the caps.
+    """Slots in order of choice: the chosen candidate, then by priority, above 0, no action twice, all under the limits.
 
     Each takes the first free placement of its channel. A random decision fills only one slot: what is behind it was not
     drawn.
@@ -47,6 +48,7 @@ def filled_slots(
         records: the contacts that count already.
         policy: the caps.
         arm: the customer's.
+        fits: whether there is capacity for a treatment beside those selected already.
     """
     free: list[str | None] = [*(question.placements or (None,))]
     filled: list[Selected] = []
@@ -62,6 +64,8 @@ def filled_slots(
             if is_repeated or not is_worth_it:
                 continue
             if not _has_room(candidate.channel, channels, question=question, records=records, policy=policy):
+                continue
+            if not fits(treatment_id, [one.treatment_id for one in filled]):
                 continue
         free.remove(place)
         filled.append(

@@ -11,17 +11,27 @@ from features.errors import Conflict, InFlight, UnknownObject
 from features.events import shown
 from features.identity import Person
 from features.moments import Moments
+from models.capacity import capacity_windows
 from models.contact_policy import cap_limits, longest_period
 from models.decision import CountedContact, DecisionRecord
 from models.deliberation import Deliberation, Inputs, Rulebook, deliberate
 from models.experiment import arm_of, arm_probabilities
 from models.ids import decision_id
 from models.policy import Arm, Policy
-from models.records import Contact, CustomerRecords, LostRace, RecordStore, Reservation
+from models.records import (
+    AssigneeTaken,
+    CapacityNeed,
+    Contact,
+    CustomerRecords,
+    LostRace,
+    RecordStore,
+    Reservation,
+)
 from models.scoring import Scorer
 from serving.answers import Answering, answer_bytes
 from serving.observe import Observed, Observer
 from serving.questions import question_of, rulebook_for, stated_context, time_zone_of
+from serving.reservations import Staffing, assignees_of, needs_of_decision
 from serving.schemas import DecisionRequest, canonical_request, request_hash
 
 MODEL_MISSING: Final = "model_missing"
@@ -134,9 +144,11 @@ class Decider:
             raise UnknownObject(f"customer {shown(request.customer_id)} is not known, and require_known is true")
         served = self._served_model(rulebook.journey.id)
         records = self._customer_records(request, rulebook, observed, at)
+        staffing = Staffing.read(self._records, request, rulebook, observed.person, at)
         new_id = decision_id(at=now, customer_id=observed.person.customer_id, randomness=self._randomness(9))
         lost: dict[str, str] = {}
         while True:
+            records = staffing.assigned(records, new_id)
             inputs = self._inputs(request, rulebook, observed, records, new_id, at, lost)
             deliberation = deliberate(inputs, rulebook, None if served is None else served.scorer)
             record = self._record(request, rulebook, served, observed, inputs, deliberation, source, now, started)
@@ -144,8 +156,11 @@ class Decider:
             if request.mode == "dry_run":
                 return answer
             try:
-                reservation = _reservation(request, record, observed.person, rulebook.policy)
+                needs = needs_of_decision(deliberation, rulebook, now)
+                reservation = _reservation(request, record, observed.person, rulebook.policy, needs)
                 return self._records.commit(record, answer, reservation).answer
+            except AssigneeTaken as race:
+                staffing = staffing.without(race.treatment_id, race.person_id)
             except LostRace as race:
                 lost[race.treatment_id] = race.rule_id
 
@@ -154,7 +169,10 @@ class Decider:
     ) -> CustomerRecords:
         since = at - longest_period(rulebook.policy.contact_policy)
         person = observed.person
-        records = self._records.customer(person.customer_id, since=since, now=at, spans=person.spans)
+        windows = capacity_windows(rulebook.policy.capacity, at, rulebook.taxonomy.time_zone)
+        records = self._records.customer(
+            person.customer_id, since=since, now=at, spans=person.spans, windows=windows, send_id=request.send_id
+        )
         if request.send_id is not None:
             # A send that is asked for again stands in its own lease's place, as the commit will see it.
             contacts = tuple(one for one in records.contacts if not one.is_lease_of(request.send_id))
@@ -249,6 +267,8 @@ class Decider:
             degraded=tuple(degraded),
             latency_us=latency_us,
             linked_ids=observed.person.linked_ids,
+            capacity_used=dict(inputs.records.capacity_used),
+            assignees=assignees_of(deliberation, inputs.records),
         )
 
     def _versions_of(self, served: ServedModel | None, rulebook: Rulebook) -> dict[str, str]:
@@ -274,7 +294,11 @@ def _counted(records: CustomerRecords) -> tuple[CountedContact, ...]:
 
 
 def _reservation(
-    request: DecisionRequest, record: DecisionRecord, person: Person, policy: Policy
+    request: DecisionRequest,
+    record: DecisionRecord,
+    person: Person,
+    policy: Policy,
+    needs: tuple[CapacityNeed, ...],
 ) -> Reservation | None:
     """The contacts of a live decision: counted at once where we reach out and activate, leased otherwise.
 
@@ -303,4 +327,6 @@ def _reservation(
         for cap in cap_limits(policy.contact_policy, contact.channel, record.decided_at)
     }
     treatment_ids = tuple(selected.treatment_id for selected in record.selected)
-    return Reservation(contacts, treatment_ids, tuple(caps.values()), record.send_id, person.spans)
+    return Reservation(
+        contacts, treatment_ids, tuple(caps.values()), record.send_id, person.spans, needs, record.assignees
+    )
