@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from features.events import MICROSECONDS_PER_DAY, moment_of
 from models.actions import Action, Treatment
+from models.decision import DecisionRecord
 from models.policy import Capacity
 from models.records import NOBODY_AVAILABLE, CapacityNeed, CapacityWindow, CustomerRecords
 
@@ -159,3 +160,10 @@ def reserved_needs(
                 yield CapacityNeed(position, windows[limit_id], need, limits[limit_id])
 
     return tuple(found())
+
+
+def recorded_assignees(record: DecisionRecord) -> dict[str, str | None]:
+    """Who could handle what, as far as it made a difference to a recorded decision: what deciding it again needs."""
+    nobody = {one.action_id: None for one in record.candidates if NOBODY_AVAILABLE in one.rule_ids}
+    found = {one.action_id: person for one, person in zip(record.selected, record.assignees, strict=False) if person}
+    return nobody | found

@@ -1,4 +1,4 @@
-"""What the policy's capacities and budgets say of the other files: periods that fit the day, and names that lead somewhere."""
+"""What the policy's capacities and budgets say of the other files: whole periods, and names that lead somewhere."""
 
 from __future__ import annotations
 
@@ -40,16 +40,15 @@ def capacity_problems(
                 expected = f"ids that are unique among limits and budgets; this one stands {times[limit_id]} times"
                 yield document.problem((*here, "id"), limit_id, expected)
     for index, limit in enumerate(capacity.limits):
+        here = ("capacity", "limits", index)
         if limit.channel is not None and channels is not None and limit.channel not in channels:
-            place = ("capacity", "limits", index, "channel")
-            yield document.problem(place, limit.channel, one_of(channels, limit.channel))
+            yield document.problem((*here, "channel"), limit.channel, one_of(channels, limit.channel))
         if limit.queue is not None and catalogue is not None and limit.queue not in catalogue.queues:
             expected = f"a queue that an action is assigned to: {one_of(catalogue.queues, limit.queue)}"
-            yield document.problem(("capacity", "limits", index, "queue"), limit.queue, expected)
+            yield document.problem((*here, "queue"), limit.queue, expected)
     if catalogue is not None:
         issues = tuple(dict.fromkeys(action.issue for action in catalogue.actions))
-        for index, budget in enumerate(capacity.budgets):
-            for position, issue in enumerate(budget.issues):
-                if issue not in issues:
-                    place = ("capacity", "budgets", index, "issues", position)
-                    yield document.problem(place, issue, one_of(issues, issue))
+        named = [(index, *pair) for index, one in enumerate(capacity.budgets) for pair in enumerate(one.issues)]
+        for index, position, issue in named:
+            if issue not in issues:
+                yield document.problem(("capacity", "budgets", index, "issues", position), issue, one_of(issues, issue))

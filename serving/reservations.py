@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from features.identity import Person
-from models.capacity import reserved_needs
+from models.capacity import capacity_windows, reserved_needs
 from models.deliberation import Deliberation, Rulebook
+from models.policy import Capacity
 from models.records import CapacityNeed, CustomerRecords, RecordStore, customer_ids
 from models.workforce import OpenPerson, assignees
 from serving.schemas import DecisionRequest
@@ -47,6 +48,13 @@ class Staffing:
         """The same, without somebody for the action of a treatment."""
         action = self.rulebook.catalogue.action_by_treatment[treatment_id]
         return replace(self, taken=self.taken | {(action.id, person_id)})
+
+
+def used_shares(records: RecordStore, capacity: Capacity, at: int, time_zone: str) -> dict[str, float]:
+    """Share of each capacity and budget that is taken in the period of a moment; one of size 0 is full."""
+    declared = {one.id: float(one.units) for one in capacity.limits} | {one.id: one.amount for one in capacity.budgets}
+    used = records.capacity_used(capacity_windows(capacity, at, time_zone), now=at) if declared else {}
+    return {limit_id: used.get(limit_id, 0.0) / size if size else 1.0 for limit_id, size in declared.items()}
 
 
 def assignees_of(deliberation: Deliberation, records: CustomerRecords) -> tuple[str | None, ...]:

@@ -18,6 +18,7 @@ from features.moments import Moments
 from features.profile import fold_profile
 from features.store import CustomerRow, MemoryStore, ProfileRow, StateRow
 from models.actions import Action
+from models.capacity import recorded_assignees
 from models.decision import DecisionRecord
 from models.deliberation import Inputs, deliberate
 from models.memory_records import MemoryRecordStore
@@ -32,6 +33,7 @@ from tests.boosters import constant_waits
 from tests.decisions import DAY_US, action, condition, contact, known, rule, rulebook
 from tests.histories import FEATURE_SETS, FEATURES, MINUTE_US, START_AT, TAXONOMY, event
 
+LOST = ("capacity.lost_race",)
 NOW = START_AT + 90 * MINUTE_US
 CAPS = {"contact_policy": {"caps": [{"id": "cap.one", "contacts": 1, "period": "7d"}]}}
 
@@ -211,7 +213,7 @@ def test_of_a_customer_who_is_not_stalled_no_wait_is_answered() -> None:
 
 def _inputs_of(record: DecisionRecord) -> Inputs:
     request = decode_canonical_request(record.request)
-    lost = {one.treatment_id: one.rule_ids[1] for one in record.candidates if one.dropped == "capacity"}
+    lost = {one.treatment_id: one.rule_ids[1] for one in record.candidates if one.rule_ids[:1] == LOST}
     counted = tuple(contact(at=one.at, channel=one.channel) for one in record.contacts)
     return Inputs(
         decision_id=record.decision_id,
@@ -220,7 +222,7 @@ def _inputs_of(record: DecisionRecord) -> Inputs:
         holdings=None if record.holdings is None else frozenset(record.holdings),
         context=known(**{name: value for name, value in request.context.items() if value is not None}),
         channel=request.channel,
-        records=CustomerRecords(counted, record.consents),
+        records=CustomerRecords(counted, record.consents, record.capacity_used, recorded_assignees(record)),
         question=question_of(request, at=record.as_of, lost=lost),
         time_zone=record.time_zone or "",
         arm=cast(Arm, record.arm),
