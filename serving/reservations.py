@@ -31,8 +31,7 @@ class Staffing:
         cls, records: RecordStore, request: DecisionRequest, rulebook: Rulebook, person: Person, at: int
     ) -> Staffing:
         """Everybody as of now; of the past nobody is known."""
-        needs_people = any(action.assigned_to is not None for action in rulebook.catalogue.actions)
-        if request.as_of is not None or not needs_people:
+        if request.as_of is not None or not rulebook.catalogue.queues:
             return cls(rulebook)
         ids = customer_ids(person.spans, person.customer_id)
         return cls(rulebook, records.workforce(now=at, customer_ids=ids, send_id=request.send_id))

@@ -13,6 +13,8 @@ import pytest
 
 from features.errors import HomeLocked, StoreCorrupted, StoreUnavailable
 from models.record_store import SqlRecordStore
+from models.records import CapacityWindow
+from models.workforce import Person, ToldPerson
 from tests.decision_records import DECIDED_AT, contact, record, reservation
 
 _COMMIT = """
@@ -109,6 +111,27 @@ def test_a_damaged_record_is_said_to_be_damaged(path: Path) -> None:
     store = SqlRecordStore(path, readonly=True)
     with pytest.raises(StoreCorrupted, match="no decision record of version 1"):
         store.decision("d-000001")
+    store.close()
+
+
+def test_a_file_of_the_second_layout_counts_from_now_on(path: Path) -> None:
+    """It knew no capacities and no people: its contacts stay, and its leases take nothing of limits that came later."""
+    store = SqlRecordStore(path)
+    store.commit(record(), b"", reservation(contact(record())))
+    store.close()
+    connection = sqlite3.connect(path)
+    for table in ("capacity_counters", "capacity_holds", "persons"):
+        connection.execute(f"DROP TABLE {table}")
+    connection.execute("PRAGMA user_version = 2")
+    connection.commit()
+    connection.close()
+
+    store = SqlRecordStore(path)
+    store.put_persons([ToldPerson(Person(person_id="p1", queues=("desk",)), open_work=1)])
+
+    assert store.customer("c1", since=0, now=DECIDED_AT).contacts == (contact(record()),)
+    assert store.capacity_used([CapacityWindow("calls", 7)], now=DECIDED_AT) == {}
+    assert [one.open_work for one in store.workforce(now=DECIDED_AT)] == [1]
     store.close()
 
 
