@@ -146,21 +146,25 @@ _PUT_PERSON = sqlite_text(
     )
 )
 _PERSON = sqlite_text(select(_p.person, _p.open_work).where(_p.person_id == bindparam("person_id")))
+_WORK_KEY = literal_column(f"'{OF_PERSON}'", TEXT).concat(_p.person_id)
 _PERSONS = sqlite_text(
     select(
         _p.person_id,
         _p.person,
         _p.open_work,
+        func.coalesce(_k.used, ZERO),
         select(_TOTAL)
         .where(
-            _h.limit_id == literal_column(f"'{OF_PERSON}'", TEXT).concat(_p.person_id),
+            _h.limit_id == _WORK_KEY,
             _h.window_start == ZERO,
             _h.is_released == ZERO,
-            _h.expires_at > bindparam("now"),
+            _h.expires_at <= bindparam("now"),
         )
         .correlate(persons_table)
         .scalar_subquery(),
-    ).order_by(_p.person_id)
+    )
+    .select_from(persons_table.outerjoin(counters_table, and_(_k.limit_id == _WORK_KEY, _k.window_start == ZERO)))
+    .order_by(_p.person_id)
 )
 
 _ENCODER = msgspec.json.Encoder(order="sorted")
@@ -239,8 +243,8 @@ def workforce(
     """Everybody, by id, with told and held work."""
     sent = _sent(connection, customer_ids, send_id, now=now)
     found = []
-    for person_id, person, open_work, held in connection.execute(_PERSONS, {"now": now}).fetchall():
-        of_others = held - sent.get(work_window(person_id), 0)
+    for person_id, person, open_work, held, ended in connection.execute(_PERSONS, {"now": now}).fetchall():
+        of_others = held - ended - (sent.get(work_window(person_id), 0) if sent else 0)
         found.append(OpenPerson(_decoded(person), open_work + of_others // ONE))
     return tuple(found)
 

@@ -98,16 +98,19 @@ def assignees(
 def is_able(one: OpenPerson, action: Action) -> bool:
     """Whether somebody is available, has every skill that an action needs, and has room for one more."""
     person = one.person
-    return person.available and one.open_work < person.most_open and set(action.skills) <= set(person.skills)
+    return (
+        person.available and one.open_work < person.most_open and all(skill in person.skills for skill in action.skills)
+    )
 
 
 def _best(able: Sequence[OpenPerson], queue: Sequence[OpenPerson], action: Action, decision_id: str) -> str | None:
+    if not able:
+        return None
     mean = queue_mean(queue, action)
-
-    def order(one: OpenPerson) -> tuple[float, float]:
-        return suitability(one, action, mean), stable_unit("assignee", decision_id, one.person.person_id)
-
-    return max(able, key=order).person.person_id if able else None
+    suitabilities = [suitability(one, action, mean) for one in able]
+    top = max(suitabilities)
+    best = [one.person.person_id for one, each in zip(able, suitabilities, strict=True) if each == top]
+    return best[0] if len(best) == 1 else max(best, key=lambda each: stable_unit("assignee", decision_id, each))
 
 
 def queue_mean(queue: Iterable[OpenPerson], action: Action) -> float:
