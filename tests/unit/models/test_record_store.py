@@ -7,15 +7,16 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from features.errors import HomeLocked, StoreCorrupted, StoreUnavailable
 from models.record_store import SqlRecordStore
-from models.records import CapacityWindow
+from models.records import CapacityNeed, CapacityWindow
 from models.workforce import Person, ToldPerson
-from tests.decision_records import DECIDED_AT, contact, record, reservation
+from tests.decision_records import DAY_US, DECIDED_AT, contact, record, reservation
 
 _COMMIT = """
 import sys
@@ -133,6 +134,25 @@ def test_a_file_of_the_second_layout_counts_from_now_on(path: Path) -> None:
     assert store.capacity_used([CapacityWindow("calls", 7)], now=DECIDED_AT) == {}
     assert [one.open_work for one in store.workforce(now=DECIDED_AT)] == [1]
     store.close()
+
+
+def test_periods_that_are_over_are_forgotten(path: Path) -> None:
+    """All but the last before the present one, and what leases held of them, so that the file does not grow by them."""
+    store = SqlRecordStore(path)
+    for day in range(1, 6):
+        made = record(day)
+        need = CapacityNeed(0, CapacityWindow("calls", day * DAY_US), 1, 9)
+        lease = contact(made, status="lease")
+        store.commit(made, b"", replace(reservation(lease), needs=(need,)))
+    store.close()
+
+    connection = sqlite3.connect(path)
+    left = [
+        connection.execute(f"SELECT window_start FROM {table} ORDER BY window_start").fetchall()
+        for table in ("capacity_counters", "capacity_holds")
+    ]
+    connection.close()
+    assert left == [[(4 * DAY_US,), (5 * DAY_US,)]] * 2
 
 
 def test_consents_of_the_first_layout_are_kept(path: Path) -> None:
