@@ -148,8 +148,8 @@ def test_periods_that_are_over_are_forgotten(path: Path) -> None:
 
     connection = sqlite3.connect(path)
     left = [
-        connection.execute(f"SELECT window_start FROM {table} ORDER BY window_start").fetchall()
-        for table in ("capacity_counters", "capacity_holds")
+        connection.execute("SELECT window_start FROM capacity_counters ORDER BY window_start").fetchall(),
+        connection.execute("SELECT window_start FROM capacity_holds ORDER BY window_start").fetchall(),
     ]
     connection.close()
     assert left == [[(4 * DAY_US,), (5 * DAY_US,)]] * 2
