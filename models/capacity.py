@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from features.events import MICROSECONDS_PER_DAY, moment_of
 from models.actions import Action, Treatment
 from models.decision import DecisionRecord
-from models.policy import Capacity
+from models.policy import Budget, Capacity, CapacityLimit
 from models.records import NOBODY_AVAILABLE, CapacityNeed, CapacityWindow, CustomerRecords
 
 MILLIONTHS: Final = 1_000_000
@@ -88,16 +88,23 @@ def needs_of(capacity: Capacity, action: Action, treatment: Treatment, incentive
     One unit of a capacity; of a budget ``contact_cost + share * incentive_cost``, where ``incentive_share`` is the
     probability that the incentive is paid.
     """
-    needs = {
-        limit.id: MILLIONTHS
-        for limit in capacity.limits
-        if limit.channel in (None, treatment.channel) and limit.queue in (None, action.assigned_to)
-    }
-    if capacity.budgets:
-        money = millionths(treatment.contact_cost + min(max(incentive_share, 0.0), 1.0) * action.incentive_cost)
-        if money:
-            needs |= {one.id: money for one in capacity.budgets if not one.issues or action.issue in one.issues}
+    needs = {limit.id: MILLIONTHS for limit in capacity.limits if _is_under(limit, action, treatment)}
+    money = _money(action, treatment, incentive_share) if capacity.budgets else 0
+    if money:
+        needs |= {budget.id: money for budget in capacity.budgets if _is_spent(budget, action)}
     return needs
+
+
+def _is_under(limit: CapacityLimit, action: Action, treatment: Treatment) -> bool:
+    return limit.channel in (None, treatment.channel) and limit.queue in (None, action.assigned_to)
+
+
+def _is_spent(budget: Budget, action: Action) -> bool:
+    return not budget.issues or action.issue in budget.issues
+
+
+def _money(action: Action, treatment: Treatment, incentive_share: float) -> int:
+    return millionths(treatment.contact_cost + min(max(incentive_share, 0.0), 1.0) * action.incentive_cost)
 
 
 class Room:
@@ -109,26 +116,26 @@ class Room:
     """
 
     def __init__(self, capacity: Capacity, records: CustomerRecords) -> None:
-        self._capacity = capacity
+        self._budgets = capacity.budgets
         self._assignees = records.assignees
         self._left = {
             limit_id: limit - millionths(records.capacity_used.get(limit_id, 0.0))
             for limit_id, limit in limits_in_millionths(capacity).items()
         }
+        self._full = [limit for limit in capacity.limits if self._left[limit.id] < MILLIONTHS]
 
     def failing(self, action: Action, treatment: Treatment) -> tuple[str, ...]:
         """Ids of what has no room for a candidate whatever its score: of a budget, not even for the contact's cost."""
+        full = [limit.id for limit in self._full if _is_under(limit, action, treatment)]
         nobody = (NOBODY_AVAILABLE,) if self._assignees.get(action.id, "") is None else ()
-        if not self._left:
-            return nobody
-        return (*self.too_small(action, treatment, 0.0), *nobody)
+        return (*full, *self.too_dear(action, treatment, 0.0), *nobody)
 
-    def too_small(self, action: Action, treatment: Treatment, incentive_share: float) -> tuple[str, ...]:
-        """Ids of the capacities and budgets that have too little left for a candidate."""
-        if not self._left:
+    def too_dear(self, action: Action, treatment: Treatment, incentive_share: float) -> tuple[str, ...]:
+        """Ids of the budgets that have too little left for a candidate."""
+        if not self._budgets:
             return ()
-        needs = needs_of(self._capacity, action, treatment, incentive_share)
-        return tuple([limit_id for limit_id, need in needs.items() if need > self._left[limit_id]])
+        money = _money(action, treatment, incentive_share)
+        return tuple([one.id for one in self._budgets if 0 < money > self._left[one.id] and _is_spent(one, action)])
 
     def fits_beside(self, needs: Mapping[str, int], others: Sequence[Mapping[str, int]]) -> bool:
         """Whether a candidate's needs fit together with those of others in the same decision."""

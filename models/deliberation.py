@@ -212,7 +212,7 @@ def _within_budgets(
         one.treatment.id: rule_ids
         for one in considered
         if (known := factors.get(one.treatment.id)) is not None
-        and (rule_ids := room.too_small(one.action, one.treatment, known.incentive_share))
+        and (rule_ids := room.too_dear(one.action, one.treatment, known.incentive_share))
     }
     if not full:
         return considered, factors

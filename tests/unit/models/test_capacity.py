@@ -136,7 +136,7 @@ def test_a_full_capacity_drops_by_its_own_name() -> None:
 
     assert full.failing(one, one.treatments[0]) == ("calls", "desk", "money")
     assert nearly.failing(one, one.treatments[0]) == ()
-    assert nearly.too_small(one, one.treatments[0], 0.1) == ("money",)
+    assert nearly.too_dear(one, one.treatments[0], 0.1) == ("money",)
 
 
 def test_nobody_to_do_it_drops_only_what_has_people() -> None:
