@@ -103,6 +103,7 @@ class Action(ConfigModel):
         incentive_cost: money paid to everyone who converts under it.
         regulated: needs its disclosures to be said; refused by the policy without them.
         disclosures: what has to be said with it.
+        mandatory: it has to be said: where it may be, it goes before everything else, whatever it is worth.
         transactional: a service message: consent and objection do not apply to it, caps and quiet hours do.
         assigned_to: the queue that works a case or a call.
         sla: how soon a case must be resolved.
@@ -129,6 +130,7 @@ class Action(ConfigModel):
     incentive_cost: float = Field(default=0.0, ge=0)
     regulated: bool = False
     disclosures: tuple[str, ...] = ()
+    mandatory: bool = False
     transactional: bool = False
     assigned_to: str | None = None
     sla: Duration | None = None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
+from models.actions import NO_ACTION
+from models.arbitration import gumbel_noise
 from models.contact_policy import cap_limits, contacts_under
 from models.decision import Candidate, Selected
 from models.funnel import Question
@@ -13,8 +16,6 @@ from models.records import CustomerRecords
 
 PLACEMENT_SEPARATOR: Final = "/"
 """A placement is ``channel/name``, such as ``web/home_banner``."""
-
-_NOWHERE: Final = ""
 
 
 def channel_of_placement(placement: str) -> str:
@@ -26,71 +27,87 @@ def channel_of_placement(placement: str) -> str:
     return placement.partition(PLACEMENT_SEPARATOR)[0]
 
 
-def filled_slots(
-    ranking: Sequence[str],
-    candidates: Mapping[str, Candidate],
-    *,
-    question: Question,
-    records: CustomerRecords,
-    policy: ContactPolicy,
-    arm: Arm,
-) -> tuple[Selected, ...]:
-    """Slots in order of choice: the chosen candidate, then by priority, above 0, no action twice, all under the caps.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filling:
+    """What slots are filled with, and within which bounds.
 
-    Each takes the first free placement of its channel. A random decision fills only one slot: what is behind it was not
-    drawn.
-
-    Args:
-        ranking: treatment ids, the chosen one first, then by priority.
+    Attributes:
+        ranking: treatment ids, the chosen one first, then mandatory ones, then by priority.
         candidates: by treatment id.
+        mandatory: treatment ids of the mandatory ones.
         question: its placements; without any there is one slot.
         records: the contacts that count already.
         policy: the caps.
         arm: the customer's.
+        seed: of the draws behind the first slot: decision id and policy version.
     """
-    free: list[str | None] = [*(question.placements or (None,))]
+
+    ranking: Sequence[str]
+    candidates: Mapping[str, Candidate]
+    mandatory: frozenset[str]
+    question: Question
+    records: CustomerRecords
+    policy: ContactPolicy
+    arm: Arm
+    seed: tuple[str, str]
+
+
+def filled_slots(of: Filling) -> tuple[Selected, ...]:
+    """Slots in order of choice: the chosen candidate, then by priority, above 0, no action twice, all under the caps.
+
+    Each takes the first free placement of its channel. Behind what is chosen or mandatory, ``random_eligible`` draws
+    each further slot uniformly among what still fits and nothing at all; nothing ends the slate.
+    """
+    free: list[str | None] = [*(of.question.placements or (None,))]
     filled: list[Selected] = []
-    for treatment_id in ranking:
-        candidate = candidates[treatment_id]
-        place = next((place for place in free if _fits(place, candidate.channel)), _NOWHERE)
-        if place is _NOWHERE:
-            continue
-        if filled:
-            channels = [candidates[one.treatment_id].channel for one in filled]
-            is_repeated = any(one.action_id == candidate.action_id for one in filled)
-            is_worth_it = candidate.priority > 0 and arm != "random_eligible"
-            if is_repeated or not is_worth_it:
-                continue
-            if not _has_room(candidate.channel, channels, question=question, records=records, policy=policy):
-                continue
+    while free:
+        options = [one for one in of.ranking if _may_follow(one, filled, free, of)]
+        certain = [one for one in options if not filled or one in of.mandatory]
+        if certain:
+            chosen, probability = certain[0], 1.0
+        elif of.arm == "random_eligible":
+            chosen, probability = _drawn(options, len(filled) + 1, of.seed), 1.0 / (len(options) + 1)
+        else:
+            chosen = next((one for one in options if of.candidates[one].priority > 0), NO_ACTION)
+            probability = 1.0
+        if chosen == NO_ACTION:
+            break
+        candidate = of.candidates[chosen]
+        place = next(place for place in free if _fits(place, candidate.channel))
         free.remove(place)
         filled.append(
             Selected(
                 slot=len(filled) + 1,
                 placement=place,
                 action_id=candidate.action_id,
-                treatment_id=treatment_id,
-                # What comes after the first slot follows from it.
-                conditional_probability=1.0 if filled else candidate.arm_selection_probability,
+                treatment_id=chosen,
+                conditional_probability=probability if filled else candidate.arm_selection_probability,
             )
         )
     return tuple(filled)
+
+
+def _drawn(options: Sequence[str], slot: int, seed: tuple[str, str]) -> str:
+    return max([*options, NO_ACTION], key=lambda treatment_id: gumbel_noise(*seed, f"slot {slot}", treatment_id))
+
+
+def _may_follow(treatment_id: str, filled: Sequence[Selected], free: Sequence[str | None], of: Filling) -> bool:
+    candidate = of.candidates[treatment_id]
+    if not any(_fits(place, candidate.channel) for place in free):
+        return False
+    if any(one.action_id == candidate.action_id for one in filled):
+        return False
+    return not filled or _has_room(candidate, filled, of)
 
 
 def _fits(placement: str | None, channel: str | None) -> bool:
     return placement is None or channel_of_placement(placement) == channel
 
 
-def _has_room(
-    channel: str | None,
-    filled: Sequence[str | None],
-    *,
-    question: Question,
-    records: CustomerRecords,
-    policy: ContactPolicy,
-) -> bool:
-    """Whether the caps allow one more contact over a channel beside those of the slots that are filled."""
+def _has_room(candidate: Candidate, filled: Sequence[Selected], of: Filling) -> bool:
+    """Whether the caps allow one more contact beside those of the slots that are filled."""
+    channels = [of.candidates[one.treatment_id].channel for one in filled]
     return all(
-        contacts_under(cap, records.contacts) + sum(cap.channel in (None, one) for one in filled) < cap.limit
-        for cap in cap_limits(policy, channel or "", question.at)
+        contacts_under(cap, of.records.contacts) + sum(cap.channel in (None, one) for one in channels) < cap.limit
+        for cap in cap_limits(of.policy, candidate.channel or "", of.question.at)
     )
