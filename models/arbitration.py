@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+import msgspec
+
 from features.stable_hash import stable_unit
 from models.actions import NO_ACTION
 from models.policy import Arm, Exploration
@@ -18,8 +20,7 @@ Probabilities: TypeAlias = dict[str, float]
 """Probability of slot 1 by treatment id, ``no_action`` included."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Factors:
+class Factors(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Everything that a net value is made of, in money unless it says otherwise.
 
     Attributes:
@@ -74,10 +75,17 @@ class Factors:
     @property
     def priority(self) -> float:
         """``(1 + context/100)(1 + lever/100) V`` where V > 0, else V: a boost never lifts a harmful action."""
-        value = self.net_value
+        return self._priority_of(self.net_value)
+
+    def _priority_of(self, value: float) -> float:
         if not value > 0:
             return value
         return (1 + self.context_weight_pct / 100) * (1 + self.lever_pct / 100) * value
+
+    def scored(self, action_id: str, treatment_id: str, *, mandatory: bool = False) -> Scored:
+        """The candidate that these are the factors of, as arbitration sees it."""
+        value = self.net_value
+        return Scored(action_id, treatment_id, self._priority_of(value), value, self.net_value_sigma, mandatory)
 
 
 def interval(center: float, sigma: float) -> tuple[float, float]:
@@ -85,8 +93,7 @@ def interval(center: float, sigma: float) -> tuple[float, float]:
     return (center - Z_95 * sigma, center + Z_95 * sigma)
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(msgspec.Struct, frozen=True, gc=False):
     """One candidate that reached arbitration, in catalogue order.
 
     Attributes:

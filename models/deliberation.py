@@ -181,9 +181,7 @@ def _view(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> _View:
         if one.dropped is None and effects[one.action.id].source != "none"
     }
     scored = [
-        Scored(
-            one.action.id, one.treatment.id, f.priority, f.net_value, f.net_value_sigma, mandatory=one.action.mandatory
-        )
+        f.scored(one.action.id, one.treatment.id, mandatory=one.action.mandatory)
         for one in considered
         if (f := factors.get(one.treatment.id)) is not None
     ]

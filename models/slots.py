@@ -61,15 +61,7 @@ def filled_slots(of: Filling) -> tuple[Selected, ...]:
     free: list[str | None] = [*(of.question.placements or (None,))]
     filled: list[Selected] = []
     while free:
-        options = [one for one in of.ranking if _may_follow(one, filled, free, of)]
-        certain = [one for one in options if not filled or one in of.mandatory]
-        if certain:
-            chosen, probability = certain[0], 1.0
-        elif of.arm == "random_eligible":
-            chosen, probability = _drawn(options, len(filled) + 1, of.seed), 1.0 / (len(options) + 1)
-        else:
-            chosen = next((one for one in options if of.candidates[one].priority > 0), NO_ACTION)
-            probability = 1.0
+        chosen, probability = _next(filled, free, of)
         if chosen == NO_ACTION:
             break
         candidate = of.candidates[chosen]
@@ -87,8 +79,19 @@ def filled_slots(of: Filling) -> tuple[Selected, ...]:
     return tuple(filled)
 
 
-def _drawn(options: Sequence[str], slot: int, seed: tuple[str, str]) -> str:
-    return max([*options, NO_ACTION], key=lambda treatment_id: gumbel_noise(*seed, f"slot {slot}", treatment_id))
+def _next(filled: Sequence[Selected], free: Sequence[str | None], of: Filling) -> tuple[str, float]:
+    """What fills the next slot, ``no_action`` for nothing, and the probability of that behind the slots before it."""
+    options = (one for one in of.ranking if _may_follow(one, filled, free, of))
+    if not filled:
+        return next(options, NO_ACTION), 1.0
+    if of.arm != "random_eligible":
+        return next((one for one in options if one in of.mandatory or of.candidates[one].priority > 0), NO_ACTION), 1.0
+    drawn_from = list(options)
+    if drawn_from and drawn_from[0] in of.mandatory:
+        return drawn_from[0], 1.0
+    slot = f"slot {len(filled) + 1}"
+    drawn = max([*drawn_from, NO_ACTION], key=lambda treatment_id: gumbel_noise(*of.seed, slot, treatment_id))
+    return drawn, 1.0 / (len(drawn_from) + 1)
 
 
 def _may_follow(treatment_id: str, filled: Sequence[Selected], free: Sequence[str | None], of: Filling) -> bool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from models.actions import NO_ACTION
 from models.arbitration import Factors, Scored, arm_selection, choose, exploration_loss, greedy_choice, ranked
