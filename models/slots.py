@@ -5,25 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from models.contact_policy import cap_limits, contacts_under
+from models.actions import Treatment
+from models.contact_policy import Cap, cap_limits, contacts_under
 from models.decision import Candidate, Selected
 from models.funnel import Question
-from models.policy import Arm, ContactPolicy
+from models.policy import Arm
 from models.records import CustomerRecords
 
-PLACEMENT_SEPARATOR: Final = "/"
-"""A placement is ``channel/name``, such as ``web/home_banner``."""
-
 _NOWHERE: Final = ""
-
-
-def channel_of_placement(placement: str) -> str:
-    """The channel that a placement is on.
-
-    >>> channel_of_placement("web/home_banner")
-    'web'
-    """
-    return placement.partition(PLACEMENT_SEPARATOR)[0]
 
 
 def filled_slots(
@@ -32,12 +21,13 @@ def filled_slots(
     *,
     question: Question,
     records: CustomerRecords,
-    policy: ContactPolicy,
+    treatments: Mapping[str, Treatment],
+    caps: Sequence[Cap],
     arm: Arm,
 ) -> tuple[Selected, ...]:
     """Slots in order of choice: the chosen candidate, then by priority, above 0, no action twice, all under the caps.
 
-    Each takes the first free placement of its channel. A random decision fills only one slot: what is behind it was not
+    Each takes the first free placement that it fits. A random decision fills only one slot: what is behind it was not
     drawn.
 
     Args:
@@ -45,23 +35,24 @@ def filled_slots(
         candidates: by treatment id.
         question: its placements; without any there is one slot.
         records: the contacts that count already.
-        policy: the caps.
+        treatments: by id.
+        caps: all of the policy.
         arm: the customer's.
     """
     free: list[str | None] = [*(question.placements or (None,))]
     filled: list[Selected] = []
     for treatment_id in ranking:
         candidate = candidates[treatment_id]
-        place = next((place for place in free if _fits(place, candidate.channel)), _NOWHERE)
+        place = next((place for place in free if place is None or treatments[treatment_id].fits(place)), _NOWHERE)
         if place is _NOWHERE:
             continue
         if filled:
-            channels = [candidates[one.treatment_id].channel for one in filled]
             is_repeated = any(one.action_id == candidate.action_id for one in filled)
             is_worth_it = candidate.priority > 0 and arm != "random_eligible"
             if is_repeated or not is_worth_it:
                 continue
-            if not _has_room(candidate.channel, channels, question=question, records=records, policy=policy):
+            beside = [candidates[one.treatment_id] for one in filled]
+            if not _has_room(candidate, beside, question=question, records=records, caps=caps):
                 continue
         free.remove(place)
         filled.append(
@@ -77,20 +68,17 @@ def filled_slots(
     return tuple(filled)
 
 
-def _fits(placement: str | None, channel: str | None) -> bool:
-    return placement is None or channel_of_placement(placement) == channel
-
-
 def _has_room(
-    channel: str | None,
-    filled: Sequence[str | None],
+    candidate: Candidate,
+    filled: Sequence[Candidate],
     *,
     question: Question,
     records: CustomerRecords,
-    policy: ContactPolicy,
+    caps: Sequence[Cap],
 ) -> bool:
-    """Whether the caps allow one more contact over a channel beside those of the slots that are filled."""
+    """Whether the caps allow one more contact beside those of the slots that are filled."""
     return all(
-        contacts_under(cap, records.contacts) + sum(cap.channel in (None, one) for one in filled) < cap.limit
-        for cap in cap_limits(policy, channel or "", question.at)
+        contacts_under(cap, records.contacts) + sum(cap.covers(one.channel, one.action_id) for one in filled)
+        < cap.limit
+        for cap in cap_limits(caps, candidate.channel, candidate.action_id, question.at)
     )

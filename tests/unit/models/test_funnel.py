@@ -23,8 +23,8 @@ def _considered(
 ) -> list[Considered]:
     book = rulebook(*actions, policy_changes=policy_changes)
     return considered_candidates(
+        plan=book.plan,
         catalogue=book.catalogue,
-        journey=book.journey,
         policy=book.policy,
         taxonomy=book.taxonomy,
         situation=customer or situation(),
