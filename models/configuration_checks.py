@@ -255,9 +255,12 @@ def _policy_problems(
     both = sorted(set(contact_policy.consent.opt_in) & set(contact_policy.consent.opt_out))
     for channel in both:
         yield document.problem((*limits, "consent", "opt_out"), channel, "a channel that is not in opt_in too")
-    rule_ids = [cap.id for cap in contact_policy.caps] + [one.id for one in contact_policy.suppressions]
-    yield from repeated_ids(document, (*limits, "caps"), rule_ids[: len(contact_policy.caps)])
-    yield from repeated_ids(document, (*limits, "suppressions"), rule_ids[len(contact_policy.caps) :])
+    cap_ids = [cap.id for cap in contact_policy.caps]
+    yield from repeated_ids(document, (*limits, "caps"), cap_ids)
+    yield from repeated_ids(document, (*limits, "suppressions"), [one.id for one in contact_policy.suppressions])
+    for index, one in enumerate(contact_policy.suppressions):
+        if one.id in cap_ids:
+            yield document.problem((*limits, "suppressions", index, "id"), one.id, "an id that no cap has")
     journeys = list(names.journeys) if names.journeys is not None else []
     yield from rules_problems(policy.rules, document, (), names, journeys)
     if policy.lead_qualification is not None:

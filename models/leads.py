@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from models.actions import Condition
-from models.policy import Criterion, LeadQualification
+from models.policy import NOT_QUALIFIED, Criterion, LeadQualification
 from models.rules import condition_holds
 from models.situation import Situation
-
-NOT_QUALIFIED: Final = "NOT_QUALIFIED"
-"""The class of who misses a required criterion, or has too few points for any other."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,9 @@ from features.config_model import ConfigModel, Name, StateName
 from features.durations import Duration
 from models.actions import Condition, Rule
 
+NOT_QUALIFIED: Final = "NOT_QUALIFIED"
+"""The class of a lead who misses a required criterion, or has too few points for any declared class."""
+
 Arm = Literal["no_contact_holdout", "random_eligible", "champion", "challenger"]
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 WEEKDAYS: Final[tuple[Weekday, ...]] = (

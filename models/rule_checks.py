@@ -12,7 +12,7 @@ from features.journeys import ACTIVE, Journey, Journeys
 from features.taxonomy import Attribute, Taxonomy
 from features.yaml_files import YamlDocument, one_of
 from models.actions import OPERATORS, Condition, Rule
-from models.policy import LeadQualification, Policy
+from models.policy import NOT_QUALIFIED, LeadQualification, Policy
 
 Place = tuple[str | int, ...]
 
@@ -32,7 +32,6 @@ _CONSENT_STATES: Final = ("granted", "withdrawn", "objected")
 _STATUSES: Final = ("never", "open", "reached", "exited", "abandoned")
 _DIRECTIONS: Final = ("outbound", "inbound")
 _BOOLEANS: Final = ("true", "false")
-_NOT_QUALIFIED: Final = "NOT_QUALIFIED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +44,13 @@ class _Kind:
 
     dtype: Literal["number", "boolean", "category", "text", "feature"]
     values: tuple[str, ...] = ()
+
+
+_OF_SCOPE: Final = {
+    "feature": _Kind("feature"),
+    "holding": _Kind("boolean"),
+    "consent": _Kind("category", _CONSENT_STATES),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +96,7 @@ class Names:
             context=None if taxonomy is None else taxonomy.context,
             journeys=None if journeys is None else journeys.by_id,
             features=features,
-            lead_classes=None if leads is None else (*(one.id for one in leads.classes), _NOT_QUALIFIED),
+            lead_classes=None if leads is None else (*(one.id for one in leads.classes), NOT_QUALIFIED),
         )
 
 
@@ -117,7 +123,7 @@ def lead_problems(
                 yield document.problem((*place, "all_of", position, "field"), condition.field, expected)
         yield from _conditions_problems(criterion.all_of, document, place, names, journeys)
     for index, one in enumerate(leads.classes):
-        if one.id == _NOT_QUALIFIED:
+        if one.id == NOT_QUALIFIED:
             yield document.problem((*here, "classes", index, "id"), one.id, "another name: this class is built in")
 
 
@@ -162,12 +168,7 @@ def _kind_of(reference: str, names: Names, journeys: Sequence[str]) -> _Kind | N
         declared = {"attribute": names.attributes, "context": names.context}.get(scope) or {}
         if name in declared:
             return _Kind(declared[name].dtype, declared[name].values)
-        scoped = {
-            "feature": _Kind("feature"),
-            "holding": _Kind("boolean"),
-            "consent": _Kind("category", _CONSENT_STATES),
-        }
-        return scoped.get(scope)
+        return _OF_SCOPE.get(scope)
     if reference in ("stall_propensity", "abandon_probability"):
         return _Kind("number")
     known = [names.journeys[one] for one in journeys if names.journeys is not None and one in names.journeys]

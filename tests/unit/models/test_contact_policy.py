@@ -7,13 +7,19 @@ from typing import Any
 import pytest
 
 from features.events import parse_timestamp
-from models.contact_policy import failing_consent, failing_contact_rules, is_quiet
+from models.contact_policy import caps_of, contact_standing, failing_consent, failing_history, failing_moment, is_quiet
+from models.actions import Catalogue
 from models.policy import Consent, ContactPolicy, QuietHours
 from models.records import CustomerRecords
-from tests.decisions import DAY_US, contact
+from tests.decisions import DAY_US, action, contact
 from tests.histories import START_AT
 
 CONSENT = Consent(opt_in=("sms",), opt_out=("phone",))
+OTHERS = (
+    action("sell", issue="grow"),
+    action("insure", issue="grow", group="insurance"),
+    action("help", group="care"),
+)
 NIGHT = QuietHours(start="21:00", end="08:00", channels=("phone",))
 
 
@@ -62,26 +68,45 @@ def test_quiet_hours_are_for_their_channels() -> None:
     assert not is_quiet(NIGHT, "email", parse_timestamp("2026-03-01T23:00:00Z"), "Europe/Amsterdam")
 
 
-def _failing(records: CustomerRecords, **changes: Any) -> tuple[str, ...]:
-    policy = ContactPolicy.model_validate(
-        {
-            "caps": [
-                {"id": "cap.phone", "contacts": 1, "period": "7d", "channel": "phone"},
-                {"id": "cap.all", "contacts": 2, "period": "30d"},
-            ]
-        }
-    )
-    arguments: dict[str, Any] = {
-        "channel": "phone",
-        "transactional": False,
-        "outbound": True,
-        "channel_is_outbound": True,
-        "policy": policy,
-        "records": records,
-        "at": START_AT,
-        "time_zone": "Europe/Amsterdam",
+def _failing(
+    records: CustomerRecords,
+    *,
+    channel: str = "phone",
+    transactional: bool = False,
+    outbound: bool = True,
+    channel_is_outbound: bool = True,
+    **changes: Any,
+) -> tuple[str, ...]:
+    """Every contact rule that stands against an action over a channel; the action is in the issue ``onboard``."""
+    limits = {
+        "caps": [
+            {"id": "cap.phone", "contacts": 1, "period": "7d", "channel": "phone"},
+            {"id": "cap.all", "contacts": 2, "period": "30d"},
+        ]
     }
-    return failing_contact_rules(**(arguments | changes))
+    policy = ContactPolicy.model_validate(limits | changes.pop("limits", {}))
+    asked = action("nudge", transactional=transactional, **changes)
+    catalogue = Catalogue(version=1, actions=(asked, *OTHERS))
+    caps = caps_of(policy, catalogue)
+    return (
+        *failing_moment(
+            channel,
+            transactional=transactional,
+            outbound=outbound,
+            channel_is_outbound=channel_is_outbound,
+            policy=policy,
+            records=records,
+            at=START_AT,
+            time_zone="Europe/Amsterdam",
+        ),
+        *failing_history(
+            asked,
+            channel,
+            policy.suppressions,
+            [cap for cap in caps if cap.at(START_AT).covers(channel, asked.id)],
+            contact_standing(policy, caps, catalogue, records.contacts, at=START_AT),
+        ),
+    )
 
 
 def test_caps_count_contacts_and_leases_in_their_period_and_channel() -> None:
