@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from features.journeys import Journey
@@ -26,9 +26,12 @@ from models.arbitration import (
     marginal_selection,
     ranked,
 )
-from models.decision import Candidate, Selected
+from models.catalogue_plan import Plan, plan_of
+from models.contact_policy import fatigue_factor
+from models.decision import Candidate, DropStage, Selected
 from models.experiment import arm_probabilities
-from models.funnel import Considered, Question, considered_candidates
+from models.funnel import Considered, Question, considered_candidates, every_failing_rule
+from models.leads import lead_standing
 from models.policy import Arm, Exploration, Policy
 from models.records import CustomerRecords
 from models.scoring import CustomerScores, EffectScore, Scorer, StallScore
@@ -44,6 +47,7 @@ class Rulebook:
 
     Attributes:
         policy_version: part of the seed of every draw.
+        plan: what follows from catalogue and policy for the candidates of the journey.
     """
 
     taxonomy: Taxonomy
@@ -52,6 +56,11 @@ class Rulebook:
     policy: Policy
     policy_version: str
     feature_set: FeatureSet
+    plan: Plan = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Make the plan, once for all decisions."""
+        object.__setattr__(self, "plan", plan_of(self.catalogue, self.policy, journey_id=self.journey.id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -163,10 +172,10 @@ def _view(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> _View:
     stall = scores.stall() if scores is not None and situation.status == "open" else _UNKNOWN_STALL
     if situation.stall_state is None:
         stall = stall._replace(benign_wait=math.nan)  # learned from stalled customers
-    situation = replace(situation, stall_propensity=stall.stall_propensity)
+    situation = _expected(situation, stall, rulebook)
     considered = considered_candidates(
+        plan=rulebook.plan,
         catalogue=rulebook.catalogue,
-        journey=rulebook.journey,
         policy=rulebook.policy,
         taxonomy=rulebook.taxonomy,
         situation=situation,
@@ -175,8 +184,9 @@ def _view(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> _View:
         time_zone=inputs.time_zone,
     )
     effects = _effects(considered, scores)
+    fatigue = fatigue_factor(rulebook.policy.contact_policy.fatigue, inputs.records.contacts, at=inputs.question.at)
     factors = {
-        one.treatment.id: _factors(one, effects[one.action.id], rulebook)
+        one.treatment.id: _factors(one, effects[one.action.id], rulebook, fatigue)
         for one in considered
         if one.dropped is None and effects[one.action.id].source != "none"
     }
@@ -190,6 +200,38 @@ def _view(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> _View:
     )
 
 
+def failing_rules_of(
+    inputs: Inputs, situation: Situation, rulebook: Rulebook
+) -> dict[str, tuple[tuple[DropStage, str], ...]]:
+    """Stage and id of every rule that stands against each candidate of a deliberation, by treatment.
+
+    Args:
+        inputs: what was decided from.
+        situation: the deliberation's.
+        rulebook: what was decided by.
+    """
+    return every_failing_rule(
+        plan=rulebook.plan,
+        catalogue=rulebook.catalogue,
+        policy=rulebook.policy,
+        taxonomy=rulebook.taxonomy,
+        situation=situation,
+        records=inputs.records,
+        question=inputs.question,
+        time_zone=inputs.time_zone,
+    )
+
+
+def _expected(situation: Situation, stall: StallScore, rulebook: Rulebook) -> Situation:
+    """The situation with what the models expect of it, and how good a lead that makes."""
+    situation = replace(
+        situation, stall_propensity=stall.stall_propensity, abandon_probability=stall.abandon_probability
+    )
+    if rulebook.policy.lead_qualification is None:
+        return situation
+    return replace(situation, lead_class=lead_standing(rulebook.policy.lead_qualification, situation).lead_class)
+
+
 def _situation(inputs: Inputs, rulebook: Rulebook) -> Situation:
     return situation_of(
         rulebook.journey,
@@ -199,6 +241,8 @@ def _situation(inputs: Inputs, rulebook: Rulebook) -> Situation:
         holdings=inputs.holdings,
         context=inputs.context,
         channel=inputs.channel,
+        direction="outbound" if inputs.question.outbound else "inbound",
+        consents=inputs.records.consents,
     )
 
 
@@ -216,7 +260,7 @@ def _prior(action: Action) -> EffectScore:
     return EffectScore(math.nan, action.prior_uplift, action.prior_sigma, "prior")
 
 
-def _factors(one: Considered, effect: EffectScore, rulebook: Rulebook) -> Factors:
+def _factors(one: Considered, effect: EffectScore, rulebook: Rulebook, fatigue: float) -> Factors:
     outcome = rulebook.journey.outcome_by_id[one.action.outcome]
     return Factors(
         control_response=effect.control_response,
@@ -226,7 +270,7 @@ def _factors(one: Considered, effect: EffectScore, rulebook: Rulebook) -> Factor
         value=outcome.value,
         contact_cost=one.treatment.contact_cost,
         incentive_cost=one.action.incentive_cost,
-        fatigue_cost=one.treatment.fatigue_cost,
+        fatigue_cost=one.treatment.fatigue_cost * fatigue,
         channel_price=rulebook.policy.channel_price.get(one.treatment.channel, 0.0),
         context_weight_pct=one.action.context_weight_pct,
         lever_pct=one.action.lever_pct,
@@ -316,7 +360,8 @@ def _selected(
             mandatory=frozenset(one.treatment_id for one in view.scored if one.mandatory),
             question=inputs.question,
             records=inputs.records,
-            policy=rulebook.policy.contact_policy,
+            treatments=rulebook.catalogue.treatment_by_id,
+            caps=rulebook.plan.caps,
             arm=inputs.arm,
             seed=(inputs.decision_id, rulebook.policy_version),
         )

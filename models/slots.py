@@ -4,27 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
-from models.actions import NO_ACTION
+from models.actions import NO_ACTION, Treatment
 from models.arbitration import gumbel_noise
-from models.contact_policy import cap_limits, contacts_under
+from models.contact_policy import Cap, cap_limits, contacts_under
 from models.decision import Candidate, Selected
 from models.funnel import Question
-from models.policy import Arm, ContactPolicy
+from models.policy import Arm
 from models.records import CustomerRecords
-
-PLACEMENT_SEPARATOR: Final = "/"
-"""A placement is ``channel/name``, such as ``web/home_banner``."""
-
-
-def channel_of_placement(placement: str) -> str:
-    """The channel that a placement is on.
-
-    >>> channel_of_placement("web/home_banner")
-    'web'
-    """
-    return placement.partition(PLACEMENT_SEPARATOR)[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +24,8 @@ class Filling:
         mandatory: treatment ids of the mandatory ones.
         question: its placements; without any there is one slot.
         records: the contacts that count already.
-        policy: the caps.
+        treatments: by id.
+        caps: all of the policy.
         arm: the customer's.
         seed: of the draws behind the first slot: decision id and policy version.
     """
@@ -47,7 +35,8 @@ class Filling:
     mandatory: frozenset[str]
     question: Question
     records: CustomerRecords
-    policy: ContactPolicy
+    treatments: Mapping[str, Treatment]
+    caps: Sequence[Cap]
     arm: Arm
     seed: tuple[str, str]
 
@@ -65,7 +54,7 @@ def filled_slots(of: Filling) -> tuple[Selected, ...]:
         if chosen == NO_ACTION:
             break
         candidate = of.candidates[chosen]
-        place = next(place for place in free if _fits(place, candidate.channel))
+        place = next(place for place in free if _fits(chosen, place, of))
         free.remove(place)
         filled.append(
             Selected(
@@ -96,21 +85,22 @@ def _next(filled: Sequence[Selected], free: Sequence[str | None], of: Filling) -
 
 def _may_follow(treatment_id: str, filled: Sequence[Selected], free: Sequence[str | None], of: Filling) -> bool:
     candidate = of.candidates[treatment_id]
-    if not any(_fits(place, candidate.channel) for place in free):
+    if not any(_fits(treatment_id, place, of) for place in free):
         return False
     if any(one.action_id == candidate.action_id for one in filled):
         return False
     return not filled or _has_room(candidate, filled, of)
 
 
-def _fits(placement: str | None, channel: str | None) -> bool:
-    return placement is None or channel_of_placement(placement) == channel
+def _fits(treatment_id: str, place: str | None, of: Filling) -> bool:
+    return place is None or of.treatments[treatment_id].fits(place)
 
 
 def _has_room(candidate: Candidate, filled: Sequence[Selected], of: Filling) -> bool:
     """Whether the caps allow one more contact beside those of the slots that are filled."""
-    channels = [of.candidates[one.treatment_id].channel for one in filled]
+    beside = [of.candidates[one.treatment_id] for one in filled]
     return all(
-        contacts_under(cap, of.records.contacts) + sum(cap.channel in (None, one) for one in channels) < cap.limit
-        for cap in cap_limits(of.policy, candidate.channel or "", of.question.at)
+        contacts_under(cap, of.records.contacts) + sum(cap.covers(one.channel, one.action_id) for one in beside)
+        < cap.limit
+        for cap in cap_limits(of.caps, candidate.channel, candidate.action_id, of.question.at)
     )

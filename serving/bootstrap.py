@@ -29,6 +29,7 @@ from features.schema import FeatureSet, feature_set
 from features.sqlite_files import Durability
 from features.store import FeatureStore
 from models.configuration import Configuration, load_configuration
+from models.contact_responses import contact_responses
 from models.deliberation import Rulebook
 from models.exposures import exposed_contacts
 from models.journey_reports import KeptReports, ReportRequest
@@ -113,6 +114,9 @@ def assemble(
         stores.records.set_consents,
         lambda events: stores.records.confirm_contacts(exposed_contacts(events, configuration.catalogue)),
         moments,
+        lambda events: stores.records.note_responses(
+            tuple(contact_responses(events, configuration.taxonomy, configuration.catalogue))
+        ),
     )
     workers = Workers(settings.threads)
     decider = Decider(

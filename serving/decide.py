@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -12,13 +12,13 @@ from features.errors import Conflict, InFlight, UnknownObject
 from features.events import shown
 from features.identity import Person
 from features.moments import Moments
-from models.contact_policy import cap_limits, longest_period
+from models.contact_policy import Cap, cap_limits, longest_period
 from models.decision import CountedContact, DecisionRecord
-from models.deliberation import Deliberation, Inputs, Rulebook, deliberate
+from models.deliberation import Deliberation, Inputs, Rulebook, deliberate, failing_rules_of
 from models.experiment import arm_of, arm_probabilities
 from models.ids import decision_id
-from models.policy import Arm, Policy
-from models.records import Contact, CustomerRecords, LostRace, RecordStore, Reservation
+from models.policy import Arm, ContactPolicy
+from models.records import NO_RESPONSE, Contact, CustomerRecords, LostRace, RecordStore, Reservation
 from models.scoring import Scorer
 from serving.answers import Answering, answer_bytes
 from serving.observe import Observed, Observer
@@ -151,11 +151,12 @@ class Decider:
             record = self._record(
                 request, rulebook, served, challenger, observed, inputs, deliberation, source, now, started
             )
-            answer = answer_bytes(record, deliberation, Answering(rulebook, request))
+            failing = failing_rules_of(inputs, deliberation.situation, rulebook) if request.explain != "none" else None
+            answer = answer_bytes(record, deliberation, Answering(rulebook, request, failing))
             if request.mode == "dry_run":
                 return answer
             try:
-                reservation = _reservation(request, record, observed.person, rulebook.policy)
+                reservation = _reservation(request, record, observed.person, rulebook.plan.caps)
                 committed = self._records.commit(record, answer, reservation)
                 if request.mode == "live" and inputs.arm in EXPLORING and not math.isnan(deliberation.exploration_loss):
                     self._regret.note(deliberation.exploration_loss)
@@ -176,7 +177,7 @@ class Decider:
         if request.as_of is None:
             return records
         # In the past the profile says what had been consented to then; the record store knows only what holds now.
-        contacts = tuple(contact for contact in records.contacts if contact.at < at)
+        contacts = tuple(_as_known(contact, at) for contact in records.contacts if contact.at < at)
         return CustomerRecords(contacts=contacts, consents=observed.profile.consents)
 
     def _inputs(
@@ -269,6 +270,7 @@ class Decider:
             latency_us=latency_us,
             linked_ids=observed.person.linked_ids,
             epsilon=math.nan if inputs.epsilon is None else inputs.epsilon,
+            contact_responses=_responses(inputs.records, rulebook.policy.contact_policy),
         )
 
     def _versions_of(
@@ -308,8 +310,18 @@ def _counted(records: CustomerRecords) -> tuple[CountedContact, ...]:
     )
 
 
+def _responses(records: CustomerRecords, policy: ContactPolicy) -> tuple[str, ...]:
+    """What came back for each contact; nothing where no rule asks for it."""
+    return tuple(one.response for one in records.contacts) if policy.suppressions else ()
+
+
+def _as_known(contact: Contact, at: int) -> Contact:
+    """A contact as it was known at a moment in the past: without what came back for it later."""
+    return contact if contact.response_at < at else replace(contact, response=NO_RESPONSE, response_at=0)
+
+
 def _reservation(
-    request: DecisionRequest, record: DecisionRecord, person: Person, policy: Policy
+    request: DecisionRequest, record: DecisionRecord, person: Person, policy_caps: Sequence[Cap]
 ) -> Reservation | None:
     """The contacts of a live decision: counted at once where we reach out and activate, leased otherwise.
 
@@ -335,7 +347,7 @@ def _reservation(
     caps = {
         cap.rule_id: cap
         for contact in contacts
-        for cap in cap_limits(policy.contact_policy, contact.channel, record.decided_at)
+        for cap in cap_limits(policy_caps, contact.channel, contact.action_id, record.decided_at)
     }
     treatment_ids = tuple(selected.treatment_id for selected in record.selected)
     return Reservation(contacts, treatment_ids, tuple(caps.values()), record.send_id, person.spans)

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.actions import Treatment, channel_of_placement
 from models.decision import Candidate, Selected
-from models.policy import Arm, ContactPolicy
+from models.policy import Arm
 from models.records import CustomerRecords
-from models.slots import Filling, channel_of_placement, filled_slots
+from models.slots import Filling, filled_slots
 from tests.decisions import question
 
 CHANNELS = ("web", "app")
@@ -42,7 +43,10 @@ def _filling(
         mandatory=mandatory,
         question=question(placements=tuple(places)),
         records=CustomerRecords(),
-        policy=ContactPolicy(),
+        treatments={
+            name: Treatment(id=name, channel=one.channel or "", contact_cost=0.0) for name, one in candidates.items()
+        },
+        caps=(),
         arm=arm,
         seed=(decision_id, "p1"),
     )

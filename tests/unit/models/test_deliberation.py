@@ -14,8 +14,10 @@ from models.heads import FittedHeads
 from models.records import CustomerRecords
 from models.scoring import Scorer, scorer_of
 from tests.boosters import constant_waits
-from tests.decisions import action, question, rulebook
+from tests.decisions import action, condition, contact, question, rule, rulebook
 from tests.histories import FEATURES, MINUTE_US, START_AT, event
+
+STALLED_AT = START_AT + 61 * MINUTE_US
 
 
 def vector(*, minutes: int, kinds: tuple[str, ...] = ("visited",)) -> Floats:
@@ -38,7 +40,7 @@ def decided(*actions: Any, **changes: Any) -> Deliberation:
         "context": {},
         "channel": None,
         "records": CustomerRecords(),
-        "question": question(at=START_AT + 61 * MINUTE_US),
+        "question": question(at=STALLED_AT),
         "time_zone": "Europe/Amsterdam",
         "arm": "champion",
     }
@@ -95,6 +97,85 @@ def test_only_a_stalled_customer_waits() -> None:
     assert (stalled.stall_propensity, stalled.benign_wait) == (0.75, 0.25)
     assert early.stall_propensity == 0.75
     assert math.isnan(early.benign_wait)
+
+
+LEADS = {
+    "criteria": [
+        {"id": "opted_in", "title": "", "points": 1, "all_of": [{"field": "consent:sms", "equals": "granted"}]},
+        {"id": "called", "title": "", "points": 1, "all_of": [{"field": "direction", "equals": "inbound"}]},
+    ],
+    "classes": [{"id": "HOT", "at_least": 2}, {"id": "WARM", "at_least": 1}],
+}
+
+
+def test_rules_ask_how_good_a_lead_it_is() -> None:
+    """The class follows from consents and direction; without criteria there is none."""
+    hot = rule("elig.hot", condition("lead_class", equals="HOT"))
+    asked: dict[str, Any] = {
+        "policy_changes": {"lead_qualification": LEADS},
+        "records": CustomerRecords(consents={"sms": "granted"}),
+    }
+
+    warm = decided(action("sell", rules=[hot]), **asked)
+    inbound = decided(action("sell", rules=[hot]), question=question(at=STALLED_AT, outbound=False), **asked)
+
+    assert (warm.situation.lead_class, warm.candidates[0].rule_ids) == ("WARM", ("elig.hot",))
+    assert (inbound.situation.lead_class, inbound.candidates[0].rule_ids) == ("HOT", ())
+    assert decided().situation.lead_class is None
+
+
+def test_the_abandon_probability_is_for_rules() -> None:
+    """Known with a model, unknown without one."""
+    leaving = rule("elig.leaving", condition("abandon_probability", at_least=0.25))
+    scorer = scorer_of([constant_waits()], len(FEATURES.names))
+
+    assert decided(action(rules=[leaving]), scorer=scorer).candidates[0].rule_ids != ("elig.leaving",)
+    assert decided(action(rules=[leaving])).candidates[0].rule_ids == ("elig.leaving",)
+
+
+def test_fatigue_makes_the_next_contact_dearer() -> None:
+    """Two contacts in the period double a cost that grows by half with each; without a policy it stays."""
+    tired = action(treatments=[{"id": "t", "channel": "phone", "contact_cost": 0.1, "fatigue_cost": 0.4}])
+    records = CustomerRecords(contacts=(contact(at=START_AT - 1), contact(at=START_AT)))
+    growing = {"contact_policy": {"fatigue": {"period": "14d", "growth": 0.5}}}
+
+    found = decided(tired, records=records, policy_changes=growing)
+
+    assert found.candidates[0].fatigue_cost == 0.8
+    assert found.candidates[0].net_value == pytest.approx(2.0 - 0.1 - 0.8)
+    assert decided(tired, records=records).candidates[0].fatigue_cost == 0.4
+    assert decided(tired, policy_changes=growing).candidates[0].fatigue_cost == 0.4
+
+
+def test_a_treatment_fills_only_the_places_it_names() -> None:
+    """The better one is for the banner alone, and leaves the other place to the next."""
+    banner = {"id": "b", "channel": "web", "contact_cost": 0, "placements": ["web/banner"]}
+    anywhere = {"id": "a", "channel": "web", "contact_cost": 0}
+    asked = question(at=STALLED_AT, outbound=False, placements=("web/side", "web/banner"))
+
+    found = decided(
+        action("best", treatments=[banner]), action("next", treatments=[anywhere], prior_uplift=0.1), question=asked
+    )
+
+    assert [(one.placement, one.treatment_id) for one in found.selected] == [("web/banner", "b"), ("web/side", "a")]
+
+
+def test_a_slate_keeps_to_the_caps_of_an_issue() -> None:
+    """Two places, and room for one sale: the second place goes to the next best of another issue."""
+    web = [{"channel": "web", "contact_cost": 0}]
+    actions = [
+        action(name, issue=issue, prior_uplift=uplift, treatments=[web[0] | {"id": name}])
+        for name, issue, uplift in (("sell", "grow", 0.3), ("insure", "grow", 0.2), ("help", "service", 0.1))
+    ]
+    cap = {"id": "cap.sales", "contacts": 1, "period": "30d", "issue": "grow"}
+
+    found = decided(
+        *actions,
+        question=question(at=STALLED_AT, outbound=False, placements=("web/top", "web/side")),
+        policy_changes={"contact_policy": {"caps": [cap]}},
+    )
+
+    assert [one.treatment_id for one in found.selected] == ["sell", "help"]
 
 
 def test_a_customer_who_never_entered_has_no_stage() -> None:

@@ -13,7 +13,10 @@ import pytest
 
 from features.errors import HomeLocked, StoreCorrupted, StoreUnavailable
 from models.record_store import SqlRecordStore
+from models.records import ContactResponse
 from tests.decision_records import DECIDED_AT, contact, record, reservation
+
+GOLDEN = Path(__file__).parents[2] / "golden"
 
 _COMMIT = """
 import sys
@@ -112,11 +115,35 @@ def test_a_damaged_record_is_said_to_be_damaged(path: Path) -> None:
     store.close()
 
 
+def test_contacts_of_the_second_layout_are_kept(path: Path) -> None:
+    """It kept nothing of what came back; what comes back from now on is noted on them."""
+    path.parent.mkdir()
+    connection = sqlite3.connect(path)
+    connection.executescript((GOLDEN / "records_layout_v2.sql").read_text().replace("\nCREATE", ";\nCREATE"))
+    connection.execute(
+        "INSERT INTO contacts VALUES ('d-1', 'c1', 'nudge', 'sms', ?, 'confirmed', 0, NULL, 0)", (DECIDED_AT,)
+    )
+    connection.execute("PRAGMA user_version = 2")
+    connection.commit()
+    connection.close()
+
+    store = SqlRecordStore(path)
+    before = store.customer("c1", since=0, now=DECIDED_AT).contacts
+    store.note_responses([ContactResponse("d-1", "c1", "negative", DECIDED_AT + 5)])
+    after = store.customer("c1", since=0, now=DECIDED_AT).contacts
+    store.close()
+
+    assert [(one.action_id, one.response, one.response_at) for one in before] == [("nudge", "", 0)]
+    assert [(one.response, one.response_at) for one in after] == [("negative", DECIDED_AT + 5)]
+
+
 def test_consents_of_the_first_layout_are_kept(path: Path) -> None:
     """It kept the newest state of each consent, which is the newest still."""
     SqlRecordStore(path).close()
     connection = sqlite3.connect(path)
     connection.execute("DROP TABLE consent_changes")
+    for column in ("response", "response_at"):
+        connection.execute(f"ALTER TABLE contacts DROP COLUMN {column}")
     connection.execute("CREATE TABLE consents (customer_id TEXT, consent TEXT, state TEXT, at INTEGER)")
     connection.execute("INSERT INTO consents VALUES ('c1', 'marketing', 'objected', 7)")
     connection.execute("PRAGMA user_version = 1")

@@ -23,7 +23,7 @@ from models.decision import DecisionRecord
 from models.deliberation import Inputs, deliberate
 from models.memory_records import MemoryRecordStore
 from models.policy import Arm
-from models.records import Committed, CustomerRecords, LostRace, Reservation
+from models.records import Committed, ContactResponse, CustomerRecords, LostRace, Reservation
 from models.scoring import StallScore, scorer_of
 from serving.decide import CHALLENGER_MISSING, DEADLINE, MODEL_MISSING, Decider, ServedModel
 from serving.observe import REBUILT, STORE_DOWN, Observer
@@ -212,10 +212,92 @@ def test_of_a_customer_who_is_not_stalled_no_wait_is_answered() -> None:
     assert (journey["stall_propensity"], journey["benign_wait"]) == (0.75, None)
 
 
+SUPPRESSED = {
+    "contact_policy": {
+        "suppressions": [
+            {"id": "hold.ignored", "after": "ignored", "ignored_after": "1d", "hold": "30d"},
+            {"id": "hold.no", "after": "negative", "hold": "30d", "scope": "all"},
+        ],
+        "fatigue": {"period": "7d", "growth": 0.5},
+    }
+}
+
+
+def test_what_came_back_is_recorded_and_decided_by_again() -> None:
+    """The record says what the rules saw of each contact, so that they can see it again without the store."""
+    world = _World(action("nudge"), action("other"), policy_changes=SUPPRESSED)
+    world.records.confirm_contacts(
+        [contact(at=NOW - 20 * DAY_US, decision_id="d-1"), contact(at=NOW - 2 * DAY_US, decision_id="d-2")]
+    )
+    world.records.note_responses([ContactResponse("d-1", "c1", "positive", NOW - DAY_US)])
+
+    record = world.records.decision(world.ask()["decision_id"]).record
+
+    assert record.contact_responses == ("positive", "")
+    assert [one.rule_ids for one in record.candidates[:2]] == [("hold.ignored",), ()]
+    assert repr(deliberate(_inputs_of(record), world.rulebook, None).candidates) == repr(record.candidates)
+    plain = _World()
+    plain.records.confirm_contacts([contact(at=NOW)])
+    assert plain.records.decision(plain.ask()["decision_id"]).record.contact_responses == ()
+
+
+def test_a_no_is_obeyed_by_the_next_decision() -> None:
+    """As soon as it is noted; in the past it was not known yet."""
+    world = _World(policy_changes=SUPPRESSED)
+    first = world.ask()
+    world.records.note_responses([ContactResponse(first["decision_id"], "c1", "negative", NOW + 5)])
+
+    second = world.ask(request_id="r2", now=NOW + 9)
+    before = world.ask(request_id="r3", now=NOW + 9, mode="dry_run", as_of=dump_timestamp(NOW + 4))
+
+    assert second["dropped"] == [{"action_id": "nudge", "stage": "contact_policy", "rule_id": "hold.no"}]
+    assert before["dropped"] == []
+
+
+@pytest.mark.parametrize("explain", ["none", "stages", "factors"])
+def test_who_asks_is_told_every_failing_rule(explain: str) -> None:
+    """Of all stages, of the actions that were dropped; else only those of the first."""
+    world = _World(
+        action("late", valid_to="2020-01-01T00:00:00Z", stages=["applied"]),
+        action("off", rules=[rule("elig.gold", condition("attribute:tier", equals="gold"))]),
+        action("fine"),
+        policy_changes={"contact_policy": {"consent": {"opt_in": ["phone"]}}},
+    )
+
+    dropped = [(one["action_id"], one["stage"], one["rule_id"]) for one in world.ask(explain=explain)["dropped"]]
+
+    first = [
+        ("late", "catalogue", "catalogue.validity"),
+        ("off", "eligibility", "elig.gold"),
+        ("fine", "contact_policy", "contact.consent.phone"),
+    ]
+    more = [
+        ("late", "applicability", "applicability.stage"),
+        ("late", "contact_policy", "contact.consent.phone"),
+        ("off", "contact_policy", "contact.consent.phone"),
+    ]
+    assert sorted(dropped) == sorted(first if explain == "none" else first + more)
+
+
+def test_the_lead_class_is_answered() -> None:
+    """By the policy's criteria; null where it declares none."""
+    leads = {
+        "criteria": [{"id": "open", "title": "", "points": 5, "all_of": [{"field": "stage", "equals": "looking"}]}],
+        "classes": [{"id": "HOT", "at_least": 5}],
+    }
+
+    assert _World(policy_changes={"lead_qualification": leads}).ask()["journey"]["lead_class"] == "HOT"
+    assert _World().ask()["journey"]["lead_class"] is None
+
+
 def _inputs_of(record: DecisionRecord) -> Inputs:
     request = decode_canonical_request(record.request)
     lost = {one.treatment_id: one.rule_ids[1] for one in record.candidates if one.dropped == "capacity"}
-    counted = tuple(contact(at=one.at, channel=one.channel) for one in record.contacts)
+    responses = record.contact_responses or ("",) * len(record.contacts)
+    counted = tuple(
+        contact(at=one.at, channel=one.channel, action_id=one.action_id, response=response)
+        for one, response in zip(record.contacts, responses, strict=True)
+    )
     return Inputs(
         decision_id=record.decision_id,
         vector=np.array(record.vector),
