@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from features.journeys import Journey
@@ -22,18 +22,22 @@ from models.arbitration import (
     Scored,
     arm_selection,
     choose,
+    exploration_loss,
     marginal_selection,
     ranked,
 )
 from models.capacity import Room, needs_of
-from models.decision import Candidate, Selected
+from models.catalogue_plan import Plan, plan_of
+from models.contact_policy import fatigue_factor
+from models.decision import Candidate, DropStage, Selected
 from models.experiment import arm_probabilities
-from models.funnel import Considered, Question, considered_candidates
-from models.policy import Arm, Policy
+from models.funnel import Considered, Question, considered_candidates, every_failing_rule
+from models.leads import lead_standing
+from models.policy import Arm, Exploration, Policy
 from models.records import CustomerRecords
 from models.scoring import CustomerScores, EffectScore, Scorer, StallScore
 from models.situation import Situation, Value, situation_of
-from models.slots import filled_slots
+from models.slots import Filling, filled_slots
 
 _UNKNOWN_STALL: Final = StallScore(math.nan, math.nan, math.nan)
 
@@ -44,6 +48,7 @@ class Rulebook:
 
     Attributes:
         policy_version: part of the seed of every draw.
+        plan: what follows from catalogue and policy for the candidates of the journey.
     """
 
     taxonomy: Taxonomy
@@ -52,6 +57,11 @@ class Rulebook:
     policy: Policy
     policy_version: str
     feature_set: FeatureSet
+    plan: Plan = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Make the plan, once for all decisions."""
+        object.__setattr__(self, "plan", plan_of(self.catalogue, self.policy, journey_id=self.journey.id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,6 +74,7 @@ class Inputs:
         time_zone: the customer's IANA time zone.
         arm: the customer's part of the experiment.
         n_linked: how many other ids are the customer's; each had its own chance to be in the holdout.
+        epsilon: share that explores while a regret budget holds it down; None for the policy's own.
     """
 
     decision_id: str
@@ -77,6 +88,7 @@ class Inputs:
     time_zone: str
     arm: Arm
     n_linked: int = 0
+    epsilon: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +101,7 @@ class Deliberation:
         ranking: treatment ids of the scored candidates, the chosen one first, then by priority.
         choice: slot 1.
         selected: the filled slots, in order of choice.
+        exploration_loss: money that this decision is expected to lose if it explores; NaN without a regret budget.
     """
 
     situation: Situation
@@ -98,22 +111,73 @@ class Deliberation:
     ranking: tuple[str, ...]
     choice: Choice
     selected: tuple[Selected, ...]
+    exploration_loss: float
 
 
-def deliberate(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> Deliberation:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _View:
+    """A customer as one bundle sees them: what its stall propensity lets through, and what the rest is worth."""
+
+    situation: Situation
+    stall: StallScore
+    considered: list[Considered]
+    effects: Mapping[str, EffectScore]
+    factors: Mapping[str, Factors]
+    scored: list[Scored]
+    room: Room
+
+
+def deliberate(
+    inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None, challenger: Scorer | None = None
+) -> Deliberation:
     """Decide.
 
-    Without a scorer the stall propensity is unknown and uplifts come from the catalogue's priors alone.
+    Without a scorer the stall propensity is unknown and uplifts come from the catalogue's priors alone. A challenger
+    decides for its arm, and tells with what probability it would have chosen each candidate for everybody else; without
+    one the champion decides for that arm too.
     """
+    champion_view = _view(inputs, rulebook, scorer)
+    challenger_view = champion_view if challenger is None else _view(inputs, rulebook, challenger)
+    view = challenger_view if inputs.arm == "challenger" else champion_view
+    exploration = _exploration(inputs, rulebook)
+    choice = choose(
+        inputs.arm, view.scored, exploration, decision_id=inputs.decision_id, policy_version=rulebook.policy_version
+    )
+    shares = arm_probabilities(rulebook.policy.experiment, n_linked=inputs.n_linked)
+    given_arm = {
+        arm: arm_selection(arm, (challenger_view if arm == "challenger" else champion_view).scored, exploration)
+        for arm, share in shares.items()
+        if share > 0 or arm == inputs.arm
+    }
+    candidates = _candidates(view, marginal_selection(shares, given_arm), given_arm[inputs.arm])
+    ranking = _ranking(view.scored, choice)
+    return Deliberation(
+        situation=view.situation,
+        stall=view.stall,
+        candidates=candidates,
+        factors=view.factors,
+        ranking=ranking,
+        choice=choice,
+        selected=_selected(ranking, candidates, choice, view, inputs, rulebook),
+        exploration_loss=math.nan if exploration.regret_budget is None else exploration_loss(view.scored, exploration),
+    )
+
+
+def _exploration(inputs: Inputs, rulebook: Rulebook) -> Exploration:
+    declared = rulebook.policy.exploration
+    return declared if inputs.epsilon is None else declared.model_copy(update={"epsilon": inputs.epsilon})
+
+
+def _view(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> _View:
     scores = None if scorer is None else scorer.customer(inputs.vector)
     situation = _situation(inputs, rulebook)
     stall = scores.stall() if scores is not None and situation.status == "open" else _UNKNOWN_STALL
     if situation.stall_state is None:
         stall = stall._replace(benign_wait=math.nan)  # learned from stalled customers
-    situation = replace(situation, stall_propensity=stall.stall_propensity)
+    situation = _expected(situation, stall, rulebook)
     considered = considered_candidates(
+        plan=rulebook.plan,
         catalogue=rulebook.catalogue,
-        journey=rulebook.journey,
         policy=rulebook.policy,
         taxonomy=rulebook.taxonomy,
         situation=situation,
@@ -122,43 +186,60 @@ def deliberate(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> Del
         time_zone=inputs.time_zone,
     )
     effects = _effects(considered, scores)
+    fatigue = fatigue_factor(rulebook.policy.contact_policy.fatigue, inputs.records.contacts, at=inputs.question.at)
     factors = {
-        one.treatment.id: _factors(one, effects[one.action.id], rulebook)
+        one.treatment.id: _factors(one, effects[one.action.id], rulebook, fatigue)
         for one in considered
         if one.dropped is None and effects[one.action.id].source != "none"
     }
     room = Room(rulebook.policy.capacity, inputs.records)
     considered, factors = _within_budgets(considered, factors, room)
     scored = [
-        Scored(one.action.id, one.treatment.id, f.priority, f.net_value, f.net_value_sigma)
+        f.scored(one.action.id, one.treatment.id, mandatory=one.action.mandatory)
         for one in considered
         if (f := factors.get(one.treatment.id)) is not None
     ]
-    exploration = rulebook.policy.exploration
-    choice = choose(
-        inputs.arm,
-        scored,
-        exploration,
-        decision_id=inputs.decision_id,
-        policy_version=rulebook.policy_version,
-    )
-    shares = arm_probabilities(rulebook.policy.experiment, n_linked=inputs.n_linked)
-    given_arm = {
-        arm: arm_selection(arm, scored, exploration) for arm, share in shares.items() if share > 0 or arm == inputs.arm
-    }
-    candidates = _candidates(
-        considered, effects, factors, scored, marginal_selection(shares, given_arm), given_arm[inputs.arm]
-    )
-    ranking = _ranking(scored, choice)
-    return Deliberation(
+    return _View(
         situation=situation,
         stall=stall,
-        candidates=candidates,
+        considered=considered,
+        effects=effects,
         factors=factors,
-        ranking=ranking,
-        choice=choice,
-        selected=_selected(ranking, candidates, choice, inputs, rulebook, _fits(considered, factors, room, rulebook)),
+        scored=scored,
+        room=room,
     )
+
+
+def failing_rules_of(
+    inputs: Inputs, situation: Situation, rulebook: Rulebook
+) -> dict[str, tuple[tuple[DropStage, str], ...]]:
+    """Stage and id of every rule that stands against each candidate of a deliberation, by treatment.
+
+    Args:
+        inputs: what was decided from.
+        situation: the deliberation's.
+        rulebook: what was decided by.
+    """
+    return every_failing_rule(
+        plan=rulebook.plan,
+        catalogue=rulebook.catalogue,
+        policy=rulebook.policy,
+        taxonomy=rulebook.taxonomy,
+        situation=situation,
+        records=inputs.records,
+        question=inputs.question,
+        time_zone=inputs.time_zone,
+    )
+
+
+def _expected(situation: Situation, stall: StallScore, rulebook: Rulebook) -> Situation:
+    """The situation with what the models expect of it, and how good a lead that makes."""
+    situation = replace(
+        situation, stall_propensity=stall.stall_propensity, abandon_probability=stall.abandon_probability
+    )
+    if rulebook.policy.lead_qualification is None:
+        return situation
+    return replace(situation, lead_class=lead_standing(rulebook.policy.lead_qualification, situation).lead_class)
 
 
 def _situation(inputs: Inputs, rulebook: Rulebook) -> Situation:
@@ -170,6 +251,8 @@ def _situation(inputs: Inputs, rulebook: Rulebook) -> Situation:
         holdings=inputs.holdings,
         context=inputs.context,
         channel=inputs.channel,
+        direction="outbound" if inputs.question.outbound else "inbound",
+        consents=inputs.records.consents,
     )
 
 
@@ -187,7 +270,7 @@ def _prior(action: Action) -> EffectScore:
     return EffectScore(math.nan, action.prior_uplift, action.prior_sigma, "prior")
 
 
-def _factors(one: Considered, effect: EffectScore, rulebook: Rulebook) -> Factors:
+def _factors(one: Considered, effect: EffectScore, rulebook: Rulebook, fatigue: float) -> Factors:
     outcome = rulebook.journey.outcome_by_id[one.action.outcome]
     return Factors(
         control_response=effect.control_response,
@@ -197,7 +280,7 @@ def _factors(one: Considered, effect: EffectScore, rulebook: Rulebook) -> Factor
         value=outcome.value,
         contact_cost=one.treatment.contact_cost,
         incentive_cost=one.action.incentive_cost,
-        fatigue_cost=one.treatment.fatigue_cost,
+        fatigue_cost=one.treatment.fatigue_cost * fatigue,
         channel_price=rulebook.policy.channel_price.get(one.treatment.channel, 0.0),
         context_weight_pct=one.action.context_weight_pct,
         lever_pct=one.action.lever_pct,
@@ -223,18 +306,11 @@ def _within_budgets(
     return left, {treatment_id: known for treatment_id, known in factors.items() if treatment_id not in full}
 
 
-def _candidates(
-    considered: list[Considered],
-    effects: Mapping[str, EffectScore],
-    factors: Mapping[str, Factors],
-    scored: list[Scored],
-    marginal: Probabilities,
-    given_arm: Probabilities,
-) -> tuple[Candidate, ...]:
+def _candidates(view: _View, marginal: Probabilities, given_arm: Probabilities) -> tuple[Candidate, ...]:
     found = []
-    score_of = {one.treatment_id: one for one in scored}
-    for one in considered:
-        known = factors.get(one.treatment.id)
+    score_of = {one.treatment_id: one for one in view.scored}
+    for one in view.considered:
+        known = view.factors.get(one.treatment.id)
         if known is None:
             dropped = one.dropped or "scoring"
             rule_ids = one.rule_ids or ("scoring.no_estimate",)
@@ -245,6 +321,8 @@ def _candidates(
                     channel=one.treatment.channel,
                     dropped=dropped,
                     rule_ids=rule_ids,
+                    # Not 0 where another arm's bundle lets it through.
+                    selection_probability=marginal.get(one.treatment.id, 0.0),
                 )
             )
             continue
@@ -257,7 +335,7 @@ def _candidates(
                 control_response=known.control_response,
                 uplift=known.uplift,
                 sigma=known.sigma,
-                effect_source=effects[one.action.id].source,
+                effect_source=view.effects[one.action.id].source,
                 outcome=one.action.outcome,
                 value=known.value,
                 contact_cost=known.contact_cost,
@@ -294,35 +372,38 @@ def _ranking(scored: list[Scored], choice: Choice) -> tuple[str, ...]:
     return (choice.treatment_id, *(one for one in by_priority if one != choice.treatment_id))
 
 
-def _fits(
-    considered: list[Considered], factors: Mapping[str, Factors], room: Room, rulebook: Rulebook
-) -> Callable[[str, Sequence[str]], bool]:
+def _fits(view: _View, rulebook: Rulebook) -> Callable[[str, Sequence[str]], bool]:
     """Whether there is capacity for a treatment beside others that are selected already."""
 
     def needs(treatment_id: str) -> dict[str, int]:
-        one = next(one for one in considered if one.treatment.id == treatment_id)
-        share = factors[treatment_id].incentive_share
-        return needs_of(rulebook.policy.capacity, one.action, one.treatment, share)
+        action = rulebook.catalogue.action_by_treatment[treatment_id]
+        treatment = rulebook.catalogue.treatment_by_id[treatment_id]
+        return needs_of(rulebook.policy.capacity, action, treatment, view.factors[treatment_id].incentive_share)
 
-    return lambda treatment_id, selected: room.fits_beside(needs(treatment_id), [needs(one) for one in selected])
+    return lambda treatment_id, selected: view.room.fits_beside(needs(treatment_id), [needs(one) for one in selected])
 
 
 def _selected(
     ranking: tuple[str, ...],
     candidates: tuple[Candidate, ...],
     choice: Choice,
+    view: _View,
     inputs: Inputs,
     rulebook: Rulebook,
-    fits: Callable[[str, Sequence[str]], bool],
 ) -> tuple[Selected, ...]:
     if choice.treatment_id == NO_ACTION:
         return ()
     return filled_slots(
-        ranking,
-        {candidate.treatment_id: candidate for candidate in candidates},
-        question=inputs.question,
-        records=inputs.records,
-        policy=rulebook.policy.contact_policy,
-        arm=inputs.arm,
-        fits=fits,
+        Filling(
+            ranking=ranking,
+            candidates={candidate.treatment_id: candidate for candidate in candidates},
+            mandatory=frozenset(one.treatment_id for one in view.scored if one.mandatory),
+            question=inputs.question,
+            records=inputs.records,
+            treatments=rulebook.catalogue.treatment_by_id,
+            caps=rulebook.plan.caps,
+            arm=inputs.arm,
+            fits=_fits(view, rulebook),
+            seed=(inputs.decision_id, rulebook.policy_version),
+        )
     )

@@ -18,6 +18,7 @@ from models.records import (
     Committed,
     ConsentChange,
     Contact,
+    ContactResponse,
     CustomerRecords,
     Reservation,
     Stored,
@@ -132,6 +133,17 @@ class MemoryRecordStore:
                     channel = contact.channel or known.channel
                     self._contacts[key] = replace(known, status="confirmed", at=contact.at, channel=channel)
             self._ledger.confirm(decided_contacts(contacts))
+
+    def note_responses(self, responses: Sequence[ContactResponse]) -> None:
+        """Remember what came back for contacts."""
+        with self._guard:
+            for response in responses:
+                decided = self._by_id.get(response.decision_id)
+                ids = {response.customer_id} | ({decided.record.customer_id} if decided else set())
+                for key, contact in self._contacts.items():
+                    is_answered = contact.decision_id == response.decision_id and contact.customer_id in ids
+                    if is_answered and response.outweighs(contact):
+                        self._contacts[key] = replace(contact, response=response.kind, response_at=response.at)
 
     def set_consents(self, customer_id: str, consents: Mapping[str, str], *, at: int) -> None:
         """Remember consents and objections."""

@@ -26,6 +26,7 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects.sqlite import insert
@@ -44,6 +45,7 @@ from models.records import (
     Committed,
     ConsentChange,
     Contact,
+    ContactResponse,
     CustomerRecords,
     Reservation,
     Stored,
@@ -54,15 +56,21 @@ from models.records import (
 from models.workforce import OpenPerson, ToldPerson
 
 LAYOUT_VERSION: Final = 3
+_RESPONSES: Final = (
+    "ALTER TABLE contacts ADD COLUMN response TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE contacts ADD COLUMN response_at INTEGER NOT NULL DEFAULT 0",
+)
 _UPGRADES: Final = {
     1: (
         "INSERT INTO consent_changes (customer_id, consent, state, at) "
         "SELECT customer_id, consent, state, at FROM consents",
         "DROP TABLE consents",
+        *_RESPONSES,
     ),
-    2: (),
+    2: _RESPONSES,
 }
-"""Version 1 kept only the newest state of each consent; version 2 had no tables for capacities and people."""
+"""Version 1 kept only the newest state of each consent, version 2 nothing of what came back for a contact,
+of capacities and of people."""
 
 metadata = MetaData()
 for _table in capacity_tables.metadata.sorted_tables:
@@ -95,6 +103,8 @@ contacts_table = Table(
     Column("expires_at", WHOLE, nullable=False),
     Column("send_id", TEXT),
     Column("occasion", WHOLE, nullable=False),
+    Column("response", TEXT, nullable=False, server_default=""),
+    Column("response_at", WHOLE, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("customer_id", "decision_id", "action_id", "occasion", name="contacts_identity"),
 )
 Index("contacts_of_customer", contacts_table.c.customer_id, contacts_table.c.at)
@@ -110,7 +120,18 @@ consents_table = Table(
 
 _d, _c = decisions_table.c, contacts_table.c
 _CONFIRMED, _LEASE, _RELEASED = (literal_column(f"'{status}'", TEXT) for status in ("confirmed", "lease", "released"))
-_CONTACT = (_c.decision_id, _c.customer_id, _c.action_id, _c.channel, _c.at, _c.status, _c.expires_at, _c.send_id)
+_CONTACT = (
+    _c.decision_id,
+    _c.customer_id,
+    _c.action_id,
+    _c.channel,
+    _c.at,
+    _c.status,
+    _c.expires_at,
+    _c.send_id,
+    _c.response,
+    _c.response_at,
+)
 
 _INSERT_DECISION = sqlite_text(insert(decisions_table))
 _INSERT_IMPORTED = sqlite_text(insert(decisions_table).on_conflict_do_nothing())
@@ -153,6 +174,26 @@ _CONFIRM = sqlite_text(
         },
         where=_c.status != _CONFIRMED,
     )
+)
+_ANSWERED_CONTACTS = sqlite_text(
+    select(*_CONTACT, _c.occasion).where(
+        _c.decision_id == bindparam("decision_id"),
+        or_(
+            _c.customer_id == bindparam("customer_id"),
+            _c.customer_id
+            == select(_d.customer_id).where(_d.decision_id == bindparam("decision_id")).scalar_subquery(),
+        ),
+    )
+)
+_NOTE_RESPONSE = sqlite_text(
+    update(contacts_table)
+    .where(
+        _c.customer_id == bindparam("customer"),
+        _c.decision_id == bindparam("decision"),
+        _c.action_id == bindparam("action"),
+        _c.occasion == bindparam("occurrence"),
+    )
+    .values(response=bindparam("kind"), response_at=bindparam("moment"))
 )
 _consent = insert(consents_table)
 _SET_CONSENT = sqlite_text(
@@ -256,6 +297,11 @@ class SqlRecordStore:
 
         self._file.submit(confirm).result()
 
+    def note_responses(self, responses: Sequence[ContactResponse]) -> None:
+        """Remember what came back for contacts, in one transaction; the same again changes nothing."""
+        if responses:
+            self._file.submit(lambda connection: _note(connection, responses)).result()
+
     def set_consents(self, customer_id: str, consents: Mapping[str, str], *, at: int) -> None:
         """Remember consents and objections as of a moment."""
         self.apply_consents([ConsentChange(customer_id, consent, state, at) for consent, state in consents.items()])
@@ -338,6 +384,25 @@ def _reserve(connection: sqlite3.Connection, record: DecisionRecord, reservation
     connection.executemany(_INSERT_CONTACT, [_contact_row(contact) for contact in reservation.contacts])
 
 
+def _note(connection: sqlite3.Connection, responses: Sequence[ContactResponse]) -> None:
+    for response in responses:
+        key = {"decision_id": response.decision_id, "customer_id": response.customer_id}
+        for *fields, occasion_of in connection.execute(_ANSWERED_CONTACTS, key).fetchall():
+            contact = Contact(*fields)
+            if response.outweighs(contact):
+                connection.execute(
+                    _NOTE_RESPONSE,
+                    {
+                        "customer": contact.customer_id,
+                        "decision": contact.decision_id,
+                        "action": contact.action_id,
+                        "occurrence": occasion_of,
+                        "kind": response.kind,
+                        "moment": response.at,
+                    },
+                )
+
+
 def _counted(connection: sqlite3.Connection, keys: Sequence[_Row]) -> list[Contact]:
     """Contacts that count, of all keys together, oldest first."""
     contacts = [Contact(*row) for key in keys for row in connection.execute(_COUNTED, key).fetchall()]
@@ -379,4 +444,6 @@ def _contact_row(contact: Contact) -> _Row:
         "expires_at": contact.expires_at,
         "send_id": contact.send_id,
         "occasion": occasion(contact),
+        "response": contact.response,
+        "response_at": contact.response_at,
     }

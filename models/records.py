@@ -11,6 +11,10 @@ from models.decision import DecisionRecord
 from models.workforce import OpenPerson, ToldPerson
 
 ContactStatus = Literal["lease", "confirmed", "released"]
+ResponseKind = Literal["positive", "negative", "neutral"]
+"""What came back for a contact; ``neutral`` is an answer that says neither yes nor no, such as an opened message."""
+
+NO_RESPONSE: Final = ""
 
 NOBODY_AVAILABLE: Final = "capacity.nobody_available"
 """The rule that drops an action whose queue has people, none of whom can take it."""
@@ -18,7 +22,12 @@ NOBODY_AVAILABLE: Final = "capacity.nobody_available"
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """A contact that was counted, or a lease on one."""
+    """A contact that was counted, or a lease on one.
+
+    Attributes:
+        response: what came back for it; empty where nothing did yet.
+        response_at: when it did, microseconds since the epoch; 0 where nothing did.
+    """
 
     decision_id: str
     customer_id: str
@@ -28,6 +37,8 @@ class Contact:
     status: ContactStatus
     expires_at: int
     send_id: str | None = None
+    response: ResponseKind | Literal[""] = NO_RESPONSE
+    response_at: int = 0
 
     def is_lease_of(self, send_id: str | None) -> bool:
         """Whether it is the lease of a send, whose place the next decision for that send takes."""
@@ -42,6 +53,38 @@ class ConsentChange:
     consent: str
     state: str
     at: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContactResponse:
+    """Something came back for the contacts of a decision.
+
+    Attributes:
+        customer_id: who answered, by any of their ids.
+        action_ids: the actions of the decision that it is an answer to; None for all of them.
+    """
+
+    decision_id: str
+    customer_id: str
+    kind: ResponseKind
+    at: int
+    action_ids: frozenset[str] | None = None
+
+    def outweighs(self, contact: Contact) -> bool:
+        """Whether it is an answer to a contact of its decision, and holds over what came back for that before.
+
+        Yes and no hold over neutral, then the newest over older ones, then no over yes: so it does not matter in which
+        order answers come in, or how often.
+        """
+        if self.action_ids is not None and contact.action_id not in self.action_ids:
+            return False
+        return contact.response == NO_RESPONSE or _weight(self.kind, self.at) > _weight(
+            contact.response, contact.response_at
+        )
+
+
+def _weight(kind: str, at: int) -> tuple[bool, int, bool]:
+    return (kind != "neutral", at, kind == "negative")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +107,22 @@ class CustomerRecords:
 
 @dataclass(frozen=True, slots=True)
 class CapLimit:
-    """A contact cap as it applies to one decision: at most ``limit`` contacts since ``since``, this one included."""
+    """A contact cap as it applies to one decision: at most ``limit`` contacts since ``since``, this one included.
+
+    Attributes:
+        channel: contacts over this one only; over all if None.
+        action_ids: contacts with these actions only; with all if None.
+    """
 
     rule_id: str
     limit: int
     since: int
     channel: str | None = None
+    action_ids: frozenset[str] | None = None
+
+    def covers(self, channel: str | None, action_id: str) -> bool:
+        """Whether contacts with an action over a channel fall under it."""
+        return self.channel in (None, channel) and (self.action_ids is None or action_id in self.action_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +303,13 @@ class RecordStore(Protocol):
         What it had reserved of capacities stays taken in the period that it was reserved in; where the lease had ended
         meanwhile it is taken again, also beyond the limit, since it happened. A contact that nothing was reserved for
         takes nothing.
+        """
+
+    def note_responses(self, responses: Sequence[ContactResponse]) -> None:
+        """Remember what came back for contacts, in one transaction; the same again, or in another order, ends the same.
+
+        Of several, one holds as ``ContactResponse.outweighs`` says. A contact is found under the id that answered and
+        under the one that was decided on; an answer to a contact that the store does not hold is forgotten.
         """
 
     def set_consents(self, customer_id: str, consents: Mapping[str, str], *, at: int) -> None:

@@ -87,6 +87,7 @@ class JourneyStanding(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         expected_days_to_progress: mean days until progress, counting no more than ``horizon_days``.
         benign_wait: of a stalled customer, the probability of progress without any contact.
+        lead_class: how good a lead the customer is by the policy's criteria; null where it declares none.
     """
 
     journey_id: str
@@ -97,6 +98,7 @@ class JourneyStanding(msgspec.Struct, frozen=True, kw_only=True):
     abandon_probability: float | None
     expected_days_to_progress: float | None
     benign_wait: float | None
+    lead_class: str | None = None
 
 
 class Factors(msgspec.Struct, frozen=True, kw_only=True):

@@ -35,6 +35,8 @@ CREATE TABLE contacts (
 	expires_at INTEGER NOT NULL,
 	send_id TEXT,
 	occasion INTEGER NOT NULL,
+	response TEXT DEFAULT '' NOT NULL,
+	response_at INTEGER DEFAULT 0 NOT NULL,
 	CONSTRAINT contacts_identity PRIMARY KEY (customer_id, decision_id, action_id, occasion)
 )
 CREATE INDEX contacts_of_customer ON contacts (customer_id, at)

@@ -14,9 +14,11 @@ import pytest
 
 from features.errors import HomeLocked, StoreCorrupted, StoreUnavailable
 from models.record_store import SqlRecordStore
-from models.records import CapacityNeed, CapacityWindow
+from models.records import CapacityNeed, CapacityWindow, ContactResponse
 from models.workforce import Person, ToldPerson
 from tests.decision_records import DAY_US, DECIDED_AT, contact, record, reservation
+
+GOLDEN = Path(__file__).parents[2] / "golden"
 
 _COMMIT = """
 import sys
@@ -115,25 +117,31 @@ def test_a_damaged_record_is_said_to_be_damaged(path: Path) -> None:
     store.close()
 
 
-def test_a_file_of_the_second_layout_counts_from_now_on(path: Path) -> None:
-    """It knew no capacities and no people: its contacts stay, and its leases take nothing of limits that came later."""
-    store = SqlRecordStore(path)
-    store.commit(record(), b"", reservation(contact(record())))
-    store.close()
+def test_contacts_of_the_second_layout_are_kept(path: Path) -> None:
+    """It kept nothing of what came back, of capacities and of people; what comes from now on is noted."""
+    path.parent.mkdir()
     connection = sqlite3.connect(path)
-    for table in ("capacity_counters", "capacity_holds", "persons"):
-        connection.execute(f"DROP TABLE {table}")
+    connection.executescript((GOLDEN / "records_layout_v2.sql").read_text().replace("\nCREATE", ";\nCREATE"))
+    connection.execute(
+        "INSERT INTO contacts VALUES ('d-1', 'c1', 'nudge', 'sms', ?, 'confirmed', 0, NULL, 0)", (DECIDED_AT,)
+    )
     connection.execute("PRAGMA user_version = 2")
     connection.commit()
     connection.close()
 
     store = SqlRecordStore(path)
+    before = store.customer("c1", since=0, now=DECIDED_AT).contacts
+    store.note_responses([ContactResponse("d-1", "c1", "negative", DECIDED_AT + 5)])
+    after = store.customer("c1", since=0, now=DECIDED_AT).contacts
+    used = store.capacity_used([CapacityWindow("calls", 7)], now=DECIDED_AT)
     store.put_persons([ToldPerson(Person(person_id="p1", queues=("desk",)), open_work=1)])
-
-    assert store.customer("c1", since=0, now=DECIDED_AT).contacts == (contact(record()),)
-    assert store.capacity_used([CapacityWindow("calls", 7)], now=DECIDED_AT) == {}
-    assert [one.open_work for one in store.workforce(now=DECIDED_AT)] == [1]
+    people = [(one.person.person_id, one.open_work) for one in store.workforce(now=DECIDED_AT)]
     store.close()
+
+    assert [(one.action_id, one.response, one.response_at) for one in before] == [("nudge", "", 0)]
+    assert [(one.response, one.response_at) for one in after] == [("negative", DECIDED_AT + 5)]
+    assert used == {}
+    assert people == [("p1", 1)]
 
 
 def test_periods_that_are_over_are_forgotten(path: Path) -> None:
@@ -160,6 +168,8 @@ def test_consents_of_the_first_layout_are_kept(path: Path) -> None:
     SqlRecordStore(path).close()
     connection = sqlite3.connect(path)
     connection.execute("DROP TABLE consent_changes")
+    for column in ("response", "response_at"):
+        connection.execute(f"ALTER TABLE contacts DROP COLUMN {column}")
     connection.execute("CREATE TABLE consents (customer_id TEXT, consent TEXT, state TEXT, at INTEGER)")
     connection.execute("INSERT INTO consents VALUES ('c1', 'marketing', 'objected', 7)")
     connection.execute("PRAGMA user_version = 1")
