@@ -71,7 +71,7 @@ def _all(records: SqlRecordStore) -> list[DecisionRecord]:
 
 
 def _ask(desk: Desk, worker: int, failures: list[BaseException]) -> None:
-    """Ten questions of one caller: live and dry, activated and leased, some asked twice, some sends asked anew."""
+    """Ten questions of one caller: live and dry, activated and leased, of one slot and two, some twice, sends anew."""
     chance = np.random.default_rng(worker)
     try:
         for i in range(10):
@@ -82,6 +82,7 @@ def _ask(desk: Desk, worker: int, failures: list[BaseException]) -> None:
                 "mode": str(chance.choice(["live", "live", "live", "shadow", "dry_run"])),
                 "send_id": "s" if chance.random() < 0.5 else None,
                 "direction": "outbound" if chance.random() < 0.7 else "inbound",
+                "placements": ("phone/first", "phone/second") if chance.random() < 0.3 else (),
             }
             answer = desk.ask(customer, now=NOW, **changes)
             if chance.random() < 0.3:
@@ -122,9 +123,11 @@ def test_limits_hold_and_leases_come_back(records: SqlRecordStore) -> None:
     _decide_at_once(desk)
 
     taken = _taken(records, NOW)
-    assert (taken["calls"], taken["everything"]) == (sum(ROOM.values()), 70.0)
-    assert 19.3 < taken["money"] <= 20.0
-    assert {one.person.person_id: one.open_work for one in records.workforce(now=NOW)} == ROOM
+    open_work = {one.person.person_id: one.open_work for one in records.workforce(now=NOW)}
+    assert taken["everything"] == 70.0
+    assert 15 < taken["calls"] == sum(open_work.values()) <= sum(ROOM.values())
+    assert 10 < taken["money"] <= 20.0
+    assert all(open_work[name] <= room for name, room in ROOM.items())
     live = [one for one in _all(records) if one.mode == "live"]
     assert all(one.selected == () for one in live if one.arm == "no_contact_holdout")
 

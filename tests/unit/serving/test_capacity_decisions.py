@@ -120,6 +120,23 @@ def test_slots_of_one_decision_share_what_is_left() -> None:
     assert taken(one) == 1.0
 
 
+def test_something_mandatory_finds_a_full_capacity_full() -> None:
+    """It goes before everything else, and not beyond the limit."""
+    one = desk(call(mandatory=True, prior_uplift=0.001), tip())
+    assert [one.actions(f"c{i}", now=NOW) for i in (1, 2, 3)] == [["call"], ["call"], ["tip"]]
+
+
+def test_who_asks_is_told_of_full_capacities_behind_other_rules() -> None:
+    """Of an action that an earlier stage dropped, too."""
+    one = desk(call(), action("late", assigned_to="desk", valid_to="2020-01-01T00:00:00Z"))
+    for i in (1, 2):
+        one.ask(f"c{i}", now=NOW)
+
+    dropped = [(each["action_id"], each["rule_id"]) for each in one.ask("c3", now=NOW, explain="stages")["dropped"]]
+
+    assert set(dropped) == {("call", "calls"), ("late", "catalogue.validity"), ("late", "calls")}
+
+
 def test_a_budget_pays_contacts_and_likely_incentives() -> None:
     """Without a model it is not known who is paid, so everybody is: 0.1 and 1 of a budget of 2."""
     offer = action("offer", issue="grow", incentive_cost=1.0, prior_uplift=0.5)
