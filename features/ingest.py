@@ -85,6 +85,7 @@ class Ingestor:
         taxonomy: the vocabulary that documents must keep to.
         consents: where consents go before the answer.
         exposures: where exposures go before the answer; it is told of some again, and counts them once.
+        responses: where everything goes that carries the ``decision_id`` of what it answers, likewise.
         moments: what stamps the arrivals; decisions that see them must take theirs from the same.
     """
 
@@ -97,6 +98,7 @@ class Ingestor:
         consents: SetConsents,
         exposures: Callable[[Sequence[JourneyEvent]], None],
         moments: Moments | None = None,
+        responses: Callable[[Sequence[JourneyEvent]], None] | None = None,
     ) -> None:
         self._log = log
         self._store = store
@@ -105,6 +107,7 @@ class Ingestor:
         self._texts = FeedbackTexts(taxonomy)
         self._consents = consents
         self._exposures = exposures
+        self._responses = responses
         self._moments = moments or Moments()
         self._stripes = tuple(threading.Lock() for _ in range(_STRIPES))
 
@@ -132,7 +135,10 @@ class Ingestor:
         customers = self._touched(events)
         with self._held(customers):
             self._remember_consents(events)
-            self._count_exposures(events, appended)
+            if exposed := self._as_logged(events, appended, _is_exposure):
+                self._exposures(exposed)
+            if self._responses is not None and (answers := self._as_logged(events, appended, _is_answer)):
+                self._responses(answers)
             degraded = self._refreshed(customers)
         return IngestReport(len(events) - duplicates, duplicates, rejected, degraded)
 
@@ -246,19 +252,21 @@ class Ingestor:
                 if changed is not None and changed[0] in consents:
                     self._consents(customer_id, {changed[0]: changed[1]}, at=logged.event.occurred_at)
 
-    def _count_exposures(self, events: Sequence[JourneyEvent], appended: Sequence[Appended]) -> None:
-        exposed = [pair for pair in zip(events, appended, strict=True) if pair[0].kind == EXPOSED]
-        kept = [event for event, one in exposed if not one.duplicate]
+    def _as_logged(
+        self, events: Sequence[JourneyEvent], appended: Sequence[Appended], is_meant: Callable[[JourneyEvent], bool]
+    ) -> list[JourneyEvent]:
+        """The events of a batch that are meant, as the log has them."""
+        meant = [pair for pair in zip(events, appended, strict=True) if is_meant(pair[0])]
+        kept = [event for event, one in meant if not one.duplicate]
         # From the log, not from the batch: what is sent again under a known id may say something else.
-        known = {(event.source, event.event_id): event.customer_id for event, one in exposed if one.duplicate}
+        known = {(event.source, event.event_id): event.customer_id for event, one in meant if one.duplicate}
         kept += [
             logged.event
             for customer_id in sorted(set(known.values()))
             for logged in self._log.of_customer(customer_id)
-            if logged.event.kind == EXPOSED and (logged.event.source, logged.event.event_id) in known
+            if is_meant(logged.event) and (logged.event.source, logged.event.event_id) in known
         ]
-        if kept:
-            self._exposures(kept)
+        return kept
 
     def _refreshed(self, customers: Sequence[str]) -> tuple[str, ...]:
         try:
@@ -348,6 +356,14 @@ class Ingestor:
             vector = vectors.get(journey_id)
             vector = new_state(feature_set.plan) if vector is None else vector
             yield _state(feature_set, person.customer_id, vector, position, arrears.missing)
+
+
+def _is_exposure(event: JourneyEvent) -> bool:
+    return event.kind == EXPOSED
+
+
+def _is_answer(event: JourneyEvent) -> bool:
+    return event.kind != EXPOSED and bool(event.facts.get("decision_id"))
 
 
 def _ids_in(events: Iterable[JourneyEvent]) -> set[str]:

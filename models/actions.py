@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from features.config_model import ConfigModel, Name, StateName
 from features.durations import Duration
@@ -15,21 +15,39 @@ from features.events import parse_timestamp
 NO_ACTION: Final = "no_action"
 """The action that is always possible, costs nothing and is worth exactly 0. Its treatment has the same name."""
 
-OPERATORS: Final = ("equals", "one_of", "none_of", "at_least", "at_most")
+OPERATORS: Final = ("equals", "one_of", "none_of", "at_least", "at_most", "known")
 RuleStage = Literal["eligibility", "applicability", "suitability"]
+Direction = Literal["outbound", "inbound"]
+
+PLACEMENT_SEPARATOR: Final = "/"
+"""A placement is ``channel/name``, such as ``web/home_banner``."""
+
+Placement = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}/\S{1,190}$")]
+
+
+def channel_of_placement(placement: str) -> str:
+    """The channel that a placement is on.
+
+    >>> channel_of_placement("web/home_banner")
+    'web'
+    """
+    return placement.partition(PLACEMENT_SEPARATOR)[0]
 
 
 class Condition(ConfigModel):
     """One typed predicate over one thing known of the customer or the request. One operator is given, or both bounds.
 
     Attributes:
-        field: ``feature:<name>``, ``attribute:<name>``, ``context:<name>``, ``holding:<name>``, or one of ``stage``,
-            ``state``, ``stall_state``, ``journey_status``, ``channel``, ``stall_propensity``.
+        field: ``feature:<name>``, ``attribute:<name>``, ``context:<name>``, ``holding:<name>``, ``consent:<name>``, or
+            one of ``stage``, ``state``, ``stall_state``, ``journey_status``, ``channel``, ``direction``,
+            ``stall_propensity``, ``abandon_probability``, ``lead_class``. A consent is ``granted``, ``withdrawn`` or
+            ``objected``, and unknown where nothing was ever said.
         equals: the value.
         one_of: any of these texts.
         none_of: none of these texts.
         at_least: lower bound, included.
         at_most: upper bound, included.
+        known: whether the value is known at all.
         missing: what an unknown value makes of the condition; unknown fails unless ``pass`` is stated.
     """
 
@@ -39,6 +57,7 @@ class Condition(ConfigModel):
     none_of: tuple[str, ...] = ()
     at_least: float | None = None
     at_most: float | None = None
+    known: bool | None = None
     missing: Literal["fail", "pass"] = "fail"
 
     @model_validator(mode="after")
@@ -49,6 +68,8 @@ class Condition(ConfigModel):
             raise ValueError(
                 f"a condition has one of {', '.join(OPERATORS)} (or both bounds), this one has {given or 'none'}"
             )
+        if self.known is not None and self.missing != "fail":
+            raise ValueError("a condition on what is known has no missing: it says itself what an unknown value means")
         return self
 
 
@@ -59,7 +80,7 @@ class Rule(ConfigModel):
         id: named in answers where it drops a candidate.
         stage: of the funnel.
         issues: only actions of these issues; empty for all.
-        groups: only actions of these groups; empty for all.
+        groups: only actions of these groups, within these issues; empty for all.
         all_of: the conditions.
     """
 
@@ -79,6 +100,8 @@ class Treatment(ConfigModel):
         contact_cost: money for one contact.
         fatigue_cost: money that one more contact costs in patience.
         talking_points: keys of texts for an agent or a template.
+        placements: the places it may fill, ``channel/name``; empty for any place of its channel.
+        directions: whether it may be used to reach out, to answer who is here, or both.
     """
 
     id: Name
@@ -86,6 +109,12 @@ class Treatment(ConfigModel):
     contact_cost: float = Field(ge=0)
     fatigue_cost: float = Field(default=0.0, ge=0)
     talking_points: tuple[str, ...] = ()
+    placements: tuple[Placement, ...] = ()
+    directions: tuple[Direction, ...] = Field(default=("outbound", "inbound"), min_length=1)
+
+    def fits(self, placement: str) -> bool:
+        """Whether it may fill a place."""
+        return placement in self.placements if self.placements else channel_of_placement(placement) == self.channel
 
 
 class Action(ConfigModel):
@@ -103,8 +132,12 @@ class Action(ConfigModel):
         incentive_cost: money paid to everyone who converts under it.
         regulated: needs its disclosures to be said; refused by the policy without them.
         disclosures: what has to be said with it.
-        transactional: a service message: consent and objection do not apply to it, caps and quiet hours do.
+        transactional: a service message: consent, objection and suppressions do not apply to it, caps and quiet hours
+            do.
+        mandatory: a message that has to be given: where it is eligible it goes before everything else. Suppressions do
+            not apply to it; consent, caps and quiet hours do.
         assigned_to: the queue that works a case or a call.
+        skills: what somebody of that queue must be able to do; names that the people's own skills use.
         sla: how soon a case must be resolved.
         stall_states: only for customers who are stalled in one of these; empty for all.
         stages: only in these stages; empty for all.
@@ -130,7 +163,9 @@ class Action(ConfigModel):
     regulated: bool = False
     disclosures: tuple[str, ...] = ()
     transactional: bool = False
+    mandatory: bool = False
     assigned_to: str | None = None
+    skills: tuple[str, ...] = ()
     sla: Duration | None = None
     stall_states: tuple[StateName, ...] = ()
     stages: tuple[Name, ...] = ()
@@ -149,6 +184,14 @@ class Action(ConfigModel):
         if value is not None:
             parse_timestamp(value)
         return value
+
+    @model_validator(mode="after")
+    def _what_is_mandatory_is_valued(self) -> Self:
+        if self.mandatory and self.prior_uplift is None:
+            raise ValueError(
+                "a mandatory action needs a prior_uplift, such as 0: without any estimate it is not scored"
+            )
+        return self
 
     @cached_property
     def validity(self) -> tuple[float, float]:
@@ -182,6 +225,21 @@ class Catalogue(ConfigModel):
             for action in self.actions
             if action.prior_uplift is not None
         }
+
+    @cached_property
+    def queues(self) -> tuple[str, ...]:
+        """The queues that actions are assigned to, each once."""
+        return tuple(dict.fromkeys(action.assigned_to for action in self.actions if action.assigned_to is not None))
+
+    @cached_property
+    def action_by_treatment(self) -> dict[str, Action]:
+        """The action of every treatment."""
+        return {treatment.id: action for action in self.actions for treatment in action.treatments}
+
+    @cached_property
+    def treatment_by_id(self) -> dict[str, Treatment]:
+        """The treatments of all actions by id."""
+        return {treatment.id: treatment for action in self.actions for treatment in action.treatments}
 
     @cached_property
     def channel_by_treatment(self) -> dict[str, str]:

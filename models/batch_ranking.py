@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, get_args
 
@@ -25,15 +25,15 @@ from features.store import ProfileRow
 from features.taxonomy import Taxonomy
 from models.actions import Catalogue
 from models.allocation import NOTHING, Allocation, Constraints, Method, allocate
-from models.contact_policy import longest_period
+from models.contact_policy import fatigue_factor, longest_period
 from models.decision import DropStage
 from models.deliberation import UNKNOWN_STALL, Inputs, Rulebook, consider
 from models.experiment import arm_of
 from models.funnel import Question
 from models.policy import Arm, Budget, CapacityLimit
-from models.prices import PriceList, capacity_version, takes_money, takes_unit, window
+from models.prices import PriceList, capacity_version, takes_money, takes_unit, window_end
 from models.ranking import CandidateTerms, candidate_terms, ranked_block
-from models.records import CustomerRecords, RecordStore
+from models.records import CustomerRecords, RecordStore, as_known
 from models.scoring import EffectBlock, Pair, Scorer, StallScore
 
 FloatArray = NDArray[np.float64]
@@ -138,6 +138,7 @@ class Population:
         rows: ``(n_ranked,)`` who they are, in the columns above.
         allowed: ``(n_ranked, n_candidates)`` what the funnel left.
         effects: of those, on the pairs of the terms.
+        fatigue: ``(n_ranked,)`` what their fatigue costs are multiplied by.
     """
 
     customer_ids: list[str]
@@ -146,6 +147,7 @@ class Population:
     rows: IntArray
     allowed: BoolArray
     effects: EffectBlock
+    fatigue: FloatArray
 
 
 def considered_population(
@@ -165,6 +167,7 @@ def considered_population(
     reasons: list[str | None] = []
     rows: list[int] = []
     allowed: list[BoolArray] = []
+    fatigue: list[float] = []
     effects = [_no_effects(terms.pairs)]
     for block in blocks:
         scored = None if scene.scorer is None else scene.scorer.customers(block.vectors)
@@ -176,13 +179,17 @@ def considered_population(
             person, profile = graph.person(customer_id), block.profiles[row]
             arm = arm_of(customer_id, scene.rulebook.policy.experiment, linked_ids=person.linked_ids)
             reason: str | None = HOLDOUT
+            tired = 1.0
             if arm != "no_contact_holdout":
                 inputs = _inputs(scene, block.vectors[row], person, profile, arm, records)
                 reason = _passed(inputs, scene.rulebook, stall, left[row])
+                declared = scene.rulebook.policy.contact_policy.fatigue
+                tired = fatigue_factor(declared, inputs.records.contacts, at=scene.at)
             arms.append(arm)
             reasons.append(reason)
             if reason is None:
                 rows.append(len(ids) + row)
+                fatigue.append(tired)
         ids += block.customer_ids
         chosen = np.flatnonzero(left.any(axis=1))
         allowed.append(left[chosen])
@@ -200,6 +207,7 @@ def considered_population(
         np.array(rows, dtype=np.int64),
         np.concatenate([np.zeros((0, len(terms.treatment_ids)), dtype=np.bool_), *allowed]),
         EffectBlock(control, uplift, sigma, effects[-1].source),
+        np.array(fatigue, dtype=np.float64),
     )
 
 
@@ -228,7 +236,9 @@ def _customer_records(scene: Scene, person: Person, profile: ProfileRow, records
     found = records.customer(person.customer_id, since=since, now=scene.at, spans=person.spans)
     if not scene.is_past:
         return found
-    return CustomerRecords(tuple(one for one in found.contacts if one.at < scene.at), profile.consents)
+    return CustomerRecords(
+        tuple(as_known(one, scene.at) for one in found.contacts if one.at < scene.at), profile.consents
+    )
 
 
 def _passed(inputs: Inputs, rulebook: Rulebook, stall: StallScore, left: BoolArray) -> str | None:
@@ -306,13 +316,60 @@ def ranking_of(population: Population, scene: Scene, *, taken: Mapping[str, floa
     shape = population.allowed.shape
     values, spend = np.full(shape, np.nan), np.zeros(shape)
     for rows in _row_blocks(shape[0]):
-        block = ranked_block(_part(population.effects, rows), free)
+        block = ranked_block(_part(population.effects, rows), free, fatigue=population.fatigue[rows])
         values[rows] = np.where(population.allowed[rows], block.priority, np.nan)
         spend[rows] = np.where(population.allowed[rows] & (block.spend > 0), block.spend, 0.0)
     constraints = constraints_of(scene.rulebook, taken)
-    allocation = allocate(values, constraints, spend=spend, method=method)
+    first = _mandatory_choices(values, spend, constraints, _mandatory(scene.rulebook))
+    allocation = _joined(first, values, spend, constraints, method)
     prices = dict(zip(constraints.ids, allocation.prices.tolist(), strict=True))
     return _valued(population, scene, allocation, prices, values)
+
+
+def _mandatory(rulebook: Rulebook) -> BoolArray:
+    """Which candidates go before all others."""
+    actions = [action for action in rulebook.catalogue.actions if action.journey == rulebook.journey.id]
+    return np.array([action.mandatory for action in actions for _ in action.treatments], dtype=np.bool_)
+
+
+def _mandatory_choices(
+    values: FloatArray, spend: FloatArray, constraints: Constraints, mandatory: BoolArray
+) -> IntArray:
+    """Mandatory candidates, whatever they are worth, as far as there is capacity; those worth most first."""
+    choice = np.full(len(values), NOTHING, dtype=np.int64)
+    if not mandatory.any():
+        return choice
+    known = np.where(mandatory & ~np.isnan(values), values, -np.inf)
+    left = constraints.most.copy()
+    for row in np.argsort(-known.max(axis=1, initial=-np.inf), kind="stable").tolist():
+        for place in np.argsort(-known[row], kind="stable").tolist():
+            if np.isneginf(known[row, place]):
+                break
+            amounts = np.where(constraints.is_money, spend[row, place], 1.0) * constraints.takes[:, place]
+            if (amounts <= left).all():
+                choice[row] = place
+                left -= amounts
+                break
+    return choice
+
+
+def _joined(
+    first: IntArray, values: FloatArray, spend: FloatArray, constraints: Constraints, method: Method
+) -> Allocation:
+    """The allocation of what the first choices leave, with them."""
+    who = np.flatnonzero(first != NOTHING)
+    if not len(who):
+        return allocate(values, constraints, spend=spend, method=method)
+    places = first[who]
+    amounts = np.where(constraints.is_money, spend[who, places][:, None], 1.0) * constraints.takes[:, places].T
+    taken, worth = amounts.sum(axis=0), float(values[who, places].sum())
+    others = values.copy()
+    others[who] = np.nan
+    left = replace(constraints, most=np.maximum(constraints.most - taken, 0.0))
+    found = allocate(others, left, spend=spend, method=method)
+    choice = found.choice.copy()
+    choice[who] = places
+    return replace(found, choice=choice, value=found.value + worth, bound=found.bound + worth, used=found.used + taken)
 
 
 def _valued(
@@ -326,7 +383,8 @@ def _valued(
         part, effects = choice[rows], _part(population.effects, rows)
         who = np.flatnonzero(part != NOTHING)
         chosen = (who, part[who])
-        before, after = ranked_block(effects, free), ranked_block(effects, priced)
+        tired = population.fatigue[rows]
+        before, after = (ranked_block(effects, terms, fatigue=tired) for terms in (free, priced))
         at = who + rows.start
         columns["uplift"][at] = effects.uplift[who, free.pair[part[who]]]
         columns["net_value"][at] = after.net_value[chosen]
@@ -380,7 +438,7 @@ def price_list(ranking: Ranking, scene: Scene, *, bundle: str | None, created_at
     return PriceList(
         journey_id=rulebook.journey.id,
         created_at=created_at,
-        valid_until=min(window(period, scene.at, scene.taxonomy.time_zone)[1] for period in periods),
+        valid_until=min(window_end(period, scene.at, scene.taxonomy.time_zone) for period in periods),
         policy_version=rulebook.policy_version,
         capacity_version=capacity_version(rulebook.policy.capacity),
         bundle=bundle,

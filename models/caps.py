@@ -27,7 +27,7 @@ def check_caps(reservation: Reservation, existing: Iterable[Contact], *, now: in
     ]
     for contact, treatment_id in zip(reservation.contacts, reservation.treatment_ids, strict=True):
         for cap in reservation.caps:
-            if cap.channel in (None, contact.channel) and contacts_under(cap, taken) >= cap.limit:
+            if cap.covers(contact.channel, contact.action_id) and contacts_under(cap, taken) >= cap.limit:
                 raise LostRace(treatment_id, cap.rule_id)
         taken.append(contact)
 

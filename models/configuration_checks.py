@@ -6,8 +6,7 @@ Each check reads only files that are valid by themselves, so that one bad file d
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from features.errors import Problem
@@ -15,13 +14,10 @@ from features.feedback_text import text_readers
 from features.journeys import PROGRESS, Journey, Journeys
 from features.taxonomy import BUILT_IN_KINDS, IDENTITY_KINDS, Taxonomy
 from features.yaml_files import Loaded, YamlDocument, one_of
-from models.actions import NO_ACTION, Action, Catalogue, Rule
+from models.actions import NO_ACTION, Action, Catalogue, Treatment, channel_of_placement
+from models.capacity_checks import capacity_problems
 from models.policy import Policy
-
-Place = tuple[str | int, ...]
-
-_PLAIN_FIELDS: Final = ("stage", "state", "stall_state", "journey_status", "channel", "stall_propensity")
-_SCOPES: Final = ("feature", "attribute", "context", "holding")
+from models.rule_checks import Names, Place, lead_problems, repeated_ids, rules_problems, unknown_names
 
 
 def reference_problems(
@@ -40,29 +36,12 @@ def reference_problems(
         problems += _feature_problems(journeys.value, journeys.document, features)
         problems += _state_problems(journeys.value, journeys.document, features)
         problems += _reason_problems(journeys.value, journeys.document, features, catalogue.value)
-    names = _Names(taxonomy.value, journeys.value, features)
+    names = Names.of(taxonomy.value, journeys.value, features, policy.value)
     if catalogue.value is not None:
         problems += _catalogue_problems(catalogue.value, catalogue.document, names)
     if policy.value is not None:
         problems += _policy_problems(policy.value, policy.document, names, catalogue.value)
     return problems
-
-
-class _Names:
-    """The names that actions and policy may refer to; None where the file that declares them is not valid."""
-
-    def __init__(
-        self, taxonomy: Taxonomy | None, journeys: Journeys | None, features: Mapping[str, Sequence[str]] | None
-    ) -> None:
-        self.channels = None if taxonomy is None else tuple(taxonomy.channels)
-        # A record holds what rules saw, and no record holds personal attributes.
-        self.attributes = (
-            None
-            if taxonomy is None
-            else tuple(name for name in taxonomy.attributes if name not in taxonomy.personal_attributes)
-        )
-        self.journeys = None if journeys is None else journeys.by_id
-        self.features = features
 
 
 def _taxonomy_problems(taxonomy: Taxonomy, document: YamlDocument) -> Iterator[Problem]:
@@ -74,7 +53,7 @@ def _taxonomy_problems(taxonomy: Taxonomy, document: YamlDocument) -> Iterator[P
         here: Place = ("kinds", name)
         if name in BUILT_IN_KINDS or name in IDENTITY_KINDS:
             yield document.problem(here, name, "another name: this kind is built in")
-        yield from _unknown(document, (*here, "channels"), kind.channels, tuple(taxonomy.channels))
+        yield from unknown_names(document, (*here, "channels"), kind.channels, tuple(taxonomy.channels))
         for role, named in (("value_fact", kind.value_fact), ("price_fact", kind.price_fact)):
             fact = kind.facts.get(named or "")
             if named is not None and fact is None:
@@ -99,7 +78,7 @@ def _taxonomy_problems(taxonomy: Taxonomy, document: YamlDocument) -> Iterator[P
 
 def _journeys_problems(journeys: Journeys, document: YamlDocument, taxonomy: Taxonomy) -> Iterator[Problem]:
     kinds = tuple(taxonomy.all_kinds)
-    yield from _repeated(document, ("journeys",), [journey.id for journey in journeys.journeys])
+    yield from repeated_ids(document, ("journeys",), [journey.id for journey in journeys.journeys])
     outcome_ids = [outcome.id for journey in journeys.journeys for outcome in journey.outcomes]
     for outcome_id, count in Counter(outcome_ids).items():
         if count > 1:
@@ -108,10 +87,10 @@ def _journeys_problems(journeys: Journeys, document: YamlDocument, taxonomy: Tax
             )
     for index, journey in enumerate(journeys.journeys):
         here: Place = ("journeys", index)
-        yield from _unknown(document, (*here, "entry"), journey.entry, kinds)
-        yield from _repeated(document, (*here, "stages"), [*journey.stage_ids, journey.goal.id])
+        yield from unknown_names(document, (*here, "entry"), journey.entry, kinds)
+        yield from repeated_ids(document, (*here, "stages"), [*journey.stage_ids, journey.goal.id])
         for place, names in _entering(journey):
-            yield from _unknown(document, (*here, *place), names, kinds)
+            yield from unknown_names(document, (*here, *place), names, kinds)
         for name, places in _entered_by(journey).items():
             if len(places) > 1:
                 yield document.problem(
@@ -184,11 +163,11 @@ def _reason_problems(
 ) -> Iterator[Problem]:
     for index, journey in enumerate(journeys.journeys):
         here: Place = ("journeys", index, "reason_templates")
-        yield from _repeated(document, here, [template.code for template in journey.reason_templates])
+        yield from repeated_ids(document, here, [template.code for template in journey.reason_templates])
         for position, template in enumerate(journey.reason_templates):
             place = (*here, position)
-            yield from _unknown(document, (*place, "features"), template.features, features[journey.id])
-            yield from _repeated(document, (*place, "features"), template.features)
+            yield from unknown_names(document, (*place, "features"), template.features, features[journey.id])
+            yield from repeated_ids(document, (*place, "features"), template.features)
             if template.action is not None and catalogue is not None:
                 known = [action.id for action in catalogue.actions if action.journey == journey.id]
                 if template.action not in known:
@@ -196,8 +175,8 @@ def _reason_problems(
                     yield document.problem((*place, "action"), template.action, expected)
 
 
-def _catalogue_problems(catalogue: Catalogue, document: YamlDocument, names: _Names) -> Iterator[Problem]:
-    yield from _repeated(document, ("actions",), [action.id for action in catalogue.actions])
+def _catalogue_problems(catalogue: Catalogue, document: YamlDocument, names: Names) -> Iterator[Problem]:
+    yield from repeated_ids(document, ("actions",), [action.id for action in catalogue.actions])
     seen: set[str] = {NO_ACTION}
     for index, action in enumerate(catalogue.actions):
         here: Place = ("actions", index)
@@ -214,12 +193,23 @@ def _catalogue_problems(catalogue: Catalogue, document: YamlDocument, names: _Na
                 yield document.problem(
                     (*place, "channel"), treatment.channel, one_of(names.channels, treatment.channel)
                 )
+            yield from _treatment_problems(treatment, document, place, names)
         if action.regulated and not action.disclosures:
             yield document.problem((*here, "disclosures"), [], "the disclosures of a regulated action")
         if names.journeys is not None:
             yield from _journey_reference_problems(action, document, here, names.journeys)
-        journeys = [action.journey]
-        yield from _rules_problems(action.rules, document, here, names, journeys)
+        yield from rules_problems(action.rules, document, here, names, [action.journey])
+
+
+def _treatment_problems(treatment: Treatment, document: YamlDocument, here: Place, names: Names) -> Iterator[Problem]:
+    for position, placement in enumerate(treatment.placements):
+        if channel_of_placement(placement) != treatment.channel:
+            expected = f"a place on its channel, such as {treatment.channel}/home_banner"
+            yield document.problem((*here, "placements", position), placement, expected)
+    reaches_out = names.outbound is None or treatment.channel in names.outbound
+    if treatment.directions == ("outbound",) and not reaches_out:
+        expected = f"inbound too, or a channel that reaches out: {', '.join(names.outbound or ())}"
+        yield document.problem((*here, "directions"), "outbound", expected)
 
 
 def _journey_reference_problems(
@@ -232,74 +222,92 @@ def _journey_reference_problems(
     if action.outcome not in journey.outcome_by_id:
         expected = f"an outcome of {journey.id}: {one_of(list(journey.outcome_by_id), action.outcome)}"
         yield document.problem((*here, "outcome"), action.outcome, expected)
-    yield from _unknown(document, (*here, "stages"), action.stages, journey.stage_ids)
+    yield from unknown_names(document, (*here, "stages"), action.stages, journey.stage_ids)
     stall_states = tuple(dict.fromkeys(stage.stall_state for stage in journey.stages))
-    yield from _unknown(document, (*here, "stall_states"), action.stall_states, stall_states)
+    yield from unknown_names(document, (*here, "stall_states"), action.stall_states, stall_states)
 
 
 def _policy_problems(
-    policy: Policy, document: YamlDocument, names: _Names, catalogue: Catalogue | None
+    policy: Policy, document: YamlDocument, names: Names, catalogue: Catalogue | None
 ) -> Iterator[Problem]:
     limits: Place = ("contact_policy",)
     contact_policy = policy.contact_policy
     if names.channels is not None:
         consent = contact_policy.consent
-        yield from _unknown(document, (*limits, "consent", "opt_in"), consent.opt_in, names.channels)
-        yield from _unknown(document, (*limits, "consent", "opt_out"), consent.opt_out, names.channels)
+        yield from unknown_names(document, (*limits, "consent", "opt_in"), consent.opt_in, names.channels)
+        yield from unknown_names(document, (*limits, "consent", "opt_out"), consent.opt_out, names.channels)
         for index, cap in enumerate(contact_policy.caps):
             if cap.channel is not None and cap.channel not in names.channels:
                 place = (*limits, "caps", index, "channel")
                 yield document.problem(place, cap.channel, one_of(names.channels, cap.channel))
         if contact_policy.quiet_hours is not None:
             quiet = contact_policy.quiet_hours.channels
-            yield from _unknown(document, (*limits, "quiet_hours", "channels"), quiet, names.channels)
+            yield from unknown_names(document, (*limits, "quiet_hours", "channels"), quiet, names.channels)
+            for channel in contact_policy.quiet_hours.days:
+                if channel not in names.channels:
+                    place = (*limits, "quiet_hours", "days", channel)
+                    yield document.problem(place, channel, one_of(names.channels, channel))
+        for index, one in enumerate(contact_policy.suppressions):
+            place = (*limits, "suppressions", index, "channels")
+            yield from unknown_names(document, place, one.channels, names.channels)
         for channel in policy.channel_price:
             if channel not in names.channels:
                 yield document.problem(("channel_price", channel), channel, one_of(names.channels, channel))
     both = sorted(set(contact_policy.consent.opt_in) & set(contact_policy.consent.opt_out))
     for channel in both:
         yield document.problem((*limits, "consent", "opt_out"), channel, "a channel that is not in opt_in too")
-    yield from _repeated(document, (*limits, "caps"), [cap.id for cap in contact_policy.caps])
+    cap_ids = [cap.id for cap in contact_policy.caps]
+    yield from repeated_ids(document, (*limits, "caps"), cap_ids)
+    yield from repeated_ids(document, (*limits, "suppressions"), [one.id for one in contact_policy.suppressions])
+    for index, one in enumerate(contact_policy.suppressions):
+        if one.id in cap_ids:
+            yield document.problem((*limits, "suppressions", index, "id"), one.id, "an id that no cap has")
+    yield from capacity_problems(policy.capacity, document, names.channels, catalogue)
     journeys = list(names.journeys) if names.journeys is not None else []
-    yield from _rules_problems(policy.rules, document, (), names, journeys)
+    yield from rules_problems(policy.rules, document, (), names, journeys)
+    if policy.lead_qualification is not None:
+        yield from lead_problems(policy.lead_qualification, document, ("lead_qualification",), names, journeys)
     if catalogue is not None:
-        issues = tuple(dict.fromkeys(action.issue for action in catalogue.actions))
-        groups = tuple(dict.fromkeys(action.group for action in catalogue.actions))
-        for index, rule in enumerate(policy.rules):
-            yield from _unknown(document, ("rules", index, "issues"), rule.issues, issues)
-            yield from _unknown(document, ("rules", index, "groups"), rule.groups, groups)
+        yield from _family_problems(policy, document, catalogue)
 
 
-def _rules_problems(
-    rules: Sequence[Rule], document: YamlDocument, here: Place, names: _Names, journeys: Sequence[str]
+def _family_problems(policy: Policy, document: YamlDocument, catalogue: Catalogue) -> Iterator[Problem]:
+    """Issues, groups and actions that no action of the catalogue has; a group belongs to an issue."""
+    issues = tuple(dict.fromkeys(action.issue for action in catalogue.actions))
+    for index, rule in enumerate(policy.rules):
+        here: Place = ("rules", index)
+        yield from unknown_names(document, (*here, "issues"), rule.issues, issues)
+        yield from _group_problems(document, (*here, "groups"), rule.groups, rule.issues, catalogue)
+    limits: Place = ("contact_policy",)
+    for index, cap in enumerate(policy.contact_policy.caps):
+        here = (*limits, "caps", index)
+        if cap.issue is not None and cap.issue not in issues:
+            yield document.problem((*here, "issue"), cap.issue, one_of(issues, cap.issue))
+        if cap.action is not None and cap.action not in catalogue.by_id:
+            yield document.problem((*here, "action"), cap.action, one_of(list(catalogue.by_id), cap.action))
+        within = () if cap.issue is None else (cap.issue,)
+        if cap.group is not None:
+            yield from _group_problems(document, (*here, "group"), (cap.group,), within, catalogue)
+    for index, one in enumerate(policy.contact_policy.suppressions):
+        yield from unknown_names(document, (*limits, "suppressions", index, "issues"), one.issues, issues)
+
+
+def _group_problems(
+    document: YamlDocument, place: Place, groups: Sequence[str], issues: Sequence[str], catalogue: Catalogue
 ) -> Iterator[Problem]:
-    """What is wrong with rules that are read in each of ``journeys``."""
-    yield from _repeated(document, (*here, "rules"), [rule.id for rule in rules])
-    for index, rule in enumerate(rules):
-        for position, condition in enumerate(rule.all_of):
-            expected = _field_expectation(condition.field, names, journeys)
-            if expected is not None:
-                place = (*here, "rules", index, "all_of", position, "field")
-                yield document.problem(place, condition.field, expected)
-
-
-def _field_expectation(reference: str, names: _Names, journeys: Sequence[str]) -> str | None:
-    """What a condition's field should have been, None where it is right or cannot be judged."""
-    scope, colon, name = reference.partition(":")
-    if not colon:
-        return None if reference in _PLAIN_FIELDS else _any_field(reference)
-    if scope == "attribute" and names.attributes is not None and name not in names.attributes:
-        return f"attribute: and {one_of(names.attributes, name)}"
-    if scope == "feature" and names.features is not None:
-        for journey_id in journeys:
-            known = names.features.get(journey_id, (name,))
-            if name not in known:
-                return f"feature: and a feature of {journey_id}: {one_of(known, name)}"
-    return None if scope in _SCOPES and name else _any_field(reference)
-
-
-def _any_field(reference: str) -> str:
-    return f"{', '.join(f'{scope}:<name>' for scope in _SCOPES)}, or {one_of(_PLAIN_FIELDS, reference)}"
+    """Groups that none of the issues has, or that several issues have where none is named."""
+    issues_of: dict[str, set[str]] = {}
+    for action in catalogue.actions:
+        issues_of.setdefault(action.group, set()).add(action.issue)
+    known = tuple(group for group, of in issues_of.items() if not issues or of & set(issues))
+    for index, group in enumerate(groups):
+        where = (*place, index) if place[-1] == "groups" else place
+        if group not in known:
+            within = f" of {', '.join(issues)}" if issues else ""
+            yield document.problem(where, group, f"a group{within}: {one_of(known, group)}")
+        elif not issues and len(issues_of[group]) > 1:
+            expected = f"its issue beside it: {', '.join(sorted(issues_of[group]))} have a group of this name"
+            yield document.problem(where, group, expected)
 
 
 def _feature_names(taxonomy: Taxonomy, journeys: Journeys) -> dict[str, Sequence[str]]:
@@ -307,16 +315,3 @@ def _feature_names(taxonomy: Taxonomy, journeys: Journeys) -> dict[str, Sequence
     from features.schema import feature_set
 
     return {journey.id: feature_set(taxonomy, journey).names for journey in journeys.journeys}
-
-
-def _unknown(document: YamlDocument, place: Place, names: Iterable[str], known: Sequence[str]) -> Iterator[Problem]:
-    for index, name in enumerate(names):
-        if name not in known:
-            yield document.problem((*place, index), name, one_of(known, name))
-
-
-def _repeated(document: YamlDocument, place: Place, ids: Sequence[str]) -> Iterator[Problem]:
-    for name, count in Counter(ids).items():
-        if count > 1:
-            last = len(ids) - 1 - list(reversed(ids)).index(name)
-            yield document.problem((*place, last), name, f"ids that are unique here; this one stands {count} times")

@@ -1,23 +1,97 @@
-"""May we contact this customer over this channel now: consent, caps and quiet hours."""
+"""May we contact this customer with this action over this channel now: consent, caps, suppressions and quiet hours."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import time
-from typing import Final
+from functools import lru_cache
+from typing import Final, TypeAlias
 from zoneinfo import ZoneInfo
 
 from features.events import moment_of
-from models.policy import Consent, ContactPolicy, QuietHours
-from models.records import CapLimit, Contact, CustomerRecords
+from models.actions import Action, Catalogue
+from models.policy import WEEKDAYS, Consent, ContactCap, ContactPolicy, Fatigue, QuietHours, Suppression
+from models.records import NO_RESPONSE, CapLimit, Contact, CustomerRecords
 
 MARKETING: Final = "marketing"
 ALL: Final = "all"
 
+Held: TypeAlias = tuple[str, ...]
+"""What a suppression holds: a channel, an issue, an issue with a group, an action, or nothing in particular."""
 
-def failing_contact_rules(
-    *,
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """A contact cap with the actions that it is about.
+
+    Attributes:
+        action_ids: of the catalogue, by the cap's issue, group and action; None where it names none of them.
+    """
+
+    id: str
+    contacts: int
+    period: int
+    channel: str | None
+    action_ids: frozenset[str] | None
+
+    def at(self, moment: int) -> CapLimit:
+        """The cap as it applies at a moment."""
+        return CapLimit(self.id, self.contacts, moment - self.period, self.channel, self.action_ids)
+
+
+def caps_of(policy: ContactPolicy, catalogue: Catalogue) -> tuple[Cap, ...]:
+    """The caps of a policy over a catalogue.
+
+    A contact with an action that has left the catalogue counts under the caps that name no issue and no group.
+    """
+    return tuple(Cap(cap.id, cap.contacts, cap.period, cap.channel, _capped(cap, catalogue)) for cap in policy.caps)
+
+
+def _capped(cap: ContactCap, catalogue: Catalogue) -> frozenset[str] | None:
+    if cap.issue is None and cap.group is None:
+        return None if cap.action is None else frozenset([cap.action])
+    return frozenset(
+        action.id
+        for action in catalogue.actions
+        if cap.issue in (None, action.issue) and cap.group in (None, action.group) and cap.action in (None, action.id)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ContactStanding:
+    """What a customer's contacts leave of the contact policy at a moment; the same for all candidates.
+
+    Attributes:
+        full_caps: ids of the caps that have no room for one more contact.
+        held: what each suppression holds, by its id.
+    """
+
+    full_caps: frozenset[str]
+    held: Mapping[str, frozenset[Held]]
+
+
+def contact_standing(
+    policy: ContactPolicy, caps: Sequence[Cap], catalogue: Catalogue, contacts: Sequence[Contact], *, at: int
+) -> ContactStanding:
+    """What a customer's contacts leave of the contact policy.
+
+    Args:
+        policy: suppressions.
+        caps: ``caps_of`` the policy.
+        catalogue: whose actions the contacts were with.
+        contacts: the customer's, live leases included.
+        at: the moment, microseconds since the epoch.
+    """
+    return ContactStanding(
+        frozenset(cap.id for cap in caps if contacts_under(cap.at(at), contacts) >= cap.contacts),
+        {one.id: held_by(one, contacts, catalogue, at=at) for one in policy.suppressions},
+    )
+
+
+def failing_moment(
     channel: str,
+    *,
     transactional: bool,
     outbound: bool,
     channel_is_outbound: bool,
@@ -26,15 +100,15 @@ def failing_contact_rules(
     at: int,
     time_zone: str,
 ) -> tuple[str, ...]:
-    """Ids of every contact rule that stands against contacting a customer over a channel at a moment.
+    """Ids of what stands against reaching a customer over a channel at a moment, whatever was done before.
 
     Args:
         channel: the channel of the treatment.
-        transactional: a service message: consent and objection do not apply to it, caps and quiet hours do.
+        transactional: a service message: consent and objection do not apply to it.
         outbound: we reach out; inbound, the customer is here already and quiet hours do not matter.
         channel_is_outbound: the channel can reach out at all.
-        policy: caps, consent and quiet hours.
-        records: the customer's contacts and consents.
+        policy: consent and quiet hours.
+        records: the customer's consents.
         at: the moment, microseconds since the epoch.
         time_zone: the customer's IANA time zone.
     """
@@ -45,12 +119,25 @@ def failing_contact_rules(
         failing.extend(failing_consent(channel, policy.consent, records.consents))
     if outbound and policy.quiet_hours is not None and is_quiet(policy.quiet_hours, channel, at, time_zone):
         failing.append("contact.quiet_hours")
-    failing.extend(
-        cap.id
-        for cap in policy.caps
-        if cap.channel in (None, channel)
-        and _n_contacts(records.contacts, since=at - cap.period, channel=cap.channel) >= cap.contacts
-    )
+    return tuple(failing)
+
+
+def failing_history(
+    action: Action, channel: str, suppressions: Iterable[Suppression], caps: Iterable[Cap], standing: ContactStanding
+) -> tuple[str, ...]:
+    """Ids of the caps and suppressions that stand against a candidate after what was done before.
+
+    Args:
+        action: suppressions do not apply to a transactional or mandatory one.
+        channel: the channel of the treatment.
+        suppressions: of the policy.
+        caps: those that contacts with the action over the channel fall under.
+        standing: what the customer's contacts leave.
+    """
+    failing = [cap.id for cap in caps if cap.id in standing.full_caps] if standing.full_caps else []
+    if action.transactional or action.mandatory:
+        return tuple(failing)
+    failing += [one.id for one in suppressions if _shared(one, channel, action.id, action) in standing.held[one.id]]
     return tuple(failing)
 
 
@@ -78,36 +165,110 @@ def is_quiet(quiet: QuietHours, channel: str, at: int, time_zone: str) -> bool:
     >>> is_quiet(quiet, "sms", 0, "Europe/Amsterdam"), is_quiet(quiet, "sms", 0, "Asia/Tokyo")
     (True, False)
     """
+    days = quiet.days.get(channel, ())
+    if channel not in quiet.channels and not days:
+        return False
+    local = moment_of(at).astimezone(ZoneInfo(time_zone))
+    if days and WEEKDAYS[local.weekday()] in days:
+        return True
     if channel not in quiet.channels:
         return False
-    local = moment_of(at).astimezone(ZoneInfo(time_zone)).time()
-    start, end = time.fromisoformat(quiet.start), time.fromisoformat(quiet.end)
+    start, end = _time_of_day(quiet.start), _time_of_day(quiet.end)
     if start <= end:
-        return start <= local < end
-    return local >= start or local < end
+        return start <= local.time() < end
+    return local.time() >= start or local.time() < end
 
 
-def cap_limits(policy: ContactPolicy, channel: str, at: int) -> tuple[CapLimit, ...]:
-    """The caps that a contact over a channel at a moment falls under."""
-    return tuple(
-        CapLimit(rule_id=cap.id, limit=cap.contacts, since=at - cap.period, channel=cap.channel)
-        for cap in policy.caps
-        if cap.channel in (None, channel)
-    )
+@lru_cache(maxsize=64)
+def _time_of_day(text: str) -> time:
+    return time.fromisoformat(text)
 
 
-def contacts_under(cap: CapLimit, contacts: Sequence[Contact]) -> int:
+def cap_limits(caps: Iterable[Cap], channel: str | None, action_id: str, at: int) -> tuple[CapLimit, ...]:
+    """The caps that a contact with an action over a channel at a moment falls under."""
+    limits = (cap.at(at) for cap in caps)
+    return tuple(limit for limit in limits if limit.covers(channel, action_id))
+
+
+def contacts_under(cap: CapLimit, contacts: Iterable[Contact]) -> int:
     """How many of these contacts and live leases count under a cap."""
-    return _n_contacts(contacts, since=cap.since, channel=cap.channel)
-
-
-def _n_contacts(contacts: Sequence[Contact], *, since: int, channel: str | None) -> int:
     return sum(
-        contact.at >= since and channel in (None, contact.channel) and contact.status != "released"
+        contact.at >= cap.since and contact.status != "released" and cap.covers(contact.channel, contact.action_id)
         for contact in contacts
     )
 
 
+def held_by(suppression: Suppression, contacts: Iterable[Contact], catalogue: Catalogue, *, at: int) -> frozenset[Held]:
+    """What a suppression holds at a moment.
+
+    It holds what ``times`` contacts within ``within`` share, from the last of them on for ``hold``. Leases are no
+    contacts yet. A contact with an action that has left the catalogue is about no issue and of no group.
+    """
+    moments: dict[Held, list[int]] = {}
+    for contact in contacts:
+        moment = _moment(suppression, contact)
+        if moment is None or moment > at or not _counts(suppression, contact, catalogue):
+            continue
+        action = catalogue.by_id.get(contact.action_id)
+        shared = _shared(suppression, contact.channel, contact.action_id, action)
+        if shared is not None:
+            moments.setdefault(shared, []).append(moment)
+    return frozenset(shared for shared, found in moments.items() if _holds(suppression, sorted(found), at))
+
+
+def _moment(suppression: Suppression, contact: Contact) -> int | None:
+    """When a contact began to count for a suppression; None where it does not."""
+    if contact.status != "confirmed":
+        return None
+    if suppression.ignored_after is None:
+        return contact.at if contact.response == suppression.after else None
+    return contact.at + suppression.ignored_after if contact.response == NO_RESPONSE else None
+
+
+def _counts(suppression: Suppression, contact: Contact, catalogue: Catalogue) -> bool:
+    if suppression.channels and contact.channel not in suppression.channels:
+        return False
+    action = catalogue.by_id.get(contact.action_id)
+    return not suppression.issues or (action is not None and action.issue in suppression.issues)
+
+
+def _shared(suppression: Suppression, channel: str, action_id: str, action: Action | None) -> Held | None:
+    """What contacts and candidates are compared by; None for an action that nobody knows the issue of."""
+    if suppression.scope == "all":
+        return ()
+    if suppression.scope == "channel":
+        return (channel,)
+    if suppression.scope == "action":
+        return (action_id,)
+    if action is None:
+        return None
+    return (action.issue,) if suppression.scope == "issue" else (action.issue, action.group)
+
+
+def _holds(suppression: Suppression, moments: Sequence[int], at: int) -> bool:
+    """Whether so many of these moments lie within reach of each other that the last of them still holds."""
+    within = suppression.within or 0
+    return any(
+        at < last + suppression.hold
+        and (suppression.times == 1 or moments[place - suppression.times + 1] >= last - within)
+        for place, last in enumerate(moments)
+        if place >= suppression.times - 1
+    )
+
+
+def fatigue_factor(fatigue: Fatigue | None, contacts: Iterable[Contact], *, at: int) -> float:
+    """``1 + growth n``, with the n contacts and live leases of the period; what a fatigue cost is multiplied by.
+
+    >>> fatigue_factor(None, [], at=0)
+    1.0
+    """
+    if fatigue is None:
+        return 1.0
+    n = sum(contact.at >= at - fatigue.period and contact.status != "released" for contact in contacts)
+    return 1.0 + fatigue.growth * n
+
+
 def longest_period(policy: ContactPolicy) -> int:
-    """How far back the caps look, in microseconds."""
-    return max((cap.period for cap in policy.caps), default=0)
+    """How far back caps, suppressions and fatigue look, in microseconds."""
+    periods = [cap.period for cap in policy.caps] + [one.looks_back for one in policy.suppressions]
+    return max([*periods, 0 if policy.fatigue is None else policy.fatigue.period])

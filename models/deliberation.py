@@ -6,9 +6,11 @@ Serving, replay, off-policy evaluation and simulation all run this one function.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
+
+from msgspec import structs
 
 from features.journeys import Journey
 from features.kernel import Floats
@@ -22,18 +24,23 @@ from models.arbitration import (
     Scored,
     arm_selection,
     choose,
+    exploration_loss,
     marginal_selection,
     ranked,
 )
-from models.decision import Candidate, Selected
+from models.capacity import Room, needs_of
+from models.catalogue_plan import Plan, plan_of
+from models.contact_policy import fatigue_factor
+from models.decision import Candidate, DropStage, Selected
 from models.experiment import arm_probabilities
-from models.funnel import Considered, Question, considered_candidates
-from models.policy import Arm, Policy
+from models.funnel import Considered, Question, considered_candidates, every_failing_rule
+from models.leads import lead_standing
+from models.policy import Arm, Exploration, Policy
 from models.prices import PriceList, money_price, unit_price
 from models.records import CustomerRecords
 from models.scoring import CustomerScores, EffectScore, Scorer, StallScore
 from models.situation import Situation, Value, situation_of
-from models.slots import filled_slots
+from models.slots import Filling, filled_slots
 
 UNKNOWN_STALL: Final = StallScore(math.nan, math.nan, math.nan)
 
@@ -44,6 +51,7 @@ class Rulebook:
 
     Attributes:
         policy_version: part of the seed of every draw.
+        plan: what follows from catalogue and policy for the candidates of the journey.
     """
 
     taxonomy: Taxonomy
@@ -52,6 +60,11 @@ class Rulebook:
     policy: Policy
     policy_version: str
     feature_set: FeatureSet
+    plan: Plan = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Make the plan, once for all decisions."""
+        object.__setattr__(self, "plan", plan_of(self.catalogue, self.policy, journey_id=self.journey.id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,6 +77,7 @@ class Inputs:
         time_zone: the customer's IANA time zone.
         arm: the customer's part of the experiment.
         n_linked: how many other ids are the customer's; each had its own chance to be in the holdout.
+        epsilon: share that explores while a regret budget holds it down; None for the policy's own.
         prices: what scarce capacity costs, of a list that is valid for the question; None where none is.
     """
 
@@ -78,6 +92,7 @@ class Inputs:
     time_zone: str
     arm: Arm
     n_linked: int = 0
+    epsilon: float | None = None
     prices: PriceList | None = None
 
 
@@ -91,6 +106,7 @@ class Deliberation:
         ranking: treatment ids of the scored candidates, the chosen one first, then by priority.
         choice: slot 1.
         selected: the filled slots, in order of choice.
+        exploration_loss: money that this decision is expected to lose if it explores; NaN without a regret budget.
     """
 
     situation: Situation
@@ -100,53 +116,91 @@ class Deliberation:
     ranking: tuple[str, ...]
     choice: Choice
     selected: tuple[Selected, ...]
+    exploration_loss: float
 
 
-def deliberate(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> Deliberation:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _View:
+    """A customer as one bundle sees them: what its stall propensity lets through, and what the rest is worth."""
+
+    situation: Situation
+    stall: StallScore
+    considered: list[Considered]
+    effects: Mapping[str, EffectScore]
+    factors: Mapping[str, Factors]
+    scored: list[Scored]
+    room: Room
+
+
+def deliberate(
+    inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None, challenger: Scorer | None = None
+) -> Deliberation:
     """Decide.
 
-    Without a scorer the stall propensity is unknown and uplifts come from the catalogue's priors alone.
+    Without a scorer the stall propensity is unknown and uplifts come from the catalogue's priors alone. A challenger
+    decides for its arm, and tells with what probability it would have chosen each candidate for everybody else; without
+    one the champion decides for that arm too.
     """
+    champion_view = _view(inputs, rulebook, scorer)
+    challenger_view = champion_view if challenger is None else _view(inputs, rulebook, challenger)
+    view = challenger_view if inputs.arm == "challenger" else champion_view
+    exploration = _exploration(inputs, rulebook)
+    choice = choose(
+        inputs.arm, view.scored, exploration, decision_id=inputs.decision_id, policy_version=rulebook.policy_version
+    )
+    shares = arm_probabilities(rulebook.policy.experiment, n_linked=inputs.n_linked)
+    given_arm = {
+        arm: arm_selection(arm, (challenger_view if arm == "challenger" else champion_view).scored, exploration)
+        for arm, share in shares.items()
+        if share > 0 or arm == inputs.arm
+    }
+    candidates = _candidates(view, marginal_selection(shares, given_arm), given_arm[inputs.arm])
+    ranking = _ranking(view.scored, choice)
+    return Deliberation(
+        situation=view.situation,
+        stall=view.stall,
+        candidates=candidates,
+        factors=view.factors,
+        ranking=ranking,
+        choice=choice,
+        selected=_selected(ranking, candidates, choice, view, inputs, rulebook),
+        exploration_loss=math.nan if exploration.regret_budget is None else exploration_loss(view.scored, exploration),
+    )
+
+
+def _exploration(inputs: Inputs, rulebook: Rulebook) -> Exploration:
+    declared = rulebook.policy.exploration
+    return declared if inputs.epsilon is None else declared.model_copy(update={"epsilon": inputs.epsilon})
+
+
+def _view(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> _View:
     scores = None if scorer is None else scorer.customer(inputs.vector)
     situation, stall, considered = consider(
         inputs, rulebook, lambda: UNKNOWN_STALL if scores is None else scores.stall()
     )
     effects = _effects(considered, scores)
+    fatigue = fatigue_factor(rulebook.policy.contact_policy.fatigue, inputs.records.contacts, at=inputs.question.at)
     prices = {} if inputs.prices is None else inputs.prices.prices
     factors = {
-        one.treatment.id: _factors(one, effects[one.action.id], rulebook, prices)
+        one.treatment.id: _factors(one, effects[one.action.id], rulebook, fatigue, prices)
         for one in considered
         if one.dropped is None and effects[one.action.id].source != "none"
     }
+    room = Room(rulebook.policy.capacity, inputs.records)
+    considered, factors = _within_budgets(considered, factors, room)
     scored = [
-        Scored(one.action.id, one.treatment.id, f.priority, f.net_value, f.net_value_sigma)
+        f.scored(one.action.id, one.treatment.id, mandatory=one.action.mandatory)
         for one in considered
         if (f := factors.get(one.treatment.id)) is not None
     ]
-    exploration = rulebook.policy.exploration
-    choice = choose(
-        inputs.arm,
-        scored,
-        exploration,
-        decision_id=inputs.decision_id,
-        policy_version=rulebook.policy_version,
-    )
-    shares = arm_probabilities(rulebook.policy.experiment, n_linked=inputs.n_linked)
-    given_arm = {
-        arm: arm_selection(arm, scored, exploration) for arm, share in shares.items() if share > 0 or arm == inputs.arm
-    }
-    candidates = _candidates(
-        considered, effects, factors, scored, marginal_selection(shares, given_arm), given_arm[inputs.arm]
-    )
-    ranking = _ranking(scored, choice)
-    return Deliberation(
+    return _View(
         situation=situation,
         stall=stall,
-        candidates=candidates,
+        considered=considered,
+        effects=effects,
         factors=factors,
-        ranking=ranking,
-        choice=choice,
-        selected=_selected(ranking, candidates, choice, inputs, rulebook),
+        scored=scored,
+        room=room,
     )
 
 
@@ -164,10 +218,10 @@ def consider(
     stall = stall_of() if situation.status == "open" else UNKNOWN_STALL
     if situation.stall_state is None:
         stall = stall._replace(benign_wait=math.nan)  # learned from stalled customers
-    situation = replace(situation, stall_propensity=stall.stall_propensity)
+    situation = _expected(situation, stall, rulebook)
     considered = considered_candidates(
+        plan=rulebook.plan,
         catalogue=rulebook.catalogue,
-        journey=rulebook.journey,
         policy=rulebook.policy,
         taxonomy=rulebook.taxonomy,
         situation=situation,
@@ -176,6 +230,38 @@ def consider(
         time_zone=inputs.time_zone,
     )
     return situation, stall, considered
+
+
+def failing_rules_of(
+    inputs: Inputs, situation: Situation, rulebook: Rulebook
+) -> dict[str, tuple[tuple[DropStage, str], ...]]:
+    """Stage and id of every rule that stands against each candidate of a deliberation, by treatment.
+
+    Args:
+        inputs: what was decided from.
+        situation: the deliberation's.
+        rulebook: what was decided by.
+    """
+    return every_failing_rule(
+        plan=rulebook.plan,
+        catalogue=rulebook.catalogue,
+        policy=rulebook.policy,
+        taxonomy=rulebook.taxonomy,
+        situation=situation,
+        records=inputs.records,
+        question=inputs.question,
+        time_zone=inputs.time_zone,
+    )
+
+
+def _expected(situation: Situation, stall: StallScore, rulebook: Rulebook) -> Situation:
+    """The situation with what the models expect of it, and how good a lead that makes."""
+    situation = replace(
+        situation, stall_propensity=stall.stall_propensity, abandon_probability=stall.abandon_probability
+    )
+    if rulebook.policy.lead_qualification is None:
+        return situation
+    return replace(situation, lead_class=lead_standing(rulebook.policy.lead_qualification, situation).lead_class)
 
 
 def _situation(inputs: Inputs, rulebook: Rulebook) -> Situation:
@@ -187,6 +273,8 @@ def _situation(inputs: Inputs, rulebook: Rulebook) -> Situation:
         holdings=inputs.holdings,
         context=inputs.context,
         channel=inputs.channel,
+        direction="outbound" if inputs.question.outbound else "inbound",
+        consents=inputs.records.consents,
     )
 
 
@@ -204,7 +292,9 @@ def _prior(action: Action) -> EffectScore:
     return EffectScore(math.nan, action.prior_uplift, action.prior_sigma, "prior")
 
 
-def _factors(one: Considered, effect: EffectScore, rulebook: Rulebook, prices: Mapping[str, float]) -> Factors:
+def _factors(
+    one: Considered, effect: EffectScore, rulebook: Rulebook, fatigue: float, prices: Mapping[str, float]
+) -> Factors:
     outcome = rulebook.journey.outcome_by_id[one.action.outcome]
     per_money = money_price(rulebook.policy, prices, issue=one.action.issue)
     found = Factors(
@@ -215,26 +305,38 @@ def _factors(one: Considered, effect: EffectScore, rulebook: Rulebook, prices: M
         value=outcome.value,
         contact_cost=one.treatment.contact_cost,
         incentive_cost=one.action.incentive_cost,
-        fatigue_cost=one.treatment.fatigue_cost,
+        fatigue_cost=one.treatment.fatigue_cost * fatigue,
         channel_price=unit_price(rulebook.policy, prices, channel=one.treatment.channel, queue=one.action.assigned_to),
         context_weight_pct=one.action.context_weight_pct,
         lever_pct=one.action.lever_pct,
     )
-    return replace(found, budget_price=per_money * found.spend) if per_money else found
+    return structs.replace(found, budget_price=per_money * found.spend) if per_money else found
 
 
-def _candidates(
-    considered: list[Considered],
-    effects: Mapping[str, EffectScore],
-    factors: Mapping[str, Factors],
-    scored: list[Scored],
-    marginal: Probabilities,
-    given_arm: Probabilities,
-) -> tuple[Candidate, ...]:
+def _within_budgets(
+    considered: list[Considered], factors: dict[str, Factors], room: Room
+) -> tuple[list[Considered], dict[str, Factors]]:
+    """The same, without what costs more than is left now that it is known how likely the incentive is paid."""
+    full = {
+        one.treatment.id: rule_ids
+        for one in considered
+        if (known := factors.get(one.treatment.id)) is not None
+        and (rule_ids := room.too_dear(one.action, one.treatment, known.incentive_share))
+    }
+    if not full:
+        return considered, factors
+    left = [
+        replace(one, dropped="capacity", rule_ids=full[one.treatment.id]) if one.treatment.id in full else one
+        for one in considered
+    ]
+    return left, {treatment_id: known for treatment_id, known in factors.items() if treatment_id not in full}
+
+
+def _candidates(view: _View, marginal: Probabilities, given_arm: Probabilities) -> tuple[Candidate, ...]:
     found = []
-    score_of = {one.treatment_id: one for one in scored}
-    for one in considered:
-        known = factors.get(one.treatment.id)
+    score_of = {one.treatment_id: one for one in view.scored}
+    for one in view.considered:
+        known = view.factors.get(one.treatment.id)
         if known is None:
             dropped = one.dropped or "scoring"
             rule_ids = one.rule_ids or ("scoring.no_estimate",)
@@ -245,6 +347,8 @@ def _candidates(
                     channel=one.treatment.channel,
                     dropped=dropped,
                     rule_ids=rule_ids,
+                    # Not 0 where another arm's bundle lets it through.
+                    selection_probability=marginal.get(one.treatment.id, 0.0),
                 )
             )
             continue
@@ -257,7 +361,7 @@ def _candidates(
                 control_response=known.control_response,
                 uplift=known.uplift,
                 sigma=known.sigma,
-                effect_source=effects[one.action.id].source,
+                effect_source=view.effects[one.action.id].source,
                 outcome=one.action.outcome,
                 value=known.value,
                 contact_cost=known.contact_cost,
@@ -294,16 +398,38 @@ def _ranking(scored: list[Scored], choice: Choice) -> tuple[str, ...]:
     return (choice.treatment_id, *(one for one in by_priority if one != choice.treatment_id))
 
 
+def _fits(view: _View, rulebook: Rulebook) -> Callable[[str, Sequence[str]], bool]:
+    """Whether there is capacity for a treatment beside others that are selected already."""
+
+    def needs(treatment_id: str) -> dict[str, int]:
+        action = rulebook.catalogue.action_by_treatment[treatment_id]
+        treatment = rulebook.catalogue.treatment_by_id[treatment_id]
+        return needs_of(rulebook.policy.capacity, action, treatment, view.factors[treatment_id].incentive_share)
+
+    return lambda treatment_id, selected: view.room.fits_beside(needs(treatment_id), [needs(one) for one in selected])
+
+
 def _selected(
-    ranking: tuple[str, ...], candidates: tuple[Candidate, ...], choice: Choice, inputs: Inputs, rulebook: Rulebook
+    ranking: tuple[str, ...],
+    candidates: tuple[Candidate, ...],
+    choice: Choice,
+    view: _View,
+    inputs: Inputs,
+    rulebook: Rulebook,
 ) -> tuple[Selected, ...]:
     if choice.treatment_id == NO_ACTION:
         return ()
     return filled_slots(
-        ranking,
-        {candidate.treatment_id: candidate for candidate in candidates},
-        question=inputs.question,
-        records=inputs.records,
-        policy=rulebook.policy.contact_policy,
-        arm=inputs.arm,
+        Filling(
+            ranking=ranking,
+            candidates={candidate.treatment_id: candidate for candidate in candidates},
+            mandatory=frozenset(one.treatment_id for one in view.scored if one.mandatory),
+            question=inputs.question,
+            records=inputs.records,
+            treatments=rulebook.catalogue.treatment_by_id,
+            caps=rulebook.plan.caps,
+            arm=inputs.arm,
+            fits=_fits(view, rulebook),
+            seed=(inputs.decision_id, rulebook.policy_version),
+        )
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 
-from features.journeys import Journey
 from features.taxonomy import Taxonomy
-from models.actions import Action, Catalogue, Rule, RuleStage, Treatment
-from models.contact_policy import failing_contact_rules
+from models.actions import Action, Catalogue, Treatment
+from models.capacity import Room
+from models.catalogue_plan import Plan, PlannedAction, PlannedTreatment, StageRules
+from models.contact_policy import ContactStanding, contact_standing, failing_history, failing_moment
 from models.decision import DropStage
 from models.policy import Policy
 from models.records import CustomerRecords
@@ -29,7 +29,7 @@ class Question:
         exclude: action ids.
         issues: empty for all.
         placements: places to fill, ``channel/name``; without any there is one slot.
-        lost: treatments that lost a race for a contact just now, with the cap that was reached.
+        lost: treatments that lost a race for a contact just now, with the cap or capacity that was reached.
     """
 
     at: int
@@ -54,8 +54,8 @@ class Considered:
 
 def considered_candidates(
     *,
+    plan: Plan,
     catalogue: Catalogue,
-    journey: Journey,
     policy: Policy,
     taxonomy: Taxonomy,
     situation: Situation,
@@ -64,61 +64,141 @@ def considered_candidates(
     time_zone: str,
 ) -> list[Considered]:
     """Every candidate of a journey in catalogue order, with the first stage that drops it and all its failing rules."""
-    # What does not depend on the candidate is found once: thirty candidates share ten rules and five channels.
-    failing_policy = failing_rules(policy.rules, situation)
-
-    @cache
-    def failing_contact(channel: str, transactional: bool) -> tuple[str, ...]:
-        return failing_contact_rules(
-            channel=channel,
-            transactional=transactional,
-            outbound=question.outbound,
-            channel_is_outbound=taxonomy.channels[channel].outbound,
-            policy=policy.contact_policy,
-            records=records,
-            at=question.at,
-            time_zone=time_zone,
-        )
-
+    shared = _shared(plan, catalogue, policy, taxonomy, situation, records, question, time_zone)
     found: list[Considered] = []
-    for action in catalogue.actions:
-        if action.journey != journey.id:
-            continue
-        dropped, rule_ids = _action_drop(action, failing_policy, situation, question)
-        if dropped is not None:
-            found.extend(Considered(action, treatment, dropped, rule_ids) for treatment in action.treatments)
-            continue
-        found.extend(
-            [_considered_treatment(action, treatment, question, failing_contact) for treatment in action.treatments]
-        )
+    for planned in plan.actions:
+        action = planned.action
+        catalogue_ids = _failing_catalogue(action, question)
+        drop: tuple[DropStage | None, tuple[str, ...]] | None = None
+        for one in planned.treatments:
+            treatment = one.treatment
+            request_ids = catalogue_ids + _failing_request(treatment, question)
+            if request_ids:
+                found.append(Considered(action, treatment, "catalogue", request_ids))
+                continue
+            if drop is None:
+                drop = _action_drop(planned, situation, shared.failing_rules)
+            if drop[0] is not None:
+                found.append(Considered(action, treatment, *drop))
+                continue
+            found.append(_considered_treatment(action, one, question, shared))
     return found
 
 
+def every_failing_rule(
+    *,
+    plan: Plan,
+    catalogue: Catalogue,
+    policy: Policy,
+    taxonomy: Taxonomy,
+    situation: Situation,
+    records: CustomerRecords,
+    question: Question,
+    time_zone: str,
+) -> dict[str, tuple[tuple[DropStage, str], ...]]:
+    """Stage and id of every rule that stands against each candidate, by treatment, not only of the first stage.
+
+    For people who want to know what would have to change; a decision stops at the first stage.
+    """
+    shared = _shared(plan, catalogue, policy, taxonomy, situation, records, question, time_zone)
+    found = {}
+    for planned in plan.actions:
+        catalogue_ids = _failing_catalogue(planned.action, question)
+        of_action = [(stage, ids) for stage, ids in _stages(planned, situation, shared.failing_rules)]
+        for one in planned.treatments:
+            stages: list[tuple[DropStage, tuple[str, ...]]] = [
+                ("catalogue", catalogue_ids + _failing_request(one.treatment, question)),
+                *of_action,
+                ("contact_policy", shared.failing_contact(planned.action, one)),
+                ("capacity", _failing_capacity(planned.action, one.treatment, question, shared)),
+            ]
+            found[one.treatment.id] = tuple((stage, rule_id) for stage, ids in stages for rule_id in ids)
+    return found
+
+
+@dataclass(slots=True)
+class _Shared:
+    """What does not depend on the candidate, found once: thirty candidates share ten rules and five channels.
+
+    Attributes:
+        failing_rules: ids of the policy's rules that do not hold.
+        standing: what the customer's contacts leave.
+        room: what all customers together leave.
+        moments: what stands against each channel, for transactional actions and for others, as far as it was asked.
+    """
+
+    policy: Policy
+    taxonomy: Taxonomy
+    records: CustomerRecords
+    question: Question
+    time_zone: str
+    failing_rules: frozenset[str]
+    standing: ContactStanding
+    room: Room
+    moments: dict[tuple[str, bool], tuple[str, ...]] = field(default_factory=dict)
+
+    def failing_contact(self, action: Action, one: PlannedTreatment) -> tuple[str, ...]:
+        """Ids of every contact rule that stands against a candidate."""
+        channel, key = one.treatment.channel, (one.treatment.channel, action.transactional)
+        if key not in self.moments:
+            self.moments[key] = failing_moment(
+                channel,
+                transactional=action.transactional,
+                outbound=self.question.outbound,
+                channel_is_outbound=self.taxonomy.channels[channel].outbound,
+                policy=self.policy.contact_policy,
+                records=self.records,
+                at=self.question.at,
+                time_zone=self.time_zone,
+            )
+        suppressions = self.policy.contact_policy.suppressions
+        return self.moments[key] + failing_history(action, channel, suppressions, one.caps, self.standing)
+
+
+def _shared(
+    plan: Plan,
+    catalogue: Catalogue,
+    policy: Policy,
+    taxonomy: Taxonomy,
+    situation: Situation,
+    records: CustomerRecords,
+    question: Question,
+    time_zone: str,
+) -> _Shared:
+    return _Shared(
+        policy,
+        taxonomy,
+        records,
+        question,
+        time_zone,
+        frozenset(rule.id for rule in failing_rules(policy.rules, situation)),
+        contact_standing(policy.contact_policy, plan.caps, catalogue, records.contacts, at=question.at),
+        Room(policy.capacity, records),
+    )
+
+
 def _action_drop(
-    action: Action, failing_policy: Iterable[Rule], situation: Situation, question: Question
+    planned: PlannedAction, situation: Situation, failing: frozenset[str]
 ) -> tuple[DropStage | None, tuple[str, ...]]:
-    catalogue = _failing_catalogue(action, question)
-    if catalogue:
-        return "catalogue", catalogue
-    rules = [rule for rule in (*failing_policy, *failing_rules(action.rules, situation)) if _applies(rule, action)]
-    eligibility = _ids("eligibility", rules)
-    if eligibility:
-        return "eligibility", eligibility
-    applicability = (*failing_applicability(action, situation), *_ids("applicability", rules))
-    if applicability:
-        return "applicability", applicability
-    suitability = (*failing_suitability(action), *_ids("suitability", rules))
-    if suitability:
-        return "suitability", suitability
+    for stage, rule_ids in _stages(planned, situation, failing):
+        if rule_ids:
+            return stage, rule_ids
     return None, ()
 
 
-def _ids(stage: RuleStage, rules: Iterable[Rule]) -> tuple[str, ...]:
-    return tuple([rule.id for rule in rules if rule.stage == stage])
+def _stages(
+    planned: PlannedAction, situation: Situation, failing: frozenset[str]
+) -> Iterator[tuple[DropStage, tuple[str, ...]]]:
+    """The stages that are about the action, in their order, each with ids of all its failing rules."""
+    action = planned.action
+    yield "eligibility", _ids(planned.eligibility, situation, failing)
+    yield "applicability", failing_applicability(action, situation) + _ids(planned.applicability, situation, failing)
+    yield "suitability", failing_suitability(action) + _ids(planned.suitability, situation, failing)
 
 
-def _applies(rule: Rule, action: Action) -> bool:
-    return (not rule.issues or action.issue in rule.issues) and (not rule.groups or action.group in rule.groups)
+def _ids(rules: StageRules, situation: Situation, failing: frozenset[str]) -> tuple[str, ...]:
+    shared = tuple([rule.id for rule in rules.shared if rule.id in failing]) if failing else ()
+    return shared + tuple([rule.id for rule in failing_rules(rules.own, situation)]) if rules.own else shared
 
 
 def _failing_catalogue(action: Action, question: Question) -> tuple[str, ...]:
@@ -133,14 +213,26 @@ def _failing_catalogue(action: Action, question: Question) -> tuple[str, ...]:
     return tuple(failing)
 
 
-def _considered_treatment(
-    action: Action, treatment: Treatment, question: Question, failing_contact: Callable[[str, bool], tuple[str, ...]]
-) -> Considered:
+def _failing_request(treatment: Treatment, question: Question) -> tuple[str, ...]:
+    failing: tuple[str, ...] = ()
     if question.channels is not None and treatment.channel not in question.channels:
-        return Considered(action, treatment, "catalogue", ("request.channel",))
-    failing = failing_contact(treatment.channel, action.transactional)
-    if failing:
-        return Considered(action, treatment, "contact_policy", failing)
+        failing = ("request.channel",)
+    elif question.placements and not any(map(treatment.fits, question.placements)):
+        failing = ("request.placements",)
+    if ("outbound" if question.outbound else "inbound") not in treatment.directions:
+        failing += ("request.direction",)
+    return failing
+
+
+def _failing_capacity(action: Action, treatment: Treatment, question: Question, shared: _Shared) -> tuple[str, ...]:
     if treatment.id in question.lost:
-        return Considered(action, treatment, "capacity", ("capacity.lost_race", question.lost[treatment.id]))
-    return Considered(action, treatment, None, ())
+        return ("capacity.lost_race", question.lost[treatment.id])
+    return shared.room.failing(action, treatment)
+
+
+def _considered_treatment(action: Action, one: PlannedTreatment, question: Question, shared: _Shared) -> Considered:
+    failing = shared.failing_contact(action, one)
+    if failing:
+        return Considered(action, one.treatment, "contact_policy", failing)
+    full = _failing_capacity(action, one.treatment, question, shared)
+    return Considered(action, one.treatment, "capacity" if full else None, full)

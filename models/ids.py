@@ -22,18 +22,6 @@ def decision_id(*, at: int, customer_id: str, randomness: bytes) -> str:
     >>> decision_id(at=0, customer_id="c-1", randomness=bytes(9))[:12]
     'd-0000000000'
     """
-    return _written((at // 1000) << 80 | bucket_of(customer_id) << 72 | int.from_bytes(randomness[:9], "big"))
-
-
-def smallest_id(at: int) -> str:
-    """No id of a decision made at a moment, or later, sorts before this one.
-
-    >>> smallest_id(0) <= decision_id(at=0, customer_id="c-1", randomness=bytes(9)) < smallest_id(1_000)
-    True
-    """
-    return _written((at // 1000) << 80)
-
-
-def _written(number: int) -> str:
+    number = (at // 1000) << 80 | bucket_of(customer_id) << 72 | int.from_bytes(randomness[:9], "big")
     digits = (_ALPHABET[number >> 5 * place & 31] for place in range(_DIGITS - 1, -1, -1))
     return PREFIX + "".join(digits)

@@ -14,6 +14,7 @@ from features.past_decisions import PastDecision
 from features.profile import consent_of
 from features.taxonomy import Taxonomy
 from models.actions import NO_ACTION, Catalogue
+from models.contact_responses import contact_responses
 from models.decision import Candidate, DecisionRecord, Selected
 from models.exposures import exposed_contacts
 from models.ids import decision_id
@@ -147,6 +148,9 @@ class StoreSink:
         contacts = exposed_contacts(events, self._catalogue)
         if contacts:
             self._records.confirm_contacts(contacts)
+        responses = tuple(contact_responses(events, self._taxonomy, self._catalogue))
+        if responses:
+            self._records.note_responses(responses)
         return news
 
     def append_decisions(self, decisions: Sequence[PastDecision]) -> int:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from features.config_model import ConfigModel, Name
+from features.config_model import ConfigModel, Name, StateName
 from features.durations import Duration
-from models.actions import Rule
+from models.actions import Condition, Rule
+
+NOT_QUALIFIED: Final = "NOT_QUALIFIED"
+"""The class of a lead who misses a required criterion, or has too few points for any declared class."""
 
 Arm = Literal["no_contact_holdout", "random_eligible", "champion", "challenger"]
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+WEEKDAYS: Final[tuple[Weekday, ...]] = (
+    "monday",
+    "tuesday",
+    "wednesday",
+    "thursday",
+    "friday",
+    "saturday",
+    "sunday",
+)
 
 
 class ContactCap(ConfigModel):
@@ -21,12 +34,71 @@ class ContactCap(ConfigModel):
         contacts: how many, live leases included.
         period: the time, looking back.
         channel: contacts over this one only; over all where none is named.
+        issue: contacts about this one only, likewise.
+        group: contacts with actions of this group only, within the issue where one is named.
+        action: contacts with this action only.
     """
 
     id: str = Field(pattern=r"^[a-z][a-z0-9_.]{0,79}$")
     contacts: int = Field(ge=0)
     period: Duration
     channel: Name | None = None
+    issue: Name | None = None
+    group: Name | None = None
+    action: Name | None = None
+
+
+class Suppression(ConfigModel):
+    """What came back for earlier contacts holds later ones back: "ignored twice in 30 days: hold 60 days".
+
+    Times count from the contact, not from the answer to it; an ignored one counts from when it turned out to be.
+
+    Attributes:
+        id: named in answers where it drops a candidate.
+        after: contacts that were ``ignored``, or that came back ``negative`` or ``positive``.
+        times: so many of them.
+        within: in this time; not needed for a single one.
+        ignored_after: a contact is ignored when it is so old and nothing came back.
+        scope: holds what shares this with them: the channel, the issue, the group or the action; or ``all``.
+        hold: for so long from the last of them on.
+        channels: only contacts over these count; over all where none is named.
+        issues: only contacts about these count, likewise.
+    """
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9_.]{0,79}$")
+    after: Literal["ignored", "negative", "positive"]
+    times: int = Field(default=1, ge=1)
+    within: Duration | None = None
+    ignored_after: Duration | None = None
+    scope: Literal["channel", "issue", "group", "action", "all"] = "action"
+    hold: Duration
+    channels: tuple[Name, ...] = ()
+    issues: tuple[Name, ...] = ()
+
+    @model_validator(mode="after")
+    def _says_when(self) -> Self:
+        if (self.after == "ignored") != (self.ignored_after is not None):
+            raise ValueError("ignored_after belongs to a suppression after ignored contacts, and to those only")
+        if self.times > 1 and self.within is None:
+            raise ValueError(f"within is needed where {self.times} contacts are to be counted")
+        return self
+
+    @property
+    def looks_back(self) -> int:
+        """How old a contact may be that still holds something back, microseconds."""
+        return self.hold + (self.within or 0) + (self.ignored_after or 0)
+
+
+class Fatigue(ConfigModel):
+    """What one more contact costs in patience grows with those before: by ``growth`` for each one in the period.
+
+    Attributes:
+        period: contacts of this time count, over all channels, live leases included.
+        growth: share of the treatment's own ``fatigue_cost`` that each of them adds to it.
+    """
+
+    period: Duration
+    growth: float = Field(ge=0)
 
 
 class QuietHours(ConfigModel):
@@ -36,11 +108,13 @@ class QuietHours(ConfigModel):
         start: ``HH:MM``, quiet from then on.
         end: ``HH:MM``, no longer quiet then.
         channels: on these.
+        days: whole days of the customer on which a channel is quiet, by channel, such as ``{call: [sunday]}``.
     """
 
     start: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
     end: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
     channels: tuple[Name, ...] = Field(min_length=1)
+    days: dict[Name, tuple[Weekday, ...]] = Field(default_factory=dict)
 
 
 class Consent(ConfigModel):
@@ -64,11 +138,58 @@ class ContactPolicy(ConfigModel):
         consent: by channel.
         caps: all of them hold.
         quiet_hours: when not to reach out.
+        suppressions: what came back holds contacts back; all of them hold.
+        fatigue: how the fatigue cost grows; it stays as the treatment states it where this is absent.
     """
 
     consent: Consent = Consent()
     caps: tuple[ContactCap, ...] = ()
     quiet_hours: QuietHours | None = None
+    suppressions: tuple[Suppression, ...] = ()
+    fatigue: Fatigue | None = None
+
+
+class Criterion(ConfigModel):
+    """One thing that makes a good lead; it is met where all its conditions hold.
+
+    Attributes:
+        id: unique among the criteria.
+        title: for people.
+        points: that it is worth.
+        required: without it nobody is qualified.
+        all_of: the conditions.
+    """
+
+    id: Name
+    title: str
+    points: float = Field(default=0.0, ge=0)
+    required: bool = False
+    all_of: tuple[Condition, ...] = Field(min_length=1)
+
+
+class LeadClass(ConfigModel):
+    """One class of leads.
+
+    Attributes:
+        id: named in answers and rules.
+        at_least: points.
+    """
+
+    id: StateName
+    at_least: float = Field(ge=0)
+
+
+class LeadQualification(ConfigModel):
+    """When a customer is how good a lead.
+
+    Attributes:
+        criteria: what counts.
+        classes: the one of most points that is reached; ``NOT_QUALIFIED`` where none is, or a required criterion is
+            not met.
+    """
+
+    criteria: tuple[Criterion, ...] = Field(min_length=1)
+    classes: tuple[LeadClass, ...] = Field(min_length=1)
 
 
 class Experiment(ConfigModel):
@@ -102,10 +223,12 @@ class Exploration(ConfigModel):
     Attributes:
         epsilon: share of the champion's decisions that explore.
         temperature: in money; the larger, the closer to uniform.
+        regret_budget: money that exploring may be expected to lose in 1,000 decisions; epsilon is scaled down to it.
     """
 
     epsilon: float = Field(ge=0, le=1)
     temperature: float = Field(gt=0)
+    regret_budget: float | None = Field(default=None, ge=0)
 
 
 class CapacityLimit(ConfigModel):
@@ -165,14 +288,15 @@ class Policy(ConfigModel):
 
     Attributes:
         version: of the file's format.
-        contact_policy: consent, caps and quiet hours.
+        contact_policy: consent, caps, quiet hours, suppressions and fatigue.
         capacity: what all customers together may take.
         experiment: who is experimented on.
         exploration: how much the champion tries out.
         channel_price: money per contact over a channel, on top of the treatment's own cost.
         decision_ttl: how long a decision may be acted on.
         inbound_decision_ttl: the same for a customer who is here, on a page or on the phone; as above if absent.
-        rules: rules that hold for every action.
+        rules: rules that hold for every action, or for those of their issues and groups.
+        lead_qualification: when a customer is how good a lead; rules may ask for the ``lead_class``.
     """
 
     version: Literal[1]
@@ -184,6 +308,7 @@ class Policy(ConfigModel):
     decision_ttl: Duration
     inbound_decision_ttl: Duration | None = None
     rules: tuple[Rule, ...] = ()
+    lead_qualification: LeadQualification | None = None
 
     def ttl(self, *, outbound: bool) -> int:
         """How long a decision may be acted on, microseconds."""

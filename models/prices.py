@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import datetime, time, timedelta
 from functools import cached_property, lru_cache
 from typing import Final
-from zoneinfo import ZoneInfo
 
 import msgspec
 
-from features.events import MICROSECONDS_PER_DAY, moment_of
+from features.events import MICROSECONDS_PER_DAY
 from features.yaml_files import content_version
+from models.capacity import window_start
 from models.policy import Budget, Capacity, CapacityLimit, Policy
 
 PRICES_OUTDATED: Final = "prices_outdated"
 """Said of a decision where the published prices are another capacity's, or are no longer valid."""
 
-_EPOCH_DAY: Final = datetime(1970, 1, 1).date().toordinal()
+_A_BIT: Final = 4 * 3_600_000_000
 
 
 class PriceList(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
@@ -111,23 +110,10 @@ def money_price(policy: Policy, prices: Mapping[str, float], *, issue: str) -> f
     return total
 
 
-def window(period: int, at: int, zone: str) -> tuple[int, int]:
-    """The period that a moment lies in, from and until before when, microseconds since the epoch.
-
-    Whole days begin at midnight of the zone, and are counted from the first of 1970; anything shorter divides the day.
-    """
-    local = moment_of(at).astimezone(ZoneInfo(zone))
+def window_end(period: int, at: int, time_zone: str) -> int:
+    """When the period ends that a moment is in, as ``capacity.window_start`` counts; microseconds since the epoch."""
+    start = window_start(period, at, time_zone)
     if period >= MICROSECONDS_PER_DAY:
-        days = period // MICROSECONDS_PER_DAY
-        day = local.date().toordinal() - _EPOCH_DAY
-        first = day - day % days
-        return _midnight(first, zone), _midnight(first + days, zone)
-    day = local.date().toordinal() - _EPOCH_DAY
-    midnight = _midnight(day, zone)
-    start = midnight + (at - midnight) // period * period
-    return start, min(start + period, _midnight(day + 1, zone))
-
-
-def _midnight(day: int, zone: str) -> int:
-    date = datetime(1970, 1, 1).date() + timedelta(days=day)
-    return round(datetime.combine(date, time(), ZoneInfo(zone)).timestamp()) * 1_000_000
+        # A little more than so many days of 24 hours is after the midnight, also where clocks are set back in between.
+        return window_start(period, start + period // MICROSECONDS_PER_DAY * MICROSECONDS_PER_DAY + _A_BIT, time_zone)
+    return min(start + period, window_end(MICROSECONDS_PER_DAY, at, time_zone))

@@ -162,7 +162,7 @@ def ranked_home(
         price_list,
         ranking_of,
     )
-    from models.capacity_taken import taken
+    from models.capacity import capacity_windows
     from models.deliberation import Rulebook
 
     declared = configuration.journeys.by_id[journey_id]
@@ -176,7 +176,6 @@ def ranked_home(
     )
     scorer, bundle = _champion(home, rulebook.feature_set.names, configuration, journey_id)
     scene = Scene(rulebook=rulebook, scorer=scorer, at=at, is_past=is_past)
-    outcomes = {one.id: one.type == "binary" for each in configuration.journeys.journeys for one in each.outcomes}
     with ExitStack() as stack:
         log = stack.enter_context(closing(SqlEventLog(home.events_db, readonly=True)))
         records = _opened_records(home, stack)
@@ -187,14 +186,8 @@ def ranked_home(
             wanted = frozenset(log.person(one, at=at, known_before=at).customer_id for one in wanted)
         blocks = observed_customers(events, scene, wanted=wanted)
         population = considered_population(blocks, scene, log=log, records=records)
-        used = taken(
-            records,
-            rulebook.policy,
-            rulebook.catalogue,
-            outcomes,
-            at=at,
-            time_zone=configuration.taxonomy.time_zone,
-        )
+        windows = capacity_windows(rulebook.policy.capacity, at, configuration.taxonomy.time_zone)
+        used = records.capacity_used(windows, now=at)
     ranking = ranking_of(population, scene, taken=used)
     given = constraints_of(rulebook, used)
     return Ranked(

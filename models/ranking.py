@@ -145,7 +145,13 @@ class RankedBlock(NamedTuple):
         return np.where(held, first, NOTHING).astype(np.int64)
 
 
-def ranked_block(effects: EffectBlock, terms: CandidateTerms, allowed: BoolArray | None = None) -> RankedBlock:
+def ranked_block(
+    effects: EffectBlock,
+    terms: CandidateTerms,
+    allowed: BoolArray | None = None,
+    *,
+    fatigue: FloatArray | None = None,
+) -> RankedBlock:
     """Net value and priority of every candidate for every customer, and each customer's best.
 
     ``V = uplift value - contact - p incentive - fatigue - channel price - budget price``, where p is the response under
@@ -155,6 +161,7 @@ def ranked_block(effects: EffectBlock, terms: CandidateTerms, allowed: BoolArray
         effects: of the customers, on ``terms.pairs`` in that order.
         terms: of the candidates.
         allowed: ``(n_customers, n_candidates)`` what the funnel left; everything if None.
+        fatigue: ``(n_customers,)`` ``contact_policy.fatigue_factor`` of each; 1 if None.
 
     Raises:
         ValueError: the effects are not of as many pairs as the terms.
@@ -169,7 +176,7 @@ def ranked_block(effects: EffectBlock, terms: CandidateTerms, allowed: BoolArray
     net_value -= terms.contact_cost
     incentive = share * terms.incentive_cost
     net_value -= incentive
-    net_value -= terms.fatigue_cost
+    net_value -= terms.fatigue_cost if fatigue is None else fatigue[:, None] * terms.fatigue_cost
     net_value -= terms.channel_price
     spend = np.add(incentive, terms.contact_cost, out=incentive)
     if terms.money_price.any():

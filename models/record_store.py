@@ -26,6 +26,7 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    text,
     update,
 )
 from sqlalchemy.dialects.sqlite import insert
@@ -36,29 +37,44 @@ from features.identity import Span
 from features.sql_text import BYTES, TEXT, WHOLE, ZERO, sqlite_text
 from features.sqlite_files import Durability
 from features.sqlite_store import SqliteStore
+from models import capacity_tables
 from models.caps import check_caps, conflict_message, occasion
 from models.decision import DecisionRecord, dump_record, load_record
 from models.records import (
+    CapacityWindow,
     Committed,
     ConsentChange,
     Contact,
+    ContactResponse,
     CustomerRecords,
     Reservation,
     Stored,
+    customer_ids,
+    decided_contacts,
     newest_consents,
 )
+from models.workforce import OpenPerson, ToldPerson
 
-LAYOUT_VERSION: Final = 2
+LAYOUT_VERSION: Final = 3
+_RESPONSES: Final = (
+    "ALTER TABLE contacts ADD COLUMN response TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE contacts ADD COLUMN response_at INTEGER NOT NULL DEFAULT 0",
+)
 _UPGRADES: Final = {
     1: (
         "INSERT INTO consent_changes (customer_id, consent, state, at) "
         "SELECT customer_id, consent, state, at FROM consents",
         "DROP TABLE consents",
-    )
+        *_RESPONSES,
+    ),
+    2: _RESPONSES,
 }
-"""Version 1 kept only the newest state of each consent."""
+"""Version 1 kept only the newest state of each consent, version 2 nothing of what came back for a contact,
+of capacities and of people."""
 
 metadata = MetaData()
+for _table in capacity_tables.metadata.sorted_tables:
+    _table.to_metadata(metadata)
 decisions_table = Table(
     "decisions",
     metadata,
@@ -87,6 +103,8 @@ contacts_table = Table(
     Column("expires_at", WHOLE, nullable=False),
     Column("send_id", TEXT),
     Column("occasion", WHOLE, nullable=False),
+    Column("response", TEXT, nullable=False, server_default=""),
+    Column("response_at", WHOLE, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("customer_id", "decision_id", "action_id", "occasion", name="contacts_identity"),
 )
 Index("contacts_of_customer", contacts_table.c.customer_id, contacts_table.c.at)
@@ -102,7 +120,18 @@ consents_table = Table(
 
 _d, _c = decisions_table.c, contacts_table.c
 _CONFIRMED, _LEASE, _RELEASED = (literal_column(f"'{status}'", TEXT) for status in ("confirmed", "lease", "released"))
-_CONTACT = (_c.decision_id, _c.customer_id, _c.action_id, _c.channel, _c.at, _c.status, _c.expires_at, _c.send_id)
+_CONTACT = (
+    _c.decision_id,
+    _c.customer_id,
+    _c.action_id,
+    _c.channel,
+    _c.at,
+    _c.status,
+    _c.expires_at,
+    _c.send_id,
+    _c.response,
+    _c.response_at,
+)
 
 _INSERT_DECISION = sqlite_text(insert(decisions_table))
 _INSERT_IMPORTED = sqlite_text(insert(decisions_table).on_conflict_do_nothing())
@@ -145,6 +174,26 @@ _CONFIRM = sqlite_text(
         },
         where=_c.status != _CONFIRMED,
     )
+)
+_ANSWERED_CONTACTS = sqlite_text(
+    select(*_CONTACT, _c.occasion).where(
+        _c.decision_id == bindparam("decision_id"),
+        or_(
+            _c.customer_id == bindparam("customer_id"),
+            _c.customer_id
+            == select(_d.customer_id).where(_d.decision_id == bindparam("decision_id")).scalar_subquery(),
+        ),
+    )
+)
+_NOTE_RESPONSE = sqlite_text(
+    update(contacts_table)
+    .where(
+        _c.customer_id == bindparam("customer"),
+        _c.decision_id == bindparam("decision"),
+        _c.action_id == bindparam("action"),
+        _c.occasion == bindparam("occurrence"),
+    )
+    .values(response=bindparam("kind"), response_at=bindparam("moment"))
 )
 _consent = insert(consents_table)
 _SET_CONSENT = sqlite_text(
@@ -202,18 +251,56 @@ class SqlRecordStore:
         """A decision by its idempotency key."""
         return self._stored(_BY_REQUEST, {"source": source, "request_id": request_id})
 
-    def customer(self, customer_id: str, *, since: int, now: int, spans: Sequence[Span] = ()) -> CustomerRecords:
-        """Contacts since ``since``, leases still live at ``now``, and consents of a customer or of spans."""
+    def customer(
+        self,
+        customer_id: str,
+        *,
+        since: int,
+        now: int,
+        spans: Sequence[Span] = (),
+        windows: Sequence[CapacityWindow] = (),
+        send_id: str | None = None,
+    ) -> CustomerRecords:
+        """Contacts, live leases and consents of a customer or of spans, and what is taken of some windows."""
         keys = [_span_key(span, since=since, now=now) for span in spans or (Span(customer_id),)]
         with self._file.reading() as connection:
             contacts = _counted(connection, keys)
             told = [row for key in keys for row in connection.execute(_CONSENTS, key).fetchall()]
-        return CustomerRecords(tuple(contacts), newest_consents(told))
+            used = capacity_tables.used(
+                connection, windows, now=now, customer_ids=customer_ids(spans, customer_id), send_id=send_id
+            )
+        return CustomerRecords(tuple(contacts), newest_consents(told), used)
+
+    def capacity_used(self, windows: Sequence[CapacityWindow], *, now: int) -> dict[str, float]:
+        """Units or money taken of each capacity and budget in a window, leases live at ``now`` included."""
+        with self._file.reading() as connection:
+            return capacity_tables.used(connection, windows, now=now)
+
+    def put_persons(self, persons: Sequence[ToldPerson]) -> None:
+        """Remember people, in one transaction."""
+        self._file.submit(lambda connection: capacity_tables.put_persons(connection, persons)).result()
+
+    def workforce(
+        self, *, now: int, customer_ids: Sequence[str] = (), send_id: str | None = None
+    ) -> tuple[OpenPerson, ...]:
+        """Everybody, by id, with the work that is open, without what leases of a send hold of it."""
+        with self._file.reading() as connection:
+            return capacity_tables.workforce(connection, now=now, customer_ids=customer_ids, send_id=send_id)
 
     def confirm_contacts(self, contacts: Sequence[Contact]) -> None:
         """Count contacts that really happened, in one transaction; the same again changes nothing."""
         rows = [{**_contact_row(contact), "status": "confirmed"} for contact in contacts]
-        self._file.submit(lambda connection: connection.executemany(_CONFIRM, rows).close()).result()
+
+        def confirm(connection: sqlite3.Connection) -> None:
+            connection.executemany(_CONFIRM, rows)
+            capacity_tables.confirm(connection, decided_contacts(contacts))
+
+        self._file.submit(confirm).result()
+
+    def note_responses(self, responses: Sequence[ContactResponse]) -> None:
+        """Remember what came back for contacts, in one transaction; the same again changes nothing."""
+        if responses:
+            self._file.submit(lambda connection: _note(connection, responses)).result()
 
     def set_consents(self, customer_id: str, consents: Mapping[str, str], *, at: int) -> None:
         """Remember consents and objections as of a moment."""
@@ -290,10 +377,30 @@ def _reserve(connection: sqlite3.Connection, record: DecisionRecord, reservation
     spans = reservation.spans or (Span(record.customer_id),)
     existing = _counted(connection, [_span_key(span, since=since, now=record.decided_at) for span in spans])
     check_caps(reservation, existing, now=record.decided_at)
+    ids = customer_ids(spans, record.customer_id)
     if reservation.send_id is not None:
-        sends = [{"customer": one, "send": reservation.send_id} for one in sorted({span.customer_id for span in spans})]
-        connection.executemany(_RELEASE_SEND, sends)
+        connection.executemany(_RELEASE_SEND, [{"customer": one, "send": reservation.send_id} for one in ids])
+    capacity_tables.reserve(connection, reservation, now=record.decided_at, customer_ids=ids)
     connection.executemany(_INSERT_CONTACT, [_contact_row(contact) for contact in reservation.contacts])
+
+
+def _note(connection: sqlite3.Connection, responses: Sequence[ContactResponse]) -> None:
+    for response in responses:
+        key = {"decision_id": response.decision_id, "customer_id": response.customer_id}
+        for *fields, occasion_of in connection.execute(_ANSWERED_CONTACTS, key).fetchall():
+            contact = Contact(*fields)
+            if response.outweighs(contact):
+                connection.execute(
+                    _NOTE_RESPONSE,
+                    {
+                        "customer": contact.customer_id,
+                        "decision": contact.decision_id,
+                        "action": contact.action_id,
+                        "occurrence": occasion_of,
+                        "kind": response.kind,
+                        "moment": response.at,
+                    },
+                )
 
 
 def _counted(connection: sqlite3.Connection, keys: Sequence[_Row]) -> list[Contact]:
@@ -337,4 +444,6 @@ def _contact_row(contact: Contact) -> _Row:
         "expires_at": contact.expires_at,
         "send_id": contact.send_id,
         "occasion": occasion(contact),
+        "response": contact.response,
+        "response_at": contact.response_at,
     }

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, Protocol
 
 from features.identity import Span
 from models.decision import DecisionRecord
+from models.workforce import OpenPerson, ToldPerson
 
 ContactStatus = Literal["lease", "confirmed", "released"]
+ResponseKind = Literal["positive", "negative", "neutral"]
+"""What came back for a contact; ``neutral`` is an answer that says neither yes nor no, such as an opened message."""
+
+NO_RESPONSE: Final = ""
+
+NOBODY_AVAILABLE: Final = "capacity.nobody_available"
+"""The rule that drops an action whose queue has people, none of whom can take it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """A contact that was counted, or a lease on one."""
+    """A contact that was counted, or a lease on one.
+
+    Attributes:
+        response: what came back for it; empty where nothing did yet.
+        response_at: when it did, microseconds since the epoch; 0 where nothing did.
+    """
 
     decision_id: str
     customer_id: str
@@ -24,10 +37,17 @@ class Contact:
     status: ContactStatus
     expires_at: int
     send_id: str | None = None
+    response: ResponseKind | Literal[""] = NO_RESPONSE
+    response_at: int = 0
 
     def is_lease_of(self, send_id: str | None) -> bool:
         """Whether it is the lease of a send, whose place the next decision for that send takes."""
         return self.status == "lease" and send_id is not None and self.send_id == send_id
+
+
+def as_known(contact: Contact, at: int) -> Contact:
+    """A contact as it was known at a moment in the past: without what came back for it later."""
+    return contact if contact.response_at < at else replace(contact, response=NO_RESPONSE, response_at=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +61,102 @@ class ConsentChange:
 
 
 @dataclass(frozen=True, slots=True)
+class ContactResponse:
+    """Something came back for the contacts of a decision.
+
+    Attributes:
+        customer_id: who answered, by any of their ids.
+        action_ids: the actions of the decision that it is an answer to; None for all of them.
+    """
+
+    decision_id: str
+    customer_id: str
+    kind: ResponseKind
+    at: int
+    action_ids: frozenset[str] | None = None
+
+    def outweighs(self, contact: Contact) -> bool:
+        """Whether it is an answer to a contact of its decision, and holds over what came back for that before.
+
+        Yes and no hold over neutral, then the newest over older ones, then no over yes: so it does not matter in which
+        order answers come in, or how often.
+        """
+        if self.action_ids is not None and contact.action_id not in self.action_ids:
+            return False
+        return contact.response == NO_RESPONSE or _weight(self.kind, self.at) > _weight(
+            contact.response, contact.response_at
+        )
+
+
+def _weight(kind: str, at: int) -> tuple[bool, int, bool]:
+    return (kind != "neutral", at, kind == "negative")
+
+
+@dataclass(frozen=True, slots=True)
 class CustomerRecords:
     """What the rules need from the record store, in one read.
 
     Attributes:
         contacts: contacts and live leases not older than asked for, oldest first.
         consents: newest state by consent: ``granted``, ``withdrawn`` or ``objected``.
+        capacity_used: units or money taken of each capacity and budget, live leases included; without those of which
+            nothing is.
+        assignees: who would handle each action; None where nobody can. Actions that need nobody are not among them.
     """
 
     contacts: tuple[Contact, ...] = ()
     consents: Mapping[str, str] = field(default_factory=dict)
+    capacity_used: Mapping[str, float] = field(default_factory=dict)
+    assignees: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class CapLimit:
-    """A contact cap as it applies to one decision: at most ``limit`` contacts since ``since``, this one included."""
+    """A contact cap as it applies to one decision: at most ``limit`` contacts since ``since``, this one included.
+
+    Attributes:
+        channel: contacts over this one only; over all if None.
+        action_ids: contacts with these actions only; with all if None.
+    """
 
     rule_id: str
     limit: int
     since: int
     channel: str | None = None
+    action_ids: frozenset[str] | None = None
+
+    def covers(self, channel: str | None, action_id: str) -> bool:
+        """Whether contacts with an action over a channel fall under it."""
+        return self.channel in (None, channel) and (self.action_ids is None or action_id in self.action_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityWindow:
+    """One capacity or budget in one of its periods.
+
+    Attributes:
+        limit_id: of the policy.
+        start: of the period, microseconds since the epoch.
+    """
+
+    limit_id: str
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityNeed:
+    """What one contact takes of a capacity or budget, in millionths of a unit or of money.
+
+    Attributes:
+        position: of the contact in its reservation.
+        need: what it takes.
+        limit: how much all contacts of the period may take together.
+    """
+
+    position: int
+    window: CapacityWindow
+    need: int
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +189,18 @@ class LostRace(Exception):
         super().__init__(f"{treatment_id}: {rule_id} was reached by another decision")
 
 
+class AssigneeTaken(LostRace):
+    """Somebody who had room when the decision was made has none left: somebody else must be found.
+
+    Attributes:
+        person_id: who that is.
+    """
+
+    def __init__(self, treatment_id: str, person_id: str) -> None:
+        self.person_id = person_id
+        super().__init__(treatment_id, NOBODY_AVAILABLE)
+
+
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """The contacts that a decision makes or leases, with the caps they must still fit under, checked in the commit.
@@ -103,6 +211,8 @@ class Reservation:
         caps: every cap that any of them falls under.
         send_id: the send whose leases these contacts replace.
         spans: of a person with linked ids: whose contacts count, and are replaced, beside the customer's own.
+        needs: what the contacts take of capacities and budgets, which must have that much left.
+        assignees: who handles each contact, None where it is nobody in particular; empty where it is nobody at all.
     """
 
     contacts: tuple[Contact, ...]
@@ -110,6 +220,8 @@ class Reservation:
     caps: tuple[CapLimit, ...]
     send_id: str | None = None
     spans: tuple[Span, ...] = ()
+    needs: tuple[CapacityNeed, ...] = ()
+    assignees: tuple[str | None, ...] = ()
 
 
 _SEVERITY = {"granted": 0, "withdrawn": 1, "objected": 2}
@@ -127,6 +239,16 @@ def newest_consents(told: Iterable[tuple[str, str, int]]) -> dict[str, str]:
         candidate = (at, _SEVERITY.get(state, len(_SEVERITY)), state)
         newest[consent] = max(newest.get(consent, candidate), candidate)
     return {consent: state for consent, (_, _, state) in newest.items()}
+
+
+def customer_ids(spans: Iterable[Span], customer_id: str) -> tuple[str, ...]:
+    """The ids of a person, each once, in order; the customer's own where there are no spans."""
+    return tuple(sorted({span.customer_id for span in spans} or {customer_id}))
+
+
+def decided_contacts(contacts: Iterable[Contact]) -> list[tuple[str, str]]:
+    """Decision and action of the contacts that a decision made."""
+    return [(contact.decision_id, contact.action_id) for contact in contacts if contact.decision_id]
 
 
 class RecordStore(Protocol):
@@ -149,16 +271,50 @@ class RecordStore(Protocol):
     def decision_of_request(self, source: str, request_id: str) -> Stored | None:
         """A decision by its idempotency key."""
 
-    def customer(self, customer_id: str, *, since: int, now: int, spans: Sequence[Span] = ()) -> CustomerRecords:
+    def customer(
+        self,
+        customer_id: str,
+        *,
+        since: int,
+        now: int,
+        spans: Sequence[Span] = (),
+        windows: Sequence[CapacityWindow] = (),
+        send_id: str | None = None,
+    ) -> CustomerRecords:
         """Contacts since ``since``, leases still live at ``now``, and consents of a customer.
 
-        Where ``spans`` are given, of the person that they make up: what each id was told in its time.
+        Where ``spans`` are given, of the person that they make up: what each id was told in its time. Of ``windows`` it
+        also tells what is taken, without the leases of the customer's ``send_id``, whose place a new decision takes.
         """
+
+    def capacity_used(self, windows: Sequence[CapacityWindow], *, now: int) -> dict[str, float]:
+        """Units or money taken of each capacity and budget in a window, leases live at ``now`` included."""
+
+    def put_persons(self, persons: Sequence[ToldPerson]) -> None:
+        """Remember people, in one transaction; each takes the place of what was known under the same id.
+
+        Where their open work is told, it takes the place of what decisions have added to it since.
+        """
+
+    def workforce(
+        self, *, now: int, customer_ids: Sequence[str] = (), send_id: str | None = None
+    ) -> tuple[OpenPerson, ...]:
+        """Everybody, by id, with the work that is open at ``now``, without what leases of a send hold of it."""
 
     def confirm_contacts(self, contacts: Sequence[Contact]) -> None:
         """Count contacts that really happened, in one transaction; the same again changes nothing.
 
         A lease of the same decision and action becomes confirmed, at its new moment and over the new channel, if any.
+        What it had reserved of capacities stays taken in the period that it was reserved in; where the lease had ended
+        meanwhile it is taken again, also beyond the limit, since it happened. A contact that nothing was reserved for
+        takes nothing.
+        """
+
+    def note_responses(self, responses: Sequence[ContactResponse]) -> None:
+        """Remember what came back for contacts, in one transaction; the same again, or in another order, ends the same.
+
+        Of several, one holds as ``ContactResponse.outweighs`` says. A contact is found under the id that answered and
+        under the one that was decided on; an answer to a contact that the store does not hold is forgotten.
         """
 
     def set_consents(self, customer_id: str, consents: Mapping[str, str], *, at: int) -> None:

@@ -21,6 +21,7 @@ from features.home import lock_file
 from models.bundle import MANIFEST, load_bundle, sync_folder, write_durably
 
 CHAMPION: Final = "champion"
+CHALLENGER: Final = "challenger"
 NAME: Final = "nba-{journey_id}"
 """Registered name of a journey's model."""
 

@@ -9,8 +9,10 @@ from models.situation import Situation, Value
 
 
 def condition_holds(condition: Condition, situation: Situation) -> bool:
-    """Whether one condition holds; an unknown value fails it unless it says that missing passes."""
+    """Whether one condition holds; an unknown value fails it unless it asks for that, or says that missing passes."""
     value = situation.value(condition.field)
+    if condition.known is not None:
+        return (value is not None) == condition.known
     if value is None:
         return condition.missing == "pass"
     if condition.equals is not None:

@@ -5,14 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 from features.journeys import ACTIVE, Journey
 from features.kernel import Floats
 from features.schema import FeatureSet
+from models.actions import Direction
 
 Value: TypeAlias = str | float | bool
 JourneyStatus = Literal["never", "open", "reached", "exited", "abandoned"]
+
+_PLAIN: Final = {
+    "stage": "stage",
+    "state": "state",
+    "stall_state": "stall_state",
+    "journey_status": "status",
+    "channel": "channel",
+    "direction": "direction",
+    "stall_propensity": "stall_propensity",
+    "abandon_probability": "abandon_probability",
+    "lead_class": "lead_class",
+}
+"""The attribute that each plain field of a rule reads; a closed set."""
 
 _STATUSES: Final[tuple[JourneyStatus, ...]] = ("never", "open", "reached", "exited", "abandoned")
 
@@ -28,8 +43,13 @@ class Situation:
         stall_state: the stage's name for being stuck; None while not stalled.
         state: how the customer is stuck, ``ACTIVE`` where no declared state holds, None while no journey is open.
         stall_propensity: NaN where unknown.
+        abandon_probability: likewise.
         holdings: products held, None where the profile is unknown.
         context: the request's own facts.
+        channel: of the request; None where it names none.
+        direction: we reach out, or the customer is here.
+        consents: newest state by consent.
+        lead_class: how good a lead the customer is; None where the policy declares no criteria.
     """
 
     features: Mapping[str, float]
@@ -38,10 +58,14 @@ class Situation:
     stall_state: str | None
     state: str | None
     stall_propensity: float = math.nan
+    abandon_probability: float = math.nan
     attributes: Mapping[str, Value] = field(default_factory=dict)
     holdings: frozenset[str] | None = None
     context: Mapping[str, Value] = field(default_factory=dict)
     channel: str | None = None
+    direction: Direction = "outbound"
+    consents: Mapping[str, str] = field(default_factory=dict)
+    lead_class: str | None = None
 
     def value(self, reference: str) -> Value | None:
         """What a rule's ``field`` refers to; None where it is unknown.
@@ -58,16 +82,10 @@ class Situation:
             return self.context.get(name)
         if scope == "holding":
             return None if self.holdings is None else name in self.holdings
-        if reference == "stall_propensity":
-            return _known(self.stall_propensity)
-        plain: dict[str, Value | None] = {
-            "stage": self.stage,
-            "state": self.state,
-            "stall_state": self.stall_state,
-            "journey_status": self.status,
-            "channel": self.channel,
-        }
-        return plain[reference]
+        if scope == "consent":
+            return self.consents.get(name)
+        found: Value | None = getattr(self, _PLAIN[reference])
+        return _known(found) if isinstance(found, float) else found
 
 
 def _known(number: float) -> float | None:
@@ -83,6 +101,8 @@ def situation_of(
     holdings: frozenset[str] | None,
     context: Mapping[str, Value],
     channel: str | None,
+    direction: Direction = "outbound",
+    consents: Mapping[str, str] = MappingProxyType({}),
     stall_propensity: float = math.nan,
 ) -> Situation:
     """The situation that a feature vector means in a journey.
@@ -95,6 +115,8 @@ def situation_of(
         holdings: products held, None where unknown.
         context: the request's own facts.
         channel: the channel of the request.
+        direction: of the request.
+        consents: newest state by consent.
         stall_propensity: as scored; NaN where it was not.
     """
     features = dict(zip(feature_set.names, vector.tolist(), strict=True))
@@ -113,6 +135,8 @@ def situation_of(
         holdings=holdings,
         context=context,
         channel=channel,
+        direction=direction,
+        consents=consents,
     )
 
 

@@ -2,95 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from models.contact_policy import cap_limits, contacts_under
+from models.actions import NO_ACTION, Treatment
+from models.arbitration import gumbel_noise
+from models.contact_policy import Cap, cap_limits, contacts_under
 from models.decision import Candidate, Selected
 from models.funnel import Question
-from models.policy import Arm, ContactPolicy
+from models.policy import Arm
 from models.records import CustomerRecords
 
-PLACEMENT_SEPARATOR: Final = "/"
-"""A placement is ``channel/name``, such as ``web/home_banner``."""
 
-_NOWHERE: Final = ""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filling:
+    """What slots are filled with, and within which bounds.
 
-
-def channel_of_placement(placement: str) -> str:
-    """The channel that a placement is on.
-
-    >>> channel_of_placement("web/home_banner")
-    'web'
-    """
-    return placement.partition(PLACEMENT_SEPARATOR)[0]
-
-
-def filled_slots(
-    ranking: Sequence[str],
-    candidates: Mapping[str, Candidate],
-    *,
-    question: Question,
-    records: CustomerRecords,
-    policy: ContactPolicy,
-    arm: Arm,
-) -> tuple[Selected, ...]:
-    """Slots in order of choice: the chosen candidate, then by priority, above 0, no action twice, all under the caps.
-
-    Each takes the first free placement of its channel. A random decision fills only one slot: what is behind it was not
-    drawn.
-
-    Args:
-        ranking: treatment ids, the chosen one first, then by priority.
+    Attributes:
+        ranking: treatment ids, the chosen one first, then mandatory ones, then by priority.
         candidates: by treatment id.
+        mandatory: treatment ids of the mandatory ones.
         question: its placements; without any there is one slot.
         records: the contacts that count already.
-        policy: the caps.
+        treatments: by id.
+        caps: all of the policy.
         arm: the customer's.
+        fits: whether there is capacity for a treatment beside those selected already.
+        seed: of the draws behind the first slot: decision id and policy version.
     """
-    free: list[str | None] = [*(question.placements or (None,))]
+
+    ranking: Sequence[str]
+    candidates: Mapping[str, Candidate]
+    mandatory: frozenset[str]
+    question: Question
+    records: CustomerRecords
+    treatments: Mapping[str, Treatment]
+    caps: Sequence[Cap]
+    arm: Arm
+    fits: Callable[[str, Sequence[str]], bool]
+    seed: tuple[str, str]
+
+
+def filled_slots(of: Filling) -> tuple[Selected, ...]:
+    """Slots in order of choice: the chosen candidate, then by priority, above 0, no action twice, all under the caps.
+
+    Each takes the first free placement of its channel. Behind what is chosen or mandatory, ``random_eligible`` draws
+    each further slot uniformly among what still fits and nothing at all; nothing ends the slate.
+    """
+    free: list[str | None] = [*(of.question.placements or (None,))]
     filled: list[Selected] = []
-    for treatment_id in ranking:
-        candidate = candidates[treatment_id]
-        place = next((place for place in free if _fits(place, candidate.channel)), _NOWHERE)
-        if place is _NOWHERE:
-            continue
-        if filled:
-            channels = [candidates[one.treatment_id].channel for one in filled]
-            is_repeated = any(one.action_id == candidate.action_id for one in filled)
-            is_worth_it = candidate.priority > 0 and arm != "random_eligible"
-            if is_repeated or not is_worth_it:
-                continue
-            if not _has_room(candidate.channel, channels, question=question, records=records, policy=policy):
-                continue
+    while free:
+        chosen, probability = _next(filled, free, of)
+        if chosen == NO_ACTION:
+            break
+        candidate = of.candidates[chosen]
+        place = next(place for place in free if _fits(chosen, place, of))
         free.remove(place)
         filled.append(
             Selected(
                 slot=len(filled) + 1,
                 placement=place,
                 action_id=candidate.action_id,
-                treatment_id=treatment_id,
-                # What comes after the first slot follows from it.
-                conditional_probability=1.0 if filled else candidate.arm_selection_probability,
+                treatment_id=chosen,
+                conditional_probability=probability if filled else candidate.arm_selection_probability,
             )
         )
     return tuple(filled)
 
 
-def _fits(placement: str | None, channel: str | None) -> bool:
-    return placement is None or channel_of_placement(placement) == channel
+def _next(filled: Sequence[Selected], free: Sequence[str | None], of: Filling) -> tuple[str, float]:
+    """What fills the next slot, ``no_action`` for nothing, and the probability of that behind the slots before it."""
+    options = (one for one in of.ranking if _may_follow(one, filled, free, of))
+    if not filled:
+        return next(options, NO_ACTION), 1.0
+    if of.arm != "random_eligible":
+        return next((one for one in options if one in of.mandatory or of.candidates[one].priority > 0), NO_ACTION), 1.0
+    drawn_from = list(options)
+    if drawn_from and drawn_from[0] in of.mandatory:
+        return drawn_from[0], 1.0
+    slot = f"slot {len(filled) + 1}"
+    drawn = max([*drawn_from, NO_ACTION], key=lambda treatment_id: gumbel_noise(*of.seed, slot, treatment_id))
+    return drawn, 1.0 / (len(drawn_from) + 1)
 
 
-def _has_room(
-    channel: str | None,
-    filled: Sequence[str | None],
-    *,
-    question: Question,
-    records: CustomerRecords,
-    policy: ContactPolicy,
-) -> bool:
-    """Whether the caps allow one more contact over a channel beside those of the slots that are filled."""
+def _may_follow(treatment_id: str, filled: Sequence[Selected], free: Sequence[str | None], of: Filling) -> bool:
+    candidate = of.candidates[treatment_id]
+    if not any(_fits(treatment_id, place, of) for place in free):
+        return False
+    if any(one.action_id == candidate.action_id for one in filled):
+        return False
+    if not filled:
+        return True
+    return _has_room(candidate, filled, of) and of.fits(treatment_id, [one.treatment_id for one in filled])
+
+
+def _fits(treatment_id: str, place: str | None, of: Filling) -> bool:
+    return place is None or of.treatments[treatment_id].fits(place)
+
+
+def _has_room(candidate: Candidate, filled: Sequence[Selected], of: Filling) -> bool:
+    """Whether the caps allow one more contact beside those of the slots that are filled."""
+    beside = [of.candidates[one.treatment_id] for one in filled]
     return all(
-        contacts_under(cap, records.contacts) + sum(cap.channel in (None, one) for one in filled) < cap.limit
-        for cap in cap_limits(policy, channel or "", question.at)
+        contacts_under(cap, of.records.contacts) + sum(cap.covers(one.channel, one.action_id) for one in beside)
+        < cap.limit
+        for cap in cap_limits(of.caps, candidate.channel, candidate.action_id, of.question.at)
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import compress, repeat
 
 import msgspec
 
@@ -12,7 +13,7 @@ from features.events import MICROSECONDS_PER_DAY, dump_timestamp
 from models.actions import NO_ACTION
 from models.arbitration import Factors as NetValueFactors
 from models.arbitration import interval
-from models.decision import Candidate, DecisionRecord
+from models.decision import Candidate, DecisionRecord, DropStage
 from models.deliberation import Deliberation, Rulebook
 from models.reasons import reason_codes
 from serving.schemas import (
@@ -44,10 +45,16 @@ _ENCODER = msgspec.json.Encoder()
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """What an answer needs beside the record."""
+    """What an answer needs beside the record.
+
+    Attributes:
+        failing: stage and id of every rule that stands against each candidate, by treatment; None where nobody asked
+            for more than the first stage.
+    """
 
     rulebook: Rulebook
     request: DecisionRequest
+    failing: Mapping[str, Sequence[tuple[DropStage, str]]] | None = None
 
 
 def answer_bytes(record: DecisionRecord, deliberation: Deliberation, about: Answering) -> bytes:
@@ -68,17 +75,18 @@ def answer_of(record: DecisionRecord, deliberation: Deliberation, about: Answeri
         decided_at=dump_timestamp(record.decided_at),
         expires_at=dump_timestamp(record.expires_at),
         customer_id=about.request.customer_id,
-        journey=_standing(record, about.rulebook),
+        journey=_standing(record, deliberation, about.rulebook),
         ranked_actions=tuple(
             _ranked_action(rank, treatment_id, deliberation, about.rulebook)
             for rank, treatment_id in enumerate(ranking, start=1)
         ),
         selected=tuple(
-            SelectedAction(slot=one.slot, placement=one.placement, action_id=one.action_id) for one in record.selected
+            SelectedAction(slot=one.slot, placement=one.placement, action_id=one.action_id, assignee=assignee)
+            for one, assignee in zip(record.selected, record.assignees or repeat(None), strict=False)
         ),
         no_action=NoAction(net_value=0.0, chosen=not record.selected),
         funnel=_funnel(record.candidates),
-        dropped=_dropped(record.candidates),
+        dropped=_dropped(record.candidates, about.failing or {}),
         experiment=ExperimentArm(arm=record.arm, experiment_id=record.experiment_id, holdout=holdout),
         versions=Versions(
             policy=record.versions["policy"],
@@ -95,7 +103,7 @@ def answer_of(record: DecisionRecord, deliberation: Deliberation, about: Answeri
     )
 
 
-def _standing(record: DecisionRecord, rulebook: Rulebook) -> JourneyStanding:
+def _standing(record: DecisionRecord, deliberation: Deliberation, rulebook: Rulebook) -> JourneyStanding:
     return JourneyStanding(
         journey_id=record.journey_id,
         stage=record.stage,
@@ -105,6 +113,7 @@ def _standing(record: DecisionRecord, rulebook: Rulebook) -> JourneyStanding:
         abandon_probability=_known(record.abandon_probability),
         expected_days_to_progress=_known(record.expected_days_to_progress),
         benign_wait=_known(record.benign_wait),
+        lead_class=deliberation.situation.lead_class,
     )
 
 
@@ -168,12 +177,18 @@ def _funnel(candidates: tuple[Candidate, ...]) -> Funnel:
     return Funnel(**counts)
 
 
-def _dropped(candidates: tuple[Candidate, ...]) -> tuple[DroppedAction, ...]:
+def _dropped(
+    candidates: tuple[Candidate, ...], failing: Mapping[str, Sequence[tuple[DropStage, str]]]
+) -> tuple[DroppedAction, ...]:
+    """The dropped candidates by action: the rules of the stage that dropped each, then those of the other stages."""
     rows = dict.fromkeys(
-        (candidate.action_id, candidate.dropped, rule_id)
+        (candidate.action_id, stage, rule_id)
         for candidate in candidates
         if candidate.dropped is not None
-        for rule_id in candidate.rule_ids
+        for stage, rule_id in (
+            *((candidate.dropped, rule_id) for rule_id in candidate.rule_ids),
+            *failing.get(candidate.treatment_id, ()),
+        )
     )
     return tuple(DroppedAction(action_id=action, stage=stage, rule_id=rule) for action, stage, rule in rows)
 

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -29,11 +29,13 @@ from features.schema import FeatureSet, feature_set
 from features.sqlite_files import Durability
 from features.store import FeatureStore
 from models.configuration import Configuration, load_configuration
+from models.contact_responses import contact_responses
 from models.deliberation import Rulebook
 from models.exposures import exposed_contacts
 from models.journey_reports import KeptReports, ReportRequest
 from models.record_store import SqlRecordStore
 from models.records import RecordStore
+from models.registry import CHALLENGER, CHAMPION
 from serving.auth import Authenticator, KeyFile
 from serving.champions import Champions
 from serving.decide import Decider
@@ -42,11 +44,13 @@ from serving.journey_reports import ChildReports, ReportDesk
 from serving.observe import Observer
 from serving.outcomes import OutcomeRecorder
 from serving.prices import Prices
+from serving.reservations import used_shares
 from serving.runtime import Runtime
 from serving.schemas import DecisionRequest
 from serving.settings import Settings
 from serving.telemetry import Metrics, configure_logging, log_event
 from serving.workers import Workers
+from serving.workforce import WorkforceDesk
 
 REFRESH_SECONDS: Final = 1.0
 """How soon a promoted bundle decides."""
@@ -96,6 +100,7 @@ def assemble(
     stores: Stores,
     keys: KeyFile,
     champions: Champions,
+    challengers: Champions | None = None,
     prices: Prices | None = None,
     metrics: Metrics,
     surroundings: Surroundings,
@@ -113,6 +118,9 @@ def assemble(
         stores.records.set_consents,
         lambda events: stores.records.confirm_contacts(exposed_contacts(events, configuration.catalogue)),
         moments,
+        lambda events: stores.records.note_responses(
+            tuple(contact_responses(events, configuration.taxonomy, configuration.catalogue))
+        ),
     )
     workers = Workers(settings.threads)
     decider = Decider(
@@ -129,6 +137,7 @@ def assemble(
         moments=moments,
         records=stores.records,
         served_model=champions.served_model,
+        challenger=challengers.served_model if challengers is not None else lambda journey_id: None,
         randomness=surroundings.randomness,
         timer=lambda: int(surroundings.timer() * 1_000_000),
         deadline_ms=settings.deadline_ms,
@@ -142,6 +151,10 @@ def assemble(
         outcomes=OutcomeRecorder(records=stores.records, ingest=ingestor, journeys=configuration.journeys.by_id),
         identities=IdentityDesk(
             log=stores.log, ingest=ingestor, taxonomy=configuration.taxonomy, randomness=surroundings.randomness
+        ),
+        workforce=WorkforceDesk(records=stores.records, catalogue=lambda: configuration.catalogue),
+        capacity_used=lambda: used_shares(
+            stores.records, configuration.policy.capacity, surroundings.clock(), configuration.taxonomy.time_zone
         ),
         records=stores.records,
         reports=ReportDesk(configuration=configuration, head=stores.log.head, kept=kept_reports, make=make_report),
@@ -171,12 +184,7 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
     configuration = load_configuration(home, env)
     feature_sets = feature_sets_of(configuration)
     surroundings = Surroundings.of_process()
-    champions = Champions(
-        home.champion_file,
-        feature_names={journey_id: one.names for journey_id, one in feature_sets.items()},
-        horizons={journey.id: journey.horizon for journey in configuration.journeys.journeys},
-        catalogue=configuration.catalogue,
-    )
+    champions, challengers = _served_bundles(home, configuration, feature_sets)
     prices = Prices(home.prices)
     with ExitStack() as opened:
         stores = await asyncio.to_thread(_open_stores, opened, home, settings, configuration, feature_sets)
@@ -187,6 +195,7 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
             stores=stores,
             keys=KeyFile.of(home),
             champions=champions,
+            challengers=challengers,
             prices=prices,
             metrics=Metrics(env.get("PROMETHEUS_MULTIPROC_DIR")),
             surroundings=surroundings,
@@ -196,10 +205,10 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
         opened.callback(runtime.workers.close)
         opened.callback(child.close)  # first of all, so that no thread goes on waiting for it
         await asyncio.to_thread(prices.refresh)
-        await asyncio.to_thread(_warm_up, runtime, champions, configuration, feature_sets)
+        await asyncio.to_thread(_warm_up, runtime, [champions, challengers], configuration, feature_sets)
         kept_for = configuration.taxonomy.text_kept
         watching = asyncio.gather(
-            _watch(champions), _watch(prices), _forget_texts(stores.log, surroundings.clock, kept_for)
+            _watch([champions, challengers, prices]), _forget_texts(stores.log, surroundings.clock, kept_for)
         )
         log_event("service_opened", configuration=configuration.version, bundles=champions.labels())
         try:
@@ -242,6 +251,23 @@ def _feature_store(
     return FeastStore(home, feature_sets, taxonomy, online_store=location.feast_config, keeper=keeper)
 
 
+def _served_bundles(
+    home: Home, configuration: Configuration, feature_sets: Mapping[str, FeatureSet]
+) -> tuple[Champions, Champions]:
+    """What decides for the champion's arm, and for the challenger's."""
+    champions, challengers = (
+        Champions(
+            file,
+            feature_names={journey_id: one.names for journey_id, one in feature_sets.items()},
+            horizons={journey.id: journey.horizon for journey in configuration.journeys.journeys},
+            catalogue=configuration.catalogue,
+            alias=alias,
+        )
+        for alias, file in ((CHAMPION, home.champion_file), (CHALLENGER, home.challenger_file))
+    )
+    return champions, challengers
+
+
 def _rulebooks(configuration: Configuration, feature_sets: Mapping[str, FeatureSet]) -> dict[str, Rulebook]:
     return {
         journey.id: Rulebook(
@@ -275,12 +301,13 @@ def _takes_work(stores: Stores) -> bool:
 
 def _warm_up(
     runtime: Runtime,
-    champions: Champions,
+    bundles: Sequence[Champions],
     configuration: Configuration,
     feature_sets: Mapping[str, FeatureSet],
 ) -> None:
     """Load the bundles and run the jitted code once: its first call takes seconds. Nothing is stored."""
-    champions.refresh()
+    for one in bundles:
+        one.refresh()
     at = runtime.clock()
     for journey_id, features in feature_sets.items():
         features.fold(new_state(features.plan), _any_event(features, at))
@@ -317,7 +344,8 @@ async def _forget_texts(
         await asyncio.sleep(pause_seconds)
 
 
-async def _watch(watched: Champions | Prices) -> None:
+async def _watch(watched: Sequence[Champions | Prices]) -> None:
     while True:
         await asyncio.sleep(REFRESH_SECONDS)
-        await asyncio.to_thread(watched.refresh)
+        for one in watched:
+            await asyncio.to_thread(one.refresh)

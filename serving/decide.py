@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -12,23 +13,36 @@ from features.events import shown
 from features.identity import Person
 from features.moments import Moments
 from features.profile import time_zone_of
-from models.contact_policy import cap_limits, longest_period
+from models.capacity import capacity_windows
+from models.contact_policy import Cap, cap_limits, longest_period
 from models.decision import CountedContact, DecisionRecord
-from models.deliberation import Deliberation, Inputs, Rulebook, deliberate
+from models.deliberation import Deliberation, Inputs, Rulebook, deliberate, failing_rules_of
 from models.experiment import arm_of, arm_probabilities
 from models.ids import decision_id
-from models.policy import Arm, Policy
+from models.policy import Arm, ContactPolicy
 from models.prices import PriceList
-from models.records import Contact, CustomerRecords, LostRace, RecordStore, Reservation
+from models.records import (
+    AssigneeTaken,
+    CapacityNeed,
+    Contact,
+    CustomerRecords,
+    LostRace,
+    RecordStore,
+    Reservation,
+    as_known,
+)
 from models.scoring import Scorer
 from serving.answers import Answering, answer_bytes
 from serving.observe import Observed, Observer
 from serving.prices import charged_prices
 from serving.questions import question_of, rulebook_for, stated_context
+from serving.regret import RegretMeter
+from serving.reservations import Staffing, assignees_of, needs_of_decision
 from serving.schemas import DecisionRequest, canonical_request, request_hash
 
 MODEL_MISSING: Final = "model_missing"
 CHALLENGER_MISSING: Final = "challenger_missing"
+EXPLORING: Final = ("champion", "challenger")
 DEADLINE: Final = "deadline_exceeded"
 
 
@@ -58,6 +72,7 @@ class Decider:
         moments: what gives decisions their moments, the same that stamps arrivals.
         records: keeps decisions.
         served_model: the champion of a journey at this moment; None where there is none.
+        challenger: the challenger of a journey likewise, asked for where the policy gives it a share.
         randomness: so many random bytes.
         timer: a monotonic clock in microseconds.
         deadline_ms: how long a caller who does not say waits.
@@ -73,6 +88,7 @@ class Decider:
         moments: Moments,
         records: RecordStore,
         served_model: Callable[[str], ServedModel | None],
+        challenger: Callable[[str], ServedModel | None] = lambda journey_id: None,
         randomness: Callable[[int], bytes],
         timer: Callable[[], int],
         deadline_ms: int,
@@ -84,10 +100,12 @@ class Decider:
         self._moments = moments
         self._records = records
         self._served_model = served_model
+        self._challenger = challenger
         self._randomness = randomness
         self._timer = timer
         self._deadline_ms = deadline_ms
         self._prices = prices
+        self._regret = RegretMeter()
         self._in_flight: set[tuple[str, str]] = set()
         self._in_flight_lock = threading.Lock()
 
@@ -140,22 +158,34 @@ class Decider:
             raise UnknownObject(f"customer {shown(request.customer_id)} is not known, and require_known is true")
         served = self._served_model(rulebook.journey.id)
         charged = charged_prices(self._prices(rulebook.journey.id), rulebook, at=at)
+        challenger = self._challenger(rulebook.journey.id) if rulebook.policy.experiment.challenger > 0 else None
         records = self._customer_records(request, rulebook, observed, at)
+        staffing = Staffing.read(self._records, request, rulebook, observed.person, at)
         new_id = decision_id(at=now, customer_id=observed.person.customer_id, randomness=self._randomness(9))
+        epsilon = self._regret.epsilon(rulebook.policy.exploration)
         lost: dict[str, str] = {}
         while True:
-            inputs = replace(
-                self._inputs(request, rulebook, observed, records, new_id, at, lost), prices=charged.prices
+            records = staffing.assigned(records, new_id)
+            inputs = self._inputs(request, rulebook, observed, records, new_id, at, lost, epsilon)
+            inputs = replace(inputs, prices=charged.prices)
+            deliberation = deliberate(inputs, rulebook, _scorer(served), _scorer(challenger))
+            record = self._record(
+                request, rulebook, served, challenger, observed, inputs, deliberation, source, now, started
             )
-            deliberation = deliberate(inputs, rulebook, None if served is None else served.scorer)
-            record = self._record(request, rulebook, served, observed, inputs, deliberation, source, now, started)
             record = charged.said_in(record)
-            answer = answer_bytes(record, deliberation, Answering(rulebook, request))
+            failing = failing_rules_of(inputs, deliberation.situation, rulebook) if request.explain != "none" else None
+            answer = answer_bytes(record, deliberation, Answering(rulebook, request, failing))
             if request.mode == "dry_run":
                 return answer
             try:
-                reservation = _reservation(request, record, observed.person, rulebook.policy)
-                return self._records.commit(record, answer, reservation).answer
+                needs = needs_of_decision(deliberation, rulebook, now)
+                reservation = _reservation(request, record, observed.person, rulebook.plan.caps, needs)
+                committed = self._records.commit(record, answer, reservation)
+                if request.mode == "live" and inputs.arm in EXPLORING and not math.isnan(deliberation.exploration_loss):
+                    self._regret.note(deliberation.exploration_loss)
+                return committed.answer
+            except AssigneeTaken as race:
+                staffing = staffing.without(race.treatment_id, race.person_id)
             except LostRace as race:
                 lost[race.treatment_id] = race.rule_id
 
@@ -164,7 +194,10 @@ class Decider:
     ) -> CustomerRecords:
         since = at - longest_period(rulebook.policy.contact_policy)
         person = observed.person
-        records = self._records.customer(person.customer_id, since=since, now=at, spans=person.spans)
+        windows = capacity_windows(rulebook.policy.capacity, at, rulebook.taxonomy.time_zone)
+        records = self._records.customer(
+            person.customer_id, since=since, now=at, spans=person.spans, windows=windows, send_id=request.send_id
+        )
         if request.send_id is not None:
             # A send that is asked for again stands in its own lease's place, as the commit will see it.
             contacts = tuple(one for one in records.contacts if not one.is_lease_of(request.send_id))
@@ -172,7 +205,7 @@ class Decider:
         if request.as_of is None:
             return records
         # In the past the profile says what had been consented to then; the record store knows only what holds now.
-        contacts = tuple(contact for contact in records.contacts if contact.at < at)
+        contacts = tuple(as_known(contact, at) for contact in records.contacts if contact.at < at)
         return CustomerRecords(contacts=contacts, consents=observed.profile.consents)
 
     def _inputs(
@@ -184,6 +217,7 @@ class Decider:
         new_id: str,
         at: int,
         lost: Mapping[str, str],
+        epsilon: float | None,
     ) -> Inputs:
         person = observed.person
         return Inputs(
@@ -198,6 +232,7 @@ class Decider:
             time_zone=time_zone_of(observed.profile, rulebook.taxonomy.time_zone),
             arm=arm_of(person.customer_id, rulebook.policy.experiment, linked_ids=person.linked_ids),
             n_linked=len(person.linked_ids),
+            epsilon=epsilon,
         )
 
     def _record(
@@ -205,6 +240,7 @@ class Decider:
         request: DecisionRequest,
         rulebook: Rulebook,
         served: ServedModel | None,
+        challenger: ServedModel | None,
         observed: Observed,
         inputs: Inputs,
         deliberation: Deliberation,
@@ -215,10 +251,12 @@ class Decider:
         latency_us = self._timer() - started
         body = canonical_request(request)
         degraded = [*observed.degraded]
-        if served is None:
-            degraded.append(MODEL_MISSING)
-        if inputs.arm == "challenger":
+        is_challenged = inputs.arm == "challenger"
+        if is_challenged and challenger is None:
             degraded.append(CHALLENGER_MISSING)
+        deciding = challenger if is_challenged and challenger is not None else served
+        if deciding is None:
+            degraded.append(MODEL_MISSING)
         if latency_us > 1000 * (request.deadline_ms or self._deadline_ms):
             degraded.append(DEADLINE)
         return DecisionRecord(
@@ -236,7 +274,7 @@ class Decider:
             arm=inputs.arm,
             experiment_id=rulebook.policy.experiment.id,
             arm_probabilities=_by_name(arm_probabilities(rulebook.policy.experiment, n_linked=inputs.n_linked)),
-            versions=self._versions_of(served, rulebook),
+            versions=self._versions_of(deciding, served, challenger, rulebook),
             vector=tuple(inputs.vector.tolist()),
             log_position=observed.log_position,
             last_event_at=observed.last_event_at,
@@ -259,17 +297,36 @@ class Decider:
             degraded=tuple(degraded),
             latency_us=latency_us,
             linked_ids=observed.person.linked_ids,
+            capacity_used=dict(inputs.records.capacity_used),
+            assignees=assignees_of(deliberation, inputs.records),
+            epsilon=math.nan if inputs.epsilon is None else inputs.epsilon,
+            contact_responses=_responses(inputs.records, rulebook.policy.contact_policy),
         )
 
-    def _versions_of(self, served: ServedModel | None, rulebook: Rulebook) -> dict[str, str]:
+    def _versions_of(
+        self,
+        deciding: ServedModel | None,
+        served: ServedModel | None,
+        challenger: ServedModel | None,
+        rulebook: Rulebook,
+    ) -> dict[str, str]:
         versions = {**self._versions, "features": rulebook.feature_set.version}
-        if served is not None:
-            versions["bundle"] = served.label
-            if served.stall_version is not None:
-                versions["stall"] = served.stall_version
-            if served.uplift_version is not None:
-                versions["uplift"] = served.uplift_version
+        if deciding is not None:
+            versions["bundle"] = deciding.label
+            if deciding.stall_version is not None:
+                versions["stall"] = deciding.stall_version
+            if deciding.uplift_version is not None:
+                versions["uplift"] = deciding.uplift_version
+        # Both bundles stand behind the selection probabilities, whichever decided.
+        if challenger is not None:
+            versions["challenger"] = challenger.label
+            if served is not None:
+                versions["champion"] = served.label
         return versions
+
+
+def _scorer(model: ServedModel | None) -> Scorer | None:
+    return None if model is None else model.scorer
 
 
 def _by_name(arms: Mapping[Arm, float]) -> dict[str, float]:
@@ -283,8 +340,17 @@ def _counted(records: CustomerRecords) -> tuple[CountedContact, ...]:
     )
 
 
+def _responses(records: CustomerRecords, policy: ContactPolicy) -> tuple[str, ...]:
+    """What came back for each contact; nothing where no rule asks for it."""
+    return tuple(one.response for one in records.contacts) if policy.suppressions else ()
+
+
 def _reservation(
-    request: DecisionRequest, record: DecisionRecord, person: Person, policy: Policy
+    request: DecisionRequest,
+    record: DecisionRecord,
+    person: Person,
+    policy_caps: Sequence[Cap],
+    needs: tuple[CapacityNeed, ...],
 ) -> Reservation | None:
     """The contacts of a live decision: counted at once where we reach out and activate, leased otherwise.
 
@@ -310,7 +376,9 @@ def _reservation(
     caps = {
         cap.rule_id: cap
         for contact in contacts
-        for cap in cap_limits(policy.contact_policy, contact.channel, record.decided_at)
+        for cap in cap_limits(policy_caps, contact.channel, contact.action_id, record.decided_at)
     }
     treatment_ids = tuple(selected.treatment_id for selected in record.selected)
-    return Reservation(contacts, treatment_ids, tuple(caps.values()), record.send_id, person.spans)
+    return Reservation(
+        contacts, treatment_ids, tuple(caps.values()), record.send_id, person.spans, needs, record.assignees
+    )

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 
 from features.errors import InvalidInput, Problem
 from features.events import dump_timestamp, fact_problem, shown
+from models.actions import channel_of_placement
 from models.deliberation import Rulebook
 from models.funnel import Question
 from models.situation import Value
-from models.slots import channel_of_placement
 from serving.schemas import DecisionRequest
 
 

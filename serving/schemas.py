@@ -87,6 +87,7 @@ class JourneyStanding(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         expected_days_to_progress: mean days until progress, counting no more than ``horizon_days``.
         benign_wait: of a stalled customer, the probability of progress without any contact.
+        lead_class: how good a lead the customer is by the policy's criteria; null where it declares none.
     """
 
     journey_id: str
@@ -97,6 +98,7 @@ class JourneyStanding(msgspec.Struct, frozen=True, kw_only=True):
     abandon_probability: float | None
     expected_days_to_progress: float | None
     benign_wait: float | None
+    lead_class: str | None = None
 
 
 class Factors(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,17 +146,19 @@ class RankedAction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     disclosures: tuple[str, ...] = ()
 
 
-class SelectedAction(msgspec.Struct, frozen=True, kw_only=True):
+class SelectedAction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One filled slot.
 
     Attributes:
         slot: 1 for what was chosen first, to which all selection probabilities refer.
         placement: the place that it fills; null where the request names none.
+        assignee: the person who should handle it; left out where it is nobody in particular.
     """
 
     slot: int
     placement: str | None
     action_id: str
+    assignee: str | None = None
 
 
 class NoAction(msgspec.Struct, frozen=True, kw_only=True):

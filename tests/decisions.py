@@ -90,17 +90,24 @@ def question(**changes: Any) -> Question:
 
 
 def contact(
-    *, at: int = START_AT, channel: str = "phone", status: Any = "confirmed", decision_id: str = "d-0"
+    *,
+    at: int = START_AT,
+    channel: str = "phone",
+    status: Any = "confirmed",
+    decision_id: str = "d-0",
+    action_id: str = "nudge",
+    response: Any = "",
 ) -> Contact:
     """One contact."""
     return Contact(
         decision_id=decision_id,
         customer_id="c1",
-        action_id="nudge",
+        action_id=action_id,
         channel=channel,
         at=at,
         status=status,
         expires_at=at + DAY_US,
+        response=response,
     )
 
 

@@ -143,6 +143,10 @@ class Client:
         sent: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
         return self._checked("post", self._inner.post(path, headers=_headers(key) | (headers or {}), **sent), path)
 
+    def put(self, path: str, body: object, *, key: str | None = BOOTSTRAP) -> Response:
+        """The answer to a PUT of JSON."""
+        return self._checked("put", self._inner.put(path, headers=_headers(key), json=body), path)
+
     def done(self, path: str, body: object) -> Any:
         """The JSON of a POST that must succeed, not checked against the description: for calls by the thousand."""
         answer = self._inner.post(path, headers=_headers(BOOTSTRAP), json=body)

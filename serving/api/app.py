@@ -31,11 +31,13 @@ from serving.api.operations import (
     readyz,
 )
 from serving.api.outcomes import take_outcomes
+from serving.api.workforce import put_workforce, read_workforce
 from serving.runtime import Runtime
 
 ROUTES: Final = (
     *(take_events, decide, read_decision, take_outcomes, report_journey),
     *(link, unlink, lookup),
+    *(put_workforce, read_workforce),
     *(livez, readyz, metrics, openapi_json, index, docs, docs_asset, problem_page),
 )
 

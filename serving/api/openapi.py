@@ -18,6 +18,7 @@ from serving.problems import ProblemDetails, ProblemType
 from serving.schemas import DecisionAnswer, DecisionRequest, EventBatch, LinkRequest, OutcomeBatch, UnlinkRequest
 from serving.telemetry import METRICS_MEDIA_TYPE
 from serving.views import BatchAnswer, Liveness, LookupAnswer, PersonAnswer, Readiness, StoredDecision
+from serving.workforce import WorkforceAnswer, WorkforceBatch
 
 Json = dict[str, Any]
 
@@ -118,6 +119,13 @@ _IDENTIFIER_VALUE: Final[Json] = {
     "description": "Its value, as it was sent.",
     "schema": {"type": "string"},
 }
+_QUEUE: Final[Json] = {
+    "name": "queue",
+    "in": "query",
+    "required": False,
+    "description": "Only those who work this queue.",
+    "schema": {"type": "string"},
+}
 
 
 OPERATIONS: Final = (
@@ -211,6 +219,29 @@ OPERATIONS: Final = (
         "e-mail address. Whoever has that value now is found; where it is nobody, the list is empty.",
         answer=LookupAnswer,
         parameters=(_IDENTIFIER, _IDENTIFIER_VALUE),
+        failures=(*_KEYED, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),
+    ),
+    Operation(
+        method="put",
+        path="/v1/workforce",
+        operation_id="put_workforce",
+        summary="Tell who works which queue",
+        description="The very next decision knows them: actions of a queue that has people go to somebody who is "
+        "available, has the skills and has room, by predicted result and load; where there is nobody the action is "
+        "dropped with the rule `capacity.nobody_available`. A queue without people stays unassigned. All of the batch "
+        "is remembered, or nothing. For the role caller.",
+        body=WorkforceBatch,
+        answer=WorkforceAnswer,
+        failures=(*_KEYED, *_WRITING),
+    ),
+    Operation(
+        method="get",
+        path="/v1/workforce",
+        operation_id="read_workforce",
+        summary="Who works the queues, and what they have open",
+        description="Open work is what was told, and what decisions have given since and still hold.",
+        answer=WorkforceAnswer,
+        parameters=(_QUEUE,),
         failures=(*_KEYED, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),
     ),
     Operation(

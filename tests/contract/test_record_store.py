@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from models.records import (
     Committed,
     ConsentChange,
     Contact,
+    ContactResponse,
     CustomerRecords,
     LostRace,
     RecordStore,
@@ -280,6 +282,82 @@ def test_one_request_is_answered_once_under_concurrency(store: RecordStore) -> N
     assert len({committed.answer for committed in answers}) == 1
     assert sum(not committed.was_stored_before for committed in answers) == 1
     assert len(_contacts(store)) == 1
+
+
+# ---- what came back
+
+
+def _responses(store: RecordStore) -> list[tuple[str, str, int]]:
+    return [(one.action_id, one.response, one.response_at) for one in _contacts(store)]
+
+
+def test_what_came_back_is_noted_on_the_contacts_of_the_decision(store: RecordStore) -> None:
+    """On those of the actions that it answers, also on a lease; other decisions are not touched."""
+    made, other = record(1), record(2)
+    store.commit(made, b"", reservation(contact(made, status="lease"), contact(made, action_id="survey")))
+    store.commit(other, b"", reservation(contact(other)))
+
+    store.note_responses([ContactResponse("d-000001", "c1", "positive", DECIDED_AT + 9, frozenset({"survey"}))])
+    store.note_responses([ContactResponse("d-000009", "c1", "positive", DECIDED_AT + 9)])
+
+    assert sorted(_responses(store)) == [
+        ("nudge", "", 0),
+        ("nudge", "", 0),
+        ("survey", "positive", DECIDED_AT + 9),
+    ]
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+def test_the_order_of_answers_does_not_matter(store: RecordStore, order: tuple[int, ...]) -> None:
+    """Yes and no hold over neutral, the newest over the older, and no over yes at the same moment; twice is once."""
+    made = record()
+    store.commit(made, b"", reservation(contact(made)))
+    told = [("neutral", 9), ("positive", 5), ("positive", 7), ("negative", 7)]
+    responses = [ContactResponse("d-000001", "c1", kind, DECIDED_AT + at) for kind, at in told]  # type: ignore[arg-type]  # of a list
+
+    for place in (*order, order[0]):
+        store.note_responses([responses[place]])
+
+    assert _responses(store) == [("nudge", "negative", DECIDED_AT + 7)]
+
+
+def test_an_exposure_keeps_what_came_back(store: RecordStore) -> None:
+    """The answer may overtake the news that the action was shown."""
+    made = record()
+    store.commit(made, b"", reservation(contact(made, status="lease")))
+    store.note_responses([ContactResponse("d-000001", "c1", "positive", DECIDED_AT + 9)])
+
+    store.confirm_contacts([contact(made, at=DECIDED_AT + 5)])
+
+    assert [(one.status, one.at, one.response) for one in _contacts(store)] == [
+        ("confirmed", DECIDED_AT + 5, "positive")
+    ]
+
+
+def test_an_answer_by_another_id_finds_the_contact(store: RecordStore) -> None:
+    """Who was decided on stands in the decision, whatever id they answer by; nobody else's contact is touched."""
+    made = record()
+    store.commit(made, b"", reservation(contact(made)))
+    store.confirm_contacts([replace(contact(made), customer_id="stranger")])
+
+    store.note_responses([ContactResponse("d-000001", "cookie", "negative", DECIDED_AT + 9)])
+
+    assert _responses(store) == [("nudge", "negative", DECIDED_AT + 9)]
+    assert [one.response for one in store.customer("stranger", since=0, now=DECIDED_AT).contacts] == [""]
+
+
+def test_a_cap_of_some_actions_is_checked_in_the_commit(store: RecordStore) -> None:
+    """Only contacts with its actions count, and only they are refused."""
+    caps = (replace(cap(1), action_ids=frozenset({"nudge", "offer"})),)
+    for number, action_id in ((1, "nudge"), (2, "survey"), (3, "survey")):
+        made = record(number)
+        store.commit(made, b"", reservation(contact(made, action_id=action_id), caps=caps))
+    fourth = record(4)
+
+    with pytest.raises(LostRace, match="at_most_1"):
+        store.commit(fourth, b"", reservation(contact(fourth, action_id="offer"), caps=caps))
+
+    assert [one.action_id for one in _contacts(store)] == ["nudge", "survey", "survey"]
 
 
 def test_the_newest_consent_holds(store: RecordStore) -> None:

@@ -24,13 +24,13 @@ from features.event_store import SqlEventLog
 from features.events import dump_timestamp, parse_timestamp
 from features.home import HOME_VARIABLE, Home
 from features.store import MemoryStore
+from models.capacity import reserved_needs
 from models.configuration import FILES, load_configuration
-from models.decision import Selected
-from models.ids import decision_id
 from models.journey_reports import KeptReports
 from models.price_files import current_versions, read_prices
 from models.rank_commands import Ranked, ranked_home, read_customer_ids
 from models.record_store import SqlRecordStore
+from models.records import Reservation
 from serving.auth import KeyFile
 from serving.bootstrap import Stores, Surroundings, assemble, feature_sets_of
 from serving.champions import Champions
@@ -40,6 +40,7 @@ from serving.schemas import DecisionRequest
 from serving.settings import Settings
 from serving.telemetry import Metrics
 from tests import decision_records
+from tests.decision_records import DAY_US
 
 JOURNEY = "credit_card_application"
 RANK = EntryPoint("rank", "models.rank_commands:rank", COMMAND_GROUP)
@@ -238,52 +239,27 @@ def test_only_the_customers_in_a_file(home: Home, tmp_path: Path, capsys: pytest
 
 
 def test_what_was_taken_in_the_period_is_not_there_any_more(ranked_root: Home, ranked: Ranked, tmp_path: Path) -> None:
-    """Live decisions of the day count against the capacity, and their money against the budget."""
+    """Contacts of the day count against the capacity, and their money against the budget."""
     home = Home(tmp_path / "home")
     shutil.copytree(ranked_root.root, home.root)
-    at = ranked.scene.at
-    configuration = load_configuration(home, {})
-    called = next(
-        (action, treatment)
-        for action in configuration.catalogue.actions
-        for treatment in action.treatments
-        if treatment.channel == "call"
-    )
-    candidate = msgspec.structs.replace(
-        decision_records.SCORED,
-        action_id=called[0].id,
-        treatment_id=called[1].id,
-        channel="call",
-        outcome=called[0].outcome,
-        contact_cost=5.0,
-    )
+    at, configuration = ranked.scene.at, load_configuration(home, {})
+    catalogue, capacity = configuration.catalogue, configuration.policy.capacity
+    treatment = next(one for one in catalogue.treatment_by_id.values() if one.channel == "email")
+    action = catalogue.action_by_treatment[treatment.id]
     with closing(SqlRecordStore(home.records_db)) as records:
-        for number, (moment, activated, expires_at) in enumerate(
-            [
-                (at - 10, True, at),
-                (at - 9, False, at + 10),
-                (at - 8, False, at - 1),
-                (at - 2 * 86_400_000_000, True, at),
-            ]
-        ):
+        for number, moment in enumerate((at - 10, at - 9, at - 8 * DAY_US)):
             made = decision_records.record(
-                number,
-                decision_id=decision_id(at=moment, customer_id=f"x{number}", randomness=bytes(9)),
-                customer_id=f"x{number}",
-                journey_id=JOURNEY,
-                decided_at=moment,
-                activated=activated,
-                expires_at=expires_at,
-                candidates=(candidate,),
-                selected=(Selected(slot=1, placement=None, action_id=called[0].id, treatment_id=called[1].id),),
+                number + 1, customer_id=f"x{number}", decided_at=moment, expires_at=moment + DAY_US, selected=()
             )
-            records.commit(made, b"{}", None)
+            contact = decision_records.contact(made, action_id=action.id, channel="email")
+            needs = reserved_needs([(action, treatment, 1.0)], capacity, moment, configuration.taxonomy.time_zone)
+            records.commit(made, b"{}", Reservation((contact,), (treatment.id,), (), needs=needs))
     found = ranked_home(home, configuration, journey_id=JOURNEY, at=at, is_past=True, now=at)
 
-    assert found.left["limit.call"] == ranked.left["limit.call"] - 2
-    in_week = ranked.left["budget.all"] - found.left["budget.all"]
-    assert in_week in (pytest.approx(10.0), pytest.approx(15.0))
-    assert found.ranking.allocation.used[0] <= 4
+    spent = 2 * (treatment.contact_cost + action.incentive_cost)
+    assert found.left["limit.email"] == ranked.left["limit.email"] - 2
+    assert found.left["budget.all"] == pytest.approx(ranked.left["budget.all"] - spent)
+    assert found.ranking.allocation.used[1] <= 18
 
 
 def test_a_home_that_a_server_writes_is_ranked(home: Home, tmp_path: Path) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from msgspec import structs
 
 from models.actions import NO_ACTION
 from models.arbitration import Factors, Scored, greedy_choice, ranked
@@ -60,7 +60,7 @@ def factors(terms: CandidateTerms, place: int, control: float, uplift: float, si
         context_weight_pct=float(terms.context_weight_pct[place]),
         lever_pct=float(terms.lever_pct[place]),
     )
-    return replace(found, budget_price=float(terms.money_price[place]) * found.spend)
+    return structs.replace(found, budget_price=float(terms.money_price[place]) * found.spend)
 
 
 def one_by_one(

@@ -27,6 +27,9 @@ DEFAULTS = Path(__file__).parents[3] / "features" / "defaults"
 
 Edit = Callable[..., Path]
 
+SALES = "stage: suitability\n    issues:"
+ARREARS = '"attribute:arrears_flag", equals:'
+
 
 @pytest.fixture(scope="module")
 def built_in() -> Configuration:
@@ -248,7 +251,163 @@ def test_problems_of_all_files_come_at_once(edited: Edit) -> None:
             "rules[1].all_of[0].field",
             "attribute: and one of",
         ),
-        ("policy.yaml", "issues: [grow]", "issues: [grew]", "rules[1].issues[0]", "one of "),
+        ("policy.yaml", f"{SALES} [grow]", f"{SALES} [grew]", "rules[1].issues[0]", "one of "),
+        (
+            "policy.yaml",
+            f"{SALES} [grow]",
+            f"{SALES} [grow]\n    groups: [documents]",
+            "rules[1].groups[0]",
+            "a group of grow: one of card_offer, cross_sell, first_use",
+        ),
+        (
+            "policy.yaml",
+            "stage: eligibility",
+            "stage: eligibility\n    groups: [documents]",
+            "rules[0].groups[0]",
+            "its issue beside it: onboard, service",
+        ),
+        (
+            "policy.yaml",
+            "period: 7d}",
+            "period: 7d, issue: grew}",
+            "contact_policy.caps[0].issue",
+            "one of grow",
+        ),
+        (
+            "policy.yaml",
+            "period: 7d}",
+            "period: 7d, issue: grow, group: documents}",
+            "contact_policy.caps[0].group",
+            "a group of grow",
+        ),
+        (
+            "policy.yaml",
+            "period: 7d}",
+            "period: 7d, action: nudge}",
+            "contact_policy.caps[0].action",
+            "one of call_activation",
+        ),
+        (
+            "policy.yaml",
+            "[email, sms, push, call]}",
+            "[email, fax]}",
+            "contact_policy.suppressions[0].channels[1]",
+            "one of app",
+        ),
+        (
+            "policy.yaml",
+            "issues: [grow]}",
+            "issues: [grew]}",
+            "contact_policy.suppressions[1].issues[0]",
+            "one of grow",
+        ),
+        ("policy.yaml", "id: hold.accepted", "id: cap.all_week", "contact_policy.suppressions[2].id", "an id that no"),
+        (
+            "policy.yaml",
+            'start: "21:00"',
+            'start: "21:00"\n    days: {fax: [sunday]}',
+            "contact_policy.quiet_hours.days.fax",
+            "one of app",
+        ),
+        (
+            "actions.yaml",
+            "id: sms_edu_v2,",
+            "id: sms_edu_v2, placements: [web/home_banner],",
+            "actions[0].treatments[0].placements[0]",
+            "a place on its channel, such as sms/home_banner",
+        ),
+        (
+            "actions.yaml",
+            "id: web_status_v1,",
+            "id: web_status_v1, directions: [outbound],",
+            "actions[1].treatments[1].directions",
+            "inbound too, or a channel that reaches out",
+        ),
+        ("policy.yaml", f"{ARREARS} false", f'{ARREARS} "no"', "rules[1].all_of[0].equals", "true or false, without"),
+        (
+            "policy.yaml",
+            f"{ARREARS} false",
+            ARREARS.replace("equals:", "at_least: 1"),
+            "rules[1].all_of[0].at_least",
+            "one of equals, known: this field is true or false",
+        ),
+        (
+            "policy.yaml",
+            "at_least: 1, at_most: 1",
+            "equals: open",
+            "rules[0].all_of[0].equals",
+            "a number",
+        ),
+        (
+            "policy.yaml",
+            "at_least: 1, at_most: 1",
+            'one_of: ["1"]',
+            "rules[0].all_of[0].one_of",
+            "equals, at_least or at_most: this field is a number",
+        ),
+        (
+            "policy.yaml",
+            "equals: granted",
+            "equals: given",
+            "lead_qualification.criteria[1].all_of[0].equals",
+            "one of granted, objected, withdrawn",
+        ),
+        (
+            "policy.yaml",
+            "one_of: [verified,",
+            "one_of: [verifed,",
+            "lead_qualification.criteria[2].all_of[0].one_of[0]",
+            "one of activated, applied, offer_accepted, used, verified; did you mean verified?",
+        ),
+        (
+            "policy.yaml",
+            "field: abandon_probability, at_most: 0.3",
+            "field: lead_class, equals: HOT",
+            "lead_qualification.criteria[6].all_of[0].field",
+            "another field",
+        ),
+        (
+            "policy.yaml",
+            "id: HOT",
+            "id: NOT_QUALIFIED",
+            "lead_qualification.classes[0].id",
+            "another name: this class is built in",
+        ),
+        (
+            "policy.yaml",
+            '{field: "feature:journey_status", at_least: 1, at_most: 1}',
+            "{field: lead_class, none_of: [LUKEWARM]}",
+            "rules[0].all_of[0].none_of[0]",
+            "one of COLD, HOT, NOT_QUALIFIED, WARM",
+        ),
+        (
+            "policy.yaml",
+            '{field: "feature:journey_status", at_least: 1, at_most: 1}',
+            "{field: direction, equals: sideways}",
+            "rules[0].all_of[0].equals",
+            "one of inbound, outbound",
+        ),
+        (
+            "actions.yaml",
+            "none_of: [below_20k]",
+            "none_of: [below_2k]",
+            "actions[9].rules[0].all_of[0].none_of[0]",
+            "one of 20k_35k",
+        ),
+        (
+            "actions.yaml",
+            "{field: state, equals: WAITING_ON_US}",
+            "{field: state, equals: WAITING}",
+            "actions[1].rules[0].all_of[0].equals",
+            "one of ACTIVE, IDLE",
+        ),
+        (
+            "actions.yaml",
+            '"holding:card_protection", equals: false',
+            '"holding:card_protection", equals: 0',
+            "actions[14].rules[0].all_of[0].equals",
+            "true or false",
+        ),
     ],
 )
 def test_a_reference_that_leads_nowhere_is_named(
@@ -260,6 +419,19 @@ def test_a_reference_that_leads_nowhere_is_named(
     matching = [text for name, where, text in found if (name, where) == (f"here/{file}", path)]
     assert matching
     assert matching[0].startswith(expected)
+
+
+def test_lead_classes_are_declared_before_rules_ask_for_them(edited: Edit) -> None:
+    """A policy without sales criteria knows no lead class."""
+    journey_open = '{field: "feature:journey_status", at_least: 1, at_most: 1}'
+    text = (DEFAULTS / "policy.yaml").read_text()
+    leads = text[text.index("lead_qualification:") :]
+
+    found = _problems(edited("policy.yaml", (leads, ""), (journey_open, "{field: lead_class, equals: HOT}")))
+
+    assert [(path, expected) for _, path, expected in found] == [
+        ("rules[0].all_of[0].field", "another field, or a lead_qualification in policy.yaml")
+    ]
 
 
 def test_a_regulated_action_needs_its_disclosures(edited: Edit) -> None:

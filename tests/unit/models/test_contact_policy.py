@@ -5,15 +5,32 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from features.events import parse_timestamp
-from models.contact_policy import failing_consent, failing_contact_rules, is_quiet
-from models.policy import Consent, ContactPolicy, QuietHours
-from models.records import CustomerRecords
-from tests.decisions import DAY_US, contact
+from models.actions import Catalogue
+from models.contact_policy import (
+    caps_of,
+    contact_standing,
+    contacts_under,
+    failing_consent,
+    failing_history,
+    failing_moment,
+    fatigue_factor,
+    is_quiet,
+    longest_period,
+)
+from models.policy import Consent, ContactPolicy, Fatigue, QuietHours, Suppression
+from models.records import Contact, CustomerRecords
+from tests.decisions import DAY_US, action, contact
 from tests.histories import START_AT
 
 CONSENT = Consent(opt_in=("sms",), opt_out=("phone",))
+OTHERS = (
+    action("sell", issue="grow"),
+    action("insure", issue="grow", group="insurance"),
+    action("help", group="care"),
+)
 NIGHT = QuietHours(start="21:00", end="08:00", channels=("phone",))
 
 
@@ -62,26 +79,45 @@ def test_quiet_hours_are_for_their_channels() -> None:
     assert not is_quiet(NIGHT, "email", parse_timestamp("2026-03-01T23:00:00Z"), "Europe/Amsterdam")
 
 
-def _failing(records: CustomerRecords, **changes: Any) -> tuple[str, ...]:
-    policy = ContactPolicy.model_validate(
-        {
-            "caps": [
-                {"id": "cap.phone", "contacts": 1, "period": "7d", "channel": "phone"},
-                {"id": "cap.all", "contacts": 2, "period": "30d"},
-            ]
-        }
-    )
-    arguments: dict[str, Any] = {
-        "channel": "phone",
-        "transactional": False,
-        "outbound": True,
-        "channel_is_outbound": True,
-        "policy": policy,
-        "records": records,
-        "at": START_AT,
-        "time_zone": "Europe/Amsterdam",
+def _failing(
+    records: CustomerRecords,
+    *,
+    channel: str = "phone",
+    transactional: bool = False,
+    outbound: bool = True,
+    channel_is_outbound: bool = True,
+    **changes: Any,
+) -> tuple[str, ...]:
+    """Every contact rule that stands against an action over a channel; the action is in the issue ``onboard``."""
+    limits = {
+        "caps": [
+            {"id": "cap.phone", "contacts": 1, "period": "7d", "channel": "phone"},
+            {"id": "cap.all", "contacts": 2, "period": "30d"},
+        ]
     }
-    return failing_contact_rules(**(arguments | changes))
+    policy = ContactPolicy.model_validate(limits | changes.pop("limits", {}))
+    asked = action("nudge", transactional=transactional, **changes)
+    catalogue = Catalogue(version=1, actions=(asked, *OTHERS))
+    caps = caps_of(policy, catalogue)
+    return (
+        *failing_moment(
+            channel,
+            transactional=transactional,
+            outbound=outbound,
+            channel_is_outbound=channel_is_outbound,
+            policy=policy,
+            records=records,
+            at=START_AT,
+            time_zone="Europe/Amsterdam",
+        ),
+        *failing_history(
+            asked,
+            channel,
+            policy.suppressions,
+            [cap for cap in caps if cap.at(START_AT).covers(channel, asked.id)],
+            contact_standing(policy, caps, catalogue, records.contacts, at=START_AT),
+        ),
+    )
 
 
 def test_caps_count_contacts_and_leases_in_their_period_and_channel() -> None:
@@ -107,6 +143,190 @@ def test_a_service_message_needs_no_consent_but_keeps_to_caps() -> None:
 
     assert _failing(objected, transactional=True) == ("cap.phone",)
     assert _failing(objected) == ("contact.objection", "cap.phone")
+
+
+@pytest.mark.parametrize(
+    ("cap", "counted", "others"),
+    [
+        ({"issue": "grow"}, ("sell", "insure"), ("nudge", "help", "gone")),
+        ({"issue": "grow", "group": "insurance"}, ("insure",), ("sell", "nudge", "help", "gone")),
+        ({"group": "care"}, ("help",), ("sell", "insure", "nudge", "gone")),
+        ({"action": "sell"}, ("sell",), ("insure", "nudge", "help", "gone")),
+        ({"action": "gone"}, ("gone",), ("sell", "insure", "nudge", "help")),
+        ({}, ("sell", "insure", "nudge", "help", "gone"), ()),
+    ],
+)
+def test_caps_are_about_issues_groups_and_actions(
+    cap: dict[str, str], counted: tuple[str, ...], others: tuple[str, ...]
+) -> None:
+    """Only contacts with the actions that a cap names count; what has left the catalogue has no issue."""
+    policy = ContactPolicy.model_validate({"caps": [{"id": "cap", "contacts": 1, "period": "7d"} | cap]})
+    (found,) = caps_of(policy, Catalogue(version=1, actions=(action("nudge"), *OTHERS)))
+
+    by_action = {one: contacts_under(found.at(START_AT), [contact(action_id=one)]) for one in counted + others}
+
+    assert by_action == dict.fromkeys(counted, 1) | dict.fromkeys(others, 0)
+
+
+IGNORED_TWICE = {"after": "ignored", "times": 2, "within": "30d", "ignored_after": "7d", "hold": "60d"}
+
+
+def _held(suppression: dict[str, Any], *contacts: Contact, at: int = START_AT, **changes: Any) -> bool:
+    """Whether contacts of days before hold an action on the phone back."""
+    one = Suppression.model_validate({"id": "hold"} | suppression)
+    catalogue = Catalogue(version=1, actions=(asked := action("nudge", **changes), *OTHERS))
+    policy = ContactPolicy(suppressions=(one,))
+    standing = contact_standing(policy, (), catalogue, contacts, at=at)
+    return failing_history(asked, "phone", policy.suppressions, (), standing) == ("hold",)
+
+
+def _days_ago(days: float, **changes: Any) -> Contact:
+    return contact(at=START_AT - int(days * DAY_US), **changes)
+
+
+@pytest.mark.parametrize(
+    ("contacts", "is_held"),
+    [
+        ((_days_ago(40), _days_ago(10)), True),
+        ((_days_ago(41), _days_ago(10)), False),
+        ((_days_ago(10),), False),
+        ((_days_ago(20), _days_ago(7)), True),
+        ((_days_ago(20), _days_ago(6)), False),
+        ((_days_ago(80), _days_ago(66.9)), True),
+        ((_days_ago(80), _days_ago(67)), False),
+        ((_days_ago(20, response="positive"), _days_ago(10)), False),
+        ((_days_ago(20, response="neutral"), _days_ago(10)), False),
+        ((_days_ago(20, status="lease"), _days_ago(10)), False),
+        ((_days_ago(20, action_id="sell"), _days_ago(10)), False),
+        ((_days_ago(100), _days_ago(90), _days_ago(40), _days_ago(30)), True),
+    ],
+)
+def test_who_ignored_it_twice_is_left_alone(contacts: tuple[Contact, ...], is_held: bool) -> None:
+    """Two contacts in 30 days that nothing came back for within a week hold the action back for 60 days."""
+    assert _held(IGNORED_TWICE, *contacts) is is_held
+
+
+@pytest.mark.parametrize(
+    ("suppression", "one", "is_held"),
+    [
+        ({"after": "negative", "hold": "90d"}, _days_ago(89, response="negative"), True),
+        ({"after": "negative", "hold": "90d"}, _days_ago(90, response="negative"), False),
+        ({"after": "negative", "hold": "90d"}, _days_ago(1, response="positive"), False),
+        ({"after": "positive", "hold": "90d"}, _days_ago(1, response="positive"), True),
+        ({"after": "positive", "hold": "90d"}, _days_ago(1, response="neutral"), False),
+        ({"after": "positive", "hold": "90d"}, _days_ago(1, response="positive", action_id="help"), False),
+        (
+            {"after": "positive", "hold": "9d", "scope": "group"},
+            _days_ago(1, response="positive", action_id="help"),
+            False,
+        ),
+        (
+            {"after": "positive", "hold": "9d", "scope": "issue"},
+            _days_ago(1, response="positive", action_id="help"),
+            True,
+        ),
+        (
+            {"after": "positive", "hold": "9d", "scope": "issue"},
+            _days_ago(1, response="positive", action_id="sell"),
+            False,
+        ),
+        (
+            {"after": "positive", "hold": "9d", "scope": "issue"},
+            _days_ago(1, response="positive", action_id="gone"),
+            False,
+        ),
+        (
+            {"after": "positive", "hold": "9d", "scope": "all"},
+            _days_ago(1, response="positive", action_id="gone"),
+            True,
+        ),
+        (
+            {"after": "negative", "hold": "9d", "scope": "channel"},
+            _days_ago(1, response="negative", channel="web"),
+            False,
+        ),
+        (
+            {"after": "negative", "hold": "9d", "scope": "channel"},
+            _days_ago(1, response="negative", action_id="sell"),
+            True,
+        ),
+        (
+            {"after": "negative", "hold": "9d", "scope": "all", "channels": ["web"]},
+            _days_ago(1, response="negative", channel="web"),
+            True,
+        ),
+        ({"after": "negative", "hold": "9d", "channels": ["web"]}, _days_ago(1, response="negative"), False),
+        ({"after": "negative", "hold": "9d", "issues": ["grow"]}, _days_ago(1, response="negative"), False),
+        (
+            {"after": "negative", "hold": "9d", "scope": "all", "issues": ["grow"]},
+            _days_ago(1, response="negative", action_id="sell"),
+            True,
+        ),
+    ],
+)
+def test_what_came_back_holds_what_shares_its_scope(suppression: dict[str, Any], one: Contact, is_held: bool) -> None:
+    """By channel, issue, group, action or everything; filters say which contacts count, not what is held."""
+    assert _held(suppression, one) is is_held
+
+
+@pytest.mark.parametrize("changes", [{"transactional": True}, {"mandatory": True}])
+def test_what_has_to_be_said_is_not_suppressed(changes: dict[str, Any]) -> None:
+    """Service messages and mandatory ones go out, however often they were ignored; caps still hold for them."""
+    ignored = (_days_ago(20), _days_ago(10))
+
+    assert not _held(IGNORED_TWICE, *ignored, **changes)
+    assert _failing(CustomerRecords(contacts=ignored), **changes) == ("cap.all",)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"after": "ignored", "hold": "1d"}, "ignored_after belongs to"),
+        ({"after": "negative", "ignored_after": "1d", "hold": "1d"}, "ignored_after belongs to"),
+        ({"after": "negative", "times": 2, "hold": "1d"}, "within is needed where 2"),
+    ],
+)
+def test_a_suppression_says_what_it_counts(fields: dict[str, Any], said: str) -> None:
+    """What is missing, or means nothing, is refused when the file is read."""
+    with pytest.raises(ValidationError, match=said):
+        Suppression.model_validate({"id": "hold"} | fields)
+
+
+def test_the_contacts_of_the_whole_look_back_are_read() -> None:
+    """The longest of caps, suppressions and fatigue: an ignored contact counts for within + ignored_after + hold."""
+
+    def longest(**changes: Any) -> int:
+        return longest_period(ContactPolicy.model_validate(changes)) // DAY_US
+
+    assert longest() == 0
+    assert longest(caps=[{"id": "a", "contacts": 1, "period": "7d"}]) == 7
+    assert longest(suppressions=[{"id": "hold"} | IGNORED_TWICE]) == 97
+    assert longest(suppressions=[{"id": "hold", "after": "positive", "hold": "9d"}]) == 9
+    assert longest(fatigue={"period": "14d", "growth": 1}) == 14
+
+
+def test_fatigue_grows_with_the_contacts_of_its_period() -> None:
+    """Contacts and live leases count, older and released ones do not; without fatigue nothing grows."""
+    fatigue = Fatigue.model_validate({"period": "14d", "growth": 0.5})
+    contacts = [_days_ago(14), _days_ago(1, status="lease"), _days_ago(15), _days_ago(1, status="released")]
+
+    assert fatigue_factor(fatigue, contacts, at=START_AT) == 2.0
+    assert fatigue_factor(fatigue, [], at=START_AT) == 1.0
+    assert fatigue_factor(None, contacts, at=START_AT) == 1.0
+
+
+def test_a_whole_day_can_be_quiet() -> None:
+    """No calls on the customer's own Sunday, at any hour; other channels keep to the hours alone."""
+    quiet = QuietHours.model_validate(
+        {"start": "21:00", "end": "08:00", "channels": ["sms"], "days": {"phone": ["sunday"]}}
+    )
+    sunday_in_tokyo = parse_timestamp("2026-02-28T15:00:00Z")  # Saturday, 16:00 in Amsterdam
+
+    assert is_quiet(quiet, "phone", sunday_in_tokyo, "Asia/Tokyo")
+    assert not is_quiet(quiet, "phone", sunday_in_tokyo, "Europe/Amsterdam")
+    assert not is_quiet(quiet, "phone", sunday_in_tokyo + DAY_US, "Asia/Tokyo")
+    assert is_quiet(quiet, "sms", sunday_in_tokyo, "Asia/Tokyo")
+    assert not is_quiet(quiet, "sms", sunday_in_tokyo + 10 * 3_600_000_000, "Asia/Tokyo")
 
 
 def test_reaching_out_needs_an_outbound_channel() -> None:

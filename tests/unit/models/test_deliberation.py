@@ -10,11 +10,14 @@ import pytest
 from features.kernel import Floats, new_state
 from models.actions import NO_ACTION
 from models.deliberation import Deliberation, Inputs, deliberate
+from models.heads import FittedHeads
 from models.records import CustomerRecords
-from models.scoring import scorer_of
+from models.scoring import Scorer, scorer_of
 from tests.boosters import constant_waits
-from tests.decisions import action, question, rulebook
+from tests.decisions import action, condition, contact, question, rule, rulebook
 from tests.histories import FEATURES, MINUTE_US, START_AT, event
+
+STALLED_AT = START_AT + 61 * MINUTE_US
 
 
 def vector(*, minutes: int, kinds: tuple[str, ...] = ("visited",)) -> Floats:
@@ -28,6 +31,7 @@ def vector(*, minutes: int, kinds: tuple[str, ...] = ("visited",)) -> Floats:
 def decided(*actions: Any, **changes: Any) -> Deliberation:
     """A deliberation over some actions, for a customer stalled in the first stage unless told otherwise."""
     policy_changes, scorer = changes.pop("policy_changes", None), changes.pop("scorer", None)
+    challenger = changes.pop("challenger", None)
     fields: dict[str, Any] = {
         "decision_id": "d-1",
         "vector": vector(minutes=61),
@@ -36,11 +40,12 @@ def decided(*actions: Any, **changes: Any) -> Deliberation:
         "context": {},
         "channel": None,
         "records": CustomerRecords(),
-        "question": question(at=START_AT + 61 * MINUTE_US),
+        "question": question(at=STALLED_AT),
         "time_zone": "Europe/Amsterdam",
         "arm": "champion",
     }
-    return deliberate(Inputs(**(fields | changes)), rulebook(*actions, policy_changes=policy_changes), scorer)
+    rules = rulebook(*actions, policy_changes=policy_changes)
+    return deliberate(Inputs(**(fields | changes)), rules, scorer, challenger)
 
 
 def test_the_best_action_is_chosen_and_ranked_first() -> None:
@@ -94,6 +99,85 @@ def test_only_a_stalled_customer_waits() -> None:
     assert math.isnan(early.benign_wait)
 
 
+LEADS = {
+    "criteria": [
+        {"id": "opted_in", "title": "", "points": 1, "all_of": [{"field": "consent:sms", "equals": "granted"}]},
+        {"id": "called", "title": "", "points": 1, "all_of": [{"field": "direction", "equals": "inbound"}]},
+    ],
+    "classes": [{"id": "HOT", "at_least": 2}, {"id": "WARM", "at_least": 1}],
+}
+
+
+def test_rules_ask_how_good_a_lead_it_is() -> None:
+    """The class follows from consents and direction; without criteria there is none."""
+    hot = rule("elig.hot", condition("lead_class", equals="HOT"))
+    asked: dict[str, Any] = {
+        "policy_changes": {"lead_qualification": LEADS},
+        "records": CustomerRecords(consents={"sms": "granted"}),
+    }
+
+    warm = decided(action("sell", rules=[hot]), **asked)
+    inbound = decided(action("sell", rules=[hot]), question=question(at=STALLED_AT, outbound=False), **asked)
+
+    assert (warm.situation.lead_class, warm.candidates[0].rule_ids) == ("WARM", ("elig.hot",))
+    assert (inbound.situation.lead_class, inbound.candidates[0].rule_ids) == ("HOT", ())
+    assert decided().situation.lead_class is None
+
+
+def test_the_abandon_probability_is_for_rules() -> None:
+    """Known with a model, unknown without one."""
+    leaving = rule("elig.leaving", condition("abandon_probability", at_least=0.25))
+    scorer = scorer_of([constant_waits()], len(FEATURES.names))
+
+    assert decided(action(rules=[leaving]), scorer=scorer).candidates[0].rule_ids != ("elig.leaving",)
+    assert decided(action(rules=[leaving])).candidates[0].rule_ids == ("elig.leaving",)
+
+
+def test_fatigue_makes_the_next_contact_dearer() -> None:
+    """Two contacts in the period double a cost that grows by half with each; without a policy it stays."""
+    tired = action(treatments=[{"id": "t", "channel": "phone", "contact_cost": 0.1, "fatigue_cost": 0.4}])
+    records = CustomerRecords(contacts=(contact(at=START_AT - 1), contact(at=START_AT)))
+    growing = {"contact_policy": {"fatigue": {"period": "14d", "growth": 0.5}}}
+
+    found = decided(tired, records=records, policy_changes=growing)
+
+    assert found.candidates[0].fatigue_cost == 0.8
+    assert found.candidates[0].net_value == pytest.approx(2.0 - 0.1 - 0.8)
+    assert decided(tired, records=records).candidates[0].fatigue_cost == 0.4
+    assert decided(tired, policy_changes=growing).candidates[0].fatigue_cost == 0.4
+
+
+def test_a_treatment_fills_only_the_places_it_names() -> None:
+    """The better one is for the banner alone, and leaves the other place to the next."""
+    banner = {"id": "b", "channel": "web", "contact_cost": 0, "placements": ["web/banner"]}
+    anywhere = {"id": "a", "channel": "web", "contact_cost": 0}
+    asked = question(at=STALLED_AT, outbound=False, placements=("web/side", "web/banner"))
+
+    found = decided(
+        action("best", treatments=[banner]), action("next", treatments=[anywhere], prior_uplift=0.1), question=asked
+    )
+
+    assert [(one.placement, one.treatment_id) for one in found.selected] == [("web/banner", "b"), ("web/side", "a")]
+
+
+def test_a_slate_keeps_to_the_caps_of_an_issue() -> None:
+    """Two places, and room for one sale: the second place goes to the next best of another issue."""
+    web = [{"channel": "web", "contact_cost": 0}]
+    actions = [
+        action(name, issue=issue, prior_uplift=uplift, treatments=[web[0] | {"id": name}])
+        for name, issue, uplift in (("sell", "grow", 0.3), ("insure", "grow", 0.2), ("help", "service", 0.1))
+    ]
+    cap = {"id": "cap.sales", "contacts": 1, "period": "30d", "issue": "grow"}
+
+    found = decided(
+        *actions,
+        question=question(at=STALLED_AT, outbound=False, placements=("web/top", "web/side")),
+        policy_changes={"contact_policy": {"caps": [cap]}},
+    )
+
+    assert [one.treatment_id for one in found.selected] == ["sell", "help"]
+
+
 def test_a_customer_who_never_entered_has_no_stage() -> None:
     """Nothing is known, and nothing is made up."""
     found = decided(vector=FEATURES.vector(new_state(FEATURES.plan), {}, START_AT))
@@ -109,3 +193,63 @@ def test_both_probabilities_are_told_apart() -> None:
 
     assert nudge.arm_selection_probability == 1.0
     assert nudge.selection_probability == pytest.approx(0.7 + 0.1 * 0.5)
+
+
+CHALLENGED = {"id": "exp", "salt": "s", "no_contact_holdout": 0.2, "random_eligible": 0.1, "challenger": 0.3}
+
+
+def test_a_challenger_decides_for_its_arm_alone() -> None:
+    """It lets through what the champion's stall propensity holds back; the marginal is over both."""
+    sure, waiting = (
+        Scorer(scorer_of([fitted], len(FEATURES.names)).bundle, {("paid", "careful"): (0.2, 0.05)})
+        for fitted in (constant_waits(), FittedHeads(heads=(), boosters={}))
+    )
+    for arm, chosen in (("champion", "careful_phone"), ("challenger", NO_ACTION)):
+        found = decided(
+            action("careful", min_stall_propensity=0.5),
+            arm=arm,
+            scorer=sure,
+            challenger=waiting,
+            policy_changes={"experiment": CHALLENGED},
+        )
+
+        careful, nothing = found.candidates
+        assert found.choice.treatment_id == chosen
+        # Champion 0.4 and half of random 0.1; nobody else.
+        assert careful.selection_probability == pytest.approx(0.4 + 0.05)
+        assert nothing.selection_probability == pytest.approx(0.2 + 0.05 + 0.3)
+
+
+def test_without_a_challenger_the_champion_decides_for_it() -> None:
+    """And the probabilities are those of what really happens."""
+    found = decided(action("nudge"), arm="challenger", policy_changes={"experiment": CHALLENGED})
+
+    assert found.choice.treatment_id == "nudge_phone"
+    assert found.candidates[0].selection_probability == pytest.approx(0.7 + 0.05)
+
+
+def test_a_mandatory_action_goes_first_whatever_it_is_worth() -> None:
+    """It costs more than it brings, and is said all the same; the reason tells."""
+    found = decided(action("good"), action("notice", mandatory=True, prior_uplift=0.0))
+
+    assert found.selected[0].action_id == "notice"
+    assert found.ranking == ("notice_phone", "good_phone")
+    assert found.candidates[1].selection_probability == 1.0
+
+
+def test_nobody_in_the_holdout_hears_even_what_is_mandatory() -> None:
+    """Never contacted by any path."""
+    found = decided(action("notice", mandatory=True), arm="no_contact_holdout")
+
+    assert found.selected == ()
+
+
+def test_a_regret_budget_holds_epsilon_down() -> None:
+    """The share that explores is what the inputs say, and the loss of exploring is told."""
+    exploring = {"exploration": {"epsilon": 0.5, "temperature": 1.0, "regret_budget": 10.0}}
+    held, free = (decided(action(), epsilon=epsilon, policy_changes=exploring) for epsilon in (0.0, 0.5))
+
+    assert held.candidates[0].arm_selection_probability == 1.0
+    assert free.candidates[0].arm_selection_probability < 1.0
+    assert held.exploration_loss == free.exploration_loss > 0
+    assert math.isnan(decided(action()).exploration_loss)

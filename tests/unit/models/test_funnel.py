@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from models.actions import Action
-from models.funnel import Considered, Question, considered_candidates
+from models.funnel import Considered, Question, considered_candidates, every_failing_rule
 from models.records import CustomerRecords
 from models.situation import Situation
 from tests.decisions import action, condition, contact, policy, question, rule, rulebook, situation
 from tests.histories import START_AT
+
+_ON_THE_PHONE = {"id": "t", "channel": "phone", "contact_cost": 0}
 
 
 def _considered(
@@ -23,8 +25,8 @@ def _considered(
 ) -> list[Considered]:
     book = rulebook(*actions, policy_changes=policy_changes)
     return considered_candidates(
+        plan=book.plan,
         catalogue=book.catalogue,
-        journey=book.journey,
         policy=book.policy,
         taxonomy=book.taxonomy,
         situation=customer or situation(),
@@ -57,6 +59,19 @@ def test_actions_of_other_journeys_are_no_candidates() -> None:
         ({}, {"include": frozenset({"b"})}, ("catalogue", ("request.candidates",))),
         ({}, {"issues": frozenset({"grow"})}, ("catalogue", ("request.issues",))),
         ({}, {"channels": frozenset({"web"})}, ("catalogue", ("request.channel",))),
+        ({}, {"placements": ("web/top",), "channels": frozenset({"web"})}, ("catalogue", ("request.channel",))),
+        ({"treatments": [_ON_THE_PHONE | {"directions": ["inbound"]}]}, {}, ("catalogue", ("request.direction",))),
+        (
+            {"treatments": [_ON_THE_PHONE | {"placements": ["phone/script"]}]},
+            {"placements": ("phone/greeting",), "channels": frozenset({"phone"})},
+            ("catalogue", ("request.placements",)),
+        ),
+        (
+            {"valid_to": "2020-01-01T00:00:00Z", "stages": ["applied"]},
+            {"channels": frozenset({"web"}), "issues": frozenset({"grow"})},
+            ("catalogue", ("catalogue.validity", "request.issues", "request.channel")),
+        ),
+        ({"stages": ["applied"]}, {"channels": frozenset({"web"})}, ("catalogue", ("request.channel",))),
         ({"stages": ["applied"]}, {}, ("applicability", ("applicability.stage",))),
         ({"regulated": True}, {}, ("suitability", ("suitability.disclosures",))),
         ({}, {"lost": {"a_phone": "cap.all"}}, ("capacity", ("capacity.lost_race", "cap.all"))),
@@ -81,6 +96,88 @@ def test_the_first_failing_stage_names_the_drop() -> None:
 
     assert (bad.dropped, bad.rule_ids) == ("eligibility", ("elig.no",))
     assert (over.dropped, over.rule_ids) == ("contact_policy", ("cap.all",))
+
+
+def test_a_treatment_fits_the_places_it_names() -> None:
+    """Where the request names places, one of them must be among those of the treatment, or on its channel."""
+    script = _ON_THE_PHONE | {"id": "t1", "placements": ["phone/script", "phone/greeting"]}
+    anywhere = _ON_THE_PHONE | {"id": "t2"}
+    asked = {"channels": frozenset({"phone"}), "placements": ("phone/farewell", "phone/script")}
+
+    def left(**changes: Any) -> list[str]:
+        found = _considered(action("a", treatments=[script, anywhere]), asked=question(**(asked | changes)))
+        return [one.treatment.id for one in found if one.dropped is None]
+
+    assert left() == ["t1", "t2"]
+    assert left(placements=("phone/farewell",)) == ["t2"]
+    assert left(placements=(), channels=None) == ["t1", "t2"]
+
+
+def test_a_group_is_one_of_its_issue() -> None:
+    """A rule for a group of an issue leaves the group of the same name in another issue alone."""
+    flag = rule("suit.flag", condition("attribute:member", equals=True), issues=("grow",), groups=("cards",))
+    found = _considered(
+        action("sell", issue="grow"),
+        action("help", issue="service"),
+        action("save", issue="grow", group="savings"),
+        policy_changes={"rules": [flag.model_dump()]},
+    )
+
+    assert [one.action.id for one in found if one.dropped] == ["sell"]
+
+
+def test_a_cap_of_an_issue_leaves_the_others() -> None:
+    """One sale a month is no reason not to help."""
+    cap = {"id": "cap.sales", "contacts": 1, "period": "30d", "issue": "grow"}
+    sell, insure, assist = _considered(
+        action("sell", issue="grow"),
+        action("insure", issue="grow"),
+        action("help"),
+        records=CustomerRecords(contacts=(contact(at=START_AT - 1, action_id="sell"),)),
+        policy_changes={"contact_policy": {"caps": [cap]}},
+    )
+
+    assert (sell.rule_ids, insure.rule_ids) == (("cap.sales",), ("cap.sales",))
+    assert assist.dropped is None
+
+
+def test_every_failing_rule_of_every_stage_is_found() -> None:
+    """Not only of the first stage; what passes everything has none."""
+    no = rule("elig.no", condition("stage", equals="applied"))
+    book = rulebook(
+        action("bad", rules=[no], stages=["applied"], regulated=True, valid_to="2020-01-01T00:00:00Z"),
+        action("good"),
+        policy_changes={
+            "contact_policy": {"caps": [{"id": "cap.bad", "contacts": 1, "period": "7d", "action": "bad"}]},
+            "rules": [rule("suit.no", condition("stage", equals="applied"), stage="suitability").model_dump()],
+        },
+    )
+
+    found = every_failing_rule(
+        plan=book.plan,
+        catalogue=book.catalogue,
+        policy=book.policy,
+        taxonomy=book.taxonomy,
+        situation=situation(),
+        records=CustomerRecords(contacts=(contact(at=START_AT - 1, action_id="bad"),)),
+        question=question(exclude=frozenset({"bad"}), lost={"bad_phone": "cap.bad"}),
+        time_zone="Europe/Amsterdam",
+    )
+
+    assert found == {
+        "bad_phone": (
+            ("catalogue", "catalogue.validity"),
+            ("catalogue", "request.candidates"),
+            ("eligibility", "elig.no"),
+            ("applicability", "applicability.stage"),
+            ("suitability", "suitability.disclosures"),
+            ("suitability", "suit.no"),
+            ("contact_policy", "cap.bad"),
+            ("capacity", "capacity.lost_race"),
+            ("capacity", "cap.bad"),
+        ),
+        "good_phone": (("suitability", "suit.no"),),
+    }
 
 
 def test_global_rules_hold_for_the_issues_and_groups_they_name() -> None:

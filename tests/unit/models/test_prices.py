@@ -6,19 +6,20 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.durations import parse_duration
 from features.errors import HomeLocked, StoreCorrupted, UnknownObject
-from features.events import moment_of, parse_timestamp
+from features.events import parse_timestamp
 from features.home import lock_file
+from models.capacity import window_start
 from models.deliberation import deliberate
 from models.policy import Capacity
 from models.price_files import CURRENT, current_versions, publish_prices, read_prices
-from models.prices import PriceList, capacity_version, dump_prices, money_price, unit_price, window
+from models.prices import PriceList, capacity_version, dump_prices, money_price, unit_price, window_end
 from tests.decisions import action, policy, rulebook
 from tests.unit.models.test_ranking import customer
 
@@ -116,30 +117,27 @@ def test_prices_are_of_the_capacities_that_they_were_found_under() -> None:
 @pytest.mark.parametrize(
     ("period", "at", "expected"),
     [
-        ("1d", "2026-03-10T15:30:00+01:00", ("2026-03-10T00:00:00+01:00", "2026-03-11T00:00:00+01:00")),
-        # The day on which clocks go forward has 23 hours.
-        ("1d", "2026-03-29T15:30:00+02:00", ("2026-03-29T00:00:00+01:00", "2026-03-30T00:00:00+02:00")),
-        ("6h", "2026-03-10T15:30:00+01:00", ("2026-03-10T12:00:00+01:00", "2026-03-10T18:00:00+01:00")),
-        ("7d", "2026-03-10T15:30:00+01:00", ("2026-03-05T00:00:00+01:00", "2026-03-12T00:00:00+01:00")),
+        ("1d", "2026-03-10T15:30:00+01:00", "2026-03-11T00:00:00+01:00"),
+        # The days on which clocks go forward and back have 23 and 25 hours.
+        ("1d", "2026-03-29T15:30:00+02:00", "2026-03-30T00:00:00+02:00"),
+        ("1d", "2026-10-25T15:30:00+01:00", "2026-10-26T00:00:00+01:00"),
+        ("6h", "2026-03-10T15:30:00+01:00", "2026-03-10T18:00:00+01:00"),
+        ("7d", "2026-03-11T15:30:00+01:00", "2026-03-16T00:00:00+01:00"),
     ],
 )
-def test_the_window_of_a_period(period: str, at: str, expected: tuple[str, str]) -> None:
-    """Days from midnight of the zone; hours that divide the day."""
-    length = Capacity.model_validate({"limits": [{"id": "a", "units": 1, "period": period, "channel": "x"}]})
-    found = window(length.limits[0].period, parse_timestamp(at), "Europe/Amsterdam")
-
-    assert found == tuple(map(parse_timestamp, expected))
+def test_the_end_of_a_period(period: str, at: str, expected: str) -> None:
+    """Midnight of the zone, or a part of the day."""
+    assert window_end(parse_duration(period), parse_timestamp(at), "Europe/Amsterdam") == parse_timestamp(expected)
 
 
-@given(st.integers(0, 2**52), st.sampled_from([1, 5, 24, 48, 7 * 24]), st.sampled_from(["UTC", "America/New_York"]))
-def test_windows_follow_each_other(at: int, hours: int, zone: str) -> None:
-    """Each moment lies in its window, and the end of one is the start of the next."""
-    start, end = window(hours * HOUR_US, at, zone)
+@given(st.integers(0, 2**52), st.sampled_from([1, 6, 24, 48, 7 * 24]), st.sampled_from(["UTC", "America/New_York"]))
+def test_periods_follow_each_other(at: int, hours: int, zone: str) -> None:
+    """The end of one is the start of the next."""
+    start, end = window_start(hours * HOUR_US, at, zone), window_end(hours * HOUR_US, at, zone)
 
     assert start <= at < end
-    assert window(hours * HOUR_US, end, zone)[0] == end
-    if hours >= 24:
-        assert moment_of(start).astimezone(ZoneInfo(zone)).hour == 0
+    assert window_start(hours * HOUR_US, end - 1, zone) == start
+    assert window_start(hours * HOUR_US, end, zone) == end
 
 
 def test_what_is_published_is_current_and_kept(tmp_path: Path) -> None:

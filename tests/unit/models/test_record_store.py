@@ -7,13 +7,18 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from features.errors import HomeLocked, StoreCorrupted, StoreUnavailable
 from models.record_store import SqlRecordStore
-from tests.decision_records import DECIDED_AT, contact, record, reservation
+from models.records import CapacityNeed, CapacityWindow, ContactResponse
+from models.workforce import Person, ToldPerson
+from tests.decision_records import DAY_US, DECIDED_AT, contact, record, reservation
+
+GOLDEN = Path(__file__).parents[2] / "golden"
 
 _COMMIT = """
 import sys
@@ -112,11 +117,59 @@ def test_a_damaged_record_is_said_to_be_damaged(path: Path) -> None:
     store.close()
 
 
+def test_contacts_of_the_second_layout_are_kept(path: Path) -> None:
+    """It kept nothing of what came back, of capacities and of people; what comes from now on is noted."""
+    path.parent.mkdir()
+    connection = sqlite3.connect(path)
+    connection.executescript((GOLDEN / "records_layout_v2.sql").read_text().replace("\nCREATE", ";\nCREATE"))
+    connection.execute(
+        "INSERT INTO contacts VALUES ('d-1', 'c1', 'nudge', 'sms', ?, 'confirmed', 0, NULL, 0)", (DECIDED_AT,)
+    )
+    connection.execute("PRAGMA user_version = 2")
+    connection.commit()
+    connection.close()
+
+    store = SqlRecordStore(path)
+    before = store.customer("c1", since=0, now=DECIDED_AT).contacts
+    store.note_responses([ContactResponse("d-1", "c1", "negative", DECIDED_AT + 5)])
+    after = store.customer("c1", since=0, now=DECIDED_AT).contacts
+    used = store.capacity_used([CapacityWindow("calls", 7)], now=DECIDED_AT)
+    store.put_persons([ToldPerson(Person(person_id="p1", queues=("desk",)), open_work=1)])
+    people = [(one.person.person_id, one.open_work) for one in store.workforce(now=DECIDED_AT)]
+    store.close()
+
+    assert [(one.action_id, one.response, one.response_at) for one in before] == [("nudge", "", 0)]
+    assert [(one.response, one.response_at) for one in after] == [("negative", DECIDED_AT + 5)]
+    assert used == {}
+    assert people == [("p1", 1)]
+
+
+def test_periods_that_are_over_are_forgotten(path: Path) -> None:
+    """All but the last before the present one, and what leases held of them, so that the file does not grow by them."""
+    store = SqlRecordStore(path)
+    for day in range(1, 6):
+        made = record(day)
+        need = CapacityNeed(0, CapacityWindow("calls", day * DAY_US), 1, 9)
+        lease = contact(made, status="lease")
+        store.commit(made, b"", replace(reservation(lease), needs=(need,)))
+    store.close()
+
+    connection = sqlite3.connect(path)
+    left = [
+        connection.execute("SELECT window_start FROM capacity_counters ORDER BY window_start").fetchall(),
+        connection.execute("SELECT window_start FROM capacity_holds ORDER BY window_start").fetchall(),
+    ]
+    connection.close()
+    assert left == [[(4 * DAY_US,), (5 * DAY_US,)]] * 2
+
+
 def test_consents_of_the_first_layout_are_kept(path: Path) -> None:
     """It kept the newest state of each consent, which is the newest still."""
     SqlRecordStore(path).close()
     connection = sqlite3.connect(path)
     connection.execute("DROP TABLE consent_changes")
+    for column in ("response", "response_at"):
+        connection.execute(f"ALTER TABLE contacts DROP COLUMN {column}")
     connection.execute("CREATE TABLE consents (customer_id TEXT, consent TEXT, state TEXT, at INTEGER)")
     connection.execute("INSERT INTO consents VALUES ('c1', 'marketing', 'objected', 7)")
     connection.execute("PRAGMA user_version = 1")

@@ -31,6 +31,19 @@ from tests.histories import FEATURES
         ("stall_propensity", {"at_least": 0.4}, True),
         ("journey_status", {"equals": "open"}, True),
         ("state", {"equals": "ACTIVE"}, True),
+        ("consent:sms", {"equals": "granted"}, True),
+        ("consent:sms", {"none_of": ("withdrawn", "objected")}, True),
+        ("consent:marketing", {"one_of": ("withdrawn", "objected")}, True),
+        ("direction", {"equals": "inbound"}, True),
+        ("abandon_probability", {"at_most": 0.2}, True),
+        ("abandon_probability", {"at_least": 0.21}, False),
+        ("lead_class", {"one_of": ("HOT", "WARM")}, True),
+        ("attribute:tier", {"known": True}, True),
+        ("attribute:tier", {"known": False}, False),
+        ("attribute:income", {"known": True}, False),
+        ("attribute:income", {"known": False}, True),
+        ("consent:email", {"known": False}, True),
+        ("feature:nps_last", {"known": False}, True),
     ],
 )
 def test_a_condition_means_what_it_says(field: str, operator: dict[str, Any], holds: bool) -> None:
@@ -40,6 +53,10 @@ def test_a_condition_means_what_it_says(field: str, operator: dict[str, Any], ho
         holdings=frozenset({"card"}),
         context=known(device="mobile"),
         stall_propensity=0.41,
+        abandon_probability=0.2,
+        consents={"sms": "granted", "marketing": "objected"},
+        direction="inbound",
+        lead_class="WARM",
     )
 
     assert condition_holds(condition(field, **operator), customer) is holds
@@ -47,7 +64,17 @@ def test_a_condition_means_what_it_says(field: str, operator: dict[str, Any], ho
 
 @pytest.mark.parametrize(
     "field",
-    ["attribute:tier", "context:device", "holding:card", "stall_propensity", "stall_state", "feature:nps_last"],
+    [
+        "attribute:tier",
+        "context:device",
+        "holding:card",
+        "consent:sms",
+        "stall_propensity",
+        "abandon_probability",
+        "stall_state",
+        "lead_class",
+        "feature:nps_last",
+    ],
 )
 @pytest.mark.parametrize("operator", [{"equals": "x"}, {"none_of": ("x",)}, {"at_least": 0.0}])
 def test_unknown_fails_unless_missing_passes(field: str, operator: dict[str, Any]) -> None:
@@ -65,7 +92,13 @@ def test_a_feature_is_compared_by_its_number() -> None:
     assert condition_holds(condition("feature:calls_7d", at_least=3), customer)
 
 
-@pytest.mark.parametrize("operators", [{}, {"equals": 1, "at_least": 0}])
+def test_asking_what_is_known_leaves_nothing_missing() -> None:
+    """``known`` says itself what an unknown value means."""
+    with pytest.raises(ValidationError, match="has no missing"):
+        condition("attribute:tier", known=True, missing="pass")
+
+
+@pytest.mark.parametrize("operators", [{}, {"equals": 1, "at_least": 0}, {"known": True, "equals": "gold"}])
 def test_a_condition_has_one_operator(operators: dict[str, Any]) -> None:
     """None, or two that are no pair of bounds, are refused when the file is read."""
     with pytest.raises(ValidationError, match="a condition has one of"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, cast
@@ -18,14 +19,15 @@ from features.moments import Moments
 from features.profile import fold_profile
 from features.store import CustomerRow, MemoryStore, ProfileRow, StateRow
 from models.actions import Action
+from models.capacity import recorded_assignees
 from models.decision import DecisionRecord
 from models.deliberation import Inputs, deliberate
 from models.memory_records import MemoryRecordStore
 from models.policy import Arm
 from models.prices import PRICES_OUTDATED, PriceList
-from models.records import Committed, CustomerRecords, LostRace, Reservation
+from models.records import Committed, ContactResponse, CustomerRecords, LostRace, Reservation
 from models.scoring import StallScore, scorer_of
-from serving.decide import DEADLINE, MODEL_MISSING, Decider, ServedModel
+from serving.decide import CHALLENGER_MISSING, DEADLINE, MODEL_MISSING, Decider, ServedModel
 from serving.observe import REBUILT, STORE_DOWN, Observer
 from serving.questions import question_of
 from serving.schemas import DecisionRequest, decode_canonical_request
@@ -34,6 +36,7 @@ from tests.decisions import DAY_US, action, condition, contact, known, rule, rul
 from tests.histories import FEATURE_SETS, FEATURES, MINUTE_US, START_AT, TAXONOMY, event
 from tests.unit.models.test_prices import CAPACITY, price_list
 
+LOST = ("capacity.lost_race",)
 NOW = START_AT + 90 * MINUTE_US
 CAPS = {"contact_policy": {"caps": [{"id": "cap.one", "contacts": 1, "period": "7d"}]}}
 
@@ -50,6 +53,7 @@ class _World:
         self.took_us = 0
         self.served: ServedModel | None = None
         self.prices: PriceList | None = None
+        self.challenger: ServedModel | None = None
         self._ticks = 0
         self.rulebook = rulebook(*actions, policy_changes=policy_changes)
 
@@ -102,6 +106,7 @@ class _World:
             moments=self.moments,
             records=self.records,
             served_model=lambda _: self.served,
+            challenger=lambda _: self.challenger,
             randomness=bytes,
             timer=self._timer,
             deadline_ms=1,
@@ -248,10 +253,92 @@ def test_prices_that_no_longer_hold_are_not_charged() -> None:
     assert answer["ranked_actions"][0]["factors"]["channel_price"] == 0.0
 
 
+SUPPRESSED = {
+    "contact_policy": {
+        "suppressions": [
+            {"id": "hold.ignored", "after": "ignored", "ignored_after": "1d", "hold": "30d"},
+            {"id": "hold.no", "after": "negative", "hold": "30d", "scope": "all"},
+        ],
+        "fatigue": {"period": "7d", "growth": 0.5},
+    }
+}
+
+
+def test_what_came_back_is_recorded_and_decided_by_again() -> None:
+    """The record says what the rules saw of each contact, so that they can see it again without the store."""
+    world = _World(action("nudge"), action("other"), policy_changes=SUPPRESSED)
+    world.records.confirm_contacts(
+        [contact(at=NOW - 20 * DAY_US, decision_id="d-1"), contact(at=NOW - 2 * DAY_US, decision_id="d-2")]
+    )
+    world.records.note_responses([ContactResponse("d-1", "c1", "positive", NOW - DAY_US)])
+
+    record = world.records.decision(world.ask()["decision_id"]).record
+
+    assert record.contact_responses == ("positive", "")
+    assert [one.rule_ids for one in record.candidates[:2]] == [("hold.ignored",), ()]
+    assert repr(deliberate(_inputs_of(record), world.rulebook, None).candidates) == repr(record.candidates)
+    plain = _World()
+    plain.records.confirm_contacts([contact(at=NOW)])
+    assert plain.records.decision(plain.ask()["decision_id"]).record.contact_responses == ()
+
+
+def test_a_no_is_obeyed_by_the_next_decision() -> None:
+    """As soon as it is noted; in the past it was not known yet."""
+    world = _World(policy_changes=SUPPRESSED)
+    first = world.ask()
+    world.records.note_responses([ContactResponse(first["decision_id"], "c1", "negative", NOW + 5)])
+
+    second = world.ask(request_id="r2", now=NOW + 9)
+    before = world.ask(request_id="r3", now=NOW + 9, mode="dry_run", as_of=dump_timestamp(NOW + 4))
+
+    assert second["dropped"] == [{"action_id": "nudge", "stage": "contact_policy", "rule_id": "hold.no"}]
+    assert before["dropped"] == []
+
+
+@pytest.mark.parametrize("explain", ["none", "stages", "factors"])
+def test_who_asks_is_told_every_failing_rule(explain: str) -> None:
+    """Of all stages, of the actions that were dropped; else only those of the first."""
+    world = _World(
+        action("late", valid_to="2020-01-01T00:00:00Z", stages=["applied"]),
+        action("off", rules=[rule("elig.gold", condition("attribute:tier", equals="gold"))]),
+        action("fine"),
+        policy_changes={"contact_policy": {"consent": {"opt_in": ["phone"]}}},
+    )
+
+    dropped = [(one["action_id"], one["stage"], one["rule_id"]) for one in world.ask(explain=explain)["dropped"]]
+
+    first = [
+        ("late", "catalogue", "catalogue.validity"),
+        ("off", "eligibility", "elig.gold"),
+        ("fine", "contact_policy", "contact.consent.phone"),
+    ]
+    more = [
+        ("late", "applicability", "applicability.stage"),
+        ("late", "contact_policy", "contact.consent.phone"),
+        ("off", "contact_policy", "contact.consent.phone"),
+    ]
+    assert sorted(dropped) == sorted(first if explain == "none" else first + more)
+
+
+def test_the_lead_class_is_answered() -> None:
+    """By the policy's criteria; null where it declares none."""
+    leads = {
+        "criteria": [{"id": "open", "title": "", "points": 5, "all_of": [{"field": "stage", "equals": "looking"}]}],
+        "classes": [{"id": "HOT", "at_least": 5}],
+    }
+
+    assert _World(policy_changes={"lead_qualification": leads}).ask()["journey"]["lead_class"] == "HOT"
+    assert _World().ask()["journey"]["lead_class"] is None
+
+
 def _inputs_of(record: DecisionRecord) -> Inputs:
     request = decode_canonical_request(record.request)
-    lost = {one.treatment_id: one.rule_ids[1] for one in record.candidates if one.dropped == "capacity"}
-    counted = tuple(contact(at=one.at, channel=one.channel) for one in record.contacts)
+    lost = {one.treatment_id: one.rule_ids[1] for one in record.candidates if one.rule_ids[:1] == LOST}
+    responses = record.contact_responses or ("",) * len(record.contacts)
+    counted = tuple(
+        contact(at=one.at, channel=one.channel, action_id=one.action_id, response=response)
+        for one, response in zip(record.contacts, responses, strict=True)
+    )
     return Inputs(
         decision_id=record.decision_id,
         vector=np.array(record.vector),
@@ -259,7 +346,7 @@ def _inputs_of(record: DecisionRecord) -> Inputs:
         holdings=None if record.holdings is None else frozenset(record.holdings),
         context=known(**{name: value for name, value in request.context.items() if value is not None}),
         channel=request.channel,
-        records=CustomerRecords(counted, record.consents),
+        records=CustomerRecords(counted, record.consents, record.capacity_used, recorded_assignees(record)),
         question=question_of(request, at=record.as_of, lost=lost),
         time_zone=record.time_zone or "",
         arm=cast(Arm, record.arm),
@@ -590,3 +677,47 @@ def test_an_inbound_decision_holds_its_contact_for_a_short_while() -> None:
     later = world.ask(direction="inbound", request_id="r3", now=NOW + 31 * MINUTE_US)
 
     assert [one["no_action"]["chosen"] for one in (first, meanwhile, later)] == [False, True, False]
+
+
+CHALLENGE = {"experiment": {"id": "e", "salt": "s", "no_contact_holdout": 0, "random_eligible": 0, "challenger": 1.0}}
+
+
+def test_a_challenger_decides_for_its_arm_and_is_named() -> None:
+    """Both bundles stand in the versions, since both stand behind the probabilities; without one the answer says so."""
+    world = _World(policy_changes=CHALLENGE)
+    world.backfill()
+    scorer = scorer_of([constant_waits()], len(FEATURES.names))
+    world.served = ServedModel(scorer, "nba-application@champion/1", "c1", None)
+
+    without = world.ask(request_id="r0")
+    world.challenger = ServedModel(scorer, "nba-application@challenger/2", "c2", None)
+    answer = world.ask(now=NOW + DAY_US)
+
+    assert without["degraded"] == [CHALLENGER_MISSING]
+    assert (without["experiment"]["arm"], without["versions"]["bundle"]) == ("challenger", "nba-application@champion/1")
+    assert answer["degraded"] == []
+    assert (answer["versions"]["bundle"], answer["versions"]["stall"]) == ("nba-application@challenger/2", "c2")
+    versions = world.records.decision(answer["decision_id"]).record.versions
+    assert (versions["champion"], versions["challenger"]) == (
+        "nba-application@champion/1",
+        "nba-application@challenger/2",
+    )
+
+
+def test_a_regret_budget_is_kept_and_recorded() -> None:
+    """The first decision explores nothing, the next as much as the budget allows, and each record says how much."""
+    exploring = {"exploration": {"epsilon": 1.0, "temperature": 5.0, "regret_budget": 1.0}}
+    world = _World(policy_changes=exploring)
+    decider = world.decider()
+
+    answers = [
+        msgspec.json.decode(
+            decider.decide(DecisionRequest(request_id=f"r{i}", customer_id="c1"), source="test", now=NOW + i * DAY_US)
+        )
+        for i in range(2)
+    ]
+
+    first, second = (world.records.decision(answer["decision_id"]).record for answer in answers)
+    loss = 1.9 - 1.9 / (1 + math.exp(-1.9 / 5.0))
+    assert first.epsilon == 0.0
+    assert second.epsilon == pytest.approx(1.0 / (1000 * loss))

@@ -13,6 +13,7 @@ from features.events import JourneyEvent, dump_timestamp
 from features.ingest import Ingestor
 from features.store import MemoryStore
 from models.actions import Catalogue
+from models.contact_responses import contact_responses
 from models.decision import Candidate, Selected
 from models.exposures import exposed_contacts
 from models.memory_records import MemoryRecordStore
@@ -44,7 +45,13 @@ class _World:
         }
         self.records.commit(record(1, **(fields | changes)), b"{}", None)
         ingestor = Ingestor(
-            self.log, MemoryStore(), FEATURE_SETS, TAXONOMY, self.records.set_consents, self._count_exposures
+            self.log,
+            MemoryStore(),
+            FEATURE_SETS,
+            TAXONOMY,
+            self.records.set_consents,
+            self._count_exposures,
+            responses=self._note_responses,
         )
         self._recorder = OutcomeRecorder(
             records=self.records, ingest=ingestor, journeys={"application": journey("application")}
@@ -53,6 +60,10 @@ class _World:
     def _count_exposures(self, events: Sequence[JourneyEvent]) -> None:
         known = Catalogue(version=1, actions=(action("call"), action("page")))
         self.records.confirm_contacts(exposed_contacts(events, known))
+
+    def _note_responses(self, events: Sequence[JourneyEvent]) -> None:
+        aimed = (action("call"), action("page", outcome="visited"))
+        self.records.note_responses(tuple(contact_responses(events, TAXONOMY, Catalogue(version=1, actions=aimed))))
 
     def send(self, *items: object) -> OutcomesReport:
         return self._recorder.record(items, source="mailer", arrived_at=NOW)
@@ -96,6 +107,27 @@ def test_an_exposure_confirms_its_contact() -> None:
     assert [(one.action_id, one.channel, one.at, one.status) for one in world.contacts()] == [
         ("call", "phone", SHOWN_AT, "confirmed")
     ]
+
+
+@pytest.mark.parametrize(("value", "response"), [(1, "positive"), (0, "negative")])
+def test_an_outcome_is_what_came_back_for_its_contact(value: float, response: str) -> None:
+    """A value above 0 is a yes, 0 a no, on the contact of the action that aims at the outcome."""
+    world = _World()
+
+    world.send(_exposure(), _exposure(action_id="page"), _outcome(value=value))
+
+    assert [(one.action_id, one.response) for one in world.contacts()] == [("call", response), ("page", "")]
+
+
+def test_an_outcome_sent_again_is_noted_again_as_it_was() -> None:
+    """A batch that was cut short is completed by its repetition, with what the log has and not what is said now."""
+    world = _World()
+    world.send(_outcome())
+    world.send(_exposure())
+
+    world.send(_outcome(value=0))
+
+    assert [(one.action_id, one.response) for one in world.contacts()] == [("call", "positive")]
 
 
 def test_the_same_exposure_again_changes_nothing() -> None:
