@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from features.journeys import Journey
@@ -43,6 +43,7 @@ class Rulebook:
 
     Attributes:
         policy_version: part of the seed of every draw.
+        versions: content hash of each configuration file that it was made from, by name.
     """
 
     taxonomy: Taxonomy
@@ -51,6 +52,7 @@ class Rulebook:
     policy: Policy
     policy_version: str
     feature_set: FeatureSet
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -104,7 +106,8 @@ def deliberate(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> Del
 
     Without a scorer the stall propensity is unknown and uplifts come from the catalogue's priors alone.
     """
-    scores = None if scorer is None else scorer.customer(inputs.vector)
+    # The catalogue may have been replaced since the bundle was loaded: what is believed is the rulebook's.
+    scores = None if scorer is None else scorer.believing(rulebook.catalogue.priors).customer(inputs.vector)
     situation = _situation(inputs, rulebook)
     stall = scores.stall() if scores is not None and situation.status == "open" else _UNKNOWN_STALL
     if situation.stall_state is None:
