@@ -50,7 +50,7 @@ def replay(
 ) -> None:
     """Make recorded decisions again from their records, with the configuration and the bundle that made them.
 
-    They must come out with the same bytes: exit code 1 where any does not. Under a policy, a catalogue, a bundle or an
+    They must come out with the same bytes: exit code 1 where any does not, or is damaged. Under a policy, a catalogue, a bundle or an
     arm of your choice it tells instead what would have changed. Nothing is written; a server may run.
     """
     home = Home.from_environment(os.environ)
@@ -81,7 +81,7 @@ def replay(
                     different.append(made)
             progress(done)
     _report(tally, different, what_if=what_if.changes_something, as_json=as_json)
-    if tally.identical != tally.decisions and not what_if.changes_something:
+    if not tally.is_clean and not what_if.changes_something:
         raise typer.Exit(1)
 
 

@@ -1,8 +1,8 @@
 """Replays over a home: finds the configuration and the bundle that a record names, and makes the decision again.
 
 What cannot be made again says why: ``imported``, ``configuration_missing``, ``configuration_unreadable``,
-``features_changed``, ``bundle_missing``, ``bundle_damaged``, or ``other_journeys`` where a change was checked with
-other ones.
+``features_changed``, ``bundle_missing``, ``bundle_damaged``, ``record_damaged``, or ``other_journeys`` where a change was
+checked with other ones.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
-from features.errors import BundleError, CannotReplay, ConfigurationError, Refused, UnknownObject
+from features.errors import BundleError, CannotReplay, ConfigurationError, Refused, StoreCorrupted, UnknownObject
 from features.schema import FeatureSet
 from features.yaml_files import content_version
 from models.actions import Catalogue
@@ -137,7 +137,7 @@ class Replayer:
 
         Raises:
             CannotReplay: what it was made with is not here.
-            StoreError: a kept file or the record cannot be read.
+            StoreError: a kept file cannot be read.
         """
         rulebook = self.rulebook(record)
         names = rulebook.feature_set.names
@@ -147,7 +147,11 @@ class Replayer:
         else:
             scorer = self._scorers.of_version(record.journey_id, what_if.bundle, names)
         arm: Arm | None = "champion" if what_if.as_champion else None
-        return replayed(record, rulebook, scorer, arm=arm)
+        try:
+            return replayed(record, rulebook, scorer, arm=arm)
+        except (LookupError, ValueError, StoreCorrupted) as error:
+            message = f"decision {record.decision_id} holds what no decision is made from: {error!r:.200}"
+            raise CannotReplay("record_damaged", message) from error
 
     def rulebook(self, record: DecisionRecord) -> Rulebook:
         """The rulebook that a decision is made again by.
@@ -224,6 +228,10 @@ class Replayer:
         )
 
 
+DAMAGED: Final = ("bundle_damaged", "record_damaged")
+"""Reasons that mean that something is not what was written."""
+
+
 @dataclass(slots=True)
 class Tally:
     """What came out of many replays, counted as they come in.
@@ -259,6 +267,11 @@ class Tally:
         self.dropped_before.update(one.dropped for one in replay.recorded.candidates if one.dropped)
         self.dropped_after.update(one.dropped for one in replay.record.candidates if one.dropped)
         self.value_difference += replay.value_difference
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether all came out identical that could be made again, and nothing was found damaged."""
+        return self.identical == self.decisions and not any(self.skipped[reason] for reason in DAMAGED)
 
     def skip(self, error: CannotReplay) -> None:
         """Count one that could not be made again."""

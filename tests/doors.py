@@ -61,6 +61,7 @@ class World:
     chance_lock: Lock = field(default_factory=Lock)
     reports_made: int = 0
     env: dict[str, str] = field(default_factory=dict)
+    champions: list[Champions] = field(default_factory=list)
 
     @property
     def keys(self) -> KeyFile:
@@ -81,17 +82,19 @@ class World:
         """The runtime over this installation."""
         configuration = self.configuration
         names = {journey_id: one.names for journey_id, one in feature_sets_of(configuration).items()}
+        champions = Champions(
+            self.home.champion_file,
+            feature_names=names,
+            horizons={journey.id: journey.horizon for journey in configuration.journeys.journeys},
+            catalogue=configuration.catalogue,
+        )
+        self.champions.append(champions)
         return assemble(
             settings=self.settings,
             configuration=configuration,
             stores=Stores(log=self.log, records=self.records, features=self.features),
             keys=self.keys,
-            champions=Champions(
-                self.folder / "champion.json",
-                feature_names=names,
-                horizons={journey.id: journey.horizon for journey in configuration.journeys.journeys},
-                catalogue=configuration.catalogue,
-            ),
+            champions=champions,
             metrics=Metrics(),
             surroundings=Surroundings(
                 clock=lambda: self.now, randomness=self.random_bytes, timer=lambda: self.now / 1_000_000
