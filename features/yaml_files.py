@@ -140,6 +140,15 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        # PyYAML folds rare line ends into spaces unless the text is quoted.
+        style = None if data.isprintable() or not _RARE.search(data) else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_RARE = re.compile("[^\n -~\u00a0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u2028\u2029\ufeff]")
+_Dumper.add_representer(str, _Dumper.represent_str)
+
 
 def dump_yaml(data: object) -> str:
     """JSON values as a YAML text that ``parse_yaml`` reads as the same values; keys stay in their order.

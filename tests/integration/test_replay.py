@@ -216,7 +216,7 @@ def test_another_bundle_says_other_numbers(few: Recorded) -> None:
 
 @pytest.mark.slow
 def test_ten_thousand_recorded_decisions_come_out_identical(tmp_path: Path) -> None:
-    """Over a thousand customers, four bundles' worth of versions and two policies."""
+    """A thousand customers, no model and two, two policies."""
     world = recorded(tmp_path, decisions=10_002, customers=350)
 
     replays = [(one.identical, one.differences) for one in world.replays()]

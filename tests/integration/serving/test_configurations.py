@@ -42,6 +42,16 @@ def _with_caps(policy: dict[str, Any], contacts: int) -> dict[str, Any]:
     return policy | {"contact_policy": policy["contact_policy"] | {"caps": caps}}
 
 
+def _stalled(customer_id: str) -> list[dict[str, Any]]:
+    """Who applied three days ago, may be contacted by text message, and has not moved since."""
+    granted = {"consent": "sms", "state": "granted"}
+    events = [
+        event("applied", hours_ago=72),
+        event("granted", hours_ago=72, kind="consent_changed", channel=None, facts=granted),
+    ]
+    return [one | {"customer_id": customer_id, "event_id": f"{customer_id}/{one['event_id']}"} for one in events]
+
+
 @pytest.mark.parametrize("path", ["/v1/policies", "/v1/actions"])
 def test_a_document_is_read_with_its_version(client: Client, path: str) -> None:
     """As decisions name it, and as the ETag of a change."""
@@ -189,7 +199,7 @@ def test_only_kept_versions_are_read(client: Client, query: str, status: int) ->
 
 def test_a_policy_is_tried_on_recorded_decisions(client: Client) -> None:
     """Under a cap of none every action that was chosen becomes no action; nothing is put in force."""
-    client.post("/v1/events", {"events": [event()]})
+    client.post("/v1/events", {"events": _stalled("c-0") + _stalled("c-1")})
     for number in range(12):
         client.post("/v1/decisions", {"customer_id": f"c-{number % 3}", "request_id": f"r-{number}"})
     before = client.get("/v1/policies").json()
@@ -205,6 +215,7 @@ def test_a_policy_is_tried_on_recorded_decisions(client: Client) -> None:
     assert capped["what_if"]["net_value_difference"] <= 0.0
     stages = {one["stage"]: one for one in capped["what_if"]["dropped"]}
     assert stages["contact_policy"]["after"] > stages["contact_policy"]["before"]
+    assert capped["what_if"]["changed"] > 0
     assert client.get("/v1/policies").json()["version"] == before["version"]
 
 
