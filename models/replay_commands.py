@@ -50,8 +50,8 @@ def replay(
 ) -> None:
     """Make recorded decisions again from their records, with the configuration and the bundle that made them.
 
-    They must come out with the same bytes: exit code 1 where any does not, or is damaged. Under a policy, a catalogue, a bundle or an
-    arm of your choice it tells instead what would have changed. Nothing is written; a server may run.
+    They must come out with the same bytes: exit code 1 where any does not, or is damaged. Under a policy, a catalogue,
+    a bundle or an arm of your choice it tells instead what would have changed. Nothing is written; a server may run.
     """
     home = Home.from_environment(os.environ)
     configuration = load_configuration(home, os.environ)

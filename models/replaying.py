@@ -1,8 +1,8 @@
 """Replays over a home: finds the configuration and the bundle that a record names, and makes the decision again.
 
 What cannot be made again says why: ``imported``, ``configuration_missing``, ``configuration_unreadable``,
-``features_changed``, ``bundle_missing``, ``bundle_damaged``, ``record_damaged``, or ``other_journeys`` where a change was
-checked with other ones.
+``features_changed``, ``bundle_missing``, ``bundle_damaged``, ``record_damaged``, or ``other_journeys`` where a
+change was checked with others.
 """
 
 from __future__ import annotations

@@ -14,9 +14,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from pydantic import BaseModel
+
 from features.durable_files import replace_durably
 from features.editor_schemas import with_schema
-from features.errors import ConfigurationError, HeadwayError, InvalidInput, Problem, StoreError, StoreUnavailable
+from features.errors import (
+    ConfigurationError,
+    HeadwayError,
+    InvalidInput,
+    Problem,
+    Refused,
+    StoreCorrupted,
+    StoreError,
+    StoreUnavailable,
+)
 from features.events import shown
 from features.home import Home
 from features.schema import FeatureSet
@@ -104,6 +115,7 @@ class Configurations:
         self._in_force = self._made(configuration)
         self.history = ConfigurationHistory(home, configuration)
         keep_configuration(home, configuration)
+        self._refuse(None)
 
     @property
     def in_force(self) -> InForce:
@@ -158,8 +170,20 @@ class Configurations:
                 origin=configuration.origin,
                 since=in_force.since,
             )
-        kept = self.history.part(part, version)
+        kept = self.kept(part, version)
         return Document(version=version, content=_content(kept), origin=str(self._home.configurations), since=None)
+
+    def kept(self, part: Part, version: str) -> BaseModel:
+        """One file as it was kept.
+
+        Raises:
+            UnknownObject: that version is not kept.
+            StoreError: it cannot be read, or not by this release.
+        """
+        try:
+            return self.history.part(part, version)
+        except ConfigurationError as error:
+            raise StoreCorrupted(str(error)) from error
 
     def checked(self, documents: Mapping[Part, object]) -> Configuration:
         """The configuration in force with some of its files replaced.
@@ -251,10 +275,8 @@ class Configurations:
                 replace_durably(folder / name, _led(wanted.texts[part], folder, name).encode())
             else:
                 install_texts(self._home, {f"{one}.yaml": text for one, text in wanted.texts.items()})
-        except OSError as error:
-            raise StoreUnavailable(
-                f"cannot write {folder / name}: {error.strerror}; expected a writable file"
-            ) from error
+        except (OSError, Refused) as error:
+            raise StoreUnavailable(f"cannot write {folder / name}: {error}; expected a writable file") from error
 
     def _stamp(self) -> _Stamp:
         folder = Path(self._env.get(CONFIG_VARIABLE) or self._home.config)

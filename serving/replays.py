@@ -10,7 +10,6 @@ from typing import Final
 
 from features.errors import CannotReplay, ConfigurationError, Problem
 from models.actions import Catalogue
-from models.configuration_history import ConfigurationHistory
 from models.decision import DecisionRecord
 from models.policy import Policy
 from models.records import RecordStore, Stored
@@ -92,7 +91,7 @@ class ReplayDesk:
             UnknownObject: what is named is not kept.
             StoreError: what is kept cannot be read.
         """
-        what_if = _what_if(self._configurations.history, named)
+        what_if = self._what_if(named)
         replayer = self._as_recorded if what_if is AS_RECORDED else self._replayer(what_if)
         replay = replayer.replay(stored.record)
         about = Answering(replayer.rulebook(stored.record), decode_canonical_request(stored.record.request))
@@ -127,6 +126,25 @@ class ReplayDesk:
             self._trying.release()
         return Trial(versions=wanted.versions, tally=tally)
 
+    def _what_if(self, named: ReplayRequest) -> WhatIf:
+        """What is named, found.
+
+        Raises:
+            UnknownObject: it is not kept.
+            StoreError: it cannot be read, or not by this release.
+        """
+        if named == ReplayRequest():
+            return AS_RECORDED
+        kept = self._configurations.kept
+        policy = None if named.policy is None else kept("policy", named.policy)
+        catalogue = None if named.actions is None else kept("actions", named.actions)
+        return WhatIf(
+            policy=policy if isinstance(policy, Policy) else None,
+            catalogue=catalogue if isinstance(catalogue, Catalogue) else None,
+            bundle=named.bundle,
+            as_champion=named.as_champion,
+        )
+
     def _replayer(self, what_if: WhatIf) -> Replayer:
         return Replayer(self._configurations.history, self._scorers, what_if)
 
@@ -150,22 +168,3 @@ class ReplayDesk:
             if len(found) >= decisions:
                 break
         return found
-
-
-def _what_if(history: ConfigurationHistory, named: ReplayRequest) -> WhatIf:
-    """What is named, found.
-
-    Raises:
-        UnknownObject: it is not kept.
-        ConfigurationError: it is none that this release can read.
-    """
-    if named == ReplayRequest():
-        return AS_RECORDED
-    policy = None if named.policy is None else history.part("policy", named.policy)
-    catalogue = None if named.actions is None else history.part("actions", named.actions)
-    return WhatIf(
-        policy=policy if isinstance(policy, Policy) else None,
-        catalogue=catalogue if isinstance(catalogue, Catalogue) else None,
-        bundle=named.bundle,
-        as_champion=named.as_champion,
-    )

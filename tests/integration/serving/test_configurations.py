@@ -235,6 +235,34 @@ def test_documents_that_may_not_be_put_are_told_so(client: Client) -> None:
     }
 
 
+def test_what_cannot_be_written_is_not_in_force(client: Client, world: World) -> None:
+    """The home's folder holds something else: the service says that it failed, and goes on as it was."""
+    before = client.get("/v1/policies")
+    world.home.config.mkdir()
+    (world.home.config / "notes.txt").write_text("mine")
+
+    answer = client.put("/v1/policies", _with_caps(before.json()["document"], 1), headers=_tag(before))
+
+    assert answer.status_code == 503
+    assert client.get("/v1/policies").json()["version"] == before.json()["version"]
+    assert [path.name for path in world.home.config.iterdir()] == ["notes.txt"]
+
+
+def test_exposures_know_the_channel_of_a_treatment_that_was_put(client: Client, world: World) -> None:
+    """An exposure that does not say its channel counts under the caps of its treatment's."""
+    before = client.get("/v1/actions")
+    first, *others = before.json()["document"]["actions"]
+    new = first | {"treatments": [*first["treatments"], {"id": "put_just_now", "channel": "sms", "contact_cost": 0.1}]}
+    document = before.json()["document"] | {"actions": [new, *others]}
+    assert client.put("/v1/actions", document, headers=_tag(before)).status_code == 200
+    shown = {"action_id": first["id"], "treatment_id": "put_just_now", "decision_id": "d-elsewhere"}
+
+    client.post("/v1/events", {"events": [event("shown", kind="action_exposed", channel=None, facts=shown)]})
+
+    (contact,) = world.records.customer("c-1", since=0, now=world.now).contacts
+    assert contact.channel == "sms"
+
+
 # Files.
 
 
