@@ -319,5 +319,8 @@ async def _forget_texts(
 async def _watch(champions: Champions, configurations: Configurations) -> None:
     while True:
         await asyncio.sleep(REFRESH_SECONDS)
-        await asyncio.to_thread(champions.refresh)
-        await asyncio.to_thread(configurations.refresh)
+        for refresh in (champions.refresh, configurations.refresh):
+            try:
+                await asyncio.to_thread(refresh)
+            except Exception as error:  # one look that fails must not be the last one
+                log_event("refresh_failed", level=logging.ERROR, error=error)

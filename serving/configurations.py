@@ -194,7 +194,7 @@ class Configurations:
         Raises:
             ConfigurationError: with every problem of the new content and of what the other files say of it.
         """
-        return _checked(self._in_force.configuration, documents)
+        return checked_documents(self._in_force.configuration, documents)
 
     def put(self, part: Part, content: object, *, if_match: str | None, source: str) -> Document:
         """Replace one file, durably and before it decides; the same content again changes nothing.
@@ -222,7 +222,7 @@ class Configurations:
         with self._changing:
             before = self._in_force.configuration
             try:
-                wanted = _checked(before, {part: content})
+                wanted = checked_documents(before, {part: content})
             except ConfigurationError as error:
                 raise InvalidInput(f"the {part} cannot be put in force", of_body(error, {part: ""})) from error
             old, new = before.versions[part], wanted.versions[part]
@@ -304,7 +304,12 @@ def of_body(error: ConfigurationError, places: Mapping[Part, str]) -> list[Probl
     return found
 
 
-def _checked(before: Configuration, documents: Mapping[Part, object]) -> Configuration:
+def checked_documents(before: Configuration, documents: Mapping[Part, object]) -> Configuration:
+    """A configuration with some of its files replaced, checked as at a start of the service.
+
+    Raises:
+        ConfigurationError: with every problem.
+    """
     texts = dict(before.texts)
     for part, content in documents.items():
         texts[part] = dump_yaml(content)

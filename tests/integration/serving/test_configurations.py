@@ -18,6 +18,7 @@ from serving.configurations import Configurations
 from serving.governing_views import ReplayRequest
 from serving.schemas import DecisionRequest
 from tests.doors import JOURNEY, Client, World, event
+from tests.recorded import promote, recorded_world
 
 
 @pytest.fixture
@@ -356,9 +357,13 @@ def test_a_bad_file_is_visible_from_outside(tmp_path: Path, folder: Path) -> Non
     assert "headway_configuration_refused 1.0" in metrics
 
 
-def test_a_swap_under_load_fails_no_request(world: World) -> None:
-    """Threads decide while policy and catalogue change: every answer is whole, and names one version that was put."""
+def test_a_swap_under_load_fails_no_request(tmp_path: Path) -> None:
+    """Threads decide while policy, catalogue and bundle change: every answer is whole, and can be made again."""
+    world = recorded_world(tmp_path)
+    promote(world, 1)
     runtime = world.runtime()
+    (champions,) = world.champions
+    champions.refresh()
     answers: list[bytes] = []
     failures: list[Exception] = []
     stop = threading.Event()
@@ -373,6 +378,7 @@ def test_a_swap_under_load_fails_no_request(world: World) -> None:
                 failures.append(error)
             number += 1
 
+    runtime.ingest.ingest([one for n in range(7) for one in _stalled(f"c-{n}")], source="load", arrived_at=world.now)
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
@@ -381,12 +387,14 @@ def test_a_swap_under_load_fails_no_request(world: World) -> None:
         document = runtime.configurations.document("policy")
         wanted = _with_caps(document.content, contacts)
         changed = runtime.configurations.put("policy", wanted, if_match=f'"{document.version}"', source="test")
+        put.add(changed.version)
         catalogue = runtime.configurations.document("actions")
         actions = [one | {"prior_uplift": contacts / 100} for one in catalogue.content["actions"]]
         runtime.configurations.put(
             "actions", catalogue.content | {"actions": actions}, if_match=f'"{catalogue.version}"', source="test"
         )
-        put.add(changed.version)
+        promote(world, contacts % 2 + 1)
+        champions.refresh()
     stop.set()
     for thread in threads:
         thread.join()
@@ -395,8 +403,8 @@ def test_a_swap_under_load_fails_no_request(world: World) -> None:
     assert failures == []
     records = [one for page in world.records.read() for one in page]
     assert len(records) == len(answers) > 20
-    seen = {record.versions["policy"] for record in records}
-    assert seen <= put
-    assert len(seen) > 1
+    seen = {part: {record.versions[part] for record in records} for part in ("policy", "actions", "bundle")}
+    assert seen["policy"] <= put
+    assert {part: len(versions) > 1 for part, versions in seen.items()} == dict.fromkeys(seen, True)
     tried = [runtime.replays.replay(world.records.decision(one.decision_id), ReplayRequest()) for one in records]
     assert [one.replay.differences for one in tried if not (one.replay.identical and one.answer_identical)] == []
