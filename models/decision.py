@@ -176,6 +176,14 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True)
         treatment_id = self.selected[0].treatment_id if self.selected else NO_ACTION
         return next(candidate for candidate in self.candidates if candidate.treatment_id == treatment_id)
 
+    @property
+    def expected_net_value(self) -> float:
+        """Mean net value of slot 1 over the draw and the arms, by the record's own estimates, in money.
+
+        ``sum over scored a of selection_probability(a) * net_value(a)``; what was not scored is never selected.
+        """
+        return math.fsum(one.selection_probability * one.net_value for one in self.candidates if one.is_scored)
+
 
 _CANDIDATES: Final = DecisionRecord.__struct_fields__.index("candidates")
 _FIRST_LATER: Final = DecisionRecord.__struct_fields__.index("linked_ids")

@@ -25,24 +25,26 @@ from features.ingest import Ingestor
 from features.kernel import new_state
 from features.moments import Moments
 from features.online_stores import open_online_store, open_redis_store
-from features.schema import FeatureSet, feature_set
+from features.schema import FeatureSet
 from features.sqlite_files import Durability
 from features.store import FeatureStore
 from models.configuration import Configuration, load_configuration
 from models.contact_responses import contact_responses
-from models.deliberation import Rulebook
 from models.exposures import exposed_contacts
 from models.journey_reports import KeptReports, ReportRequest
 from models.record_store import SqlRecordStore
 from models.records import RecordStore
-from models.registry import CHALLENGER, CHAMPION
+from models.registry import CHALLENGER, CHAMPION, LocalRegistry
+from models.rulebooks import feature_sets_of
 from serving.auth import Authenticator, KeyFile
 from serving.champions import Champions
+from serving.configurations import Configurations
 from serving.decide import Decider
 from serving.identities import IdentityDesk
 from serving.journey_reports import ChildReports, ReportDesk
 from serving.observe import Observer
 from serving.outcomes import OutcomeRecorder
+from serving.replays import ReplayDesk
 from serving.runtime import Runtime
 from serving.schemas import DecisionRequest
 from serving.settings import Settings
@@ -50,7 +52,7 @@ from serving.telemetry import Metrics, configure_logging, log_event
 from serving.workers import Workers
 
 REFRESH_SECONDS: Final = 1.0
-"""How soon a promoted bundle decides."""
+"""How soon a promoted bundle decides, and how often the configuration's files are looked at."""
 
 FORGET_SECONDS: Final = 3_600.0
 """How often texts are looked for that have been kept for long enough."""
@@ -85,11 +87,6 @@ class Surroundings:
         return cls(clock=lambda: time.time_ns() // 1000, randomness=os.urandom, timer=time.perf_counter)
 
 
-def feature_sets_of(configuration: Configuration) -> dict[str, FeatureSet]:
-    """The feature set of every declared journey."""
-    return {journey.id: feature_set(configuration.taxonomy, journey) for journey in configuration.journeys.journeys}
-
-
 def assemble(
     *,
     settings: Settings,
@@ -102,9 +99,19 @@ def assemble(
     surroundings: Surroundings,
     kept_reports: KeptReports,
     make_report: Callable[[ReportRequest], bytes],
+    home: Home,
+    env: Mapping[str, str],
 ) -> Runtime:
     """The runtime over stores that are open. It owns its threads and nothing else."""
     feature_sets = feature_sets_of(configuration)
+    configurations = Configurations(
+        configuration=configuration,
+        feature_sets=feature_sets,
+        home=home,
+        env=env,
+        clock=surroundings.clock,
+        tell_refused=metrics.set_configuration_refused,
+    )
     moments = Moments(after=_newest_moment(stores, surroundings.clock()))
     ingestor = Ingestor(
         stores.log,
@@ -112,7 +119,9 @@ def assemble(
         feature_sets,
         configuration.taxonomy,
         stores.records.set_consents,
-        lambda events: stores.records.confirm_contacts(exposed_contacts(events, configuration.catalogue)),
+        lambda events: stores.records.confirm_contacts(
+            exposed_contacts(events, configurations.in_force.configuration.catalogue)
+        ),
         moments,
         lambda events: stores.records.note_responses(
             tuple(contact_responses(events, configuration.taxonomy, configuration.catalogue))
@@ -120,8 +129,8 @@ def assemble(
     )
     workers = Workers(settings.threads)
     decider = Decider(
-        rulebooks=_rulebooks(configuration, feature_sets),
-        versions={**configuration.versions, "service": version("headway")},
+        rulebooks=configurations.rulebooks,
+        versions={"service": version("headway")},
         observer=Observer(
             feature_sets=feature_sets,
             store=stores.features,
@@ -148,7 +157,14 @@ def assemble(
             log=stores.log, ingest=ingestor, taxonomy=configuration.taxonomy, randomness=surroundings.randomness
         ),
         records=stores.records,
-        reports=ReportDesk(configuration=configuration, head=stores.log.head, kept=kept_reports, make=make_report),
+        configurations=configurations,
+        replays=ReplayDesk(records=stores.records, configurations=configurations, registry=LocalRegistry(home.bundles)),
+        reports=ReportDesk(
+            configuration=lambda: configurations.in_force.configuration,
+            head=stores.log.head,
+            kept=kept_reports,
+            make=make_report,
+        ),
         feature_names={one.version: one.names for one in feature_sets.values()},
         loaded_bundles=champions.labels,
         is_ready=lambda: _takes_work(stores),
@@ -190,13 +206,16 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
             surroundings=surroundings,
             kept_reports=KeptReports(home.journey_reports),
             make_report=child.made,
+            home=home,
+            env=env,
         )
         opened.callback(runtime.workers.close)
         opened.callback(child.close)  # first of all, so that no thread goes on waiting for it
         await asyncio.to_thread(_warm_up, runtime, [champions, challengers], configuration, feature_sets)
         kept_for = configuration.taxonomy.text_kept
         watching = asyncio.gather(
-            _watch([champions, challengers]), _forget_texts(stores.log, surroundings.clock, kept_for)
+            _watch([champions.refresh, challengers.refresh, runtime.configurations.refresh]),
+            _forget_texts(stores.log, surroundings.clock, kept_for),
         )
         log_event("service_opened", configuration=configuration.version, bundles=champions.labels())
         try:
@@ -254,20 +273,6 @@ def _served_bundles(
         for alias, file in ((CHAMPION, home.champion_file), (CHALLENGER, home.challenger_file))
     )
     return champions, challengers
-
-
-def _rulebooks(configuration: Configuration, feature_sets: Mapping[str, FeatureSet]) -> dict[str, Rulebook]:
-    return {
-        journey.id: Rulebook(
-            taxonomy=configuration.taxonomy,
-            journey=journey,
-            catalogue=configuration.catalogue,
-            policy=configuration.policy,
-            policy_version=configuration.versions["policy"],
-            feature_set=feature_sets[journey.id],
-        )
-        for journey in configuration.journeys.journeys
-    }
 
 
 def _newest_moment(stores: Stores, now: int) -> int:
@@ -332,8 +337,11 @@ async def _forget_texts(
         await asyncio.sleep(pause_seconds)
 
 
-async def _watch(bundles: Sequence[Champions]) -> None:
+async def _watch(refreshes: Sequence[Callable[[], object]]) -> None:
     while True:
         await asyncio.sleep(REFRESH_SECONDS)
-        for one in bundles:
-            await asyncio.to_thread(one.refresh)
+        for refresh in refreshes:
+            try:
+                await asyncio.to_thread(refresh)
+            except Exception as error:  # one look that fails must not be the last one
+                log_event("refresh_failed", level=logging.ERROR, error=error)

@@ -12,6 +12,7 @@ from features.errors import Conflict, InFlight, UnknownObject
 from features.events import shown
 from features.identity import Person
 from features.moments import Moments
+from models.asked import question_of, request_hash, stated_context
 from models.contact_policy import Cap, cap_limits, longest_period
 from models.decision import CountedContact, DecisionRecord
 from models.deliberation import Deliberation, Inputs, Rulebook, deliberate, failing_rules_of
@@ -22,9 +23,9 @@ from models.records import NO_RESPONSE, Contact, CustomerRecords, LostRace, Reco
 from models.scoring import Scorer
 from serving.answers import Answering, answer_bytes
 from serving.observe import Observed, Observer
-from serving.questions import question_of, rulebook_for, stated_context, time_zone_of
+from serving.questions import rulebook_for, time_zone_of
 from serving.regret import RegretMeter
-from serving.schemas import DecisionRequest, canonical_request, request_hash
+from serving.schemas import DecisionRequest, canonical_request
 
 MODEL_MISSING: Final = "model_missing"
 CHALLENGER_MISSING: Final = "challenger_missing"
@@ -52,8 +53,8 @@ class Decider:
     """Decides.
 
     Args:
-        rulebooks: by journey.
-        versions: content versions by configuration file, and ``service``.
+        rulebooks: by journey, as they hold at this moment; taken once by each decision.
+        versions: what every decision names beside those of its rulebook: ``service``.
         observer: reads customers.
         moments: what gives decisions their moments, the same that stamps arrivals.
         records: keeps decisions.
@@ -67,7 +68,7 @@ class Decider:
     def __init__(
         self,
         *,
-        rulebooks: Mapping[str, Rulebook],
+        rulebooks: Callable[[], Mapping[str, Rulebook]],
         versions: Mapping[str, str],
         observer: Observer,
         moments: Moments,
@@ -130,7 +131,7 @@ class Decider:
                 self._in_flight.discard(key)
 
     def _answer(self, request: DecisionRequest, *, source: str, now: int, started: int) -> bytes:
-        rulebook = rulebook_for(request, self._rulebooks, now=now)
+        rulebook = rulebook_for(request, self._rulebooks(), now=now)
         now = self._moments.question(now)
         if request.as_of_at is None:
             at, observe = now, self._observer.observe
@@ -280,7 +281,7 @@ class Decider:
         challenger: ServedModel | None,
         rulebook: Rulebook,
     ) -> dict[str, str]:
-        versions = {**self._versions, "features": rulebook.feature_set.version}
+        versions = {**self._versions, **rulebook.versions, "features": rulebook.feature_set.version}
         if deciding is not None:
             versions["bundle"] = deciding.label
             if deciding.stall_version is not None:

@@ -9,7 +9,7 @@ import json
 import logging
 from typing import IO, Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from features.events import dump_timestamp
@@ -82,6 +82,12 @@ class Metrics:
         self._outcomes = Counter(
             "headway_outcomes", "Exposures and outcomes received, by result.", ("result",), registry=registry
         )
+        self._configuration_refused = Gauge(
+            "headway_configuration_refused",
+            "1 while configuration files hold something else than what is in force.",
+            multiprocess_mode="mostrecent",
+            registry=registry,
+        )
         self._requests = Histogram(
             "headway_request_seconds",
             "Time to answer, by route and status.",
@@ -107,6 +113,10 @@ class Metrics:
     def observe_request(self, *, route: str, status: int, seconds: float) -> None:
         """Count one answered request and its time."""
         self._requests.labels(route, str(status)).observe(seconds)
+
+    def set_configuration_refused(self, refused: bool) -> None:
+        """Say whether what lies in the configuration files is refused."""
+        self._configuration_refused.set(refused)
 
     def exposition(self) -> bytes:
         """All series as Prometheus reads them, over all worker processes."""

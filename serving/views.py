@@ -226,10 +226,14 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         ready: the stores take work.
         bundles: label of the bundle that decides for each journey; null where decisions say ``model_missing``.
+        configuration: version of all configuration files in force together.
+        configuration_refused: the files hold something else that may not be put in force; the log says why.
     """
 
     ready: bool
     bundles: dict[str, str | None]
+    configuration: str
+    configuration_refused: bool
 
 
 def decision_view(stored: Stored, *, feature_names: tuple[str, ...] | None) -> StoredDecisionOnWire:

@@ -12,6 +12,7 @@ import pytest
 
 from features.errors import StoreUnavailable
 from features.events import dump_timestamp
+from models.configuration import built_in_configuration
 from models.records import Contact
 from serving.settings import Settings
 from tests.decision_records import record
@@ -427,7 +428,13 @@ def test_health_and_pages_need_no_key(client: Client) -> None:
 
 def test_readiness_tells_what_is_loaded(client: Client) -> None:
     """A journey without a bundle is served, degraded, and it shows."""
-    assert client.get("/readyz", key=None).json() == {"ready": True, "bundles": {JOURNEY: None}}
+    readiness = client.get("/readyz", key=None).json()
+
+    assert (readiness["ready"], readiness["bundles"]) == (True, {JOURNEY: None})
+    assert (readiness["configuration"], readiness["configuration_refused"]) == (
+        built_in_configuration().version,
+        False,
+    )
 
 
 def test_a_service_whose_stores_are_down_is_not_ready(tmp_path: Path) -> None:
