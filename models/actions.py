@@ -137,6 +137,7 @@ class Action(ConfigModel):
         mandatory: a message that has to be given: where it is eligible it goes before everything else. Suppressions do
             not apply to it; consent, caps and quiet hours do.
         assigned_to: the queue that works a case or a call.
+        skills: what somebody of that queue must be able to do; names that the people's own skills use.
         sla: how soon a case must be resolved.
         stall_states: only for customers who are stalled in one of these; empty for all.
         stages: only in these stages; empty for all.
@@ -164,6 +165,7 @@ class Action(ConfigModel):
     transactional: bool = False
     mandatory: bool = False
     assigned_to: str | None = None
+    skills: tuple[str, ...] = ()
     sla: Duration | None = None
     stall_states: tuple[StateName, ...] = ()
     stages: tuple[Name, ...] = ()
@@ -221,6 +223,16 @@ class Catalogue(ConfigModel):
             for action in self.actions
             if action.prior_uplift is not None
         }
+
+    @cached_property
+    def queues(self) -> tuple[str, ...]:
+        """The queues that actions are assigned to, each once."""
+        return tuple(dict.fromkeys(action.assigned_to for action in self.actions if action.assigned_to is not None))
+
+    @cached_property
+    def action_by_treatment(self) -> dict[str, Action]:
+        """The action of every treatment."""
+        return {treatment.id: action for action in self.actions for treatment in action.treatments}
 
     @cached_property
     def treatment_by_id(self) -> dict[str, Treatment]:

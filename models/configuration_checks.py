@@ -15,6 +15,7 @@ from features.journeys import PROGRESS, Journey, Journeys
 from features.taxonomy import BUILT_IN_KINDS, IDENTITY_KINDS, Taxonomy
 from features.yaml_files import Loaded, YamlDocument, one_of
 from models.actions import NO_ACTION, Action, Catalogue, Treatment, channel_of_placement
+from models.capacity_checks import capacity_problems
 from models.policy import Policy
 from models.rule_checks import Names, Place, lead_problems, repeated_ids, rules_problems, unknown_names
 
@@ -261,6 +262,7 @@ def _policy_problems(
     for index, one in enumerate(contact_policy.suppressions):
         if one.id in cap_ids:
             yield document.problem((*limits, "suppressions", index, "id"), one.id, "an id that no cap has")
+    yield from capacity_problems(policy.capacity, document, names.channels, catalogue)
     journeys = list(names.journeys) if names.journeys is not None else []
     yield from rules_problems(policy.rules, document, (), names, journeys)
     if policy.lead_qualification is not None:

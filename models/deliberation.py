@@ -6,7 +6,7 @@ Serving, replay, off-policy evaluation and simulation all run this one function.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -26,6 +26,7 @@ from models.arbitration import (
     marginal_selection,
     ranked,
 )
+from models.capacity import Room, needs_of
 from models.catalogue_plan import Plan, plan_of
 from models.contact_policy import fatigue_factor
 from models.decision import Candidate, DropStage, Selected
@@ -125,6 +126,7 @@ class _View:
     effects: Mapping[str, EffectScore]
     factors: Mapping[str, Factors]
     scored: list[Scored]
+    room: Room
 
 
 def deliberate(
@@ -193,13 +195,21 @@ def _view(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> _View:
         for one in considered
         if one.dropped is None and effects[one.action.id].source != "none"
     }
+    room = Room(rulebook.policy.capacity, inputs.records)
+    considered, factors = _within_budgets(considered, factors, room)
     scored = [
         f.scored(one.action.id, one.treatment.id, mandatory=one.action.mandatory)
         for one in considered
         if (f := factors.get(one.treatment.id)) is not None
     ]
     return _View(
-        situation=situation, stall=stall, considered=considered, effects=effects, factors=factors, scored=scored
+        situation=situation,
+        stall=stall,
+        considered=considered,
+        effects=effects,
+        factors=factors,
+        scored=scored,
+        room=room,
     )
 
 
@@ -280,6 +290,25 @@ def _factors(one: Considered, effect: EffectScore, rulebook: Rulebook, fatigue: 
     )
 
 
+def _within_budgets(
+    considered: list[Considered], factors: dict[str, Factors], room: Room
+) -> tuple[list[Considered], dict[str, Factors]]:
+    """The same, without what costs more than is left now that it is known how likely the incentive is paid."""
+    full = {
+        one.treatment.id: rule_ids
+        for one in considered
+        if (known := factors.get(one.treatment.id)) is not None
+        and (rule_ids := room.too_dear(one.action, one.treatment, known.incentive_share))
+    }
+    if not full:
+        return considered, factors
+    left = [
+        replace(one, dropped="capacity", rule_ids=full[one.treatment.id]) if one.treatment.id in full else one
+        for one in considered
+    ]
+    return left, {treatment_id: known for treatment_id, known in factors.items() if treatment_id not in full}
+
+
 def _candidates(view: _View, marginal: Probabilities, given_arm: Probabilities) -> tuple[Candidate, ...]:
     found = []
     score_of = {one.treatment_id: one for one in view.scored}
@@ -346,6 +375,17 @@ def _ranking(scored: list[Scored], choice: Choice) -> tuple[str, ...]:
     return (choice.treatment_id, *(one for one in by_priority if one != choice.treatment_id))
 
 
+def _fits(view: _View, rulebook: Rulebook) -> Callable[[str, Sequence[str]], bool]:
+    """Whether there is capacity for a treatment beside others that are selected already."""
+
+    def needs(treatment_id: str) -> dict[str, int]:
+        action = rulebook.catalogue.action_by_treatment[treatment_id]
+        treatment = rulebook.catalogue.treatment_by_id[treatment_id]
+        return needs_of(rulebook.policy.capacity, action, treatment, view.factors[treatment_id].incentive_share)
+
+    return lambda treatment_id, selected: view.room.fits_beside(needs(treatment_id), [needs(one) for one in selected])
+
+
 def _selected(
     ranking: tuple[str, ...],
     candidates: tuple[Candidate, ...],
@@ -366,6 +406,7 @@ def _selected(
             treatments=rulebook.catalogue.treatment_by_id,
             caps=rulebook.plan.caps,
             arm=inputs.arm,
+            fits=_fits(view, rulebook),
             seed=(inputs.decision_id, rulebook.policy_version),
         )
     )

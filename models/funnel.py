@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from features.taxonomy import Taxonomy
 from models.actions import Action, Catalogue, Treatment
+from models.capacity import Room
 from models.catalogue_plan import Plan, PlannedAction, PlannedTreatment, StageRules
 from models.contact_policy import ContactStanding, contact_standing, failing_history, failing_moment
 from models.decision import DropStage
@@ -28,7 +29,7 @@ class Question:
         exclude: action ids.
         issues: empty for all.
         placements: places to fill, ``channel/name``; without any there is one slot.
-        lost: treatments that lost a race for a contact just now, with the cap that was reached.
+        lost: treatments that lost a race for a contact just now, with the cap or capacity that was reached.
     """
 
     at: int
@@ -109,7 +110,7 @@ def every_failing_rule(
                 ("catalogue", catalogue_ids + _failing_request(one.treatment, question)),
                 *of_action,
                 ("contact_policy", shared.failing_contact(planned.action, one)),
-                ("capacity", _failing_capacity(one.treatment, question)),
+                ("capacity", _failing_capacity(planned.action, one.treatment, question, shared)),
             ]
             found[one.treatment.id] = tuple((stage, rule_id) for stage, ids in stages for rule_id in ids)
     return found
@@ -122,6 +123,7 @@ class _Shared:
     Attributes:
         failing_rules: ids of the policy's rules that do not hold.
         standing: what the customer's contacts leave.
+        room: what all customers together leave.
         moments: what stands against each channel, for transactional actions and for others, as far as it was asked.
     """
 
@@ -132,6 +134,7 @@ class _Shared:
     time_zone: str
     failing_rules: frozenset[str]
     standing: ContactStanding
+    room: Room
     moments: dict[tuple[str, bool], tuple[str, ...]] = field(default_factory=dict)
 
     def failing_contact(self, action: Action, one: PlannedTreatment) -> tuple[str, ...]:
@@ -170,6 +173,7 @@ def _shared(
         time_zone,
         frozenset(rule.id for rule in failing_rules(policy.rules, situation)),
         contact_standing(policy.contact_policy, plan.caps, catalogue, records.contacts, at=question.at),
+        Room(policy.capacity, records),
     )
 
 
@@ -220,13 +224,15 @@ def _failing_request(treatment: Treatment, question: Question) -> tuple[str, ...
     return failing
 
 
-def _failing_capacity(treatment: Treatment, question: Question) -> tuple[str, ...]:
-    return ("capacity.lost_race", question.lost[treatment.id]) if treatment.id in question.lost else ()
+def _failing_capacity(action: Action, treatment: Treatment, question: Question, shared: _Shared) -> tuple[str, ...]:
+    if treatment.id in question.lost:
+        return ("capacity.lost_race", question.lost[treatment.id])
+    return shared.room.failing(action, treatment)
 
 
 def _considered_treatment(action: Action, one: PlannedTreatment, question: Question, shared: _Shared) -> Considered:
     failing = shared.failing_contact(action, one)
     if failing:
         return Considered(action, one.treatment, "contact_policy", failing)
-    lost = _failing_capacity(one.treatment, question)
-    return Considered(action, one.treatment, "capacity" if lost else None, lost)
+    full = _failing_capacity(action, one.treatment, question, shared)
+    return Considered(action, one.treatment, "capacity" if full else None, full)

@@ -12,7 +12,9 @@ from features.errors import Conflict
 from features.identity import Span
 from models.caps import check_caps, conflict_message, counts, occasion
 from models.decision import DecisionRecord
+from models.memory_capacity import MemoryLedger
 from models.records import (
+    CapacityWindow,
     Committed,
     ConsentChange,
     Contact,
@@ -20,8 +22,11 @@ from models.records import (
     CustomerRecords,
     Reservation,
     Stored,
+    customer_ids,
+    decided_contacts,
     newest_consents,
 )
+from models.workforce import OpenPerson, ToldPerson
 
 
 class MemoryRecordStore:
@@ -34,6 +39,7 @@ class MemoryRecordStore:
         self._by_request: dict[tuple[str, str], Stored] = {}
         self._contacts: dict[tuple[str, str, str, int], Contact] = {}
         self._consents: dict[str, dict[tuple[str, int], str]] = {}
+        self._ledger = MemoryLedger()
 
     def commit(self, record: DecisionRecord, answer: bytes, reservation: Reservation | None) -> Committed:
         """Store a decision and its contacts."""
@@ -67,8 +73,17 @@ class MemoryRecordStore:
         """A decision by its idempotency key."""
         return self._by_request.get((source, request_id))
 
-    def customer(self, customer_id: str, *, since: int, now: int, spans: Sequence[Span] = ()) -> CustomerRecords:
-        """Contacts, live leases and consents of a customer, or of the person that spans make up."""
+    def customer(
+        self,
+        customer_id: str,
+        *,
+        since: int,
+        now: int,
+        spans: Sequence[Span] = (),
+        windows: Sequence[CapacityWindow] = (),
+        send_id: str | None = None,
+    ) -> CustomerRecords:
+        """Contacts, live leases and consents of a customer or of spans, and what is taken of some windows."""
         with self._guard:
             contacts = [
                 each
@@ -82,7 +97,26 @@ class MemoryRecordStore:
                 for (consent, at), state in self._consents.get(span.customer_id, {}).items()
                 if span.holds(at)
             ]
-        return CustomerRecords(tuple(sorted(contacts, key=lambda each: each.at)), newest_consents(told))
+            ids = customer_ids(spans, customer_id)
+            used = self._ledger.used(windows, now=now, customer_ids=ids, send_id=send_id)
+        return CustomerRecords(tuple(sorted(contacts, key=lambda each: each.at)), newest_consents(told), used)
+
+    def capacity_used(self, windows: Sequence[CapacityWindow], *, now: int) -> dict[str, float]:
+        """Units or money taken of each capacity and budget in a window."""
+        with self._guard:
+            return self._ledger.used(windows, now=now)
+
+    def put_persons(self, persons: Sequence[ToldPerson]) -> None:
+        """Remember people."""
+        with self._guard:
+            self._ledger.put_persons(persons)
+
+    def workforce(
+        self, *, now: int, customer_ids: Sequence[str] = (), send_id: str | None = None
+    ) -> tuple[OpenPerson, ...]:
+        """Everybody, by id, with the work that is open, without what leases of a send hold of it."""
+        with self._guard:
+            return self._ledger.workforce(now=now, customer_ids=customer_ids, send_id=send_id)
 
     def _of_span(self, span: Span) -> list[Contact]:
         return [
@@ -98,6 +132,7 @@ class MemoryRecordStore:
                 if known.status != "confirmed":
                     channel = contact.channel or known.channel
                     self._contacts[key] = replace(known, status="confirmed", at=contact.at, channel=channel)
+            self._ledger.confirm(decided_contacts(contacts))
 
     def note_responses(self, responses: Sequence[ContactResponse]) -> None:
         """Remember what came back for contacts."""
@@ -154,8 +189,10 @@ class MemoryRecordStore:
     def _reserve(self, record: DecisionRecord, reservation: Reservation) -> None:
         spans = reservation.spans or (Span(record.customer_id),)
         check_caps(reservation, [each for span in spans for each in self._of_span(span)], now=record.decided_at)
+        ids = customer_ids(spans, record.customer_id)
+        self._ledger.reserve(reservation, now=record.decided_at, customer_ids=ids)
         if reservation.send_id is not None:
-            for customer_id in {span.customer_id for span in spans}:
+            for customer_id in ids:
                 self._release(customer_id, reservation.send_id)
         for contact in reservation.contacts:
             self._contacts[_key(contact)] = contact

@@ -37,9 +37,11 @@ from features.identity import Span
 from features.sql_text import BYTES, TEXT, WHOLE, ZERO, sqlite_text
 from features.sqlite_files import Durability
 from features.sqlite_store import SqliteStore
+from models import capacity_tables
 from models.caps import check_caps, conflict_message, occasion
 from models.decision import DecisionRecord, dump_record, load_record
 from models.records import (
+    CapacityWindow,
     Committed,
     ConsentChange,
     Contact,
@@ -47,8 +49,11 @@ from models.records import (
     CustomerRecords,
     Reservation,
     Stored,
+    customer_ids,
+    decided_contacts,
     newest_consents,
 )
+from models.workforce import OpenPerson, ToldPerson
 
 LAYOUT_VERSION: Final = 3
 _RESPONSES: Final = (
@@ -64,9 +69,12 @@ _UPGRADES: Final = {
     ),
     2: _RESPONSES,
 }
-"""Version 1 kept only the newest state of each consent, version 2 nothing of what came back for a contact."""
+"""Version 1 kept only the newest state of each consent, version 2 nothing of what came back for a contact,
+of capacities and of people."""
 
 metadata = MetaData()
+for _table in capacity_tables.metadata.sorted_tables:
+    _table.to_metadata(metadata)
 decisions_table = Table(
     "decisions",
     metadata,
@@ -253,18 +261,51 @@ class SqlRecordStore:
         """A decision by its idempotency key."""
         return self._stored(_BY_REQUEST, {"source": source, "request_id": request_id})
 
-    def customer(self, customer_id: str, *, since: int, now: int, spans: Sequence[Span] = ()) -> CustomerRecords:
-        """Contacts since ``since``, leases still live at ``now``, and consents of a customer or of spans."""
+    def customer(
+        self,
+        customer_id: str,
+        *,
+        since: int,
+        now: int,
+        spans: Sequence[Span] = (),
+        windows: Sequence[CapacityWindow] = (),
+        send_id: str | None = None,
+    ) -> CustomerRecords:
+        """Contacts, live leases and consents of a customer or of spans, and what is taken of some windows."""
         keys = [_span_key(span, since=since, now=now) for span in spans or (Span(customer_id),)]
         with self._file.reading() as connection:
             contacts = _counted(connection, keys)
             told = [row for key in keys for row in connection.execute(_CONSENTS, key).fetchall()]
-        return CustomerRecords(tuple(contacts), newest_consents(told))
+            used = capacity_tables.used(
+                connection, windows, now=now, customer_ids=customer_ids(spans, customer_id), send_id=send_id
+            )
+        return CustomerRecords(tuple(contacts), newest_consents(told), used)
+
+    def capacity_used(self, windows: Sequence[CapacityWindow], *, now: int) -> dict[str, float]:
+        """Units or money taken of each capacity and budget in a window, leases live at ``now`` included."""
+        with self._file.reading() as connection:
+            return capacity_tables.used(connection, windows, now=now)
+
+    def put_persons(self, persons: Sequence[ToldPerson]) -> None:
+        """Remember people, in one transaction."""
+        self._file.submit(lambda connection: capacity_tables.put_persons(connection, persons)).result()
+
+    def workforce(
+        self, *, now: int, customer_ids: Sequence[str] = (), send_id: str | None = None
+    ) -> tuple[OpenPerson, ...]:
+        """Everybody, by id, with the work that is open, without what leases of a send hold of it."""
+        with self._file.reading() as connection:
+            return capacity_tables.workforce(connection, now=now, customer_ids=customer_ids, send_id=send_id)
 
     def confirm_contacts(self, contacts: Sequence[Contact]) -> None:
         """Count contacts that really happened, in one transaction; the same again changes nothing."""
         rows = [{**_contact_row(contact), "status": "confirmed"} for contact in contacts]
-        self._file.submit(lambda connection: connection.executemany(_CONFIRM, rows).close()).result()
+
+        def confirm(connection: sqlite3.Connection) -> None:
+            connection.executemany(_CONFIRM, rows)
+            capacity_tables.confirm(connection, decided_contacts(contacts))
+
+        self._file.submit(confirm).result()
 
     def note_responses(self, responses: Sequence[ContactResponse]) -> None:
         """Remember what came back for contacts, in one transaction; the same again changes nothing."""
@@ -357,9 +398,10 @@ def _reserve(connection: sqlite3.Connection, record: DecisionRecord, reservation
     spans = reservation.spans or (Span(record.customer_id),)
     existing = _counted(connection, [_span_key(span, since=since, now=record.decided_at) for span in spans])
     check_caps(reservation, existing, now=record.decided_at)
+    ids = customer_ids(spans, record.customer_id)
     if reservation.send_id is not None:
-        sends = [{"customer": one, "send": reservation.send_id} for one in sorted({span.customer_id for span in spans})]
-        connection.executemany(_RELEASE_SEND, sends)
+        connection.executemany(_RELEASE_SEND, [{"customer": one, "send": reservation.send_id} for one in ids])
+    capacity_tables.reserve(connection, reservation, now=record.decided_at, customer_ids=ids)
     connection.executemany(_INSERT_CONTACT, [_contact_row(contact) for contact in reservation.contacts])
 
 

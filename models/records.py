@@ -8,12 +8,16 @@ from typing import Final, Literal, Protocol
 
 from features.identity import Span
 from models.decision import DecisionRecord
+from models.workforce import OpenPerson, ToldPerson
 
 ContactStatus = Literal["lease", "confirmed", "released"]
 ResponseKind = Literal["positive", "negative", "neutral"]
 """What came back for a contact; ``neutral`` is an answer that says neither yes nor no, such as an opened message."""
 
 NO_RESPONSE: Final = ""
+
+NOBODY_AVAILABLE: Final = "capacity.nobody_available"
+"""The rule that drops an action whose queue has people, none of whom can take it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +94,15 @@ class CustomerRecords:
     Attributes:
         contacts: contacts and live leases not older than asked for, oldest first.
         consents: newest state by consent: ``granted``, ``withdrawn`` or ``objected``.
+        capacity_used: units or money taken of each capacity and budget, live leases included; without those of which
+            nothing is.
+        assignees: who would handle each action; None where nobody can. Actions that need nobody are not among them.
     """
 
     contacts: tuple[Contact, ...] = ()
     consents: Mapping[str, str] = field(default_factory=dict)
+    capacity_used: Mapping[str, float] = field(default_factory=dict)
+    assignees: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +123,35 @@ class CapLimit:
     def covers(self, channel: str | None, action_id: str) -> bool:
         """Whether contacts with an action over a channel fall under it."""
         return self.channel in (None, channel) and (self.action_ids is None or action_id in self.action_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityWindow:
+    """One capacity or budget in one of its periods.
+
+    Attributes:
+        limit_id: of the policy.
+        start: of the period, microseconds since the epoch.
+    """
+
+    limit_id: str
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityNeed:
+    """What one contact takes of a capacity or budget, in millionths of a unit or of money.
+
+    Attributes:
+        position: of the contact in its reservation.
+        need: what it takes.
+        limit: how much all contacts of the period may take together.
+    """
+
+    position: int
+    window: CapacityWindow
+    need: int
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +184,18 @@ class LostRace(Exception):
         super().__init__(f"{treatment_id}: {rule_id} was reached by another decision")
 
 
+class AssigneeTaken(LostRace):
+    """Somebody who had room when the decision was made has none left: somebody else must be found.
+
+    Attributes:
+        person_id: who that is.
+    """
+
+    def __init__(self, treatment_id: str, person_id: str) -> None:
+        self.person_id = person_id
+        super().__init__(treatment_id, NOBODY_AVAILABLE)
+
+
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """The contacts that a decision makes or leases, with the caps they must still fit under, checked in the commit.
@@ -156,6 +206,8 @@ class Reservation:
         caps: every cap that any of them falls under.
         send_id: the send whose leases these contacts replace.
         spans: of a person with linked ids: whose contacts count, and are replaced, beside the customer's own.
+        needs: what the contacts take of capacities and budgets, which must have that much left.
+        assignees: who handles each contact, None where it is nobody in particular; empty where it is nobody at all.
     """
 
     contacts: tuple[Contact, ...]
@@ -163,6 +215,8 @@ class Reservation:
     caps: tuple[CapLimit, ...]
     send_id: str | None = None
     spans: tuple[Span, ...] = ()
+    needs: tuple[CapacityNeed, ...] = ()
+    assignees: tuple[str | None, ...] = ()
 
 
 _SEVERITY = {"granted": 0, "withdrawn": 1, "objected": 2}
@@ -180,6 +234,16 @@ def newest_consents(told: Iterable[tuple[str, str, int]]) -> dict[str, str]:
         candidate = (at, _SEVERITY.get(state, len(_SEVERITY)), state)
         newest[consent] = max(newest.get(consent, candidate), candidate)
     return {consent: state for consent, (_, _, state) in newest.items()}
+
+
+def customer_ids(spans: Iterable[Span], customer_id: str) -> tuple[str, ...]:
+    """The ids of a person, each once, in order; the customer's own where there are no spans."""
+    return tuple(sorted({span.customer_id for span in spans} or {customer_id}))
+
+
+def decided_contacts(contacts: Iterable[Contact]) -> list[tuple[str, str]]:
+    """Decision and action of the contacts that a decision made."""
+    return [(contact.decision_id, contact.action_id) for contact in contacts if contact.decision_id]
 
 
 class RecordStore(Protocol):
@@ -202,16 +266,43 @@ class RecordStore(Protocol):
     def decision_of_request(self, source: str, request_id: str) -> Stored | None:
         """A decision by its idempotency key."""
 
-    def customer(self, customer_id: str, *, since: int, now: int, spans: Sequence[Span] = ()) -> CustomerRecords:
+    def customer(
+        self,
+        customer_id: str,
+        *,
+        since: int,
+        now: int,
+        spans: Sequence[Span] = (),
+        windows: Sequence[CapacityWindow] = (),
+        send_id: str | None = None,
+    ) -> CustomerRecords:
         """Contacts since ``since``, leases still live at ``now``, and consents of a customer.
 
-        Where ``spans`` are given, of the person that they make up: what each id was told in its time.
+        Where ``spans`` are given, of the person that they make up: what each id was told in its time. Of ``windows`` it
+        also tells what is taken, without the leases of the customer's ``send_id``, whose place a new decision takes.
         """
+
+    def capacity_used(self, windows: Sequence[CapacityWindow], *, now: int) -> dict[str, float]:
+        """Units or money taken of each capacity and budget in a window, leases live at ``now`` included."""
+
+    def put_persons(self, persons: Sequence[ToldPerson]) -> None:
+        """Remember people, in one transaction; each takes the place of what was known under the same id.
+
+        Where their open work is told, it takes the place of what decisions have added to it since.
+        """
+
+    def workforce(
+        self, *, now: int, customer_ids: Sequence[str] = (), send_id: str | None = None
+    ) -> tuple[OpenPerson, ...]:
+        """Everybody, by id, with the work that is open at ``now``, without what leases of a send hold of it."""
 
     def confirm_contacts(self, contacts: Sequence[Contact]) -> None:
         """Count contacts that really happened, in one transaction; the same again changes nothing.
 
         A lease of the same decision and action becomes confirmed, at its new moment and over the new channel, if any.
+        What it had reserved of capacities stays taken in the period that it was reserved in; where the lease had ended
+        meanwhile it is taken again, also beyond the limit, since it happened. A contact that nothing was reserved for
+        takes nothing.
         """
 
     def note_responses(self, responses: Sequence[ContactResponse]) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from models.actions import NO_ACTION
 from models.arbitration import Choice
 from models.asked import Asked, asked_in, question_of, request_hash, stated_context
+from models.capacity import recorded_assignees, slot_assignees
 from models.decision import Candidate, DecisionRecord, dump_record
 from models.deliberation import Deliberation, Inputs, Rulebook, deliberate
 from models.experiment import arm_of, arm_probabilities
@@ -113,7 +114,12 @@ def _customer_records(record: DecisionRecord) -> CustomerRecords:
         )
         for one, response in zip(record.contacts, responses, strict=True)
     )
-    return CustomerRecords(contacts=contacts, consents=record.consents)
+    return CustomerRecords(
+        contacts=contacts,
+        consents=record.consents,
+        capacity_used=record.capacity_used,
+        assignees=recorded_assignees(record),
+    )
 
 
 def _lost(record: DecisionRecord) -> dict[str, str]:
@@ -174,6 +180,7 @@ def _derived(record: DecisionRecord, inputs: Inputs, deliberation: Deliberation,
         "benign_wait": stall.benign_wait,
         "candidates": deliberation.candidates,
         "selected": deliberation.selected,
+        "assignees": slot_assignees(deliberation.selected, inputs.records),
         "explored": _is_drawn(deliberation.choice),
         "request_hash": request_hash(record.request),
         "activated": _is_activated(record, asked),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from models.actions import NO_ACTION, Treatment
@@ -27,6 +27,7 @@ class Filling:
         treatments: by id.
         caps: all of the policy.
         arm: the customer's.
+        fits: whether there is capacity for a treatment beside those selected already.
         seed: of the draws behind the first slot: decision id and policy version.
     """
 
@@ -38,6 +39,7 @@ class Filling:
     treatments: Mapping[str, Treatment]
     caps: Sequence[Cap]
     arm: Arm
+    fits: Callable[[str, Sequence[str]], bool]
     seed: tuple[str, str]
 
 
@@ -89,7 +91,9 @@ def _may_follow(treatment_id: str, filled: Sequence[Selected], free: Sequence[st
         return False
     if any(one.action_id == candidate.action_id for one in filled):
         return False
-    return not filled or _has_room(candidate, filled, of)
+    if not filled:
+        return True
+    return _has_room(candidate, filled, of) and of.fits(treatment_id, [one.treatment_id for one in filled])
 
 
 def _fits(treatment_id: str, place: str | None, of: Filling) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import compress, repeat
 
 import msgspec
 
@@ -81,7 +81,8 @@ def answer_of(record: DecisionRecord, deliberation: Deliberation, about: Answeri
             for rank, treatment_id in enumerate(ranking, start=1)
         ),
         selected=tuple(
-            SelectedAction(slot=one.slot, placement=one.placement, action_id=one.action_id) for one in record.selected
+            SelectedAction(slot=one.slot, placement=one.placement, action_id=one.action_id, assignee=assignee)
+            for one, assignee in zip(record.selected, record.assignees or repeat(None), strict=False)
         ),
         no_action=NoAction(net_value=0.0, chosen=not record.selected),
         funnel=_funnel(record.candidates),

@@ -45,11 +45,13 @@ from serving.journey_reports import ChildReports, ReportDesk
 from serving.observe import Observer
 from serving.outcomes import OutcomeRecorder
 from serving.replays import ReplayDesk
+from serving.reservations import used_shares
 from serving.runtime import Runtime
 from serving.schemas import DecisionRequest
 from serving.settings import Settings
 from serving.telemetry import Metrics, configure_logging, log_event
 from serving.workers import Workers
+from serving.workforce import WorkforceDesk
 
 REFRESH_SECONDS: Final = 1.0
 """How soon a promoted bundle decides, and how often the configuration's files are looked at."""
@@ -155,6 +157,15 @@ def assemble(
         outcomes=OutcomeRecorder(records=stores.records, ingest=ingestor, journeys=configuration.journeys.by_id),
         identities=IdentityDesk(
             log=stores.log, ingest=ingestor, taxonomy=configuration.taxonomy, randomness=surroundings.randomness
+        ),
+        workforce=WorkforceDesk(
+            records=stores.records, catalogue=lambda: configurations.in_force.configuration.catalogue
+        ),
+        capacity_used=lambda: used_shares(
+            stores.records,
+            configurations.in_force.configuration.policy.capacity,
+            surroundings.clock(),
+            configuration.taxonomy.time_zone,
         ),
         records=stores.records,
         configurations=configurations,

@@ -13,18 +13,29 @@ from features.events import shown
 from features.identity import Person
 from features.moments import Moments
 from models.asked import question_of, request_hash, stated_context
+from models.capacity import capacity_windows, slot_assignees
 from models.contact_policy import Cap, cap_limits, longest_period
 from models.decision import CountedContact, DecisionRecord
 from models.deliberation import Deliberation, Inputs, Rulebook, deliberate, failing_rules_of
 from models.experiment import arm_of, arm_probabilities
 from models.ids import decision_id
 from models.policy import Arm, ContactPolicy
-from models.records import NO_RESPONSE, Contact, CustomerRecords, LostRace, RecordStore, Reservation
+from models.records import (
+    NO_RESPONSE,
+    AssigneeTaken,
+    CapacityNeed,
+    Contact,
+    CustomerRecords,
+    LostRace,
+    RecordStore,
+    Reservation,
+)
 from models.scoring import Scorer
 from serving.answers import Answering, answer_bytes
 from serving.observe import Observed, Observer
 from serving.questions import rulebook_for, time_zone_of
 from serving.regret import RegretMeter
+from serving.reservations import Staffing, needs_of_decision
 from serving.schemas import DecisionRequest, canonical_request
 
 MODEL_MISSING: Final = "model_missing"
@@ -143,10 +154,12 @@ class Decider:
         served = self._served_model(rulebook.journey.id)
         challenger = self._challenger(rulebook.journey.id) if rulebook.policy.experiment.challenger > 0 else None
         records = self._customer_records(request, rulebook, observed, at)
+        staffing = Staffing.read(self._records, request, rulebook, observed.person, at)
         new_id = decision_id(at=now, customer_id=observed.person.customer_id, randomness=self._randomness(9))
         epsilon = self._regret.epsilon(rulebook.policy.exploration)
         lost: dict[str, str] = {}
         while True:
+            records = staffing.assigned(records, new_id)
             inputs = self._inputs(request, rulebook, observed, records, new_id, at, lost, epsilon)
             deliberation = deliberate(inputs, rulebook, _scorer(served), _scorer(challenger))
             record = self._record(
@@ -157,11 +170,14 @@ class Decider:
             if request.mode == "dry_run":
                 return answer
             try:
-                reservation = _reservation(request, record, observed.person, rulebook.plan.caps)
+                needs = needs_of_decision(deliberation, rulebook, now)
+                reservation = _reservation(request, record, observed.person, rulebook.plan.caps, needs)
                 committed = self._records.commit(record, answer, reservation)
                 if request.mode == "live" and inputs.arm in EXPLORING and not math.isnan(deliberation.exploration_loss):
                     self._regret.note(deliberation.exploration_loss)
                 return committed.answer
+            except AssigneeTaken as race:
+                staffing = staffing.without(race.treatment_id, race.person_id)
             except LostRace as race:
                 lost[race.treatment_id] = race.rule_id
 
@@ -170,7 +186,10 @@ class Decider:
     ) -> CustomerRecords:
         since = at - longest_period(rulebook.policy.contact_policy)
         person = observed.person
-        records = self._records.customer(person.customer_id, since=since, now=at, spans=person.spans)
+        windows = capacity_windows(rulebook.policy.capacity, at, rulebook.taxonomy.time_zone)
+        records = self._records.customer(
+            person.customer_id, since=since, now=at, spans=person.spans, windows=windows, send_id=request.send_id
+        )
         if request.send_id is not None:
             # A send that is asked for again stands in its own lease's place, as the commit will see it.
             contacts = tuple(one for one in records.contacts if not one.is_lease_of(request.send_id))
@@ -270,6 +289,8 @@ class Decider:
             degraded=tuple(degraded),
             latency_us=latency_us,
             linked_ids=observed.person.linked_ids,
+            capacity_used=dict(inputs.records.capacity_used),
+            assignees=slot_assignees(deliberation.selected, inputs.records),
             epsilon=math.nan if inputs.epsilon is None else inputs.epsilon,
             contact_responses=_responses(inputs.records, rulebook.policy.contact_policy),
         )
@@ -322,7 +343,11 @@ def _as_known(contact: Contact, at: int) -> Contact:
 
 
 def _reservation(
-    request: DecisionRequest, record: DecisionRecord, person: Person, policy_caps: Sequence[Cap]
+    request: DecisionRequest,
+    record: DecisionRecord,
+    person: Person,
+    policy_caps: Sequence[Cap],
+    needs: tuple[CapacityNeed, ...],
 ) -> Reservation | None:
     """The contacts of a live decision: counted at once where we reach out and activate, leased otherwise.
 
@@ -351,4 +376,6 @@ def _reservation(
         for cap in cap_limits(policy_caps, contact.channel, contact.action_id, record.decided_at)
     }
     treatment_ids = tuple(selected.treatment_id for selected in record.selected)
-    return Reservation(contacts, treatment_ids, tuple(caps.values()), record.send_id, person.spans)
+    return Reservation(
+        contacts, treatment_ids, tuple(caps.values()), record.send_id, person.spans, needs, record.assignees
+    )

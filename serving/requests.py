@@ -209,6 +209,10 @@ class Fields:
             if name not in allowed:
                 self.add(name, self._document[name], f"one of {', '.join(allowed)}")
 
+    def inside(self, prefix: str, document: Mapping[str, Any]) -> Fields:
+        """The fields of an object inside this one; its problems are noted here."""
+        return Fields(document, self._prefix + prefix, self.problems)
+
     def refuse(self, headline: str) -> None:
         """Raise what was noted, if anything.
 

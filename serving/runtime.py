@@ -14,6 +14,7 @@ from serving.schemas import DecisionRequest
 from serving.settings import Settings
 from serving.telemetry import Metrics
 from serving.workers import Workers
+from serving.workforce import WorkforceDesk
 
 if (
     TYPE_CHECKING
@@ -39,6 +40,7 @@ class Runtime:
         feature_names: names of the model vector by version of the feature set.
         loaded_bundles: label of the bundle that decides for each journey now; None where there is none.
         is_ready: whether the stores take work.
+        capacity_used: share of each capacity and budget that is taken now, by its id.
         clock: now, microseconds since the epoch.
         randomness: so many random bytes.
         timer: a monotonic clock, seconds.
@@ -50,6 +52,8 @@ class Runtime:
     ingest: Ingest
     outcomes: OutcomeRecorder
     identities: IdentityDesk
+    workforce: WorkforceDesk
+    capacity_used: Callable[[], Mapping[str, float]]
     records: RecordStore
     reports: ReportDesk
     configurations: Configurations

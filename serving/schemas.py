@@ -145,17 +145,19 @@ class RankedAction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     disclosures: tuple[str, ...] = ()
 
 
-class SelectedAction(msgspec.Struct, frozen=True, kw_only=True):
+class SelectedAction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One filled slot.
 
     Attributes:
         slot: 1 for what was chosen first, to which all selection probabilities refer.
         placement: the place that it fills; null where the request names none.
+        assignee: the person who should handle it; left out where it is nobody in particular.
     """
 
     slot: int
     placement: str | None
     action_id: str
+    assignee: str | None = None
 
 
 class NoAction(msgspec.Struct, frozen=True, kw_only=True):

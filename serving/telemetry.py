@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from typing import IO, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -88,6 +89,13 @@ class Metrics:
             multiprocess_mode="mostrecent",
             registry=registry,
         )
+        self._capacity = Gauge(
+            "headway_capacity_used_ratio",
+            "Share of a capacity or budget that is taken in its present period, leases included.",
+            ("limit",),
+            multiprocess_mode="mostrecent",
+            registry=registry,
+        )
         self._requests = Histogram(
             "headway_request_seconds",
             "Time to answer, by route and status.",
@@ -95,6 +103,11 @@ class Metrics:
             buckets=_BUCKETS,
             registry=registry,
         )
+
+    def note_capacity(self, shares: Mapping[str, float]) -> None:
+        """Note how much of each capacity and budget is taken."""
+        for limit_id, share in shares.items():
+            self._capacity.labels(limit_id).set(share)
 
     def count_decision(self, *, chosen: str, arm: str, degraded: tuple[str, ...]) -> None:
         """Count one answered decision."""

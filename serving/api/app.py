@@ -32,12 +32,14 @@ from serving.api.operations import (
     readyz,
 )
 from serving.api.outcomes import take_outcomes
+from serving.api.workforce import put_workforce, read_workforce
 from serving.runtime import Runtime
 
 ROUTES: Final = (
     *(read_actions, put_actions, read_policy, put_policy, validate_policy, replay_decision),
     *(take_events, decide, read_decision, take_outcomes, report_journey),
     *(link, unlink, lookup),
+    *(put_workforce, read_workforce),
     *(livez, readyz, metrics, openapi_json, index, docs, docs_asset, problem_page),
 )
 

@@ -27,6 +27,7 @@ from serving.problems import ProblemDetails, ProblemType
 from serving.schemas import DecisionAnswer, DecisionRequest, EventBatch, LinkRequest, OutcomeBatch, UnlinkRequest
 from serving.telemetry import METRICS_MEDIA_TYPE
 from serving.views import BatchAnswer, Liveness, LookupAnswer, PersonAnswer, Readiness, StoredDecision
+from serving.workforce import WorkforceAnswer, WorkforceBatch
 
 Json = dict[str, Any]
 
@@ -148,6 +149,13 @@ _IDENTIFIER_VALUE: Final[Json] = {
     "in": "query",
     "required": True,
     "description": "Its value, as it was sent.",
+    "schema": {"type": "string"},
+}
+_QUEUE: Final[Json] = {
+    "name": "queue",
+    "in": "query",
+    "required": False,
+    "description": "Only those who work this queue.",
     "schema": {"type": "string"},
 }
 
@@ -319,6 +327,29 @@ OPERATIONS: Final = (
         body=ValidationRequest,
         answer=ValidationAnswer,
         failures=(*_KEYED, *_WRITING),
+    ),
+    Operation(
+        method="put",
+        path="/v1/workforce",
+        operation_id="put_workforce",
+        summary="Tell who works which queue",
+        description="The very next decision knows them: actions of a queue that has people go to somebody who is "
+        "available, has the skills and has room, by predicted result and load; where there is nobody the action is "
+        "dropped with the rule `capacity.nobody_available`. A queue without people stays unassigned. All of the batch "
+        "is remembered, or nothing. For the role caller.",
+        body=WorkforceBatch,
+        answer=WorkforceAnswer,
+        failures=(*_KEYED, *_WRITING),
+    ),
+    Operation(
+        method="get",
+        path="/v1/workforce",
+        operation_id="read_workforce",
+        summary="Who works the queues, and what they have open",
+        description="Open work is what was told, and what decisions have given since and still hold.",
+        answer=WorkforceAnswer,
+        parameters=(_QUEUE,),
+        failures=(*_KEYED, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),
     ),
     Operation(
         method="get",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,11 +13,12 @@ from litestar import Response, get
 from litestar.params import FromPath
 from litestar.response import Redirect
 
-from features.errors import UnknownObject
+from features.errors import StoreError, UnknownObject
 from features.events import shown
 from serving.api.calls import JSON, Call, allowed, as_json, runtime_of
 from serving.api.openapi import api_document
 from serving.problems import PROBLEM_TYPES
+from serving.runtime import Runtime
 from serving.telemetry import METRICS_MEDIA_TYPE
 from serving.views import Liveness, Readiness
 
@@ -44,7 +46,14 @@ async def readyz(request: Call) -> Response[bytes]:
 @get("/metrics", guards=[allowed()])
 async def metrics(request: Call) -> Response[bytes]:
     """All metrics as Prometheus reads them."""
-    return Response(runtime_of(request).metrics.exposition(), media_type=METRICS_MEDIA_TYPE)
+    runtime = runtime_of(request)
+    await runtime.workers.run(_note_capacity, runtime)
+    return Response(runtime.metrics.exposition(), media_type=METRICS_MEDIA_TYPE)
+
+
+def _note_capacity(runtime: Runtime) -> None:
+    with suppress(StoreError):  # the other metrics tell of a store that is down; this one keeps its last value
+        runtime.metrics.note_capacity(runtime.capacity_used())
 
 
 @get("/openapi.json")

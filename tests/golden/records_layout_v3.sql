@@ -1,3 +1,23 @@
+CREATE TABLE capacity_counters (
+	limit_id TEXT NOT NULL,
+	window_start INTEGER NOT NULL,
+	used INTEGER NOT NULL,
+	CONSTRAINT capacity_counters_identity PRIMARY KEY (limit_id, window_start)
+)
+CREATE TABLE capacity_holds (
+	decision_id TEXT NOT NULL,
+	action_id TEXT NOT NULL,
+	limit_id TEXT NOT NULL,
+	window_start INTEGER NOT NULL,
+	customer_id TEXT NOT NULL,
+	send_id TEXT,
+	need INTEGER NOT NULL,
+	expires_at INTEGER NOT NULL,
+	is_released INTEGER NOT NULL,
+	CONSTRAINT capacity_holds_identity PRIMARY KEY (decision_id, action_id, limit_id, window_start)
+)
+CREATE INDEX capacity_holds_ending ON capacity_holds (limit_id, window_start, is_released, expires_at)
+CREATE INDEX capacity_holds_of_send ON capacity_holds (customer_id, send_id)
 CREATE TABLE consent_changes (
 	customer_id TEXT NOT NULL,
 	consent TEXT NOT NULL,
@@ -35,3 +55,9 @@ CREATE TABLE decisions (
 )
 CREATE INDEX decisions_of_customer ON decisions (customer_id, decided_at)
 CREATE INDEX decisions_of_day ON decisions (day)
+CREATE TABLE persons (
+	person_id TEXT NOT NULL,
+	person BLOB NOT NULL,
+	open_work INTEGER NOT NULL,
+	PRIMARY KEY (person_id)
+)

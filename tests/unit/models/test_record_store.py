@@ -7,14 +7,16 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from features.errors import HomeLocked, StoreCorrupted, StoreUnavailable
 from models.record_store import SqlRecordStore
-from models.records import ContactResponse
-from tests.decision_records import DECIDED_AT, contact, record, reservation
+from models.records import CapacityNeed, CapacityWindow, ContactResponse
+from models.workforce import Person, ToldPerson
+from tests.decision_records import DAY_US, DECIDED_AT, contact, record, reservation
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
@@ -116,7 +118,7 @@ def test_a_damaged_record_is_said_to_be_damaged(path: Path) -> None:
 
 
 def test_contacts_of_the_second_layout_are_kept(path: Path) -> None:
-    """It kept nothing of what came back; what comes back from now on is noted on them."""
+    """It kept nothing of what came back, of capacities and of people; what comes from now on is noted."""
     path.parent.mkdir()
     connection = sqlite3.connect(path)
     connection.executescript((GOLDEN / "records_layout_v2.sql").read_text().replace("\nCREATE", ";\nCREATE"))
@@ -131,10 +133,34 @@ def test_contacts_of_the_second_layout_are_kept(path: Path) -> None:
     before = store.customer("c1", since=0, now=DECIDED_AT).contacts
     store.note_responses([ContactResponse("d-1", "c1", "negative", DECIDED_AT + 5)])
     after = store.customer("c1", since=0, now=DECIDED_AT).contacts
+    used = store.capacity_used([CapacityWindow("calls", 7)], now=DECIDED_AT)
+    store.put_persons([ToldPerson(Person(person_id="p1", queues=("desk",)), open_work=1)])
+    people = [(one.person.person_id, one.open_work) for one in store.workforce(now=DECIDED_AT)]
     store.close()
 
     assert [(one.action_id, one.response, one.response_at) for one in before] == [("nudge", "", 0)]
     assert [(one.response, one.response_at) for one in after] == [("negative", DECIDED_AT + 5)]
+    assert used == {}
+    assert people == [("p1", 1)]
+
+
+def test_periods_that_are_over_are_forgotten(path: Path) -> None:
+    """All but the last before the present one, and what leases held of them, so that the file does not grow by them."""
+    store = SqlRecordStore(path)
+    for day in range(1, 6):
+        made = record(day)
+        need = CapacityNeed(0, CapacityWindow("calls", day * DAY_US), 1, 9)
+        lease = contact(made, status="lease")
+        store.commit(made, b"", replace(reservation(lease), needs=(need,)))
+    store.close()
+
+    connection = sqlite3.connect(path)
+    left = [
+        connection.execute("SELECT window_start FROM capacity_counters ORDER BY window_start").fetchall(),
+        connection.execute("SELECT window_start FROM capacity_holds ORDER BY window_start").fetchall(),
+    ]
+    connection.close()
+    assert left == [[(4 * DAY_US,), (5 * DAY_US,)]] * 2
 
 
 def test_consents_of_the_first_layout_are_kept(path: Path) -> None:

@@ -31,6 +31,7 @@ from tests.boosters import constant_waits
 from tests.decisions import DAY_US, action, condition, contact, rule, rulebook
 from tests.histories import FEATURE_SETS, FEATURES, MINUTE_US, START_AT, TAXONOMY, event
 
+LOST = ("capacity.lost_race",)
 NOW = START_AT + 90 * MINUTE_US
 CAPS = {"contact_policy": {"caps": [{"id": "cap.one", "contacts": 1, "period": "7d"}]}}
 

@@ -1,0 +1,62 @@
+"""A decider over a record store of one's own, for customers of whom nothing is known."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from features.event_log import MemoryEventLog
+from features.moments import Moments
+from features.store import MemoryStore, ProfileRow, StateRow
+from models.actions import Action
+from models.records import RecordStore
+from serving.decide import Decider
+from serving.observe import Observer
+from serving.schemas import DecisionRequest
+from tests.decisions import rulebook
+from tests.histories import FEATURE_SETS
+
+
+class Desk:
+    """Decides; every question has an id of its own unless it says another. Any thread may ask."""
+
+    def __init__(self, *actions: Action, records: RecordStore, policy_changes: Mapping[str, Any] | None = None) -> None:
+        self.records = records
+        self.rulebook = rulebook(*actions, policy_changes=policy_changes)
+        self._chance = itertools.count(1)
+        moments = Moments()
+        self.decider = Decider(
+            rulebooks={"application": self.rulebook},
+            versions={"policy": "p1", "service": "test"},
+            observer=Observer(
+                feature_sets=FEATURE_SETS,
+                store=MemoryStore(),
+                log=MemoryEventLog(),
+                rebuild=_nothing,
+                moments=moments,
+            ),
+            moments=moments,
+            records=records,
+            served_model=lambda _: None,
+            randomness=lambda n: next(self._chance).to_bytes(n, "big"),
+            timer=lambda: 0,
+            deadline_ms=1_000,
+        )
+
+    def ask(self, customer_id: str = "c1", *, now: int, **changes: Any) -> dict[str, Any]:
+        """The answer."""
+        fields: dict[str, Any] = {"request_id": f"r-{next(self._chance)}", "customer_id": customer_id}
+        request = DecisionRequest(**(fields | changes))
+        answer: dict[str, Any] = msgspec.json.decode(self.decider.decide(request, source="test", now=now))
+        return answer
+
+    def actions(self, customer_id: str = "c1", *, now: int, **changes: Any) -> list[str]:
+        """What is selected."""
+        return [one["action_id"] for one in self.ask(customer_id, now=now, **changes)["selected"]]
+
+
+def _nothing(customer_id: str, journey_id: str, **_: int) -> tuple[StateRow | None, ProfileRow]:
+    return None, ProfileRow(customer_id)
