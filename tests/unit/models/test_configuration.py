@@ -392,6 +392,13 @@ def test_problems_of_all_files_come_at_once(edited: Edit) -> None:
         ),
         (
             "actions.yaml",
+            "id: appl.waiting_on_us\n        stage: applicability",
+            "id: appl.waiting_on_us\n        issues: [grow]\n        stage: applicability",
+            "actions[1].rules[0].issues",
+            "no issues: the rule of an action is for it alone",
+        ),
+        (
+            "actions.yaml",
             "none_of: [below_20k]",
             "none_of: [below_2k]",
             "actions[9].rules[0].all_of[0].none_of[0]",
