@@ -104,6 +104,11 @@ class Home:
         return self.bundles / "champion.json"
 
     @property
+    def challenger_file(self) -> Path:
+        """Which bundle decides for the challenger's arm, for each registered name."""
+        return self.bundles / "challenger.json"
+
+    @property
     def mlflow_db(self) -> Path:
         """MLflow's tracking and registry database."""
         return self.root / "mlflow" / "mlflow.db"

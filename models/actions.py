@@ -185,6 +185,12 @@ class Action(ConfigModel):
             parse_timestamp(value)
         return value
 
+    @model_validator(mode="after")
+    def _what_is_mandatory_is_valued(self) -> Self:
+        if self.mandatory and self.prior_uplift is None:
+            raise ValueError("a mandatory action needs a prior_uplift, such as 0: without any estimate it is not scored")
+        return self
+
     @cached_property
     def validity(self) -> tuple[float, float]:
         """From when until before when it is valid, microseconds since the epoch; infinite where open."""

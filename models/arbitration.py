@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+import msgspec
+
 from features.stable_hash import stable_unit
 from models.actions import NO_ACTION
 from models.policy import Arm, Exploration
@@ -18,8 +20,7 @@ Probabilities: TypeAlias = dict[str, float]
 """Probability of slot 1 by treatment id, ``no_action`` included."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Factors:
+class Factors(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Everything that a net value is made of, in money unless it says otherwise.
 
     Attributes:
@@ -74,10 +75,17 @@ class Factors:
     @property
     def priority(self) -> float:
         """``(1 + context/100)(1 + lever/100) V`` where V > 0, else V: a boost never lifts a harmful action."""
-        value = self.net_value
+        return self._priority_of(self.net_value)
+
+    def _priority_of(self, value: float) -> float:
         if not value > 0:
             return value
         return (1 + self.context_weight_pct / 100) * (1 + self.lever_pct / 100) * value
+
+    def scored(self, action_id: str, treatment_id: str, *, mandatory: bool = False) -> Scored:
+        """The candidate that these are the factors of, as arbitration sees it."""
+        value = self.net_value
+        return Scored(action_id, treatment_id, self._priority_of(value), value, self.net_value_sigma, mandatory)
 
 
 def interval(center: float, sigma: float) -> tuple[float, float]:
@@ -85,15 +93,19 @@ def interval(center: float, sigma: float) -> tuple[float, float]:
     return (center - Z_95 * sigma, center + Z_95 * sigma)
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """One candidate that reached arbitration, in catalogue order."""
+class Scored(msgspec.Struct, frozen=True, gc=False):
+    """One candidate that reached arbitration, in catalogue order.
+
+    Attributes:
+        mandatory: it goes before everything that is not, whatever it is worth.
+    """
 
     action_id: str
     treatment_id: str
     priority: float
     net_value: float
     net_value_sigma: float
+    mandatory: bool = False
 
     @property
     def is_safe(self) -> bool:
@@ -105,14 +117,19 @@ _NOTHING: Final = Scored(NO_ACTION, NO_ACTION, 0.0, 0.0, 0.0)
 
 
 def ranked(candidates: Sequence[Scored]) -> list[Scored]:
-    """Candidates by priority, highest first; equal ones keep the catalogue's order."""
-    return sorted(candidates, key=lambda candidate: -candidate.priority)
+    """Candidates by priority, highest first, mandatory ones before all; equal ones keep the catalogue's order."""
+    return sorted(candidates, key=lambda candidate: (not candidate.mandatory, -candidate.priority))
 
 
 def greedy_choice(candidates: Sequence[Scored]) -> str:
-    """Treatment with the highest priority above 0, else ``no_action``."""
-    best = max(candidates, key=lambda candidate: candidate.priority, default=_NOTHING)
-    return best.treatment_id if best.priority > 0 else NO_ACTION
+    """Treatment with the highest priority above 0, else ``no_action``; a mandatory one wins whatever it is worth."""
+    best = _first_mandatory(candidates) or max(candidates, key=lambda candidate: candidate.priority, default=_NOTHING)
+    return best.treatment_id if best.priority > 0 or best.mandatory else NO_ACTION
+
+
+def _first_mandatory(candidates: Sequence[Scored]) -> Scored | None:
+    mandatory = [candidate for candidate in candidates if candidate.mandatory]
+    return max(mandatory, key=lambda candidate: candidate.priority) if mandatory else None
 
 
 def _explorable(candidates: Sequence[Scored]) -> list[Scored]:
@@ -127,19 +144,35 @@ def softmax(scored: Sequence[Scored], temperature: float) -> Probabilities:
     return {treatment_id: weight / total for treatment_id, weight in weights.items()}
 
 
+def exploration_loss(candidates: Sequence[Scored], exploration: Exploration) -> float:
+    """Money that a decision is expected to lose if it explores: net value of the greedy choice minus that of the draw.
+
+    Never below 0: levers may rank something first that is worth less. 0 where something mandatory leaves no choice.
+    """
+    if _first_mandatory(candidates) is not None:
+        return 0.0
+    worth = {NO_ACTION: 0.0, **{candidate.treatment_id: candidate.net_value for candidate in candidates}}
+    drawn = softmax(_explorable(candidates), exploration.temperature)
+    expected = math.fsum(probability * worth[treatment_id] for treatment_id, probability in drawn.items())
+    return max(0.0, worth[greedy_choice(candidates)] - expected)
+
+
 def arm_selection(arm: Arm, candidates: Sequence[Scored], exploration: Exploration) -> Probabilities:
     """Exact probability of each candidate in slot 1, given the arm; they sum to 1.
 
-    The holdout always gets ``no_action``. ``random_eligible`` is uniform over all candidates and ``no_action``. The
-    others are greedy with probability 1 - epsilon and draw from the softmax over the safe set otherwise.
+    The holdout always gets ``no_action``. Elsewhere a mandatory candidate is certain. ``random_eligible`` is uniform
+    over all candidates and ``no_action``. The others are greedy with probability 1 - epsilon and draw from the softmax
+    over the safe set otherwise.
     """
     everything = [*(candidate.treatment_id for candidate in candidates), NO_ACTION]
     if arm == "no_contact_holdout":
         return {treatment_id: float(treatment_id == NO_ACTION) for treatment_id in everything}
+    greedy = greedy_choice(candidates)
+    if _first_mandatory(candidates) is not None:
+        return {treatment_id: float(treatment_id == greedy) for treatment_id in everything}
     if arm == "random_eligible":
         return dict.fromkeys(everything, 1.0 / len(everything))
     explored = softmax(_explorable(candidates), exploration.temperature)
-    greedy = greedy_choice(candidates)
     return {
         treatment_id: (1 - exploration.epsilon) * (treatment_id == greedy)
         + exploration.epsilon * explored.get(treatment_id, 0.0)
@@ -168,7 +201,7 @@ class Choice:
     """Slot 1, and whether chance rather than the ranking chose it."""
 
     treatment_id: str
-    how: Literal["greedy", "explored", "random", "holdout"]
+    how: Literal["greedy", "explored", "random", "holdout", "mandatory"]
 
 
 def choose(
@@ -184,6 +217,8 @@ def choose(
     """
     if arm == "no_contact_holdout":
         return Choice(NO_ACTION, "holdout")
+    if _first_mandatory(candidates) is not None:
+        return Choice(greedy_choice(candidates), "mandatory")
     if arm == "random_eligible":
         return Choice(_gumbel_max([*candidates, _NOTHING], math.inf, decision_id, policy_version), "random")
     if stable_unit("epsilon", decision_id, policy_version) < exploration.epsilon:
@@ -194,7 +229,11 @@ def choose(
 
 def _gumbel_max(scored: Sequence[Scored], temperature: float, decision_id: str, policy_version: str) -> str:
     def noisy(candidate: Scored) -> float:
-        unit = stable_unit("gumbel", decision_id, policy_version, candidate.treatment_id)
-        return candidate.priority / temperature - math.log(-math.log(unit))
+        return candidate.priority / temperature + gumbel_noise(decision_id, policy_version, candidate.treatment_id)
 
     return max(scored, key=noisy).treatment_id
+
+
+def gumbel_noise(*key: str) -> float:
+    """A standard Gumbel variate from the stable hash of a key."""
+    return -math.log(-math.log(stable_unit("gumbel", *key)))

@@ -125,6 +125,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True)
         capacity_used: what was taken of each capacity and budget, by its id, as the capacity rules saw it.
         assignees: who was to handle each selected slot, None where it is nobody in particular; empty where no slot
             needs anybody.
+        epsilon: share that explored while a regret budget held it down; NaN where it was the policy's own.
     """
 
     decision_id: str
@@ -167,6 +168,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True)
     contact_responses: tuple[str, ...] = ()
     capacity_used: dict[str, float] = {}
     assignees: tuple[str | None, ...] = ()
+    epsilon: float = math.nan
 
     @property
     def first(self) -> Candidate:
@@ -193,7 +195,7 @@ def dump_record(record: DecisionRecord) -> bytes:
 
 
 def _says_nothing(value: object) -> bool:
-    return not value or value != value  # NaN alone differs from itself
+    return math.isnan(value) if isinstance(value, float) else not value
 
 
 def _without_scores(candidate: Candidate) -> tuple[object, ...]:

@@ -22,6 +22,7 @@ from models.arbitration import (
     Scored,
     arm_selection,
     choose,
+    exploration_loss,
     marginal_selection,
     ranked,
 )
@@ -31,11 +32,11 @@ from models.decision import Candidate, DropStage, Selected
 from models.experiment import arm_probabilities
 from models.funnel import Considered, Question, considered_candidates, every_failing_rule
 from models.leads import lead_standing
-from models.policy import Arm, Policy
+from models.policy import Arm, Exploration, Policy
 from models.records import CustomerRecords
 from models.scoring import CustomerScores, EffectScore, Scorer, StallScore
 from models.situation import Situation, Value, situation_of
-from models.slots import filled_slots
+from models.slots import Filling, filled_slots
 
 _UNKNOWN_STALL: Final = StallScore(math.nan, math.nan, math.nan)
 
@@ -72,6 +73,7 @@ class Inputs:
         time_zone: the customer's IANA time zone.
         arm: the customer's part of the experiment.
         n_linked: how many other ids are the customer's; each had its own chance to be in the holdout.
+        epsilon: share that explores while a regret budget holds it down; None for the policy's own.
     """
 
     decision_id: str
@@ -85,6 +87,7 @@ class Inputs:
     time_zone: str
     arm: Arm
     n_linked: int = 0
+    epsilon: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +100,7 @@ class Deliberation:
         ranking: treatment ids of the scored candidates, the chosen one first, then by priority.
         choice: slot 1.
         selected: the filled slots, in order of choice.
+        exploration_loss: money that this decision is expected to lose if it explores; NaN without a regret budget.
     """
 
     situation: Situation
@@ -106,13 +110,63 @@ class Deliberation:
     ranking: tuple[str, ...]
     choice: Choice
     selected: tuple[Selected, ...]
+    exploration_loss: float
 
 
-def deliberate(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> Deliberation:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _View:
+    """A customer as one bundle sees them: what its stall propensity lets through, and what the rest is worth."""
+
+    situation: Situation
+    stall: StallScore
+    considered: list[Considered]
+    effects: Mapping[str, EffectScore]
+    factors: Mapping[str, Factors]
+    scored: list[Scored]
+
+
+def deliberate(
+    inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None, challenger: Scorer | None = None
+) -> Deliberation:
     """Decide.
 
-    Without a scorer the stall propensity is unknown and uplifts come from the catalogue's priors alone.
+    Without a scorer the stall propensity is unknown and uplifts come from the catalogue's priors alone. A challenger
+    decides for its arm, and tells with what probability it would have chosen each candidate for everybody else; without
+    one the champion decides for that arm too.
     """
+    champion_view = _view(inputs, rulebook, scorer)
+    challenger_view = champion_view if challenger is None else _view(inputs, rulebook, challenger)
+    view = challenger_view if inputs.arm == "challenger" else champion_view
+    exploration = _exploration(inputs, rulebook)
+    choice = choose(
+        inputs.arm, view.scored, exploration, decision_id=inputs.decision_id, policy_version=rulebook.policy_version
+    )
+    shares = arm_probabilities(rulebook.policy.experiment, n_linked=inputs.n_linked)
+    given_arm = {
+        arm: arm_selection(arm, (challenger_view if arm == "challenger" else champion_view).scored, exploration)
+        for arm, share in shares.items()
+        if share > 0 or arm == inputs.arm
+    }
+    candidates = _candidates(view, marginal_selection(shares, given_arm), given_arm[inputs.arm])
+    ranking = _ranking(view.scored, choice)
+    return Deliberation(
+        situation=view.situation,
+        stall=view.stall,
+        candidates=candidates,
+        factors=view.factors,
+        ranking=ranking,
+        choice=choice,
+        selected=_selected(ranking, candidates, choice, view, inputs, rulebook),
+        exploration_loss=math.nan if exploration.regret_budget is None else exploration_loss(view.scored, exploration),
+    )
+
+
+def _exploration(inputs: Inputs, rulebook: Rulebook) -> Exploration:
+    declared = rulebook.policy.exploration
+    return declared if inputs.epsilon is None else declared.model_copy(update={"epsilon": inputs.epsilon})
+
+
+def _view(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> _View:
     scores = None if scorer is None else scorer.customer(inputs.vector)
     situation = _situation(inputs, rulebook)
     stall = scores.stall() if scores is not None and situation.status == "open" else _UNKNOWN_STALL
@@ -137,34 +191,12 @@ def deliberate(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> Del
         if one.dropped is None and effects[one.action.id].source != "none"
     }
     scored = [
-        Scored(one.action.id, one.treatment.id, f.priority, f.net_value, f.net_value_sigma)
+        f.scored(one.action.id, one.treatment.id, mandatory=one.action.mandatory)
         for one in considered
         if (f := factors.get(one.treatment.id)) is not None
     ]
-    exploration = rulebook.policy.exploration
-    choice = choose(
-        inputs.arm,
-        scored,
-        exploration,
-        decision_id=inputs.decision_id,
-        policy_version=rulebook.policy_version,
-    )
-    shares = arm_probabilities(rulebook.policy.experiment, n_linked=inputs.n_linked)
-    given_arm = {
-        arm: arm_selection(arm, scored, exploration) for arm, share in shares.items() if share > 0 or arm == inputs.arm
-    }
-    candidates = _candidates(
-        considered, effects, factors, scored, marginal_selection(shares, given_arm), given_arm[inputs.arm]
-    )
-    ranking = _ranking(scored, choice)
-    return Deliberation(
-        situation=situation,
-        stall=stall,
-        candidates=candidates,
-        factors=factors,
-        ranking=ranking,
-        choice=choice,
-        selected=_selected(ranking, candidates, choice, inputs, rulebook),
+    return _View(
+        situation=situation, stall=stall, considered=considered, effects=effects, factors=factors, scored=scored
     )
 
 
@@ -245,18 +277,11 @@ def _factors(one: Considered, effect: EffectScore, rulebook: Rulebook, fatigue: 
     )
 
 
-def _candidates(
-    considered: list[Considered],
-    effects: Mapping[str, EffectScore],
-    factors: Mapping[str, Factors],
-    scored: list[Scored],
-    marginal: Probabilities,
-    given_arm: Probabilities,
-) -> tuple[Candidate, ...]:
+def _candidates(view: _View, marginal: Probabilities, given_arm: Probabilities) -> tuple[Candidate, ...]:
     found = []
-    score_of = {one.treatment_id: one for one in scored}
-    for one in considered:
-        known = factors.get(one.treatment.id)
+    score_of = {one.treatment_id: one for one in view.scored}
+    for one in view.considered:
+        known = view.factors.get(one.treatment.id)
         if known is None:
             dropped = one.dropped or "scoring"
             rule_ids = one.rule_ids or ("scoring.no_estimate",)
@@ -267,6 +292,8 @@ def _candidates(
                     channel=one.treatment.channel,
                     dropped=dropped,
                     rule_ids=rule_ids,
+                    # Not 0 where another arm's bundle lets it through.
+                    selection_probability=marginal.get(one.treatment.id, 0.0),
                 )
             )
             continue
@@ -279,7 +306,7 @@ def _candidates(
                 control_response=known.control_response,
                 uplift=known.uplift,
                 sigma=known.sigma,
-                effect_source=effects[one.action.id].source,
+                effect_source=view.effects[one.action.id].source,
                 outcome=one.action.outcome,
                 value=known.value,
                 contact_cost=known.contact_cost,
@@ -317,16 +344,25 @@ def _ranking(scored: list[Scored], choice: Choice) -> tuple[str, ...]:
 
 
 def _selected(
-    ranking: tuple[str, ...], candidates: tuple[Candidate, ...], choice: Choice, inputs: Inputs, rulebook: Rulebook
+    ranking: tuple[str, ...],
+    candidates: tuple[Candidate, ...],
+    choice: Choice,
+    view: _View,
+    inputs: Inputs,
+    rulebook: Rulebook,
 ) -> tuple[Selected, ...]:
     if choice.treatment_id == NO_ACTION:
         return ()
     return filled_slots(
-        ranking,
-        {candidate.treatment_id: candidate for candidate in candidates},
-        question=inputs.question,
-        records=inputs.records,
-        treatments=rulebook.catalogue.treatment_by_id,
-        caps=rulebook.plan.caps,
-        arm=inputs.arm,
+        Filling(
+            ranking=ranking,
+            candidates={candidate.treatment_id: candidate for candidate in candidates},
+            mandatory=frozenset(one.treatment_id for one in view.scored if one.mandatory),
+            question=inputs.question,
+            records=inputs.records,
+            treatments=rulebook.catalogue.treatment_by_id,
+            caps=rulebook.plan.caps,
+            arm=inputs.arm,
+            seed=(inputs.decision_id, rulebook.policy_version),
+        )
     )

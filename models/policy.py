@@ -223,10 +223,12 @@ class Exploration(ConfigModel):
     Attributes:
         epsilon: share of the champion's decisions that explore.
         temperature: in money; the larger, the closer to uniform.
+        regret_budget: money that exploring may be expected to lose in 1,000 decisions; epsilon is scaled down to it.
     """
 
     epsilon: float = Field(ge=0, le=1)
     temperature: float = Field(gt=0)
+    regret_budget: float | None = Field(default=None, ge=0)
 
 
 class CapacityLimit(ConfigModel):

@@ -27,6 +27,8 @@ def reason_codes(
     codes = []
     if choice is not None and choice.how in ("explored", "random"):
         codes.append("EXPLORED")
+    if choice is not None and choice.how == "mandatory":
+        codes.append("MANDATORY")
     if situation.stall_propensity >= STALL_HIGH:
         codes.append("STALL_HIGH")
     if situation.stall_state is not None:

@@ -105,6 +105,7 @@ RECORDS_SCHEMA: Final = pa.schema(
         pa.field("contact_responses", _TEXTS, nullable=False),
         pa.field("capacity_used", pa.map_(pa.string(), pa.float64()), nullable=False),
         pa.field("assignees", pa.list_(pa.field("element", pa.string())), nullable=False),
+        pa.field("epsilon", pa.float64(), nullable=False),
     ],
     metadata={"headway": "decision-records/4"},
 )

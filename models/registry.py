@@ -21,6 +21,7 @@ from features.home import lock_file
 from models.bundle import MANIFEST, load_bundle, sync_folder, write_durably
 
 CHAMPION: Final = "champion"
+CHALLENGER: Final = "challenger"
 ALIAS_FORMAT: Final = 1
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,99}")
 _TAGS: Final = "tags.json"

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -35,6 +35,7 @@ from models.exposures import exposed_contacts
 from models.journey_reports import KeptReports, ReportRequest
 from models.record_store import SqlRecordStore
 from models.records import RecordStore
+from models.registry import CHALLENGER, CHAMPION
 from serving.auth import Authenticator, KeyFile
 from serving.champions import Champions
 from serving.decide import Decider
@@ -96,6 +97,7 @@ def assemble(
     stores: Stores,
     keys: KeyFile,
     champions: Champions,
+    challengers: Champions | None = None,
     metrics: Metrics,
     surroundings: Surroundings,
     kept_reports: KeptReports,
@@ -131,6 +133,7 @@ def assemble(
         moments=moments,
         records=stores.records,
         served_model=champions.served_model,
+        challenger=challengers.served_model if challengers is not None else lambda journey_id: None,
         randomness=surroundings.randomness,
         timer=lambda: int(surroundings.timer() * 1_000_000),
         deadline_ms=settings.deadline_ms,
@@ -172,12 +175,7 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
     configuration = load_configuration(home, env)
     feature_sets = feature_sets_of(configuration)
     surroundings = Surroundings.of_process()
-    champions = Champions(
-        home.champion_file,
-        feature_names={journey_id: one.names for journey_id, one in feature_sets.items()},
-        horizons={journey.id: journey.horizon for journey in configuration.journeys.journeys},
-        catalogue=configuration.catalogue,
-    )
+    champions, challengers = _served_bundles(home, configuration, feature_sets)
     with ExitStack() as opened:
         stores = await asyncio.to_thread(_open_stores, opened, home, settings, configuration, feature_sets)
         child = ChildReports(env)
@@ -187,6 +185,7 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
             stores=stores,
             keys=KeyFile.of(home),
             champions=champions,
+            challengers=challengers,
             metrics=Metrics(env.get("PROMETHEUS_MULTIPROC_DIR")),
             surroundings=surroundings,
             kept_reports=KeptReports(home.journey_reports),
@@ -194,9 +193,11 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
         )
         opened.callback(runtime.workers.close)
         opened.callback(child.close)  # first of all, so that no thread goes on waiting for it
-        await asyncio.to_thread(_warm_up, runtime, champions, configuration, feature_sets)
+        await asyncio.to_thread(_warm_up, runtime, [champions, challengers], configuration, feature_sets)
         kept_for = configuration.taxonomy.text_kept
-        watching = asyncio.gather(_watch(champions), _forget_texts(stores.log, surroundings.clock, kept_for))
+        watching = asyncio.gather(
+            _watch([champions, challengers]), _forget_texts(stores.log, surroundings.clock, kept_for)
+        )
         log_event("service_opened", configuration=configuration.version, bundles=champions.labels())
         try:
             yield runtime
@@ -238,6 +239,23 @@ def _feature_store(
     return FeastStore(home, feature_sets, taxonomy, online_store=location.feast_config, keeper=keeper)
 
 
+def _served_bundles(
+    home: Home, configuration: Configuration, feature_sets: Mapping[str, FeatureSet]
+) -> tuple[Champions, Champions]:
+    """What decides for the champion's arm, and for the challenger's."""
+    champions, challengers = (
+        Champions(
+            file,
+            feature_names={journey_id: one.names for journey_id, one in feature_sets.items()},
+            horizons={journey.id: journey.horizon for journey in configuration.journeys.journeys},
+            catalogue=configuration.catalogue,
+            alias=alias,
+        )
+        for alias, file in ((CHAMPION, home.champion_file), (CHALLENGER, home.challenger_file))
+    )
+    return champions, challengers
+
+
 def _rulebooks(configuration: Configuration, feature_sets: Mapping[str, FeatureSet]) -> dict[str, Rulebook]:
     return {
         journey.id: Rulebook(
@@ -271,12 +289,13 @@ def _takes_work(stores: Stores) -> bool:
 
 def _warm_up(
     runtime: Runtime,
-    champions: Champions,
+    bundles: Sequence[Champions],
     configuration: Configuration,
     feature_sets: Mapping[str, FeatureSet],
 ) -> None:
     """Load the bundles and run the jitted code once: its first call takes seconds. Nothing is stored."""
-    champions.refresh()
+    for one in bundles:
+        one.refresh()
     at = runtime.clock()
     for journey_id, features in feature_sets.items():
         features.fold(new_state(features.plan), _any_event(features, at))
@@ -313,7 +332,8 @@ async def _forget_texts(
         await asyncio.sleep(pause_seconds)
 
 
-async def _watch(champions: Champions) -> None:
+async def _watch(bundles: Sequence[Champions]) -> None:
     while True:
         await asyncio.sleep(REFRESH_SECONDS)
-        await asyncio.to_thread(champions.refresh)
+        for one in bundles:
+            await asyncio.to_thread(one.refresh)

@@ -26,24 +26,27 @@ _EFFECTS: Final = effect_head("", "").rstrip(":") + ":"
 
 
 class Champions:
-    """The champion of every journey.
+    """The champion of every journey, or its challenger.
 
     Args:
-        champion_file: says which bundle serves under each name; need not exist yet.
+        alias_file: says which bundle the alias is on under each name; need not exist yet.
         feature_names: the model vector of every journey, as this service computes it.
         horizons: of every journey, microseconds: what answers say a stall propensity refers to.
         catalogue: the actions, whose declared priors stand in where a bundle has no estimate.
+        alias: as answers name it.
     """
 
     def __init__(
         self,
-        champion_file: Path,
+        alias_file: Path,
         *,
         feature_names: Mapping[str, tuple[str, ...]],
         horizons: Mapping[str, int],
         catalogue: Catalogue,
+        alias: str = CHAMPION,
     ) -> None:
-        self._file = champion_file
+        self._file = alias_file
+        self._alias = alias
         self._horizons = horizons
         self._feature_names = feature_names
         self._priors = catalogue.priors
@@ -67,7 +70,7 @@ class Champions:
         try:
             pointers = read_champions(self._file)
         except BundleError as error:
-            log_event("champions_refused", level=logging.ERROR, error=error, reason=str(error))
+            log_event("aliases_refused", level=logging.ERROR, alias=self._alias, error=error, reason=str(error))
             self._stamp = stamp
             return
         for journey_id in self._feature_names:
@@ -82,19 +85,24 @@ class Champions:
             _check_horizon(bundle, self._horizons[journey_id])
         except BundleError as error:
             log_event(
-                "bundle_refused", level=logging.ERROR, journey_id=journey_id, version=pointer.version, reason=str(error)
+                "bundle_refused",
+                level=logging.ERROR,
+                alias=self._alias,
+                journey_id=journey_id,
+                version=pointer.version,
+                reason=str(error),
             )
             return
         digest = bundle.manifest_sha256[:_DIGEST_CHARACTERS]
         names = [head.name for head in bundle.heads]
         self._served[journey_id] = ServedModel(
             scorer=Scorer(bundle, self._priors),
-            label=f"{pointer.name}@{CHAMPION}/{pointer.version}",
+            label=f"{pointer.name}@{self._alias}/{pointer.version}",
             stall_version=digest if bundle.hazards is not None or STALL in names else None,
             uplift_version=digest if any(name.startswith(_EFFECTS) for name in names) else None,
         )
         self._loaded[journey_id] = pointer
-        log_event("bundle_loaded", journey_id=journey_id, version=pointer.version)
+        log_event("bundle_loaded", alias=self._alias, journey_id=journey_id, version=pointer.version)
 
     def _file_stamp(self) -> tuple[int, int, int] | None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,10 +23,12 @@ from models.scoring import Scorer
 from serving.answers import Answering, answer_bytes
 from serving.observe import Observed, Observer
 from serving.questions import question_of, rulebook_for, stated_context, time_zone_of
+from serving.regret import RegretMeter
 from serving.schemas import DecisionRequest, canonical_request, request_hash
 
 MODEL_MISSING: Final = "model_missing"
 CHALLENGER_MISSING: Final = "challenger_missing"
+EXPLORING: Final = ("champion", "challenger")
 DEADLINE: Final = "deadline_exceeded"
 
 
@@ -55,6 +58,7 @@ class Decider:
         moments: what gives decisions their moments, the same that stamps arrivals.
         records: keeps decisions.
         served_model: the champion of a journey at this moment; None where there is none.
+        challenger: the challenger of a journey likewise, asked for where the policy gives it a share.
         randomness: so many random bytes.
         timer: a monotonic clock in microseconds.
         deadline_ms: how long a caller who does not say waits.
@@ -69,6 +73,7 @@ class Decider:
         moments: Moments,
         records: RecordStore,
         served_model: Callable[[str], ServedModel | None],
+        challenger: Callable[[str], ServedModel | None] = lambda journey_id: None,
         randomness: Callable[[int], bytes],
         timer: Callable[[], int],
         deadline_ms: int,
@@ -79,9 +84,11 @@ class Decider:
         self._moments = moments
         self._records = records
         self._served_model = served_model
+        self._challenger = challenger
         self._randomness = randomness
         self._timer = timer
         self._deadline_ms = deadline_ms
+        self._regret = RegretMeter()
         self._in_flight: set[tuple[str, str]] = set()
         self._in_flight_lock = threading.Lock()
 
@@ -133,20 +140,27 @@ class Decider:
         if request.require_known and not observed.is_known:
             raise UnknownObject(f"customer {shown(request.customer_id)} is not known, and require_known is true")
         served = self._served_model(rulebook.journey.id)
+        challenger = self._challenger(rulebook.journey.id) if rulebook.policy.experiment.challenger > 0 else None
         records = self._customer_records(request, rulebook, observed, at)
         new_id = decision_id(at=now, customer_id=observed.person.customer_id, randomness=self._randomness(9))
+        epsilon = self._regret.epsilon(rulebook.policy.exploration)
         lost: dict[str, str] = {}
         while True:
-            inputs = self._inputs(request, rulebook, observed, records, new_id, at, lost)
-            deliberation = deliberate(inputs, rulebook, None if served is None else served.scorer)
-            record = self._record(request, rulebook, served, observed, inputs, deliberation, source, now, started)
+            inputs = self._inputs(request, rulebook, observed, records, new_id, at, lost, epsilon)
+            deliberation = deliberate(inputs, rulebook, _scorer(served), _scorer(challenger))
+            record = self._record(
+                request, rulebook, served, challenger, observed, inputs, deliberation, source, now, started
+            )
             failing = failing_rules_of(inputs, deliberation.situation, rulebook) if request.explain != "none" else None
             answer = answer_bytes(record, deliberation, Answering(rulebook, request, failing))
             if request.mode == "dry_run":
                 return answer
             try:
                 reservation = _reservation(request, record, observed.person, rulebook.plan.caps)
-                return self._records.commit(record, answer, reservation).answer
+                committed = self._records.commit(record, answer, reservation)
+                if request.mode == "live" and inputs.arm in EXPLORING and not math.isnan(deliberation.exploration_loss):
+                    self._regret.note(deliberation.exploration_loss)
+                return committed.answer
             except LostRace as race:
                 lost[race.treatment_id] = race.rule_id
 
@@ -175,6 +189,7 @@ class Decider:
         new_id: str,
         at: int,
         lost: Mapping[str, str],
+        epsilon: float | None,
     ) -> Inputs:
         person = observed.person
         return Inputs(
@@ -189,6 +204,7 @@ class Decider:
             time_zone=time_zone_of(observed.profile, rulebook.taxonomy.time_zone),
             arm=arm_of(person.customer_id, rulebook.policy.experiment, linked_ids=person.linked_ids),
             n_linked=len(person.linked_ids),
+            epsilon=epsilon,
         )
 
     def _record(
@@ -196,6 +212,7 @@ class Decider:
         request: DecisionRequest,
         rulebook: Rulebook,
         served: ServedModel | None,
+        challenger: ServedModel | None,
         observed: Observed,
         inputs: Inputs,
         deliberation: Deliberation,
@@ -206,10 +223,12 @@ class Decider:
         latency_us = self._timer() - started
         body = canonical_request(request)
         degraded = [*observed.degraded]
-        if served is None:
-            degraded.append(MODEL_MISSING)
-        if inputs.arm == "challenger":
+        is_challenged = inputs.arm == "challenger"
+        if is_challenged and challenger is None:
             degraded.append(CHALLENGER_MISSING)
+        deciding = challenger if is_challenged and challenger is not None else served
+        if deciding is None:
+            degraded.append(MODEL_MISSING)
         if latency_us > 1000 * (request.deadline_ms or self._deadline_ms):
             degraded.append(DEADLINE)
         return DecisionRecord(
@@ -227,7 +246,7 @@ class Decider:
             arm=inputs.arm,
             experiment_id=rulebook.policy.experiment.id,
             arm_probabilities=_by_name(arm_probabilities(rulebook.policy.experiment, n_linked=inputs.n_linked)),
-            versions=self._versions_of(served, rulebook),
+            versions=self._versions_of(deciding, served, challenger, rulebook),
             vector=tuple(inputs.vector.tolist()),
             log_position=observed.log_position,
             last_event_at=observed.last_event_at,
@@ -250,18 +269,34 @@ class Decider:
             degraded=tuple(degraded),
             latency_us=latency_us,
             linked_ids=observed.person.linked_ids,
+            epsilon=math.nan if inputs.epsilon is None else inputs.epsilon,
             contact_responses=_responses(inputs.records, rulebook.policy.contact_policy),
         )
 
-    def _versions_of(self, served: ServedModel | None, rulebook: Rulebook) -> dict[str, str]:
+    def _versions_of(
+        self,
+        deciding: ServedModel | None,
+        served: ServedModel | None,
+        challenger: ServedModel | None,
+        rulebook: Rulebook,
+    ) -> dict[str, str]:
         versions = {**self._versions, "features": rulebook.feature_set.version}
-        if served is not None:
-            versions["bundle"] = served.label
-            if served.stall_version is not None:
-                versions["stall"] = served.stall_version
-            if served.uplift_version is not None:
-                versions["uplift"] = served.uplift_version
+        if deciding is not None:
+            versions["bundle"] = deciding.label
+            if deciding.stall_version is not None:
+                versions["stall"] = deciding.stall_version
+            if deciding.uplift_version is not None:
+                versions["uplift"] = deciding.uplift_version
+        # Both bundles stand behind the selection probabilities, whichever decided.
+        if challenger is not None:
+            versions["challenger"] = challenger.label
+            if served is not None:
+                versions["champion"] = served.label
         return versions
+
+
+def _scorer(model: ServedModel | None) -> Scorer | None:
+    return None if model is None else model.scorer
 
 
 def _by_name(arms: Mapping[Arm, float]) -> dict[str, float]:

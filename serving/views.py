@@ -148,6 +148,7 @@ class RecordView(msgspec.Struct, frozen=True, kw_only=True):
             empty; an empty list where the contact rules did not ask.
         capacity_used: what was taken of each capacity and budget, by its id, as the capacity rules saw it.
         assignees: who was to handle each selected slot; an empty list where no slot needs anybody.
+        epsilon: share that explored while a regret budget held it down; null where it was the policy's own.
     """
 
     source: str
@@ -190,6 +191,7 @@ class RecordView(msgspec.Struct, frozen=True, kw_only=True):
     contact_responses: tuple[str, ...]
     capacity_used: dict[str, float]
     assignees: tuple[str | None, ...]
+    epsilon: float | None
 
 
 class StoredDecisionOnWire(msgspec.Struct, frozen=True, kw_only=True):
@@ -291,6 +293,7 @@ def _record_view(record: DecisionRecord, feature_names: tuple[str, ...] | None) 
         contact_responses=record.contact_responses,
         capacity_used=record.capacity_used,
         assignees=record.assignees,
+        epsilon=_known(record.epsilon),
     )
 
 

@@ -7,14 +7,14 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from features.events import dump_timestamp
 from features.home import Home
 from features.schema import feature_set
 from models.bundle import load_bundle
 from models.configuration import Configuration
-from models.registry import CHAMPION, LocalRegistry, read_champions
+from models.registry import CHALLENGER, CHAMPION, LocalRegistry, read_champions
 from training.dataset import Frames
 from training.feature_check import FeatureCheck
 from training.params import Params
@@ -22,8 +22,6 @@ from training.pipeline import Trained, fit_step, frames_step, model_name, params
 from training.reports import evaluation_file, plots_folder
 from training.snapshot import EVENTS_FILE, Snapshot, freeze, is_current, read_snapshot, training_lock
 from training.tracking import TrackingProcess, job
-
-CHALLENGER: Final = "challenger"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

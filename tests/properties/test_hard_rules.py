@@ -427,7 +427,7 @@ def _is_held(
 def test_what_breaks_a_rule_is_never_selected(
     catalogue: list[dict[str, Any]], rules: dict[str, Any], customer: dict[str, Any]
 ) -> None:
-    """What a rule forbids has no chance, what none forbids is not kept back, and all against it are named."""
+    """What a rule forbids has no chance, what none forbids is not kept back, and all failing rules are named."""
     deliberation: Deliberation
     deliberation, failing = _decided(catalogue, rules, customer)
 

@@ -10,7 +10,7 @@ from models.actions import Catalogue
 from models.bundle import FOREST
 from models.hazards import DAY_US
 from models.heads import FittedHeads
-from models.registry import CHAMPION, LocalRegistry
+from models.registry import CHALLENGER, CHAMPION, LocalRegistry
 from serving.champions import Champions
 from tests.boosters import FEATURES, PERIODS, fitted_heads, small_bundle, timed_bundle, written
 from tests.decisions import action
@@ -48,6 +48,23 @@ def test_without_a_champion_there_is_no_model(registry: LocalRegistry) -> None:
 
     assert champions.served_model("card") is None
     assert champions.labels() == {"card": None}
+
+
+def test_a_challenger_is_watched_like_a_champion(registry: LocalRegistry) -> None:
+    """Its own file says which bundle it is, and answers name its alias."""
+    registry.set_alias(NAME, CHAMPION, 1, at=AT)
+    registry.set_alias(NAME, CHALLENGER, 2, at=AT)
+    challengers = Champions(
+        registry.root / "challenger.json",
+        feature_names={"card": FEATURES},
+        horizons={"card": PERIODS.horizon_us},
+        catalogue=Catalogue(version=1, actions=(action(),)),
+        alias=CHALLENGER,
+    )
+
+    challengers.refresh()
+
+    assert challengers.labels() == {"card": f"{NAME}@challenger/2"}
 
 
 def test_a_promoted_bundle_decides_from_the_next_look_on(registry: LocalRegistry) -> None:

@@ -55,6 +55,7 @@ def test_the_layout_is_frozen(tmp_path: Path) -> None:
         "frames": "frames",
         "bundles": "bundles",
         "champion_file": "bundles/champion.json",
+        "challenger_file": "bundles/challenger.json",
         "mlflow_db": "mlflow/mlflow.db",
         "mlflow_artifacts": "mlflow/artifacts",
         "offline": "offline",

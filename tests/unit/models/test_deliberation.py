@@ -10,8 +10,9 @@ import pytest
 from features.kernel import Floats, new_state
 from models.actions import NO_ACTION
 from models.deliberation import Deliberation, Inputs, deliberate
+from models.heads import FittedHeads
 from models.records import CustomerRecords
-from models.scoring import scorer_of
+from models.scoring import Scorer, scorer_of
 from tests.boosters import constant_waits
 from tests.decisions import action, condition, contact, question, rule, rulebook
 from tests.histories import FEATURES, MINUTE_US, START_AT, event
@@ -30,6 +31,7 @@ def vector(*, minutes: int, kinds: tuple[str, ...] = ("visited",)) -> Floats:
 def decided(*actions: Any, **changes: Any) -> Deliberation:
     """A deliberation over some actions, for a customer stalled in the first stage unless told otherwise."""
     policy_changes, scorer = changes.pop("policy_changes", None), changes.pop("scorer", None)
+    challenger = changes.pop("challenger", None)
     fields: dict[str, Any] = {
         "decision_id": "d-1",
         "vector": vector(minutes=61),
@@ -42,7 +44,8 @@ def decided(*actions: Any, **changes: Any) -> Deliberation:
         "time_zone": "Europe/Amsterdam",
         "arm": "champion",
     }
-    return deliberate(Inputs(**(fields | changes)), rulebook(*actions, policy_changes=policy_changes), scorer)
+    rules = rulebook(*actions, policy_changes=policy_changes)
+    return deliberate(Inputs(**(fields | changes)), rules, scorer, challenger)
 
 
 def test_the_best_action_is_chosen_and_ranked_first() -> None:
@@ -190,3 +193,63 @@ def test_both_probabilities_are_told_apart() -> None:
 
     assert nudge.arm_selection_probability == 1.0
     assert nudge.selection_probability == pytest.approx(0.7 + 0.1 * 0.5)
+
+
+CHALLENGED = {"id": "exp", "salt": "s", "no_contact_holdout": 0.2, "random_eligible": 0.1, "challenger": 0.3}
+
+
+def test_a_challenger_decides_for_its_arm_alone() -> None:
+    """It lets through what the champion's stall propensity holds back; the marginal is over both."""
+    sure, waiting = (
+        Scorer(scorer_of([fitted], len(FEATURES.names)).bundle, {("paid", "careful"): (0.2, 0.05)})
+        for fitted in (constant_waits(), FittedHeads(heads=(), boosters={}))
+    )
+    for arm, chosen in (("champion", "careful_phone"), ("challenger", NO_ACTION)):
+        found = decided(
+            action("careful", min_stall_propensity=0.5),
+            arm=arm,
+            scorer=sure,
+            challenger=waiting,
+            policy_changes={"experiment": CHALLENGED},
+        )
+
+        careful, nothing = found.candidates
+        assert found.choice.treatment_id == chosen
+        # Champion 0.4 and half of random 0.1; nobody else.
+        assert careful.selection_probability == pytest.approx(0.4 + 0.05)
+        assert nothing.selection_probability == pytest.approx(0.2 + 0.05 + 0.3)
+
+
+def test_without_a_challenger_the_champion_decides_for_it() -> None:
+    """And the probabilities are those of what really happens."""
+    found = decided(action("nudge"), arm="challenger", policy_changes={"experiment": CHALLENGED})
+
+    assert found.choice.treatment_id == "nudge_phone"
+    assert found.candidates[0].selection_probability == pytest.approx(0.7 + 0.05)
+
+
+def test_a_mandatory_action_goes_first_whatever_it_is_worth() -> None:
+    """It costs more than it brings, and is said all the same; the reason tells."""
+    found = decided(action("good"), action("notice", mandatory=True, prior_uplift=0.0))
+
+    assert found.selected[0].action_id == "notice"
+    assert found.ranking == ("notice_phone", "good_phone")
+    assert found.candidates[1].selection_probability == 1.0
+
+
+def test_nobody_in_the_holdout_hears_even_what_is_mandatory() -> None:
+    """Never contacted by any path."""
+    found = decided(action("notice", mandatory=True), arm="no_contact_holdout")
+
+    assert found.selected == ()
+
+
+def test_a_regret_budget_holds_epsilon_down() -> None:
+    """The share that explores is what the inputs say, and the loss of exploring is told."""
+    exploring = {"exploration": {"epsilon": 0.5, "temperature": 1.0, "regret_budget": 10.0}}
+    held, free = (decided(action(), epsilon=epsilon, policy_changes=exploring) for epsilon in (0.0, 0.5))
+
+    assert held.candidates[0].arm_selection_probability == 1.0
+    assert free.candidates[0].arm_selection_probability < 1.0
+    assert held.exploration_loss == free.exploration_loss > 0
+    assert math.isnan(decided(action()).exploration_loss)

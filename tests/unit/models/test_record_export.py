@@ -121,13 +121,14 @@ def test_what_capacity_and_people_said_survives_and_costs_nobody_else_a_byte(tmp
     said = [
         record(1, contact_responses=("positive", "")),
         record(2, capacity_used={"calls": 3.0}, benign_wait=0.5),
-        record(3, assignees=("agent-7", None), linked_ids=("cookie",)),
+        record(3, assignees=("agent-7", None), linked_ids=("cookie",), epsilon=0.01),
     ]
     pq.write_table(record_table(said), tmp_path / "records.parquet")
 
     (from_parquet,) = records_from_parquet(tmp_path / "records.parquet")
 
     for back in (from_parquet, [load_record(dump_record(one)) for one in said]):
+        assert [one.epsilon for one in back] == [pytest.approx(math.nan, nan_ok=True)] * 2 + [0.01]
         assert [(one.contact_responses, one.capacity_used, one.assignees) for one in back] == [
             (("positive", ""), {}, ()),
             ((), {"calls": 3.0}, ()),
@@ -137,7 +138,7 @@ def test_what_capacity_and_people_said_survives_and_costs_nobody_else_a_byte(tmp
     assert dump_record(record(1)) == dump_record(record(1, contact_responses=(), capacity_used={}, assignees=()))
 
 
-_VERSION_4 = ["contact_responses", "capacity_used", "assignees"]
+_VERSION_4 = ["contact_responses", "capacity_used", "assignees", "epsilon"]
 
 
 @pytest.mark.parametrize("earlier", [[], ["benign_wait"], ["linked_ids", "benign_wait"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, cast
@@ -24,7 +25,7 @@ from models.memory_records import MemoryRecordStore
 from models.policy import Arm
 from models.records import Committed, ContactResponse, CustomerRecords, LostRace, Reservation
 from models.scoring import StallScore, scorer_of
-from serving.decide import DEADLINE, MODEL_MISSING, Decider, ServedModel
+from serving.decide import CHALLENGER_MISSING, DEADLINE, MODEL_MISSING, Decider, ServedModel
 from serving.observe import REBUILT, STORE_DOWN, Observer
 from serving.questions import question_of
 from serving.schemas import DecisionRequest, decode_canonical_request
@@ -47,6 +48,7 @@ class _World:
         self.records: Any = _Records()
         self.took_us = 0
         self.served: ServedModel | None = None
+        self.challenger: ServedModel | None = None
         self._ticks = 0
         self.rulebook = rulebook(*actions, policy_changes=policy_changes)
 
@@ -99,6 +101,7 @@ class _World:
             moments=self.moments,
             records=self.records,
             served_model=lambda _: self.served,
+            challenger=lambda _: self.challenger,
             randomness=bytes,
             timer=self._timer,
             deadline_ms=1,
@@ -633,3 +636,47 @@ def test_an_inbound_decision_holds_its_contact_for_a_short_while() -> None:
     later = world.ask(direction="inbound", request_id="r3", now=NOW + 31 * MINUTE_US)
 
     assert [one["no_action"]["chosen"] for one in (first, meanwhile, later)] == [False, True, False]
+
+
+CHALLENGE = {"experiment": {"id": "e", "salt": "s", "no_contact_holdout": 0, "random_eligible": 0, "challenger": 1.0}}
+
+
+def test_a_challenger_decides_for_its_arm_and_is_named() -> None:
+    """Both bundles stand in the versions, since both stand behind the probabilities; without one the answer says so."""
+    world = _World(policy_changes=CHALLENGE)
+    world.backfill()
+    scorer = scorer_of([constant_waits()], len(FEATURES.names))
+    world.served = ServedModel(scorer, "nba-application@champion/1", "c1", None)
+
+    without = world.ask(request_id="r0")
+    world.challenger = ServedModel(scorer, "nba-application@challenger/2", "c2", None)
+    answer = world.ask(now=NOW + DAY_US)
+
+    assert without["degraded"] == [CHALLENGER_MISSING]
+    assert (without["experiment"]["arm"], without["versions"]["bundle"]) == ("challenger", "nba-application@champion/1")
+    assert answer["degraded"] == []
+    assert (answer["versions"]["bundle"], answer["versions"]["stall"]) == ("nba-application@challenger/2", "c2")
+    versions = world.records.decision(answer["decision_id"]).record.versions
+    assert (versions["champion"], versions["challenger"]) == (
+        "nba-application@champion/1",
+        "nba-application@challenger/2",
+    )
+
+
+def test_a_regret_budget_is_kept_and_recorded() -> None:
+    """The first decision explores nothing, the next as much as the budget allows, and each record says how much."""
+    exploring = {"exploration": {"epsilon": 1.0, "temperature": 5.0, "regret_budget": 1.0}}
+    world = _World(policy_changes=exploring)
+    decider = world.decider()
+
+    answers = [
+        msgspec.json.decode(
+            decider.decide(DecisionRequest(request_id=f"r{i}", customer_id="c1"), source="test", now=NOW + i * DAY_US)
+        )
+        for i in range(2)
+    ]
+
+    first, second = (world.records.decision(answer["decision_id"]).record for answer in answers)
+    loss = 1.9 - 1.9 / (1 + math.exp(-1.9 / 5.0))
+    assert first.epsilon == 0.0
+    assert second.epsilon == pytest.approx(1.0 / (1000 * loss))
