@@ -188,7 +188,9 @@ class Action(ConfigModel):
     @model_validator(mode="after")
     def _what_is_mandatory_is_valued(self) -> Self:
         if self.mandatory and self.prior_uplift is None:
-            raise ValueError("a mandatory action needs a prior_uplift, such as 0: without any estimate it is not scored")
+            raise ValueError(
+                "a mandatory action needs a prior_uplift, such as 0: without any estimate it is not scored"
+            )
         return self
 
     @cached_property
