@@ -120,8 +120,8 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True)
         degraded: what was missing or stale when deciding.
         linked_ids: the customer's other ids whose events, contacts and consents counted, sorted.
         benign_wait: of a stalled customer, the probability of progress without a contact; NaN of others.
-        contact_responses: what came back for each of ``contacts``: ``positive``, ``negative``, or nothing yet, ``""``;
-            empty where the contact rules did not ask.
+        contact_responses: what came back for each of ``contacts``: ``positive``, ``negative``, ``neutral``, or nothing
+            yet, ``""``; empty where the contact rules did not ask.
         capacity_used: what was taken of each capacity and budget, by its id, as the capacity rules saw it.
         assignees: who was to handle each selected slot, None where it is nobody in particular; empty where no slot
             needs anybody.

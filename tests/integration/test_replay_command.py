@@ -115,7 +115,7 @@ def test_what_if_tells_what_would_have_changed(home: Home, tmp_path: Path, capsy
     printed = capsys.readouterr().out
 
     assert code == 0
-    assert told["changed"] > 5
+    assert told["changed"] >= 3
     assert {one["after"] for one in told["moves"]} == {"no_action"}
     assert told["dropped"]["after"]["contact_policy"] > told["dropped"]["before"]["contact_policy"]
     assert f"{told['changed']} would have chosen something else" in printed
