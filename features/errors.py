@@ -8,6 +8,7 @@ HeadwayError
 │   ├── Conflict            the same identifier was used before for something else
 │   ├── InFlight            the same request is being answered right now
 │   ├── UnknownObject       an identifier that names nothing here
+│   ├── CannotReplay        something that a decision was made with is not here
 │   └── HomeLocked          another process writes this file
 ├── StoreError              a store failed (exit code 1, HTTP 503)
 │   ├── StoreUnavailable    it does not answer, or has been closed
@@ -90,6 +91,18 @@ class InFlight(Refused):
 
 class UnknownObject(Refused):
     """An identifier that names nothing here."""
+
+
+class CannotReplay(Refused):
+    """Something that a decision was made with is not here, so that it cannot be made again.
+
+    Attributes:
+        reason: what, as a code.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        super().__init__(message)
 
 
 class HomeLocked(Refused):

@@ -49,6 +49,11 @@ class Home:
         return self.root / "config"
 
     @property
+    def configurations(self) -> Path:
+        """Every configuration file that ever decided, by its version; never changed."""
+        return self.root / "configurations"
+
+    @property
     def state(self) -> Path:
         """Live databases and their locks; never an output of the pipeline."""
         return self.root / "state"
@@ -151,6 +156,10 @@ class Home:
     def bundle(self, name: str, version: int | str) -> Path:
         """The folder of one bundle."""
         return self.bundles / name / str(version)
+
+    def kept_configuration(self, part: str, version: str) -> Path:
+        """Where one version of ``taxonomy``, ``journeys``, ``actions`` or ``policy`` is kept."""
+        return self.configurations / part / f"{version}.yaml"
 
     def create(self) -> Home:
         """This home, with its folders made where they were missing.

@@ -68,6 +68,8 @@ class Condition(ConfigModel):
             raise ValueError(
                 f"a condition has one of {', '.join(OPERATORS)} (or both bounds), this one has {given or 'none'}"
             )
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError(f"nothing is at least {self.at_least:g} and at most {self.at_most:g}")
         if self.known is not None and self.missing != "fail":
             raise ValueError("a condition on what is known has no missing: it says itself what an unknown value means")
         return self
@@ -188,9 +190,7 @@ class Action(ConfigModel):
     @model_validator(mode="after")
     def _what_is_mandatory_is_valued(self) -> Self:
         if self.mandatory and self.prior_uplift is None:
-            raise ValueError(
-                "a mandatory action needs a prior_uplift, such as 0: without any estimate it is not scored"
-            )
+            raise ValueError("a mandatory action needs a prior_uplift, such as 0: what has no estimate is not scored")
         return self
 
     @cached_property

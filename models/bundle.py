@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from features.durable_files import sync_folder, write_durably
 from features.errors import BundleError
 from models.curves import HazardColumns, curve, hazard_columns
 from models.forest import Forest, forest_arrays, forest_from_arrays, forest_from_text, raw_scores_block, score_names
@@ -387,22 +387,3 @@ def check_horizon(bundle: Bundle, horizon_us: int) -> None:
             f"a stall model of a horizon of {trained:g} days, expected the journey's {asked:g} days: train again with "
             f"this configuration"
         )
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a new file so that it survives a loss of power; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames and new names in a folder survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from features.events import MICROSECONDS_PER_DAY, moment_of
 from models.actions import Action, Treatment
-from models.decision import DecisionRecord
+from models.decision import DecisionRecord, Selected
 from models.policy import Budget, Capacity, CapacityLimit
 from models.records import NOBODY_AVAILABLE, CapacityNeed, CapacityWindow, CustomerRecords
 
@@ -167,6 +167,12 @@ def reserved_needs(
                 yield CapacityNeed(position, windows[limit_id], need, limits[limit_id])
 
     return tuple(found())
+
+
+def slot_assignees(selected: Sequence[Selected], records: CustomerRecords) -> tuple[str | None, ...]:
+    """Who handles each selected slot; empty where no slot needs anybody."""
+    chosen = tuple(records.assignees.get(one.action_id) for one in selected)
+    return chosen if any(one is not None for one in chosen) else ()
 
 
 def recorded_assignees(record: DecisionRecord) -> dict[str, str | None]:

@@ -131,9 +131,10 @@ def _prepared(name: str, home: Home, env: Mapping[str, str], *, dry_run: bool) -
 @contextmanager
 def _opened_sink(home: Home, configuration: Configuration) -> Iterator[Sink]:
     from features.event_store import SqlEventLog
+    from models.configuration_history import keep_configuration
     from models.record_store import SqlRecordStore
 
-    home.create()
+    keep_configuration(home.create(), configuration)
     with closing(SqlEventLog(home.events_db)) as log, closing(SqlRecordStore(home.records_db)) as records:
         yield StoreSink(log, records, configuration.taxonomy, configuration.catalogue, configuration.versions)
 

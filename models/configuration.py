@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -41,6 +41,7 @@ class Configuration:
     Attributes:
         versions: content hash of each file, by ``taxonomy``, ``journeys``, ``actions`` and ``policy``.
         origin: where it was read: a folder, or ``built-in``.
+        texts: each file as it was read, by the same names.
     """
 
     taxonomy: Taxonomy
@@ -49,6 +50,7 @@ class Configuration:
     policy: Policy
     versions: Mapping[str, str]
     origin: str
+    texts: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def version(self) -> str:
@@ -97,11 +99,31 @@ def read_configuration(folder: Traversable, *, origin: str) -> Configuration:
         ConfigurationError: with every problem of all four files: of each by itself, or else of what they say of
             each other.
     """
-    taxonomy = _read(Taxonomy, folder, "taxonomy.yaml", origin)
-    journeys = _read(Journeys, folder, "journeys.yaml", origin)
-    catalogue = _read(Catalogue, folder, "actions.yaml", origin)
-    policy = _read(Policy, folder, "policy.yaml", origin)
-    problems = [*taxonomy.problems, *journeys.problems, *catalogue.problems, *policy.problems]
+    texts, unreadable = {}, []
+    for name in FILES:
+        try:
+            texts[name] = (folder / name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            problem = Problem(".", str(error), "a readable file of UTF-8 text", f"{origin}/{name}")
+            unreadable.append(problem)
+    return _checked(texts, origin=origin, unreadable=unreadable)
+
+
+def configuration_in(texts: Mapping[str, str], *, origin: str) -> Configuration:
+    """The configuration in the texts of the four files, by their names.
+
+    Raises:
+        ConfigurationError: as ``read_configuration``.
+    """
+    return _checked(texts, origin=origin, unreadable=())
+
+
+def _checked(texts: Mapping[str, str], *, origin: str, unreadable: Sequence[Problem]) -> Configuration:
+    taxonomy = _read(Taxonomy, texts, "taxonomy.yaml", origin)
+    journeys = _read(Journeys, texts, "journeys.yaml", origin)
+    catalogue = _read(Catalogue, texts, "actions.yaml", origin)
+    policy = _read(Policy, texts, "policy.yaml", origin)
+    problems = [*unreadable, *taxonomy.problems, *journeys.problems, *catalogue.problems, *policy.problems]
     problems += reference_problems(taxonomy, journeys, catalogue, policy)
     if problems or taxonomy.value is None or journeys.value is None or catalogue.value is None or policy.value is None:
         raise ConfigurationError(f"The configuration {origin} is not valid:", problems)
@@ -117,6 +139,7 @@ def read_configuration(folder: Traversable, *, origin: str) -> Configuration:
             "policy": content_version(policy.value),
         },
         origin=origin,
+        texts={name.removesuffix(".yaml"): texts[name] for name in FILES},
     )
 
 
@@ -154,6 +177,17 @@ def install_configuration(
     return load_configuration(home, env)
 
 
+def install_texts(home: Home, texts: Mapping[str, str]) -> None:
+    """Give a home without a configuration of its own these four files, each led to its schema.
+
+    Raises:
+        Refused: the home's folder for it holds something else, or cannot be written.
+    """
+    from models.configuration_schemas import with_schemas  # mappings, which no server needs
+
+    _replace_folder(home.config, with_schemas({name: text.encode() for name, text in texts.items()}))
+
+
 def _replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Put files into a folder that is empty or missing, all of them or none.
 
@@ -179,11 +213,8 @@ def _replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
         ) from error
 
 
-def _read(model: type[ModelT], folder: Traversable, name: str, origin: str) -> Loaded[ModelT]:
+def _read(model: type[ModelT], texts: Mapping[str, str], name: str, origin: str) -> Loaded[ModelT]:
     file = f"{origin}/{name}"
-    try:
-        text = (folder / name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        problem = Problem(".", str(error), "a readable file of UTF-8 text", file)
-        return Loaded(YamlDocument(file, None, {}), None, (problem,))
-    return read_yaml(model, text, file=file)
+    if name not in texts:  # it could not be read, which is told already
+        return Loaded(YamlDocument(file, None, {}), None)
+    return read_yaml(model, texts[name], file=file)

@@ -199,6 +199,11 @@ def _catalogue_problems(catalogue: Catalogue, document: YamlDocument, names: Nam
         if names.journeys is not None:
             yield from _journey_reference_problems(action, document, here, names.journeys)
         yield from rules_problems(action.rules, document, here, names, [action.journey])
+        for position, rule in enumerate(action.rules):
+            for name, given in (("issues", rule.issues), ("groups", rule.groups)):
+                if given:
+                    expected = f"no {name}: the rule of an action is for it alone; put it into policy.yaml for others"
+                    yield document.problem((*here, "rules", position, name), list(given), expected)
 
 
 def _treatment_problems(treatment: Treatment, document: YamlDocument, here: Place, names: Names) -> Iterator[Problem]:

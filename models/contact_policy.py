@@ -64,7 +64,7 @@ class ContactStanding:
 
     Attributes:
         full_caps: ids of the caps that have no room for one more contact.
-        held: what each suppression holds, by its id.
+        held: what each suppression holds, by its id; of those that hold anything.
     """
 
     full_caps: frozenset[str]
@@ -83,9 +83,10 @@ def contact_standing(
         contacts: the customer's, live leases included.
         at: the moment, microseconds since the epoch.
     """
+    held = {one.id: held_by(one, contacts, catalogue, at=at) for one in policy.suppressions} if contacts else {}
     return ContactStanding(
         frozenset(cap.id for cap in caps if contacts_under(cap.at(at), contacts) >= cap.contacts),
-        {one.id: held_by(one, contacts, catalogue, at=at) for one in policy.suppressions},
+        {suppression_id: found for suppression_id, found in held.items() if found},
     )
 
 
@@ -135,9 +136,9 @@ def failing_history(
         standing: what the customer's contacts leave.
     """
     failing = [cap.id for cap in caps if cap.id in standing.full_caps] if standing.full_caps else []
-    if action.transactional or action.mandatory:
-        return tuple(failing)
-    failing += [one.id for one in suppressions if _shared(one, channel, action.id, action) in standing.held[one.id]]
+    if standing.held and not (action.transactional or action.mandatory):
+        held = [one for one in suppressions if one.id in standing.held]
+        failing += [one.id for one in held if _shared(one, channel, action.id, action) in standing.held[one.id]]
     return tuple(failing)
 
 

@@ -120,8 +120,8 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True)
         degraded: what was missing or stale when deciding.
         linked_ids: the customer's other ids whose events, contacts and consents counted, sorted.
         benign_wait: of a stalled customer, the probability of progress without a contact; NaN of others.
-        contact_responses: what came back for each of ``contacts``: ``positive``, ``negative``, or nothing yet, ``""``;
-            empty where the contact rules did not ask.
+        contact_responses: what came back for each of ``contacts``: ``positive``, ``negative``, ``neutral``, or nothing
+            yet, ``""``; empty where the contact rules did not ask.
         capacity_used: what was taken of each capacity and budget, by its id, as the capacity rules saw it.
         assignees: who was to handle each selected slot, None where it is nobody in particular; empty where no slot
             needs anybody.
@@ -175,6 +175,14 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True)
         """The candidate in slot 1, which is ``no_action`` where no slot was filled."""
         treatment_id = self.selected[0].treatment_id if self.selected else NO_ACTION
         return next(candidate for candidate in self.candidates if candidate.treatment_id == treatment_id)
+
+    @property
+    def expected_net_value(self) -> float:
+        """Mean net value of slot 1 over the draw and the arms, by the record's own estimates, in money.
+
+        ``sum over scored a of selection_probability(a) * net_value(a)``; what was not scored is never selected.
+        """
+        return math.fsum(one.selection_probability * one.net_value for one in self.candidates if one.is_scored)
 
 
 _CANDIDATES: Final = DecisionRecord.__struct_fields__.index("candidates")

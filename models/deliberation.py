@@ -51,6 +51,7 @@ class Rulebook:
 
     Attributes:
         policy_version: part of the seed of every draw.
+        versions: content hash of each configuration file that it was made from, by name.
         plan: what follows from catalogue and policy for the candidates of the journey.
     """
 
@@ -60,6 +61,7 @@ class Rulebook:
     policy: Policy
     policy_version: str
     feature_set: FeatureSet
+    versions: Mapping[str, str] = field(default_factory=dict)
     plan: Plan = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -174,7 +176,8 @@ def _exploration(inputs: Inputs, rulebook: Rulebook) -> Exploration:
 
 
 def _view(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> _View:
-    scores = None if scorer is None else scorer.customer(inputs.vector)
+    # The catalogue may have been replaced since the bundle was loaded: what is believed is the rulebook's.
+    scores = None if scorer is None else scorer.believing(rulebook.catalogue.priors).customer(inputs.vector)
     situation, stall, considered = consider(
         inputs, rulebook, lambda: UNKNOWN_STALL if scores is None else scores.stall()
     )

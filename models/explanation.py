@@ -7,7 +7,6 @@ contribution says what a model made of a feature, not that changing the feature 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,18 +15,18 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from features.errors import BundleError, Refused
+from features.errors import Refused
 from features.events import dump_timestamp
 from features.journeys import Journey
 from features.reason_templates import Quantity
 from features.schema import FeatureSet
 from models.actions import NO_ACTION, Catalogue
-from models.bundle import Bundle, booster_texts, load_bundle
+from models.bundle import booster_texts, load_bundle
 from models.contributions import Contributions, head_contributions, stall_contributions
+from models.deciding_bundle import refuse_another
 from models.decision import Candidate, DecisionRecord
 from models.flips import Flip, feature_flips
 from models.heads import control_head, effect_head
-from models.registry import Registry
 from models.scoring import Scorer
 from models.stated_reasons import StatedReason, stated_reasons, talking_points_of, value_text
 from models.winning import ToWin, recorded_factors, strongest_rival, to_win
@@ -37,7 +36,6 @@ FloatArray = NDArray[np.float64]
 SCOPE: Final = "about the models of this decision, not about the world"
 SHOWN: Final = 10
 """Contributions that a document lists of a quantity; the sum of the others stands beside them."""
-_LABEL: Final = re.compile(r"(?P<name>[a-z0-9_-]+)@[a-z_]+/(?P<version>\d+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -146,7 +144,7 @@ def explain(
             f"it under the configuration that it was made under"
         )
     bundle = load_bundle(directory, feature_set.names)
-    _refuse_another(bundle, record, directory)
+    refuse_another(bundle, record, directory)
     scorer = Scorer(bundle, catalogue.priors)
     row = np.array([record.vector], dtype=np.float64)
     scored = {one.action_id: one for one in record.candidates if one.is_scored and one.action_id != NO_ACTION}
@@ -194,31 +192,6 @@ def _explained(found: Contributions, value: float, reasons: tuple[StatedReason, 
         by_feature=found.by_feature[0],
         reasons=reasons,
     )
-
-
-def deciding_bundle(record: DecisionRecord, registry: Registry) -> Path:
-    """The folder of the bundle that a decision was made with.
-
-    Raises:
-        Refused: it was made without a model.
-        UnknownObject: the bundle is not registered here.
-    """
-    label = _LABEL.fullmatch(record.versions.get("bundle", ""))
-    if label is None:
-        raise Refused(
-            f"decision {record.decision_id} ({record.mode}) was made without a bundle of this home, expected one that "
-            f"a bundle scored: there is nothing to take apart"
-        )
-    return registry.path(label["name"], int(label["version"]))
-
-
-def _refuse_another(bundle: Bundle, record: DecisionRecord, directory: Path) -> None:
-    promised = {record.versions[part] for part in ("stall", "uplift") if part in record.versions}
-    if other := [digest for digest in sorted(promised) if not bundle.manifest_sha256.startswith(digest)]:
-        raise BundleError(
-            f"{directory} has the manifest {bundle.manifest_sha256[:12]}, expected {other[0]}, which made decision "
-            f"{record.decision_id}: restore the bundle"
-        )
 
 
 def _largest_difference(

@@ -176,6 +176,13 @@ class MemoryRecordStore:
             yield [self._by_id[decision_id].record for decision_id in chosen]
             after = chosen[-1]
 
+    def read_back(self, *, page: int = 200) -> Iterator[list[DecisionRecord]]:
+        """Pages of all decisions, the newest by its id first."""
+        with self._guard:
+            ids = self._ids[::-1]
+        for start in range(0, len(ids), page):
+            yield [self._by_id[one].record for one in ids[start : start + page]]
+
     def close(self) -> None:
         """Nothing to release."""
 

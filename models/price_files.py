@@ -14,9 +14,9 @@ from typing import Final
 
 import msgspec
 
+from features.durable_files import sync_folder, write_durably
 from features.errors import StoreCorrupted, StoreUnavailable, UnknownObject
 from features.home import lock_file
-from models.bundle import sync_folder, write_durably
 from models.prices import PriceList, dump_prices
 
 CURRENT: Final = "current.json"

@@ -153,7 +153,6 @@ def ranked_home(
     """
     from features.event_export import export_events
     from features.event_store import SqlEventLog
-    from features.schema import feature_set
     from models.batch_ranking import (
         Scene,
         considered_population,
@@ -163,17 +162,9 @@ def ranked_home(
         ranking_of,
     )
     from models.capacity import capacity_windows
-    from models.deliberation import Rulebook
+    from models.rulebooks import feature_sets_of, rulebooks_of
 
-    declared = configuration.journeys.by_id[journey_id]
-    rulebook = Rulebook(
-        taxonomy=configuration.taxonomy,
-        journey=declared,
-        catalogue=configuration.catalogue,
-        policy=configuration.policy,
-        policy_version=configuration.versions["policy"],
-        feature_set=feature_set(configuration.taxonomy, declared),
-    )
+    rulebook = rulebooks_of(configuration, feature_sets_of(configuration))[journey_id]
     scorer, bundle = _champion(home, rulebook.feature_set.names, configuration, journey_id)
     scene = Scene(rulebook=rulebook, scorer=scorer, at=at, is_past=is_past)
     with ExitStack() as stack:

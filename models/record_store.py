@@ -146,6 +146,13 @@ _PAGE = sqlite_text(
     .limit(bindparam("page", type_=WHOLE))
     .offset(ZERO)
 )
+_PAGE_BACK = sqlite_text(
+    select(_d.decision_id, _d.record)
+    .where(_d.decision_id < bindparam("before"))
+    .order_by(_d.decision_id.desc())
+    .limit(bindparam("page", type_=WHOLE))
+    .offset(ZERO)
+)
 _NEWEST = sqlite_text(select(_d.record).order_by(_d.decision_id.desc()).limit(literal_column("1", WHOLE)).offset(ZERO))
 _COUNTED = sqlite_text(
     select(*_CONTACT)
@@ -209,6 +216,9 @@ _CONSENTS = sqlite_text(
         consents_table.c.at < bindparam("valid_until"),
     )
 )
+
+_AFTER_ALL: Final = "\U0010ffff"
+"""Sorts behind every id."""
 
 _Row: TypeAlias = dict[str, Any]
 
@@ -340,6 +350,17 @@ class SqlRecordStore:
                 return
             yield [load_record(record) for _, record in rows]
             after = rows[-1][0]
+
+    def read_back(self, *, page: int = 200) -> Iterator[list[DecisionRecord]]:
+        """Pages of all decisions, the newest by its id first; each page is a read of its own."""
+        before = _AFTER_ALL
+        while True:
+            with self._file.reading() as connection:
+                rows = connection.execute(_PAGE_BACK, {"before": before, "page": page}).fetchall()
+            if not rows:
+                return
+            yield [load_record(record) for _, record in rows]
+            before = rows[-1][0]
 
     def close(self) -> None:
         """Finish what was accepted and release file and lock; closing twice is harmless."""

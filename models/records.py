@@ -332,5 +332,8 @@ class RecordStore(Protocol):
     def read(self, *, after: str = "", page: int = 5_000) -> Iterator[list[DecisionRecord]]:
         """Pages of all decisions in order of their ids, from after ``after`` on."""
 
+    def read_back(self, *, page: int = 200) -> Iterator[list[DecisionRecord]]:
+        """Pages of all decisions, the newest by its id first."""
+
     def close(self) -> None:
         """Finish what is under way and release the store."""

@@ -15,10 +15,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from features.durable_files import sync_folder, write_durably
 from features.errors import BundleError, UnknownObject
 from features.events import dump_timestamp, parse_timestamp
 from features.home import lock_file
-from models.bundle import MANIFEST, load_bundle, sync_folder, write_durably
+from models.bundle import MANIFEST, load_bundle
 
 CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"

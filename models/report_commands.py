@@ -82,7 +82,8 @@ def decision(
     configuration = load_configuration(home, os.environ)
     use_numba_cache(home)
     from features.schema import feature_set
-    from models.explanation import deciding_bundle, explain, explanation_document
+    from models.deciding_bundle import deciding_bundle
+    from models.explanation import explain, explanation_document
     from models.explanation_text import explanation_text
     from models.record_store import SqlRecordStore
     from models.registry import LocalRegistry

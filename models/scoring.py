@@ -193,11 +193,21 @@ class Scorer:
 
     def __init__(self, bundle: Bundle, priors: Mapping[Pair, tuple[float, float]] | None = None) -> None:
         self.bundle = bundle
-        self._priors = dict(priors or {})
+        self._priors: Mapping[Pair, tuple[float, float]] = {} if priors is None else priors
         self._places = {name: place for place, name in enumerate(bundle.table.names)}
         self._heads = {head.name: head for head in bundle.heads}
         self._columns: dict[Pair, _Column] = {}
         self.stall_columns = (self.place(STALL), self.place(ABANDON))
+        self._other: Scorer | None = None
+
+    def believing(self, priors: Mapping[Pair, tuple[float, float]]) -> Scorer:
+        """This scorer under other priors, itself where they are its own. The last other one is kept."""
+        if priors is self._priors:
+            return self
+        other = self._other
+        if other is None or priors is not other._priors:
+            other = self._other = self if priors == self._priors else Scorer(self.bundle, priors)
+        return other
 
     def customer(self, x: FloatArray) -> CustomerScores:
         """All scores of one customer, from one pass over the forest.

@@ -25,25 +25,27 @@ from features.ingest import Ingestor
 from features.kernel import new_state
 from features.moments import Moments
 from features.online_stores import open_online_store, open_redis_store
-from features.schema import FeatureSet, feature_set
+from features.schema import FeatureSet
 from features.sqlite_files import Durability
 from features.store import FeatureStore
 from models.configuration import Configuration, load_configuration
 from models.contact_responses import contact_responses
-from models.deliberation import Rulebook
 from models.exposures import exposed_contacts
 from models.journey_reports import KeptReports, ReportRequest
 from models.record_store import SqlRecordStore
 from models.records import RecordStore
-from models.registry import CHALLENGER, CHAMPION
+from models.registry import CHALLENGER, CHAMPION, LocalRegistry
+from models.rulebooks import feature_sets_of
 from serving.auth import Authenticator, KeyFile
 from serving.champions import Champions
+from serving.configurations import Configurations
 from serving.decide import Decider
 from serving.identities import IdentityDesk
 from serving.journey_reports import ChildReports, ReportDesk
 from serving.observe import Observer
 from serving.outcomes import OutcomeRecorder
 from serving.prices import Prices
+from serving.replays import ReplayDesk
 from serving.reservations import used_shares
 from serving.runtime import Runtime
 from serving.schemas import DecisionRequest
@@ -53,7 +55,7 @@ from serving.workers import Workers
 from serving.workforce import WorkforceDesk
 
 REFRESH_SECONDS: Final = 1.0
-"""How soon a promoted bundle decides."""
+"""How soon a promoted bundle decides, and how often the configuration's files are looked at."""
 
 FORGET_SECONDS: Final = 3_600.0
 """How often texts are looked for that have been kept for long enough."""
@@ -88,11 +90,6 @@ class Surroundings:
         return cls(clock=lambda: time.time_ns() // 1000, randomness=os.urandom, timer=time.perf_counter)
 
 
-def feature_sets_of(configuration: Configuration) -> dict[str, FeatureSet]:
-    """The feature set of every declared journey."""
-    return {journey.id: feature_set(configuration.taxonomy, journey) for journey in configuration.journeys.journeys}
-
-
 def assemble(
     *,
     settings: Settings,
@@ -106,9 +103,19 @@ def assemble(
     surroundings: Surroundings,
     kept_reports: KeptReports,
     make_report: Callable[[ReportRequest], bytes],
+    home: Home,
+    env: Mapping[str, str],
 ) -> Runtime:
     """The runtime over stores that are open. It owns its threads and nothing else."""
     feature_sets = feature_sets_of(configuration)
+    configurations = Configurations(
+        configuration=configuration,
+        feature_sets=feature_sets,
+        home=home,
+        env=env,
+        clock=surroundings.clock,
+        tell_refused=metrics.set_configuration_refused,
+    )
     moments = Moments(after=_newest_moment(stores, surroundings.clock()))
     ingestor = Ingestor(
         stores.log,
@@ -116,7 +123,9 @@ def assemble(
         feature_sets,
         configuration.taxonomy,
         stores.records.set_consents,
-        lambda events: stores.records.confirm_contacts(exposed_contacts(events, configuration.catalogue)),
+        lambda events: stores.records.confirm_contacts(
+            exposed_contacts(events, configurations.in_force.configuration.catalogue)
+        ),
         moments,
         lambda events: stores.records.note_responses(
             tuple(contact_responses(events, configuration.taxonomy, configuration.catalogue))
@@ -124,8 +133,8 @@ def assemble(
     )
     workers = Workers(settings.threads)
     decider = Decider(
-        rulebooks=_rulebooks(configuration, feature_sets),
-        versions={**configuration.versions, "service": version("headway")},
+        rulebooks=configurations.rulebooks,
+        versions={"service": version("headway")},
         observer=Observer(
             feature_sets=feature_sets,
             store=stores.features,
@@ -152,12 +161,29 @@ def assemble(
         identities=IdentityDesk(
             log=stores.log, ingest=ingestor, taxonomy=configuration.taxonomy, randomness=surroundings.randomness
         ),
-        workforce=WorkforceDesk(records=stores.records, catalogue=lambda: configuration.catalogue),
+        workforce=WorkforceDesk(
+            records=stores.records, catalogue=lambda: configurations.in_force.configuration.catalogue
+        ),
         capacity_used=lambda: used_shares(
-            stores.records, configuration.policy.capacity, surroundings.clock(), configuration.taxonomy.time_zone
+            stores.records,
+            configurations.in_force.configuration.policy.capacity,
+            surroundings.clock(),
+            configuration.taxonomy.time_zone,
         ),
         records=stores.records,
-        reports=ReportDesk(configuration=configuration, head=stores.log.head, kept=kept_reports, make=make_report),
+        configurations=configurations,
+        replays=ReplayDesk(
+            records=stores.records,
+            configurations=configurations,
+            registry=LocalRegistry(home.bundles),
+            prices=home.prices,
+        ),
+        reports=ReportDesk(
+            configuration=lambda: configurations.in_force.configuration,
+            head=stores.log.head,
+            kept=kept_reports,
+            make=make_report,
+        ),
         feature_names={one.version: one.names for one in feature_sets.values()},
         loaded_bundles=champions.labels,
         is_ready=lambda: _takes_work(stores),
@@ -201,6 +227,8 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
             surroundings=surroundings,
             kept_reports=KeptReports(home.journey_reports),
             make_report=child.made,
+            home=home,
+            env=env,
         )
         opened.callback(runtime.workers.close)
         opened.callback(child.close)  # first of all, so that no thread goes on waiting for it
@@ -208,7 +236,8 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
         await asyncio.to_thread(_warm_up, runtime, [champions, challengers], configuration, feature_sets)
         kept_for = configuration.taxonomy.text_kept
         watching = asyncio.gather(
-            _watch([champions, challengers, prices]), _forget_texts(stores.log, surroundings.clock, kept_for)
+            _watch([champions.refresh, challengers.refresh, runtime.configurations.refresh, prices.refresh]),
+            _forget_texts(stores.log, surroundings.clock, kept_for),
         )
         log_event("service_opened", configuration=configuration.version, bundles=champions.labels())
         try:
@@ -266,20 +295,6 @@ def _served_bundles(
         for alias, file in ((CHAMPION, home.champion_file), (CHALLENGER, home.challenger_file))
     )
     return champions, challengers
-
-
-def _rulebooks(configuration: Configuration, feature_sets: Mapping[str, FeatureSet]) -> dict[str, Rulebook]:
-    return {
-        journey.id: Rulebook(
-            taxonomy=configuration.taxonomy,
-            journey=journey,
-            catalogue=configuration.catalogue,
-            policy=configuration.policy,
-            policy_version=configuration.versions["policy"],
-            feature_set=feature_sets[journey.id],
-        )
-        for journey in configuration.journeys.journeys
-    }
 
 
 def _newest_moment(stores: Stores, now: int) -> int:
@@ -344,8 +359,11 @@ async def _forget_texts(
         await asyncio.sleep(pause_seconds)
 
 
-async def _watch(watched: Sequence[Champions | Prices]) -> None:
+async def _watch(refreshes: Sequence[Callable[[], object]]) -> None:
     while True:
         await asyncio.sleep(REFRESH_SECONDS)
-        for one in watched:
-            await asyncio.to_thread(one.refresh)
+        for refresh in refreshes:
+            try:
+                await asyncio.to_thread(refresh)
+            except Exception as error:  # one look that fails must not be the last one
+                log_event("refresh_failed", level=logging.ERROR, error=error)

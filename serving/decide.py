@@ -13,7 +13,8 @@ from features.events import shown
 from features.identity import Person
 from features.moments import Moments
 from features.profile import time_zone_of
-from models.capacity import capacity_windows
+from models.asked import question_of, request_hash, stated_context
+from models.capacity import capacity_windows, slot_assignees
 from models.contact_policy import Cap, cap_limits, longest_period
 from models.decision import CountedContact, DecisionRecord
 from models.deliberation import Deliberation, Inputs, Rulebook, deliberate, failing_rules_of
@@ -35,10 +36,10 @@ from models.scoring import Scorer
 from serving.answers import Answering, answer_bytes
 from serving.observe import Observed, Observer
 from serving.prices import charged_prices
-from serving.questions import question_of, rulebook_for, stated_context
+from serving.questions import rulebook_for
 from serving.regret import RegretMeter
-from serving.reservations import Staffing, assignees_of, needs_of_decision
-from serving.schemas import DecisionRequest, canonical_request, request_hash
+from serving.reservations import Staffing, needs_of_decision
+from serving.schemas import DecisionRequest, canonical_request
 
 MODEL_MISSING: Final = "model_missing"
 CHALLENGER_MISSING: Final = "challenger_missing"
@@ -66,8 +67,8 @@ class Decider:
     """Decides.
 
     Args:
-        rulebooks: by journey.
-        versions: content versions by configuration file, and ``service``.
+        rulebooks: by journey, as they hold at this moment; taken once by each decision.
+        versions: what every decision names beside those of its rulebook: ``service``.
         observer: reads customers.
         moments: what gives decisions their moments, the same that stamps arrivals.
         records: keeps decisions.
@@ -82,7 +83,7 @@ class Decider:
     def __init__(
         self,
         *,
-        rulebooks: Mapping[str, Rulebook],
+        rulebooks: Callable[[], Mapping[str, Rulebook]],
         versions: Mapping[str, str],
         observer: Observer,
         moments: Moments,
@@ -147,7 +148,7 @@ class Decider:
                 self._in_flight.discard(key)
 
     def _answer(self, request: DecisionRequest, *, source: str, now: int, started: int) -> bytes:
-        rulebook = rulebook_for(request, self._rulebooks, now=now)
+        rulebook = rulebook_for(request, self._rulebooks(), now=now)
         now = self._moments.question(now)
         if request.as_of_at is None:
             at, observe = now, self._observer.observe
@@ -298,7 +299,7 @@ class Decider:
             latency_us=latency_us,
             linked_ids=observed.person.linked_ids,
             capacity_used=dict(inputs.records.capacity_used),
-            assignees=assignees_of(deliberation, inputs.records),
+            assignees=slot_assignees(deliberation.selected, inputs.records),
             epsilon=math.nan if inputs.epsilon is None else inputs.epsilon,
             contact_responses=_responses(inputs.records, rulebook.policy.contact_policy),
         )
@@ -310,7 +311,7 @@ class Decider:
         challenger: ServedModel | None,
         rulebook: Rulebook,
     ) -> dict[str, str]:
-        versions = {**self._versions, "features": rulebook.feature_set.version}
+        versions = {**self._versions, **rulebook.versions, "features": rulebook.feature_set.version}
         if deciding is not None:
             versions["bundle"] = deciding.label
             if deciding.stall_version is not None:

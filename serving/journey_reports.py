@@ -17,6 +17,7 @@ import msgspec
 from features.errors import InvalidInput, Problem, StoreUnavailable, UnknownObject
 from features.events import shown
 from features.journey_question import Question, question_of
+from features.taxonomy import Taxonomy
 from models.configuration import Configuration
 from models.journey_reports import KeptReports, ReportRequest
 from serving.problems import TooManyRequests
@@ -44,7 +45,7 @@ class ReportDesk:
     def __init__(
         self,
         *,
-        configuration: Configuration,
+        configuration: Callable[[], Configuration],
         head: Callable[[], int],
         kept: KeptReports,
         make: Callable[[ReportRequest], bytes],
@@ -65,18 +66,19 @@ class ReportDesk:
             TooManyRequests: another report is being made.
             StoreError: the log does not answer, or the report could not be made.
         """
-        known = self._configuration.journeys.by_id
+        configuration = self._configuration()
+        known = configuration.journeys.by_id
         if journey_id not in known:
             raise UnknownObject(f"no journey {shown(journey_id)}; expected one of {', '.join(known)}")
         request = ReportRequest(
             journey_id=journey_id,
-            question=self._question(words),
-            configuration=self._configuration.version,
+            question=self._question(words, configuration.taxonomy),
+            configuration=configuration.version,
             until_position=self._head(),
         )
         return self._kept.given(request, self._made_alone)
 
-    def _question(self, words: Mapping[str, Sequence[str]]) -> Question:
+    def _question(self, words: Mapping[str, Sequence[str]], taxonomy: Taxonomy) -> Question:
         problems = [
             Problem(f"?{name}", shown(values[0]), f"one of {', '.join(PARAMETERS)}")
             for name, values in words.items()
@@ -88,9 +90,7 @@ class ReportDesk:
             if name in PARAMETERS and len(values) > 1
         ]
         try:
-            question = question_of(
-                self._configuration.taxonomy, **{name: words[name][0] for name in PARAMETERS if name in words}
-            )
+            question = question_of(taxonomy, **{name: words[name][0] for name in PARAMETERS if name in words})
         except InvalidInput as error:
             problems += [_of_query(problem) for problem in error.problems]
             raise InvalidInput(error.headline, problems) from error

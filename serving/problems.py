@@ -8,6 +8,9 @@ Refused
 ├── Forbidden             a valid key without the role
 ├── BodyTooLarge          more bytes than this door takes
 ├── UnsupportedEncoding   a content encoding that this door does not read
+├── PreconditionRequired  a change that does not say what it was made to
+├── PreconditionFailed    a change to something that has changed meanwhile
+├── ConfigurationFixed    a change to a configuration that is the deployment's
 └── TooManyRequests       more requests are waiting than can be answered soon
 
 References:
@@ -23,7 +26,16 @@ from typing import Final
 
 import msgspec
 
-from features.errors import Conflict, InFlight, InvalidInput, Problem, Refused, StoreError, UnknownObject
+from features.errors import (
+    CannotReplay,
+    Conflict,
+    InFlight,
+    InvalidInput,
+    Problem,
+    Refused,
+    StoreError,
+    UnknownObject,
+)
 
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_PATH: Final = "/docs/problems/"
@@ -47,6 +59,18 @@ class BodyTooLarge(Refused):
 
 class UnsupportedEncoding(Refused):
     """A content encoding that this door does not read."""
+
+
+class PreconditionRequired(Refused):
+    """A change that does not say what it was made to."""
+
+
+class PreconditionFailed(Refused):
+    """A change to something that has changed meanwhile."""
+
+
+class ConfigurationFixed(Refused):
+    """A change to a configuration that is the deployment's."""
 
 
 class TooManyRequests(Refused):
@@ -148,6 +172,30 @@ IN_FLIGHT = ProblemType(
     "A request with the same request id from the same source has not been answered yet.",
     "Ask again with the same body after `Retry-After`: the answer will be the one that was committed.",
 )
+FIXED = ProblemType(
+    "configuration-fixed",
+    409,
+    "The configuration belongs to the deployment",
+    "The service was started with `HEADWAY_CONFIG`: its configuration is a folder that the deployment owns, and "
+    "nothing else may write to it. Nothing was changed.",
+    "Change the files in that folder: a valid policy and catalogue are in force within seconds. Or start the service "
+    "without `HEADWAY_CONFIG`, and let the home hold the configuration.",
+)
+NOT_REPLAYABLE = ProblemType(
+    "not-replayable",
+    409,
+    "The decision cannot be made again here",
+    "Something that the decision was made with is not here: it was imported, its configuration or its bundle is not "
+    "kept, or this release reads other features from its configuration. `detail` says which.",
+    "Put back what is missing, or replay with the release that made it. An imported decision cannot be replayed.",
+)
+PRECONDITION_FAILED = ProblemType(
+    "precondition-failed",
+    412,
+    "Another version is in force",
+    "`If-Match` names a version that is not, or is no longer, in force. Nothing was changed.",
+    "Read the document again, make the change to what it says now, and send it with its `ETag`.",
+)
 TOO_LARGE = ProblemType(
     "body-too-large",
     413,
@@ -177,6 +225,14 @@ REUSED = ProblemType(
     "The request id (`request_id` or `Idempotency-Key`) was used before by the same source with another body.",
     "Use a new request id for a new question; repeat an old question with exactly its body.",
 )
+PRECONDITION_REQUIRED = ProblemType(
+    "precondition-required",
+    428,
+    "The change does not say what it was made to",
+    "A change to a document must name the version that it was made to, so that nobody's change is lost unseen. Nothing "
+    "was changed.",
+    "Read the document, and send the change with `If-Match` set to its `ETag`.",
+)
 TOO_MANY = ProblemType(
     "too-many-requests",
     429,
@@ -200,8 +256,18 @@ UNAVAILABLE = ProblemType(
 )
 
 PROBLEM_TYPES: Final = (
-    *(MALFORMED, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD, IN_FLIGHT, TOO_LARGE),
-    *(ENCODING, INVALID, REUSED, TOO_MANY, INTERNAL, UNAVAILABLE),
+    *(MALFORMED, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD, IN_FLIGHT, FIXED, NOT_REPLAYABLE),
+    *(
+        PRECONDITION_FAILED,
+        TOO_LARGE,
+        ENCODING,
+        INVALID,
+        REUSED,
+        PRECONDITION_REQUIRED,
+        TOO_MANY,
+        INTERNAL,
+        UNAVAILABLE,
+    ),
 )
 """Every type of problem, by status."""
 
@@ -213,6 +279,10 @@ _BY_ERROR: Final[tuple[tuple[type[Exception], ProblemType], ...]] = (
     (InFlight, IN_FLIGHT),
     (BodyTooLarge, TOO_LARGE),
     (UnsupportedEncoding, ENCODING),
+    (PreconditionRequired, PRECONDITION_REQUIRED),
+    (PreconditionFailed, PRECONDITION_FAILED),
+    (ConfigurationFixed, FIXED),
+    (CannotReplay, NOT_REPLAYABLE),
     (InvalidInput, INVALID),
     (Conflict, REUSED),
     (TooManyRequests, TOO_MANY),

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 from features.errors import InvalidInput, Problem
 from features.events import dump_timestamp, fact_problem, shown
 from models.actions import channel_of_placement
+from models.asked import stated_context
 from models.deliberation import Rulebook
-from models.funnel import Question
-from models.situation import Value
 from serving.schemas import DecisionRequest
 
 
@@ -31,37 +30,6 @@ def rulebook_for(request: DecisionRequest, rulebooks: Mapping[str, Rulebook], *,
     if problems:
         raise InvalidInput("the request cannot be decided", problems)
     return rulebook
-
-
-def question_of(request: DecisionRequest, *, at: int, lost: Mapping[str, str]) -> Question:
-    """What the caller allows.
-
-    Args:
-        request: the request.
-        at: the moment, microseconds since the epoch.
-        lost: treatments that lost a race for a contact, with the cap that was reached.
-    """
-    return Question(
-        at=at,
-        outbound=request.direction == "outbound",
-        channels=_channels(request),
-        include=frozenset(request.candidates.include),
-        exclude=frozenset(request.candidates.exclude),
-        issues=frozenset(request.candidates.issues),
-        placements=request.placements,
-        lost=dict(lost),
-    )
-
-
-def stated_context(request: DecisionRequest) -> dict[str, Value]:
-    """The request's own facts; null says nothing."""
-    return {name: value for name, value in request.context.items() if value is not None}
-
-
-def _channels(request: DecisionRequest) -> frozenset[str] | None:
-    if request.channel is not None:
-        return frozenset([request.channel])
-    return frozenset(map(channel_of_placement, request.placements)) or None
 
 
 def _unknown_names(request: DecisionRequest, rulebook: Rulebook) -> list[Problem]:

@@ -56,12 +56,6 @@ def used_shares(records: RecordStore, capacity: Capacity, at: int, time_zone: st
     return {limit_id: used.get(limit_id, 0.0) / size if size else 1.0 for limit_id, size in declared.items()}
 
 
-def assignees_of(deliberation: Deliberation, records: CustomerRecords) -> tuple[str | None, ...]:
-    """Who handles each selected slot; empty where no slot needs anybody."""
-    chosen = tuple(records.assignees.get(one.action_id) for one in deliberation.selected)
-    return chosen if any(one is not None for one in chosen) else ()
-
-
 def needs_of_decision(deliberation: Deliberation, rulebook: Rulebook, at: int) -> tuple[CapacityNeed, ...]:
     """What the selected slots take of capacities and budgets."""
     chosen = []

@@ -16,8 +16,12 @@ from serving.telemetry import Metrics
 from serving.workers import Workers
 from serving.workforce import WorkforceDesk
 
-if TYPE_CHECKING:  # it knows states, and with them jitted code, for which the composition root chooses the folder first
+if (
+    TYPE_CHECKING
+):  # they know states, and with them jitted code, for which the composition root chooses the folder first
+    from serving.configurations import Configurations
     from serving.identities import IdentityDesk
+    from serving.replays import ReplayDesk
 
 
 class Decides(Protocol):
@@ -52,6 +56,8 @@ class Runtime:
     capacity_used: Callable[[], Mapping[str, float]]
     records: RecordStore
     reports: ReportDesk
+    configurations: Configurations
+    replays: ReplayDesk
     feature_names: Mapping[str, tuple[str, ...]]
     loaded_bundles: Callable[[], Mapping[str, str | None]]
     is_ready: Callable[[], bool]

@@ -5,7 +5,6 @@ Text of the wire stays text here (timestamps are ISO 8601 with an offset); unkno
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
@@ -359,11 +358,6 @@ def canonical_request(request: DecisionRequest) -> bytes:
     """
     asked = {name: getattr(request, name) for name in DecisionRequest.__struct_fields__}
     return _ENCODER.encode({name: value for name, value in asked.items() if value != getattr(_DEFAULTS, name)})
-
-
-def request_hash(canonical: bytes) -> str:
-    """Hash of a canonical request: the same request id with another hash is a conflict."""
-    return hashlib.blake2b(canonical, digest_size=16).hexdigest()
 
 
 def decode_canonical_request(data: bytes) -> DecisionRequest:

@@ -83,6 +83,12 @@ class Metrics:
         self._outcomes = Counter(
             "headway_outcomes", "Exposures and outcomes received, by result.", ("result",), registry=registry
         )
+        self._configuration_refused = Gauge(
+            "headway_configuration_refused",
+            "1 while configuration files hold something else than what is in force.",
+            multiprocess_mode="mostrecent",
+            registry=registry,
+        )
         self._capacity = Gauge(
             "headway_capacity_used_ratio",
             "Share of a capacity or budget that is taken in its present period, leases included.",
@@ -120,6 +126,10 @@ class Metrics:
     def observe_request(self, *, route: str, status: int, seconds: float) -> None:
         """Count one answered request and its time."""
         self._requests.labels(route, str(status)).observe(seconds)
+
+    def set_configuration_refused(self, refused: bool) -> None:
+        """Say whether what lies in the configuration files is refused."""
+        self._configuration_refused.set(refused)
 
     def exposition(self) -> bytes:
         """All series as Prometheus reads them, over all worker processes."""

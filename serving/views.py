@@ -144,8 +144,8 @@ class RecordView(msgspec.Struct, frozen=True, kw_only=True):
         contacts: what the contact rules counted, oldest first.
         candidates: the full candidate set in catalogue order, ``no_action`` last.
         selected: the filled slots, in order of choice.
-        contact_responses: what came back for each of `contacts`: `positive`, `negative`, or nothing yet, empty; an
-            empty list where the contact rules did not ask.
+        contact_responses: what came back for each of `contacts`: `positive`, `negative`, `neutral`, or nothing yet,
+            empty; an empty list where the contact rules did not ask.
         capacity_used: what was taken of each capacity and budget, by its id, as the capacity rules saw it.
         assignees: who was to handle each selected slot; an empty list where no slot needs anybody.
         epsilon: share that explored while a regret budget held it down; null where it was the policy's own.
@@ -226,10 +226,14 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         ready: the stores take work.
         bundles: label of the bundle that decides for each journey; null where decisions say ``model_missing``.
+        configuration: version of all configuration files in force together.
+        configuration_refused: the files hold something else that may not be put in force; the log says why.
     """
 
     ready: bool
     bundles: dict[str, str | None]
+    configuration: str
+    configuration_refused: bool
 
 
 def decision_view(stored: Stored, *, feature_names: tuple[str, ...] | None) -> StoredDecisionOnWire:

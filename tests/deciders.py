@@ -29,7 +29,7 @@ class Desk:
         self._chance = itertools.count(1)
         moments = Moments()
         self.decider = Decider(
-            rulebooks={"application": self.rulebook},
+            rulebooks=lambda: {"application": self.rulebook},
             versions={"policy": "p1", "service": "test"},
             observer=Observer(
                 feature_sets=FEATURE_SETS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,6 +17,7 @@ from litestar.testing import TestClient
 from features.event_export import event_table
 from features.event_log import MemoryEventLog
 from features.events import dump_timestamp
+from features.home import Home
 from features.journey_report import journey_report
 from features.store import FeatureStore, MemoryStore
 from models.configuration import Configuration, built_in_configuration
@@ -59,6 +60,8 @@ class World:
     chance: int = 0
     chance_lock: Lock = field(default_factory=Lock)
     reports_made: int = 0
+    env: dict[str, str] = field(default_factory=dict)
+    champions: list[Champions] = field(default_factory=list)
 
     @property
     def keys(self) -> KeyFile:
@@ -79,23 +82,27 @@ class World:
         """The runtime over this installation."""
         configuration = self.configuration
         names = {journey_id: one.names for journey_id, one in feature_sets_of(configuration).items()}
+        champions = Champions(
+            self.home.champion_file,
+            feature_names=names,
+            horizons={journey.id: journey.horizon for journey in configuration.journeys.journeys},
+            catalogue=configuration.catalogue,
+        )
+        self.champions.append(champions)
         return assemble(
             settings=self.settings,
             configuration=configuration,
             stores=Stores(log=self.log, records=self.records, features=self.features),
             keys=self.keys,
-            champions=Champions(
-                self.folder / "champion.json",
-                feature_names=names,
-                horizons={journey.id: journey.horizon for journey in configuration.journeys.journeys},
-                catalogue=configuration.catalogue,
-            ),
+            champions=champions,
             metrics=Metrics(),
             surroundings=Surroundings(
                 clock=lambda: self.now, randomness=self.random_bytes, timer=lambda: self.now / 1_000_000
             ),
             kept_reports=KeptReports(self.folder / "reports"),
             make_report=self.made_report,
+            home=self.home,
+            env=self.env,
         )
 
     def made_report(self, request: ReportRequest) -> bytes:
@@ -111,13 +118,19 @@ class World:
         )
         return msgspec.json.encode(report)
 
+    @property
+    def home(self) -> Home:
+        """Where the installation keeps what is not in memory."""
+        return Home(self.folder)
+
     @contextmanager
-    def client(self) -> Iterator[Client]:
-        """A client of the running application."""
+    def client(self, *, keep: Callable[[Runtime], object] = lambda _: None) -> Iterator[Client]:
+        """A client of the running application; ``keep`` is given its runtime."""
 
         @asynccontextmanager
         async def opened() -> AsyncIterator[Runtime]:
             runtime = self.runtime()
+            keep(runtime)
             yield runtime
             runtime.workers.close()
 
@@ -143,9 +156,11 @@ class Client:
         sent: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
         return self._checked("post", self._inner.post(path, headers=_headers(key) | (headers or {}), **sent), path)
 
-    def put(self, path: str, body: object, *, key: str | None = BOOTSTRAP) -> Response:
+    def put(
+        self, path: str, body: object, *, key: str | None = BOOTSTRAP, headers: dict[str, str] | None = None
+    ) -> Response:
         """The answer to a PUT of JSON."""
-        return self._checked("put", self._inner.put(path, headers=_headers(key), json=body), path)
+        return self._checked("put", self._inner.put(path, headers=_headers(key) | (headers or {}), json=body), path)
 
     def done(self, path: str, body: object) -> Any:
         """The JSON of a POST that must succeed, not checked against the description: for calls by the thousand."""

@@ -15,7 +15,8 @@ from features.errors import UnknownObject
 from features.events import shown
 from serving import problems
 from serving.api.calls import RUNTIME, Call
-from serving.api.decisions import decide, read_decision
+from serving.api.configurations import put_actions, put_policy, read_actions, read_policy, validate_policy
+from serving.api.decisions import decide, read_decision, replay_decision
 from serving.api.events import take_events
 from serving.api.failures import Failure, failure, failure_of
 from serving.api.identities import link, lookup, unlink
@@ -35,6 +36,7 @@ from serving.api.workforce import put_workforce, read_workforce
 from serving.runtime import Runtime
 
 ROUTES: Final = (
+    *(read_actions, put_actions, read_policy, put_policy, validate_policy, replay_decision),
     *(take_events, decide, read_decision, take_outcomes, report_journey),
     *(link, unlink, lookup),
     *(put_workforce, read_workforce),

@@ -9,11 +9,12 @@ from litestar import Response, get, post
 from litestar.params import FromPath
 
 from features.errors import UnknownObject
-from features.events import shown
+from features.events import LARGEST_INTEGER, shown
 from models.records import Stored
 from serving.api.calls import JSON, Call, allowed, as_json, body_of, principal_of, refuse_query, runtime_of
 from serving.auth import Principal
-from serving.requests import decode_json, parse_decision_request
+from serving.governing_views import ReplayRequest, replay_answer
+from serving.requests import Fields, decode_json, parse_decision_request
 from serving.runtime import Runtime
 from serving.schemas import DecisionRequest
 from serving.telemetry import log_event
@@ -59,6 +60,37 @@ async def read_decision(request: Call, decision_id: FromPath[str]) -> Response[b
     stored = await runtime.workers.run(_visible, runtime, decision_id, principal)
     names = runtime.feature_names.get(stored.record.versions.get("features", ""))
     return as_json(decision_view(stored, feature_names=names))
+
+
+@post(
+    "/v1/decisions/{decision_id:str}/replay",
+    guards=[allowed("caller", "agent", "marketer", "analyst", "privacy")],
+    status_code=200,
+)
+async def replay_decision(request: Call, decision_id: FromPath[str]) -> Response[bytes]:
+    """A decision made again from its record, as it was or under something else."""
+    runtime, principal = runtime_of(request), principal_of(request)
+    body = await body_of(request, runtime.settings.max_body_bytes)
+    named = parse_replay_request(decode_json(body) if body else {})
+    stored = await runtime.workers.run(_visible, runtime, decision_id, principal)
+    return as_json(replay_answer(await runtime.workers.run(runtime.replays.replay, stored, named)))
+
+
+def parse_replay_request(document: object) -> ReplayRequest:
+    """What a decision is to be made again with.
+
+    Raises:
+        InvalidInput: with every bad field.
+    """
+    fields = Fields.of(document, ("policy", "actions", "bundle", "as_champion"))
+    named = ReplayRequest(
+        policy=fields.text("policy"),
+        actions=fields.text("actions"),
+        bundle=fields.integer("bundle", 1, LARGEST_INTEGER, None),
+        as_champion=fields.flag("as_champion", False),
+    )
+    fields.refuse("the decision cannot be made again with that")
+    return named
 
 
 def decision_answer(runtime: Runtime, document: object, principal: Principal, idempotency_key: str | None) -> bytes:

@@ -14,6 +14,15 @@ import msgspec
 from features.journey_findings import JourneyReport
 from features.journey_question import DEFAULT_TOP, LARGEST_TOP
 from serving import problems
+from serving.governing_views import (
+    ActionsDocument,
+    DocumentAnswer,
+    PolicyDocument,
+    ReplayAnswer,
+    ReplayRequest,
+    ValidationAnswer,
+    ValidationRequest,
+)
 from serving.problems import ProblemDetails, ProblemType
 from serving.schemas import DecisionAnswer, DecisionRequest, EventBatch, LinkRequest, OutcomeBatch, UnlinkRequest
 from serving.telemetry import METRICS_MEDIA_TYPE
@@ -38,6 +47,7 @@ class Operation:
     Attributes:
         answer: the shape of a success as JSON, or the media type of another.
         failures: the problems it may answer.
+        tagged: a success carries an `ETag`.
     """
 
     method: str
@@ -51,6 +61,28 @@ class Operation:
     parameters: tuple[Json, ...] = ()
     is_open: bool = False
     unready: bool = False
+    body_is_optional: bool = False
+    tagged: bool = False
+
+
+_VERSION: Final[Json] = {
+    "name": "version",
+    "in": "query",
+    "required": False,
+    "description": "An earlier version that decided here; the one in force if not given.",
+    "schema": {"type": "string"},
+}
+_IF_MATCH: Final[Json] = {
+    "name": "If-Match",
+    "in": "header",
+    "required": True,
+    "description": "The `ETag` of the version that the change was made to.",
+    "schema": {"type": "string"},
+}
+_CHANGING: Final = (
+    *(problems.FIXED, problems.PRECONDITION_FAILED, problems.PRECONDITION_REQUIRED),
+    *_WRITING,
+)
 
 
 _IDEMPOTENCY_KEY: Final[Json] = {
@@ -222,6 +254,81 @@ OPERATIONS: Final = (
         failures=(*_KEYED, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),
     ),
     Operation(
+        method="post",
+        path="/v1/decisions/{decision_id}/replay",
+        operation_id="replay_decision",
+        summary="Make a decision again from its record",
+        description="With no body: under the very configuration and bundle that made it, and `identical` says whether "
+        "the record came out with the same bytes. With a body: what another policy, catalogue or bundle would have "
+        "chosen, drawn with the same luck. Nothing is stored. Whoever may read a decision may replay it.",
+        body=ReplayRequest,
+        body_is_optional=True,
+        answer=ReplayAnswer,
+        parameters=(_DECISION_ID,),
+        failures=(*_KEYED, problems.NOT_FOUND, problems.NOT_REPLAYABLE, *_WRITING),
+    ),
+    Operation(
+        method="get",
+        path="/v1/actions",
+        operation_id="read_actions",
+        summary="The catalogue in force",
+        description="As JSON, with its version as `ETag`. For the roles agent, marketer and analyst.",
+        answer=DocumentAnswer,
+        parameters=(_VERSION,),
+        failures=(*_KEYED, *_READING),
+        tagged=True,
+    ),
+    Operation(
+        method="put",
+        path="/v1/actions",
+        operation_id="put_actions",
+        summary="Put a catalogue in force",
+        description="The whole catalogue as JSON. It is checked as at a start of the service, together with the other "
+        "files in force, written to the home, and decides before the answer leaves; requests under way end as they "
+        "began. The same content again changes nothing. Comments of the file that it replaces are lost. For the role "
+        "marketer.",
+        body=ActionsDocument,
+        answer=DocumentAnswer,
+        parameters=(_IF_MATCH,),
+        failures=(*_KEYED, *_CHANGING),
+        tagged=True,
+    ),
+    Operation(
+        method="get",
+        path="/v1/policies",
+        operation_id="read_policy",
+        summary="The policy in force",
+        description="As JSON, with its version as `ETag`. For the roles agent, marketer and analyst.",
+        answer=DocumentAnswer,
+        parameters=(_VERSION,),
+        failures=(*_KEYED, *_READING),
+        tagged=True,
+    ),
+    Operation(
+        method="put",
+        path="/v1/policies",
+        operation_id="put_policy",
+        summary="Put a policy in force",
+        description="The whole policy as JSON; everything else as for the catalogue. For the role marketer.",
+        body=PolicyDocument,
+        answer=DocumentAnswer,
+        parameters=(_IF_MATCH,),
+        failures=(*_KEYED, *_CHANGING),
+        tagged=True,
+    ),
+    Operation(
+        method="post",
+        path="/v1/policies/validate",
+        operation_id="validate_policy",
+        summary="Try a policy or a catalogue without putting it in force",
+        description="Documents that may not be put in force are a 200 with `valid` false and every problem. Of valid "
+        "ones it is told what they would have changed of the newest recorded decisions, made again from their records. "
+        "One trial runs at a time, in slices between the requests. For the roles marketer and analyst.",
+        body=ValidationRequest,
+        answer=ValidationAnswer,
+        failures=(*_KEYED, *_WRITING),
+    ),
+    Operation(
         method="put",
         path="/v1/workforce",
         operation_id="put_workforce",
@@ -315,7 +422,8 @@ def _described(operation: Operation) -> Json:
     if operation.parameters:
         described["parameters"] = list(operation.parameters)
     if operation.body is not None:
-        described["requestBody"] = {"required": True, "content": {"application/json": _shape(operation.body)}}
+        required = not operation.body_is_optional
+        described["requestBody"] = {"required": required, "content": {"application/json": _shape(operation.body)}}
     if operation.is_open:
         described["security"] = []
     return described
@@ -326,7 +434,10 @@ def _responses(operation: Operation) -> Iterator[tuple[str, Json]]:
         content = {operation.answer: {"schema": {"type": "string"}}}
     else:
         content = {"application/json": _shape(operation.answer)}
-    yield "200", {"description": operation.summary, "content": content}
+    success: Json = {"description": operation.summary, "content": content}
+    if operation.tagged:
+        success["headers"] = {"ETag": {"schema": {"type": "string"}}}
+    yield "200", success
     if operation.unready:
         yield "503", {"description": "Not ready", "content": content}
     by_status: dict[int, list[ProblemType]] = {}

@@ -34,7 +34,13 @@ async def readyz(request: Call) -> Response[bytes]:
     """The stores take work: 200, else 503. A journey without a bundle is served, degraded."""
     runtime = runtime_of(request)
     ready = await runtime.workers.run(runtime.is_ready)
-    return as_json(Readiness(ready=ready, bundles=dict(runtime.loaded_bundles())), status=200 if ready else 503)
+    readiness = Readiness(
+        ready=ready,
+        bundles=dict(runtime.loaded_bundles()),
+        configuration=runtime.configurations.in_force.configuration.version,
+        configuration_refused=runtime.configurations.refused is not None,
+    )
+    return as_json(readiness, status=200 if ready else 503)
 
 
 @get("/metrics", guards=[allowed()])

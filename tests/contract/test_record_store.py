@@ -399,6 +399,19 @@ def test_imported_decisions_are_stored_once(store: RecordStore) -> None:
     assert [each.decision_id for page in store.read() for each in page] == ["d-000001", "d-000002", "d-000003"]
 
 
+def test_decisions_are_read_back_from_the_newest(store: RecordStore) -> None:
+    """By id, page by page, whatever the order they were stored in."""
+    for number in (2, 1, 4, 3):
+        store.commit(record(number), b"", None)
+
+    pages = list(store.read_back(page=3))
+
+    assert [[each.decision_id for each in page] for page in pages] == [
+        ["d-000004", "d-000003", "d-000002"],
+        ["d-000001"],
+    ]
+
+
 def test_pages_cover_the_decisions_once(store: RecordStore) -> None:
     """Pages come in order of ids, whatever the order of arrival, from after the one asked for."""
     store.append_imported([record(number, mode="imported") for number in (5, 3, 1, 4, 2)])

@@ -17,8 +17,9 @@ from features.kernel import Floats
 from models.boosting import contributions, lightgbm_raw_scores
 from models.bundle import booster_texts, member_texts
 from models.contributions import Contributions, head_contributions, stall_contributions
+from models.deciding_bundle import deciding_bundle
 from models.decision import DecisionRecord
-from models.explanation import Explanation, deciding_bundle, explain, explanation_document
+from models.explanation import Explanation, explain, explanation_document
 from models.explanation_text import explanation_text
 from models.flips import feature_flips, priorities_of
 from models.forest import column_name, raw_scores_block

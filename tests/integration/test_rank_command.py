@@ -136,6 +136,8 @@ def runtime(ranked_root: Home, ranked: Ranked, tmp_path: Path) -> Iterator[Runti
             surroundings=Surroundings.of_process(),
             kept_reports=KeptReports(tmp_path / "reports"),
             make_report=lambda request: b"",
+            home=ranked_root,
+            env={},
         )
         yield opened
         opened.workers.close()

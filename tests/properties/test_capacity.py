@@ -6,22 +6,20 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 
-from models.capacity import MILLIONTHS, millionths, recorded_assignees, window_start
+from models.capacity import MILLIONTHS, millionths, window_start
 from models.decision import DecisionRecord
-from models.deliberation import Inputs, deliberate
-from models.policy import Arm
 from models.record_store import SqlRecordStore
-from models.records import CapacityWindow, Contact, CustomerRecords
+from models.records import CapacityWindow, Contact
+from models.replay import replayed
 from models.workforce import Person, Results, ToldPerson
-from serving.questions import question_of
-from serving.schemas import decode_canonical_request
+from serving.schemas import CandidateFilter
 from tests.deciders import Desk
-from tests.decisions import DAY_US, action, contact
+from tests.decisions import DAY_US, action
 from tests.histories import START_AT
 
 NOW = START_AT + DAY_US // 2
@@ -172,10 +170,8 @@ def test_exposures_at_once_count_once(records: SqlRecordStore) -> None:
     assert _taken(records, NOW + DAY_US // 12)["calls"] == len(told) <= 25
 
 
-def _only(action_id: str) -> Any:
-    return decode_canonical_request(
-        b'{"request_id":"r","customer_id":"c","candidates":{"include":["%s"]}}' % action_id.encode()
-    ).candidates
+def _only(action_id: str) -> CandidateFilter:
+    return CandidateFilter(include=(action_id,))
 
 
 def test_decisions_under_limits_are_made_again_from_their_records(records: SqlRecordStore) -> None:
@@ -188,26 +184,4 @@ def test_decisions_under_limits_are_made_again_from_their_records(records: SqlRe
     dropped = {one.rule_ids[0] for record in made for one in record.candidates if one.dropped == "capacity"}
     assert {"everything", "capacity.nobody_available"} <= dropped
     for record in made:
-        again = deliberate(_inputs_of(record), desk.rulebook, None)
-        assert repr(again.candidates) == repr(record.candidates)
-        assert again.selected == record.selected
-
-
-def _inputs_of(record: DecisionRecord) -> Inputs:
-    request = decode_canonical_request(record.request)
-    lost = {
-        one.treatment_id: one.rule_ids[1] for one in record.candidates if one.rule_ids[:1] == ("capacity.lost_race",)
-    }
-    counted = tuple(contact(at=one.at, channel=one.channel) for one in record.contacts)
-    return Inputs(
-        decision_id=record.decision_id,
-        vector=np.array(record.vector),
-        attributes=record.attributes,
-        holdings=None if record.holdings is None else frozenset(record.holdings),
-        context={},
-        channel=request.channel,
-        records=CustomerRecords(counted, record.consents, record.capacity_used, recorded_assignees(record)),
-        question=question_of(request, at=record.as_of, lost=lost),
-        time_zone=record.time_zone or "",
-        arm=cast(Arm, record.arm),
-    )
+        assert replayed(record, desk.rulebook, None).differences == ()

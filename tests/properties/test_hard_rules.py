@@ -191,7 +191,8 @@ def policies(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def contacts(draw: st.DrawFn) -> Contact:
     """One contact of the last days, with an action that may have left the catalogue."""
-    at = START_AT - draw(st.integers(0, 12 * 24)) * HOUR_US
+    days = st.integers(0, 12).map(lambda day: day * 24)  # where bounds lie
+    at = START_AT - draw(days | st.integers(0, 12 * 24)) * HOUR_US
     return Contact(
         decision_id="d-0",
         customer_id="c1",

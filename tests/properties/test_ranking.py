@@ -45,7 +45,9 @@ def terms(draw: st.DrawFn, n_pairs: int = len(PAIRS)) -> CandidateTerms:
     )
 
 
-def factors(terms: CandidateTerms, place: int, control: float, uplift: float, sigma: float) -> Factors:
+def factors(
+    terms: CandidateTerms, place: int, control: float, uplift: float, sigma: float, fatigue: float = 1.0
+) -> Factors:
     """One candidate of one customer, as a single decision holds it."""
     found = Factors(
         control_response=control,
@@ -55,7 +57,7 @@ def factors(terms: CandidateTerms, place: int, control: float, uplift: float, si
         value=float(terms.value[place]),
         contact_cost=float(terms.contact_cost[place]),
         incentive_cost=float(terms.incentive_cost[place]),
-        fatigue_cost=float(terms.fatigue_cost[place]),
+        fatigue_cost=float(terms.fatigue_cost[place]) * fatigue,
         channel_price=float(terms.channel_price[place]),
         context_weight_pct=float(terms.context_weight_pct[place]),
         lever_pct=float(terms.lever_pct[place]),
@@ -91,12 +93,20 @@ def test_a_block_is_its_customers_one_by_one(data: st.DataObject, terms: Candida
     )
     allowed = data.draw(arrays(np.bool_, (n, len(terms.treatment_ids))))
 
-    block = ranked_block(effects, terms, allowed)
+    # ``contact_policy.fatigue_factor`` of each customer; where the policy has none there are none.
+    fatigue = data.draw(st.none() | arrays(np.float64, n, elements=st.floats(1, 20)))
+
+    block = ranked_block(effects, terms, allowed, fatigue=fatigue)
 
     order = block.order(len(terms.treatment_ids), allowed)
     for customer in range(n):
         row = [
-            factors(terms, place, *(float(each[customer, pair]) for each in effects[:3]))
+            factors(
+                terms,
+                place,
+                *(float(each[customer, pair]) for each in effects[:3]),
+                fatigue=1.0 if fatigue is None else float(fatigue[customer]),
+            )
             for place, pair in enumerate(terms.pair.tolist())
         ]
         numbers, best, ranking = one_by_one(terms, row, allowed[customer])

@@ -48,6 +48,7 @@ def _filling(
         },
         caps=(),
         arm=arm,
+        fits=lambda treatment_id, beside: True,
         seed=(decision_id, "p1"),
     )
 

@@ -12,6 +12,7 @@ import pytest
 
 from features.errors import StoreUnavailable
 from features.events import dump_timestamp
+from models.configuration import built_in_configuration
 from models.records import Contact
 from serving.settings import Settings
 from tests.decision_records import record
@@ -156,6 +157,63 @@ def test_nothing_to_do_is_an_answer(client: Client) -> None:
     assert body["no_action"]["chosen"] is True
     assert body["funnel"]["catalogue"] > 12
     assert body["funnel"]["scored"] == 0
+
+
+def test_an_objection_is_obeyed_by_the_next_decision(client: Client) -> None:
+    """Marketing stops at once; the answer says why, and what else stands against it where it is asked for."""
+    _stalled(client)
+    before = client.post("/v1/decisions", {"customer_id": "c-1", "mode": "shadow"}).json()
+    objection = event(
+        "no", hours_ago=0, kind="consent_changed", channel=None, facts={"consent": "marketing", "state": "objected"}
+    )
+    client.post("/v1/events", {"events": [objection]})
+
+    after = client.post("/v1/decisions", {"customer_id": "c-1", "mode": "shadow", "explain": "stages"}).json()
+
+    assert before["funnel"]["contactable"] > 0
+    assert after["funnel"]["contactable"] == 0
+    assert after["selected"] == []
+    assert {"action_id": "remind_next_step", "stage": "contact_policy", "rule_id": "contact.objection"} in after[
+        "dropped"
+    ]
+    of_offer = {one["rule_id"] for one in after["dropped"] if one["action_id"] == "offer_cashback"}
+    assert {"applicability.stage", "suit.arrears", "contact.objection"} <= of_offer
+
+
+def test_a_no_is_obeyed_by_the_next_decision(client: Client) -> None:
+    """An outcome of 0 is a no to the offer that aimed at it; other actions go on, and so does the lead class."""
+    facts = {name: False for name in ("arrears_flag", "hardship_flag", "vulnerable_flag", "open_complaint")}
+    done = [
+        event("applied", hours_ago=72),
+        event("verified", hours_ago=60, kind="identity_verified", channel="store", facts={}),
+        event("accepted", hours_ago=50, kind="card_offer_accepted", channel="web", facts={}),
+        event("activated", hours_ago=40, kind="card_activated", channel="web", facts={}),
+        event("profile", hours_ago=30, kind="profile_updated", channel=None, facts=facts),
+        *_consents("email"),
+    ]
+    assert client.post("/v1/events", {"events": done}).json()["accepted"] == len(done)
+    asked = {"customer_id": "c-1", "candidates": {"include": ["offer_protection", "survey_experience"]}}
+    offered = client.post("/v1/decisions", asked | {"channel": "email", "activate": True}).json()
+    wanted = {row["action_id"] for row in offered["ranked_actions"]}
+    told = [
+        {
+            "type": "outcome",
+            "decision_id": offered["decision_id"],
+            "outcome_id": "protection_14d",
+            "value": 0,
+            "occurred_at": dump_timestamp(NOW),
+        }
+    ]
+    assert client.post("/v1/outcomes", {"outcomes": told}).json()["accepted"] == 1
+
+    after = client.post("/v1/decisions", asked).json()
+
+    assert "offer_protection" in wanted
+    assert offered["selected"][0]["action_id"] == "offer_protection"
+    held = [(one["stage"], one["rule_id"]) for one in after["dropped"] if one["action_id"] == "offer_protection"]
+    assert ("contact_policy", "hold.said_no") in held
+    assert after["ranked_actions"][0]["action_id"] == "survey_experience"
+    assert after["journey"]["lead_class"] == "WARM"
 
 
 def test_the_same_request_gives_the_same_bytes(client: Client, world: World) -> None:
@@ -427,7 +485,13 @@ def test_health_and_pages_need_no_key(client: Client) -> None:
 
 def test_readiness_tells_what_is_loaded(client: Client) -> None:
     """A journey without a bundle is served, degraded, and it shows."""
-    assert client.get("/readyz", key=None).json() == {"ready": True, "bundles": {JOURNEY: None}}
+    readiness = client.get("/readyz", key=None).json()
+
+    assert (readiness["ready"], readiness["bundles"]) == (True, {JOURNEY: None})
+    assert (readiness["configuration"], readiness["configuration_refused"]) == (
+        built_in_configuration().version,
+        False,
+    )
 
 
 def test_a_service_whose_stores_are_down_is_not_ready(tmp_path: Path) -> None:

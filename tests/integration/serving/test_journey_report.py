@@ -143,7 +143,7 @@ def test_bad_parameters_are_named(client: Client, query: str, pointer: str, valu
 def test_personal_attributes_and_texts_make_no_groups() -> None:
     """A group of one would tell of a person."""
     desk = ReportDesk(
-        configuration=CONFIGURATION, head=lambda: 0, kept=KeptReports(Path("nowhere")), make=lambda request: b""
+        configuration=lambda: CONFIGURATION, head=lambda: 0, kept=KeptReports(Path("nowhere")), make=lambda request: b""
     )
     personal = [name for name, one in CONFIGURATION.taxonomy.attributes.items() if one.pii or one.dtype == "text"]
 
@@ -173,7 +173,7 @@ def test_one_report_is_made_at_a_time(tmp_path: Path) -> None:
         assert go_on.wait(10)
         return b"{}"
 
-    desk = ReportDesk(configuration=CONFIGURATION, head=lambda: 1, kept=KeptReports(tmp_path), make=make)
+    desk = ReportDesk(configuration=lambda: CONFIGURATION, head=lambda: 1, kept=KeptReports(tmp_path), make=make)
     thread = threading.Thread(target=desk.report, args=(JOURNEY, {}))
     thread.start()
     assert begun.wait(10)

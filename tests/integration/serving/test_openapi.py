@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from features.events import _KEYS as EVENT_KEYS
+from models.actions import Catalogue
+from models.policy import Policy
 from serving.api.app import ROUTES
 from serving.api.openapi import api_document
 from serving.api.reference import reference
@@ -105,6 +107,14 @@ def test_described_bodies_are_those_that_are_read() -> None:
     assert set(schemas["EventDocument"]["properties"]) == set(EVENT_KEYS)
     assert set(schemas["ExposureDocument"]["properties"]) == set(OUTCOME_KEYS["exposure"])
     assert set(schemas["OutcomeDocument"]["properties"]) == set(OUTCOME_KEYS["outcome"])
+
+
+def test_described_documents_have_the_keys_of_the_files() -> None:
+    """A key that the policy or the catalogue has, and a caller is not told of, would be found by nobody."""
+    schemas = api_document()["components"]["schemas"]
+
+    assert set(schemas["PolicyDocument"]["properties"]) == set(Policy.model_fields)
+    assert set(schemas["ActionsDocument"]["properties"]) == set(Catalogue.model_fields)
 
 
 def test_the_request_id_is_optional_to_callers() -> None:

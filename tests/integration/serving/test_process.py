@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -250,3 +251,44 @@ def test_what_was_answered_survives_kill_9(tmp_path: Path, service: Service) -> 
     assert (again["accepted"], again["duplicate"]) == (0, 1)
     assert same == decided
     assert code == 0
+
+
+def test_a_policy_is_swapped_under_load(service: Service) -> None:
+    """By a PUT and by its file: no request fails, and answers name the versions one after the other."""
+    headers = {"Authorization": f"Bearer {KEY}"}
+    failed: list[httpx.Response] = []
+    seen: list[str] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(headers=headers, timeout=30) as client:
+            while not stop.is_set():
+                answer = client.post(f"{service.url}/v1/decisions", json={"customer_id": "c-load"})
+                if answer.status_code == 200:
+                    seen.append(answer.json()["versions"]["policy"])
+                else:
+                    failed.append(answer)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        before = service.get("/v1/policies")
+        wanted = before.json()["document"] | {"decision_ttl": "2d"}
+        tag = {"If-Match": before.headers["etag"]}
+        put = httpx.put(f"{service.url}/v1/policies", headers=headers | tag, json=wanted, timeout=30)
+        policy = service.home.config / "policy.yaml"
+        policy.write_text(policy.read_text().replace("decision_ttl: 2d", "decision_ttl: 3d"))
+        until = time.monotonic() + 30
+        while len(set(seen)) < 3 and time.monotonic() < until:
+            time.sleep(0.1)  # the service looks at its files once a second
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+    assert put.status_code == 200, put.text
+    assert failed == []
+    order = list(dict.fromkeys(seen))
+    assert order[:2] == [before.json()["version"], put.json()["version"]]
+    assert len(order) == 3

@@ -44,6 +44,7 @@ def test_the_layout_is_frozen(tmp_path: Path) -> None:
 
     assert paths == {
         "config": "config",
+        "configurations": "configurations",
         "state": "state",
         "events_db": "state/events.db",
         "records_db": "state/records.db",
@@ -65,6 +66,7 @@ def test_the_layout_is_frozen(tmp_path: Path) -> None:
         "numba_cache": "cache/numba",
         "prices": "prices",
     }
+    assert home.kept_configuration("policy", "0a1b") == tmp_path / "configurations" / "policy" / "0a1b.yaml"
     assert home.bundle("nba-card", 3) == tmp_path / "bundles" / "nba-card" / "3"
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from features.errors import ConfigurationError, Conflict, Refused
 from features.home import Home
@@ -23,6 +25,7 @@ from models.configuration import (
     read_configuration,
 )
 
+MARKETER = Path(__file__).parents[3] / "docs" / "how-to" / "marketer.md"
 DEFAULTS = Path(__file__).parents[3] / "features" / "defaults"
 
 Edit = Callable[..., Path]
@@ -389,6 +392,13 @@ def test_problems_of_all_files_come_at_once(edited: Edit) -> None:
         ),
         (
             "actions.yaml",
+            "id: appl.waiting_on_us\n        stage: applicability",
+            "id: appl.waiting_on_us\n        issues: [grow]\n        stage: applicability",
+            "actions[1].rules[0].issues",
+            "no issues: the rule of an action is for it alone",
+        ),
+        (
+            "actions.yaml",
             "none_of: [below_20k]",
             "none_of: [below_2k]",
             "actions[9].rules[0].all_of[0].none_of[0]",
@@ -442,6 +452,29 @@ def test_a_regulated_action_needs_its_disclosures(edited: Edit) -> None:
     found = _problems(edited("actions.yaml", (line, "    disclosures: []")))
 
     assert [expected for _, _, expected in found] == ["the disclosures of a regulated action"]
+
+
+def test_the_marketers_examples_are_valid(edited: Edit) -> None:
+    """What the how-to shows can be written into the files as it is."""
+    shown = re.findall(r"```yaml\n(.*?)```", MARKETER.read_text(), re.DOTALL)
+    added, rules, contacts, leads = (yaml.safe_load(text) for text in shown)
+    folder = edited("policy.yaml")
+    policy = yaml.safe_load((folder / "policy.yaml").read_text())
+    catalogue = yaml.safe_load((folder / "actions.yaml").read_text())
+    policy["rules"], policy["contact_policy"] = rules["rules"], contacts
+    policy["lead_qualification"] = leads["lead_qualification"]
+    catalogue["actions"] += added
+    (folder / "policy.yaml").write_text(yaml.safe_dump(policy))
+    (folder / "actions.yaml").write_text(yaml.safe_dump(catalogue))
+
+    read = read_configuration(folder, origin="here")
+
+    assert [one.id for one in read.policy.contact_policy.suppressions] == [
+        "hold.ignored",
+        "hold.said_no",
+        "hold.accepted",
+    ]
+    assert "nudge_wallet" in read.catalogue.by_id
 
 
 def test_installing_makes_it_the_homes_own(tmp_path: Path, edited: Edit) -> None:

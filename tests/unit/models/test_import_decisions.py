@@ -163,3 +163,18 @@ def test_imported_exposures_count_under_the_caps() -> None:
 
     (contact,) = records.customer("c1", since=0, now=START_AT).contacts
     assert (contact.channel, contact.at, contact.status) == ("email", START_AT, "confirmed")
+
+
+def test_imported_outcomes_answer_the_contacts_of_their_decision() -> None:
+    """What came back before is noted as if it had come through the API; a repetition changes nothing."""
+    records = MemoryRecordStore()
+    sink = StoreSink(MemoryEventLog(), records, TAXONOMY, CATALOGUE, {})
+    aim = CATALOGUE.by_id["nudge"].outcome
+    exposed = event("1", kind="action_exposed", facts={"decision_id": "d-1", "action_id": "nudge"})
+    came_back = event("2", kind="outcome_observed", facts={"decision_id": "d-1", "outcome_id": aim, "value": 0.0})
+
+    for _ in range(2):
+        sink.append_events([exposed, came_back])
+
+    found = records.customer("c1", since=0, now=START_AT).contacts
+    assert [(one.action_id, one.response) for one in found] == [("nudge", "negative")]

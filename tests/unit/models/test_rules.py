@@ -92,6 +92,12 @@ def test_a_feature_is_compared_by_its_number() -> None:
     assert condition_holds(condition("feature:calls_7d", at_least=3), customer)
 
 
+def test_bounds_leave_something_between_them() -> None:
+    """A condition that nothing can meet is refused when the file is read."""
+    with pytest.raises(ValidationError, match="nothing is at least 2 and at most 1"):
+        condition("attribute:age", at_least=2, at_most=1)
+
+
 def test_asking_what_is_known_leaves_nothing_missing() -> None:
     """``known`` says itself what an unknown value means."""
     with pytest.raises(ValidationError, match="has no missing"):

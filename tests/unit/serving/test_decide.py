@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 
 from features.errors import Conflict, InvalidInput, StoreUnavailable, UnknownObject
@@ -19,20 +18,18 @@ from features.moments import Moments
 from features.profile import fold_profile
 from features.store import CustomerRow, MemoryStore, ProfileRow, StateRow
 from models.actions import Action
-from models.capacity import recorded_assignees
 from models.decision import DecisionRecord
-from models.deliberation import Inputs, deliberate
+from models.deliberation import deliberate
 from models.memory_records import MemoryRecordStore
-from models.policy import Arm
 from models.prices import PRICES_OUTDATED, PriceList
-from models.records import Committed, ContactResponse, CustomerRecords, LostRace, Reservation
+from models.records import Committed, ContactResponse, LostRace, Reservation
+from models.replay import inputs_of, replayed
 from models.scoring import StallScore, scorer_of
 from serving.decide import CHALLENGER_MISSING, DEADLINE, MODEL_MISSING, Decider, ServedModel
 from serving.observe import REBUILT, STORE_DOWN, Observer
-from serving.questions import question_of
-from serving.schemas import DecisionRequest, decode_canonical_request
+from serving.schemas import DecisionRequest
 from tests.boosters import constant_waits
-from tests.decisions import DAY_US, action, condition, contact, known, rule, rulebook
+from tests.decisions import DAY_US, action, condition, contact, rule, rulebook
 from tests.histories import FEATURE_SETS, FEATURES, MINUTE_US, START_AT, TAXONOMY, event
 from tests.unit.models.test_prices import CAPACITY, price_list
 
@@ -94,7 +91,7 @@ class _World:
 
     def decider(self) -> Decider:
         return Decider(
-            rulebooks={"application": self.rulebook},
+            rulebooks=lambda: {"application": self.rulebook},
             versions={"policy": "p1", "service": "test"},
             observer=Observer(
                 feature_sets=FEATURE_SETS,
@@ -180,7 +177,7 @@ def test_a_decision_can_be_made_again_from_its_record() -> None:
     answer = world.ask(direction="inbound", context={"device": "mobile"})
     record = world.records.decision(answer["decision_id"]).record
 
-    again = deliberate(_inputs_of(record), world.rulebook, None)
+    again = deliberate(inputs_of(record, world.rulebook), world.rulebook, None)
 
     assert repr(again.candidates) == repr(record.candidates)
     assert (again.situation.stage, again.situation.state) == (record.stage, record.state)
@@ -204,7 +201,7 @@ def test_what_a_journey_is_expected_to_do_is_answered_recorded_and_found_again()
     expected = StallScore(0.75, 0.25, 0.875, 0.25)
     assert StallScore(*(answer["journey"][name] for name in StallScore._fields)) == expected
     assert StallScore(*(getattr(record, name) for name in StallScore._fields)) == expected
-    assert deliberate(_inputs_of(record), world.rulebook, scorer).stall == expected
+    assert deliberate(inputs_of(record, world.rulebook), world.rulebook, scorer).stall == expected
 
 
 def test_of_a_customer_who_is_not_stalled_no_wait_is_answered() -> None:
@@ -234,8 +231,9 @@ def test_published_prices_are_subtracted_and_named() -> None:
     assert (free["versions"]["prices"], answer["versions"]["prices"]) == (None, world.prices.version)
     assert record.versions["prices"] == world.prices.version
     assert PRICES_OUTDATED not in answer["degraded"]
-    again = deliberate(replace(_inputs_of(record), prices=world.prices), world.rulebook, None)
-    assert repr(again.candidates) == repr(record.candidates)
+    again = replayed(record, world.rulebook, None, prices=world.prices)
+    assert again.identical, again.differences
+    assert not replayed(record, world.rulebook, None).identical
 
     world.prices = price_list(valid_until=NOW + 1, prices={"limit.phone": 100.0})
     assert world.ask(request_id="r2")["no_action"]["chosen"]
@@ -276,7 +274,9 @@ def test_what_came_back_is_recorded_and_decided_by_again() -> None:
 
     assert record.contact_responses == ("positive", "")
     assert [one.rule_ids for one in record.candidates[:2]] == [("hold.ignored",), ()]
-    assert repr(deliberate(_inputs_of(record), world.rulebook, None).candidates) == repr(record.candidates)
+    assert repr(deliberate(inputs_of(record, world.rulebook), world.rulebook, None).candidates) == repr(
+        record.candidates
+    )
     plain = _World()
     plain.records.confirm_contacts([contact(at=NOW)])
     assert plain.records.decision(plain.ask()["decision_id"]).record.contact_responses == ()
@@ -329,28 +329,6 @@ def test_the_lead_class_is_answered() -> None:
 
     assert _World(policy_changes={"lead_qualification": leads}).ask()["journey"]["lead_class"] == "HOT"
     assert _World().ask()["journey"]["lead_class"] is None
-
-
-def _inputs_of(record: DecisionRecord) -> Inputs:
-    request = decode_canonical_request(record.request)
-    lost = {one.treatment_id: one.rule_ids[1] for one in record.candidates if one.rule_ids[:1] == LOST}
-    responses = record.contact_responses or ("",) * len(record.contacts)
-    counted = tuple(
-        contact(at=one.at, channel=one.channel, action_id=one.action_id, response=response)
-        for one, response in zip(record.contacts, responses, strict=True)
-    )
-    return Inputs(
-        decision_id=record.decision_id,
-        vector=np.array(record.vector),
-        attributes=record.attributes,
-        holdings=None if record.holdings is None else frozenset(record.holdings),
-        context=known(**{name: value for name, value in request.context.items() if value is not None}),
-        channel=request.channel,
-        records=CustomerRecords(counted, record.consents, record.capacity_used, recorded_assignees(record)),
-        question=question_of(request, at=record.as_of, lost=lost),
-        time_zone=record.time_zone or "",
-        arm=cast(Arm, record.arm),
-    )
 
 
 def test_the_same_request_gives_the_same_bytes() -> None:
