@@ -28,6 +28,7 @@ from serving.api.openapi import api_document
 from serving.auth import KeyFile
 from serving.bootstrap import Stores, Surroundings, assemble, feature_sets_of
 from serving.champions import Champions
+from serving.prices import Prices
 from serving.runtime import Runtime
 from serving.settings import Settings
 from serving.telemetry import Metrics
@@ -62,6 +63,7 @@ class World:
     reports_made: int = 0
     env: dict[str, str] = field(default_factory=dict)
     champions: list[Champions] = field(default_factory=list)
+    prices: list[Prices] = field(default_factory=list)
 
     @property
     def keys(self) -> KeyFile:
@@ -89,12 +91,15 @@ class World:
             catalogue=configuration.catalogue,
         )
         self.champions.append(champions)
+        self.prices.append(Prices(self.home.prices))
+        self.prices[-1].refresh()
         return assemble(
             settings=self.settings,
             configuration=configuration,
             stores=Stores(log=self.log, records=self.records, features=self.features),
             keys=self.keys,
             champions=champions,
+            prices=self.prices[-1],
             metrics=Metrics(),
             surroundings=Surroundings(
                 clock=lambda: self.now, randomness=self.random_bytes, timer=lambda: self.now / 1_000_000

@@ -74,6 +74,10 @@ def lively(configuration: Configuration, **changes: Any) -> dict[str, str]:
     policy["experiment"] |= {"no_contact_holdout": 0.1, "random_eligible": 0.25, "challenger": 0.1}
     policy["exploration"] = {"epsilon": 0.5, "temperature": 3.0}
     policy["rules"] = [rule for rule in policy["rules"] if rule["id"] == "elig.journey_open"]
+    policy["capacity"] = {
+        "limits": [{"id": "limit.sms", "units": 1_000, "period": "1d", "channel": "sms"}],
+        "budgets": [{"id": "budget.all", "amount": 5_000.0, "period": "7d"}],
+    }
     texts["policy.yaml"] = yaml.safe_dump(policy | changes)
     return texts
 

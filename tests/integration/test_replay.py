@@ -15,11 +15,13 @@ from features.errors import CannotReplay
 from models.configuration import load_configuration
 from models.configuration_history import ConfigurationHistory
 from models.decision import CountedContact, DecisionRecord
+from models.price_files import publish_prices
+from models.prices import PriceList, capacity_version
 from models.registry import LocalRegistry
 from models.replay import Replay
 from models.replaying import Replayer, Scorers, WhatIf
 from serving.runtime import Runtime
-from tests.doors import Client, World
+from tests.doors import JOURNEY, Client, World
 from tests.recorded import live, promote, recorded_world
 
 DECISIONS = 360
@@ -50,6 +52,7 @@ def lived_through(world: World, client: Client, runtime: Runtime, decisions: int
     for version in range(3):
         if version:
             promote(world, version)
+            _publish_prices(world, runtime, version)
             runtime.configurations.refresh()
             _refresh_champions(world)
         if version == 2:
@@ -57,6 +60,27 @@ def lived_through(world: World, client: Client, runtime: Runtime, decisions: int
             wanted = before.content | {"channel_price": {"sms": 0.5}}
             runtime.configurations.put("policy", wanted, if_match=f'"{before.version}"', source="test")
         live(world, client, decisions=third, customers=customers, seed=version)
+
+
+def _publish_prices(world: World, runtime: Runtime, version: int) -> None:
+    """Of everything that is scarce, other ones each time."""
+    configuration = runtime.configurations.in_force.configuration
+    capacity = configuration.policy.capacity
+    ids = [one.id for one in (*capacity.limits, *capacity.budgets)]
+    published = PriceList(
+        journey_id=JOURNEY,
+        created_at=world.now,
+        valid_until=2**53,
+        policy_version=configuration.versions["policy"],
+        capacity_version=capacity_version(capacity),
+        bundle=None,
+        prices={name: 0.01 * (version + place) for place, name in enumerate(ids)},
+        value=1.0,
+        gap=0.0,
+    )
+    publish_prices(world.home.prices, published)
+    for prices in world.prices:
+        prices.refresh()
 
 
 def _refresh_champions(world: World) -> None:
@@ -95,6 +119,8 @@ def test_the_recorded_decisions_are_of_every_kind(few: Recorded) -> None:
     assert rules["capacity.lost_race"] > 3
     assert len({one.versions.get("bundle") for one in records}) == 3
     assert len({one.versions["policy"] for one in records}) == 2
+    assert len({one.versions.get("prices") for one in records}) == 3
+    assert any(one.budget_price > 0 for record in records for one in record.candidates)
     assert sum(one.explored for one in records) > 20
     assert sum(bool(one.linked_ids) for one in records) > 20
     assert sum(one.holdings is None for one in records) > 10
@@ -169,6 +195,7 @@ def test_what_is_not_here_is_named(few: Recorded) -> None:
         "bundle_missing": _with(record, versions=versions | {"bundle": "nba-credit_card_application@champion/9"}),
         "bundle_damaged": _with(record, versions=versions | {"uplift": "0" * 12}),
         "features_changed": _with(record, versions=versions | {"features": "nba_v0"}),
+        "prices_missing": _with(record, versions=versions | {"prices": "0" * 12}),
     }
     replayer = few.replayer()
     found = {}
