@@ -30,6 +30,7 @@ __all__ = [  # what callers of this module pass in comes along, so that they nee
     "final_states",
     "positions_at",
     "profiles",
+    "profiles_at",
     "reads_at",
     "states_per_arrival",
     "transitions",
@@ -189,6 +190,16 @@ def profiles(table: EventTable, taxonomy: Taxonomy) -> Iterator[tuple[ProfileRow
             known = (event for event, known_at, until in own if known_at <= moment < until)
             yield fold_profile(ProfileRow(customer), known, taxonomy), moment
         customer_id, events = next(told, (None, iter(())))
+
+
+def profiles_at(table: EventTable, taxonomy: Taxonomy, at: int) -> dict[str, ProfileRow]:
+    """The profile of every customer of whom anything was known strictly before a moment, as it was known then."""
+    known = table.where((table.known_at < at) & (at <= table.events.until))
+    found = {one: ProfileRow(one) for one in known.customers.to_pylist()}
+    told = itertools.groupby(_profile_events(known, taxonomy), key=lambda one: one[0].customer_id)
+    for customer_id, events in told:
+        found[customer_id] = fold_profile(found[customer_id], (event for event, _ in events), taxonomy)
+    return found
 
 
 def _profile_events(table: EventTable, taxonomy: Taxonomy) -> Iterator[tuple[JourneyEvent, float]]:

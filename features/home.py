@@ -109,6 +109,11 @@ class Home:
         return self.bundles / "champion.json"
 
     @property
+    def prices(self) -> Path:
+        """Published price lists, one file each, and which ones are current."""
+        return self.root / "prices"
+
+    @property
     def challenger_file(self) -> Path:
         """Which bundle decides for the challenger's arm, for each registered name."""
         return self.bundles / "challenger.json"
@@ -168,6 +173,7 @@ class Home:
             self.snapshot,
             self.frames,
             self.bundles,
+            self.prices,
             self.mlflow_artifacts,
             self.offline,
             self.reports,

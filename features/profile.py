@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
+from zoneinfo import ZoneInfo
 
 from features.events import HOLDING_PREFIX, JourneyEvent, fact_problem
 from features.store import ProfileRow
@@ -50,3 +52,18 @@ def fold_profile(profile: ProfileRow, events: Iterable[JourneyEvent], taxonomy: 
     return replace(
         profile, attributes=attributes, consents=consents, holdings=frozenset(holdings), updated_at=updated_at
     )
+
+
+def time_zone_of(profile: ProfileRow, default: str) -> str:
+    """The customer's time zone, from the attribute ``time_zone``; the installation's where it is unknown or no zone."""
+    zone = profile.attributes.get("time_zone")
+    return zone if isinstance(zone, str) and _is_zone(zone) else default
+
+
+@lru_cache(maxsize=1024)
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError):
+        return False
+    return True

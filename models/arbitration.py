@@ -30,6 +30,8 @@ class Factors(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         is_binary: the outcome is a yes or no, so responses are probabilities.
         value: money of one more unit of the outcome.
         incentive_cost: paid to everyone who responds under the action.
+        channel_price: the policy's own price of the channel, and the prices of the capacities that are taken from.
+        budget_price: ``spend`` times the prices of the budgets that pay it.
         context_weight_pct: percent, raises a positive priority only.
         lever_pct: percent, likewise.
     """
@@ -53,6 +55,11 @@ class Factors(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         if not self.is_binary or math.isnan(self.control_response):
             return 1.0
         return self.control_response + self.uplift
+
+    @property
+    def spend(self) -> float:
+        """Money that is spent: the contact, and the incentive times the share of customers to whom it is paid."""
+        return self.contact_cost + self.incentive_share * self.incentive_cost
 
     @property
     def net_value(self) -> float:

@@ -23,7 +23,7 @@ from features.durable_files import sync_folder, write_durably
 from features.errors import BundleError
 from models.curves import HazardColumns, curve, hazard_columns
 from models.forest import Forest, forest_arrays, forest_from_arrays, forest_from_text, raw_scores_block, score_names
-from models.hazards import Periods, periods_from_json
+from models.hazards import DAY_US, Periods, periods_from_json
 from models.heads import (
     ABANDON,
     PROGRESS,
@@ -373,3 +373,17 @@ def _read(directory: Path, path: str) -> bytes:
         return (directory / path).read_bytes()
     except OSError as error:
         raise BundleError(f"cannot read {directory / path}: {error.strerror}; expected a whole bundle") from error
+
+
+def check_horizon(bundle: Bundle, horizon_us: int) -> None:
+    """Refuse a stall propensity that refers to another time than answers say: a wrong number, silently.
+
+    Raises:
+        BundleError: it does.
+    """
+    if bundle.hazards is not None and bundle.hazards.periods.horizon_us != horizon_us:
+        trained, asked = (us / DAY_US for us in (bundle.hazards.periods.horizon_us, horizon_us))
+        raise BundleError(
+            f"a stall model of a horizon of {trained:g} days, expected the journey's {asked:g} days: train again with "
+            f"this configuration"
+        )

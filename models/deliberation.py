@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from msgspec import structs
+
 from features.journeys import Journey
 from features.kernel import Floats
 from features.schema import FeatureSet
@@ -34,12 +36,13 @@ from models.experiment import arm_probabilities
 from models.funnel import Considered, Question, considered_candidates, every_failing_rule
 from models.leads import lead_standing
 from models.policy import Arm, Exploration, Policy
+from models.prices import PriceList, money_price, unit_price
 from models.records import CustomerRecords
 from models.scoring import CustomerScores, EffectScore, Scorer, StallScore
 from models.situation import Situation, Value, situation_of
 from models.slots import Filling, filled_slots
 
-_UNKNOWN_STALL: Final = StallScore(math.nan, math.nan, math.nan)
+UNKNOWN_STALL: Final = StallScore(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +80,7 @@ class Inputs:
         arm: the customer's part of the experiment.
         n_linked: how many other ids are the customer's; each had its own chance to be in the holdout.
         epsilon: share that explores while a regret budget holds it down; None for the policy's own.
+        prices: what scarce capacity costs, of a list that is valid for the question; None where none is.
     """
 
     decision_id: str
@@ -91,6 +95,7 @@ class Inputs:
     arm: Arm
     n_linked: int = 0
     epsilon: float | None = None
+    prices: PriceList | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,25 +178,14 @@ def _exploration(inputs: Inputs, rulebook: Rulebook) -> Exploration:
 def _view(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> _View:
     # The catalogue may have been replaced since the bundle was loaded: what is believed is the rulebook's.
     scores = None if scorer is None else scorer.believing(rulebook.catalogue.priors).customer(inputs.vector)
-    situation = _situation(inputs, rulebook)
-    stall = scores.stall() if scores is not None and situation.status == "open" else _UNKNOWN_STALL
-    if situation.stall_state is None:
-        stall = stall._replace(benign_wait=math.nan)  # learned from stalled customers
-    situation = _expected(situation, stall, rulebook)
-    considered = considered_candidates(
-        plan=rulebook.plan,
-        catalogue=rulebook.catalogue,
-        policy=rulebook.policy,
-        taxonomy=rulebook.taxonomy,
-        situation=situation,
-        records=inputs.records,
-        question=inputs.question,
-        time_zone=inputs.time_zone,
+    situation, stall, considered = consider(
+        inputs, rulebook, lambda: UNKNOWN_STALL if scores is None else scores.stall()
     )
     effects = _effects(considered, scores)
     fatigue = fatigue_factor(rulebook.policy.contact_policy.fatigue, inputs.records.contacts, at=inputs.question.at)
+    prices = {} if inputs.prices is None else inputs.prices.prices
     factors = {
-        one.treatment.id: _factors(one, effects[one.action.id], rulebook, fatigue)
+        one.treatment.id: _factors(one, effects[one.action.id], rulebook, fatigue, prices)
         for one in considered
         if one.dropped is None and effects[one.action.id].source != "none"
     }
@@ -211,6 +205,34 @@ def _view(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> _View:
         scored=scored,
         room=room,
     )
+
+
+def consider(
+    inputs: Inputs, rulebook: Rulebook, stall_of: Callable[[], StallScore]
+) -> tuple[Situation, StallScore, list[Considered]]:
+    """The funnel up to scoring: where the customer stands, and which candidates that leaves.
+
+    Args:
+        inputs: what the decision is made from.
+        rulebook: what it is made by.
+        stall_of: the customer's stall score; only asked while the journey is open.
+    """
+    situation = _situation(inputs, rulebook)
+    stall = stall_of() if situation.status == "open" else UNKNOWN_STALL
+    if situation.stall_state is None:
+        stall = stall._replace(benign_wait=math.nan)  # learned from stalled customers
+    situation = _expected(situation, stall, rulebook)
+    considered = considered_candidates(
+        plan=rulebook.plan,
+        catalogue=rulebook.catalogue,
+        policy=rulebook.policy,
+        taxonomy=rulebook.taxonomy,
+        situation=situation,
+        records=inputs.records,
+        question=inputs.question,
+        time_zone=inputs.time_zone,
+    )
+    return situation, stall, considered
 
 
 def failing_rules_of(
@@ -273,9 +295,12 @@ def _prior(action: Action) -> EffectScore:
     return EffectScore(math.nan, action.prior_uplift, action.prior_sigma, "prior")
 
 
-def _factors(one: Considered, effect: EffectScore, rulebook: Rulebook, fatigue: float) -> Factors:
+def _factors(
+    one: Considered, effect: EffectScore, rulebook: Rulebook, fatigue: float, prices: Mapping[str, float]
+) -> Factors:
     outcome = rulebook.journey.outcome_by_id[one.action.outcome]
-    return Factors(
+    per_money = money_price(rulebook.policy, prices, issue=one.action.issue)
+    found = Factors(
         control_response=effect.control_response,
         uplift=effect.uplift,
         sigma=effect.sigma,
@@ -284,10 +309,11 @@ def _factors(one: Considered, effect: EffectScore, rulebook: Rulebook, fatigue: 
         contact_cost=one.treatment.contact_cost,
         incentive_cost=one.action.incentive_cost,
         fatigue_cost=one.treatment.fatigue_cost * fatigue,
-        channel_price=rulebook.policy.channel_price.get(one.treatment.channel, 0.0),
+        channel_price=unit_price(rulebook.policy, prices, channel=one.treatment.channel, queue=one.action.assigned_to),
         context_weight_pct=one.action.context_weight_pct,
         lever_pct=one.action.lever_pct,
     )
+    return structs.replace(found, budget_price=per_money * found.spend) if per_money else found
 
 
 def _within_budgets(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from features.journeys import Outcome
 from models.actions import Catalogue
 from models.policy import Policy
+from models.prices import money_price, unit_price
 from models.scoring import EffectBlock, Pair
 
 FloatArray = NDArray[np.float64]
@@ -37,6 +39,7 @@ class CandidateTerms:
         is_binary: the outcome is a yes or no.
         value: money of one more unit of the outcome.
         contact_cost: and the following: as in ``arbitration.Factors``.
+        money_price: price of each unit of money that is spent on the candidate.
     """
 
     treatment_ids: tuple[str, ...]
@@ -48,7 +51,7 @@ class CandidateTerms:
     incentive_cost: FloatArray
     fatigue_cost: FloatArray
     channel_price: FloatArray
-    budget_price: FloatArray
+    money_price: FloatArray
     context_weight_pct: FloatArray
     lever_pct: FloatArray
 
@@ -67,15 +70,21 @@ class CandidateTerms:
 
 
 def candidate_terms(
-    catalogue: Catalogue, outcomes: Mapping[str, Outcome], policy: Policy, *, journey_id: str
+    catalogue: Catalogue,
+    outcomes: Mapping[str, Outcome],
+    policy: Policy,
+    *,
+    journey_id: str,
+    prices: Mapping[str, float] = MappingProxyType({}),
 ) -> CandidateTerms:
     """The terms of every treatment of one journey, priced as a single decision prices them.
 
     Args:
         catalogue: all actions.
         outcomes: of the journey, by id.
-        policy: prices of the channels.
+        policy: prices of the channels, and what is scarce.
         journey_id: actions of other journeys are left out.
+        prices: dual prices of capacities and budgets, by id.
     """
     actions = [action for action in catalogue.actions if action.journey == journey_id]
     pairs = tuple(dict.fromkeys((action.outcome, action.id) for action in actions))
@@ -95,8 +104,13 @@ def candidate_terms(
         contact_cost=numbers([treatment.contact_cost for _, treatment in candidates]),
         incentive_cost=numbers([action.incentive_cost for action, _ in candidates]),
         fatigue_cost=numbers([treatment.fatigue_cost for _, treatment in candidates]),
-        channel_price=numbers([policy.channel_price.get(treatment.channel, 0.0) for _, treatment in candidates]),
-        budget_price=np.zeros(len(candidates)),
+        channel_price=numbers(
+            [
+                unit_price(policy, prices, channel=treatment.channel, queue=action.assigned_to)
+                for action, treatment in candidates
+            ]
+        ),
+        money_price=numbers([money_price(policy, prices, issue=action.issue) for action, _ in candidates]),
         context_weight_pct=numbers([action.context_weight_pct for action, _ in candidates]),
         lever_pct=numbers([action.lever_pct for action, _ in candidates]),
     )
@@ -109,6 +123,7 @@ class RankedBlock(NamedTuple):
         net_value: ``Factors.net_value``; NaN where nothing is known of the effect.
         net_value_sigma: ``Factors.net_value_sigma``.
         priority: ``Factors.priority``.
+        spend: ``Factors.spend``.
         best: ``(n_customers,)`` the allowed candidate of highest priority where that is above 0, the first of equal
             ones, else ``NOTHING``: what ``arbitration.greedy_choice`` chooses.
     """
@@ -116,6 +131,7 @@ class RankedBlock(NamedTuple):
     net_value: FloatArray
     net_value_sigma: FloatArray
     priority: FloatArray
+    spend: FloatArray
     best: IntArray
 
     def order(self, n_best: int, allowed: BoolArray | None = None) -> IntArray:
@@ -158,14 +174,17 @@ def ranked_block(
     # One operation after the other, in the order in which a single decision does them.
     net_value = uplift * terms.value
     net_value -= terms.contact_cost
-    net_value -= share * terms.incentive_cost
+    incentive = share * terms.incentive_cost
+    net_value -= incentive
     net_value -= terms.fatigue_cost if fatigue is None else fatigue[:, None] * terms.fatigue_cost
     net_value -= terms.channel_price
-    net_value -= terms.budget_price
+    spend = np.add(incentive, terms.contact_cost, out=incentive)
+    if terms.money_price.any():
+        net_value -= terms.money_price * spend
     moving = np.where(is_probability, np.abs(terms.value - terms.incentive_cost), np.abs(terms.value))
     boost = (1 + terms.context_weight_pct / 100) * (1 + terms.lever_pct / 100)
     priority = np.where(net_value > 0, boost * net_value, net_value)
-    return RankedBlock(net_value, effects.sigma[:, terms.pair] * moving, priority, _best(priority, allowed))
+    return RankedBlock(net_value, effects.sigma[:, terms.pair] * moving, priority, spend, _best(priority, allowed))
 
 
 def _best(priority: FloatArray, allowed: BoolArray | None) -> IntArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Protocol
 
 from features.identity import Span
@@ -43,6 +43,11 @@ class Contact:
     def is_lease_of(self, send_id: str | None) -> bool:
         """Whether it is the lease of a send, whose place the next decision for that send takes."""
         return self.status == "lease" and send_id is not None and self.send_id == send_id
+
+
+def as_known(contact: Contact, at: int) -> Contact:
+    """A contact as it was known at a moment in the past: without what came back for it later."""
+    return contact if contact.response_at < at else replace(contact, response=NO_RESPONSE, response_at=0)
 
 
 @dataclass(frozen=True, slots=True)

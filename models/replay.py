@@ -21,6 +21,7 @@ from models.decision import Candidate, DecisionRecord, dump_record
 from models.deliberation import Deliberation, Inputs, Rulebook, deliberate
 from models.experiment import arm_of, arm_probabilities
 from models.policy import Arm
+from models.prices import PriceList
 from models.records import NO_RESPONSE, Contact, CustomerRecords, ResponseKind
 from models.scoring import Scorer
 
@@ -74,13 +75,16 @@ class Replay:
         return self.record.expected_net_value - self.recorded.expected_net_value
 
 
-def inputs_of(record: DecisionRecord, rulebook: Rulebook, *, arm: Arm | None = None) -> Inputs:
+def inputs_of(
+    record: DecisionRecord, rulebook: Rulebook, *, arm: Arm | None = None, prices: PriceList | None = None
+) -> Inputs:
     """What the decision was made from. Whatever a decision comes to depend on must be found again here.
 
     Args:
         record: the decision.
         rulebook: by which it is made again: it deals the arms.
         arm: instead of the one that the rulebook deals.
+        prices: the list that the record names.
     """
     asked = asked_in(record.request)
     return Inputs(
@@ -96,6 +100,7 @@ def inputs_of(record: DecisionRecord, rulebook: Rulebook, *, arm: Arm | None = N
         arm=arm or arm_of(record.customer_id, rulebook.policy.experiment, linked_ids=record.linked_ids),
         n_linked=len(record.linked_ids),
         epsilon=None if math.isnan(record.epsilon) else record.epsilon,
+        prices=prices,
     )
 
 
@@ -134,6 +139,7 @@ def replayed(
     challenger: Scorer | None = None,
     *,
     arm: Arm | None = None,
+    prices: PriceList | None = None,
 ) -> Replay:
     """A decision made again.
 
@@ -144,11 +150,12 @@ def replayed(
         scorer: of the recorded champion's bundle, or another; None where there was none.
         challenger: of the recorded challenger's bundle, or another; None where none was asked.
         arm: instead of the one that the rulebook deals.
+        prices: the list that the record names; None where it names none.
 
     Raises:
         StoreCorrupted: the stored request cannot be read.
     """
-    inputs = inputs_of(record, rulebook, arm=arm)
+    inputs = inputs_of(record, rulebook, arm=arm, prices=prices)
     deliberation = deliberate(inputs, rulebook, scorer, challenger)
     again = msgspec.structs.replace(record, **_derived(record, inputs, deliberation, rulebook))
     identical = dump_record(again) == dump_record(record)

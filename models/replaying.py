@@ -1,8 +1,8 @@
 """Replays over a home: finds the configuration and the bundle that a record names, and makes the decision again.
 
 What cannot be made again says why: ``imported``, ``configuration_missing``, ``configuration_unreadable``,
-``features_changed``, ``bundle_missing``, ``bundle_damaged``, ``record_damaged``, or ``other_journeys`` where a
-change was checked with others.
+``features_changed``, ``bundle_missing``, ``bundle_damaged``, ``prices_missing``, ``record_damaged``, or
+``other_journeys`` where a change was checked with others.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from models.deciding_bundle import Part, named_bundle, refuse_another
 from models.decision import DecisionRecord
 from models.deliberation import Rulebook
 from models.policy import Arm, Policy
+from models.price_files import PriceLists
+from models.prices import PriceList
 from models.registry import Registry
 from models.replay import Replay, replayed
 from models.rulebooks import feature_sets_of, rulebooks_of
@@ -134,12 +136,16 @@ class Replayer:
     Args:
         history: the configurations that decided.
         scorers: of the bundles that decided.
+        prices: that were charged.
         what_if: what is to be different.
     """
 
-    def __init__(self, history: ConfigurationHistory, scorers: Scorers, what_if: WhatIf = AS_RECORDED) -> None:
+    def __init__(
+        self, history: ConfigurationHistory, scorers: Scorers, prices: PriceLists, what_if: WhatIf = AS_RECORDED
+    ) -> None:
         self._history = history
         self._scorers = scorers
+        self._prices = prices
         self._what_if = what_if
         self._rulebooks: dict[tuple[str, ...], Rulebook] = {}
         self._feature_sets: dict[tuple[str, str], dict[str, FeatureSet]] = {}
@@ -161,10 +167,19 @@ class Replayer:
             scorer = self._scorers.of_version(record.journey_id, what_if.bundle, names)
         arm: Arm | None = "champion" if what_if.as_champion else None
         try:
-            return replayed(record, rulebook, scorer, challenger, arm=arm)
+            return replayed(record, rulebook, scorer, challenger, arm=arm, prices=self._charged(record))
         except (LookupError, ValueError, StoreCorrupted) as error:
             message = f"decision {record.decision_id} holds what no decision is made from: {error!r:.200}"
             raise CannotReplay("record_damaged", message) from error
+
+    def _charged(self, record: DecisionRecord) -> PriceList | None:
+        version = record.versions.get("prices")
+        if version is None:
+            return None
+        try:
+            return self._prices.of(version)
+        except (UnknownObject, StoreCorrupted) as error:
+            raise CannotReplay("prices_missing", str(error)) from error
 
     def rulebook(self, record: DecisionRecord) -> Rulebook:
         """The rulebook that a decision is made again by.

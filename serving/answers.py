@@ -94,7 +94,7 @@ def answer_of(record: DecisionRecord, deliberation: Deliberation, about: Answeri
             stall=record.versions.get("stall"),
             uplift=record.versions.get("uplift"),
             features=record.versions["features"],
-            prices=None,
+            prices=record.versions.get("prices"),
             service=record.versions["service"],
         ),
         features=_freshness(record, about),

@@ -32,6 +32,7 @@ from models.configuration import Configuration, load_configuration
 from models.contact_responses import contact_responses
 from models.exposures import exposed_contacts
 from models.journey_reports import KeptReports, ReportRequest
+from models.price_files import PriceLists
 from models.record_store import SqlRecordStore
 from models.records import RecordStore
 from models.registry import CHALLENGER, CHAMPION, LocalRegistry
@@ -44,6 +45,7 @@ from serving.identities import IdentityDesk
 from serving.journey_reports import ChildReports, ReportDesk
 from serving.observe import Observer
 from serving.outcomes import OutcomeRecorder
+from serving.prices import Prices
 from serving.replays import ReplayDesk
 from serving.reservations import used_shares
 from serving.runtime import Runtime
@@ -97,6 +99,7 @@ def assemble(
     keys: KeyFile,
     champions: Champions,
     challengers: Champions | None = None,
+    prices: Prices | None = None,
     metrics: Metrics,
     surroundings: Surroundings,
     kept_reports: KeptReports,
@@ -148,6 +151,7 @@ def assemble(
         randomness=surroundings.randomness,
         timer=lambda: int(surroundings.timer() * 1_000_000),
         deadline_ms=settings.deadline_ms,
+        prices=(lambda journey_id: None) if prices is None else prices.current,
     )
     return Runtime(
         settings=settings,
@@ -169,7 +173,12 @@ def assemble(
         ),
         records=stores.records,
         configurations=configurations,
-        replays=ReplayDesk(records=stores.records, configurations=configurations, registry=LocalRegistry(home.bundles)),
+        replays=ReplayDesk(
+            records=stores.records,
+            configurations=configurations,
+            registry=LocalRegistry(home.bundles),
+            prices=PriceLists(home.prices),
+        ),
         reports=ReportDesk(
             configuration=lambda: configurations.in_force.configuration,
             head=stores.log.head,
@@ -203,6 +212,7 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
     feature_sets = feature_sets_of(configuration)
     surroundings = Surroundings.of_process()
     champions, challengers = _served_bundles(home, configuration, feature_sets)
+    prices = Prices(home.prices)
     with ExitStack() as opened:
         stores = await asyncio.to_thread(_open_stores, opened, home, settings, configuration, feature_sets)
         child = ChildReports(env)
@@ -213,6 +223,7 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
             keys=KeyFile.of(home),
             champions=champions,
             challengers=challengers,
+            prices=prices,
             metrics=Metrics(env.get("PROMETHEUS_MULTIPROC_DIR")),
             surroundings=surroundings,
             kept_reports=KeptReports(home.journey_reports),
@@ -222,10 +233,11 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
         )
         opened.callback(runtime.workers.close)
         opened.callback(child.close)  # first of all, so that no thread goes on waiting for it
+        await asyncio.to_thread(prices.refresh)
         await asyncio.to_thread(_warm_up, runtime, [champions, challengers], configuration, feature_sets)
         kept_for = configuration.taxonomy.text_kept
         watching = asyncio.gather(
-            _watch([champions.refresh, challengers.refresh, runtime.configurations.refresh]),
+            _watch([champions.refresh, challengers.refresh, prices.refresh, runtime.configurations.refresh]),
             _forget_texts(stores.log, surroundings.clock, kept_for),
         )
         log_event("service_opened", configuration=configuration.version, bundles=champions.labels())

@@ -10,16 +10,12 @@ from typing import Final
 
 from features.errors import BundleError
 from models.actions import Catalogue
-from models.bundle import Bundle, load_bundle
-from models.hazards import DAY_US
+from models.bundle import check_horizon, load_bundle
 from models.heads import STALL, effect_head
-from models.registry import CHAMPION, Pointer, read_champions
+from models.registry import CHAMPION, NAME, Pointer, read_champions
 from models.scoring import Scorer
 from serving.decide import ServedModel
 from serving.telemetry import log_event
-
-NAME: Final = "nba-{journey_id}"
-"""Registered name of a journey's model."""
 
 _DIGEST_CHARACTERS: Final = 12
 _EFFECTS: Final = effect_head("", "").rstrip(":") + ":"
@@ -82,7 +78,7 @@ class Champions:
     def _load(self, journey_id: str, pointer: Pointer) -> None:
         try:
             bundle = load_bundle(pointer.path, self._feature_names[journey_id], manifest_sha256=pointer.manifest_sha256)
-            _check_horizon(bundle, self._horizons[journey_id])
+            check_horizon(bundle, self._horizons[journey_id])
         except BundleError as error:
             log_event(
                 "bundle_refused",
@@ -110,13 +106,3 @@ class Champions:
         except FileNotFoundError:
             return None
         return (status.st_mtime_ns, status.st_ino, status.st_size)
-
-
-def _check_horizon(bundle: Bundle, horizon_us: int) -> None:
-    """A stall propensity that refers to another time than answers say would be a wrong number, silently."""
-    if bundle.hazards is not None and bundle.hazards.periods.horizon_us != horizon_us:
-        trained, asked = (us / DAY_US for us in (bundle.hazards.periods.horizon_us, horizon_us))
-        raise BundleError(
-            f"a stall model of a horizon of {trained:g} days, expected the journey's {asked:g} days: train again with "
-            f"this configuration"
-        )

@@ -12,6 +12,7 @@ from features.errors import Conflict, InFlight, UnknownObject
 from features.events import shown
 from features.identity import Person
 from features.moments import Moments
+from features.profile import time_zone_of
 from models.asked import question_of, request_hash, stated_context
 from models.capacity import capacity_windows, slot_assignees
 from models.contact_policy import Cap, cap_limits, longest_period
@@ -20,8 +21,8 @@ from models.deliberation import Deliberation, Inputs, Rulebook, deliberate, fail
 from models.experiment import arm_of, arm_probabilities
 from models.ids import decision_id
 from models.policy import Arm, ContactPolicy
+from models.prices import PriceList
 from models.records import (
-    NO_RESPONSE,
     AssigneeTaken,
     CapacityNeed,
     Contact,
@@ -29,11 +30,13 @@ from models.records import (
     LostRace,
     RecordStore,
     Reservation,
+    as_known,
 )
 from models.scoring import Scorer
 from serving.answers import Answering, answer_bytes
 from serving.observe import Observed, Observer
-from serving.questions import rulebook_for, time_zone_of
+from serving.prices import charged_prices
+from serving.questions import rulebook_for
 from serving.regret import RegretMeter
 from serving.reservations import Staffing, needs_of_decision
 from serving.schemas import DecisionRequest, canonical_request
@@ -74,6 +77,7 @@ class Decider:
         randomness: so many random bytes.
         timer: a monotonic clock in microseconds.
         deadline_ms: how long a caller who does not say waits.
+        prices: the price list that was published last for a journey; None where there is none.
     """
 
     def __init__(
@@ -89,6 +93,7 @@ class Decider:
         randomness: Callable[[int], bytes],
         timer: Callable[[], int],
         deadline_ms: int,
+        prices: Callable[[str], PriceList | None] = lambda journey_id: None,
     ) -> None:
         self._rulebooks = rulebooks
         self._versions = versions
@@ -100,6 +105,7 @@ class Decider:
         self._randomness = randomness
         self._timer = timer
         self._deadline_ms = deadline_ms
+        self._prices = prices
         self._regret = RegretMeter()
         self._in_flight: set[tuple[str, str]] = set()
         self._in_flight_lock = threading.Lock()
@@ -152,6 +158,7 @@ class Decider:
         if request.require_known and not observed.is_known:
             raise UnknownObject(f"customer {shown(request.customer_id)} is not known, and require_known is true")
         served = self._served_model(rulebook.journey.id)
+        charged = charged_prices(self._prices(rulebook.journey.id), rulebook, at=at)
         challenger = self._challenger(rulebook.journey.id) if rulebook.policy.experiment.challenger > 0 else None
         records = self._customer_records(request, rulebook, observed, at)
         staffing = Staffing.read(self._records, request, rulebook, observed.person, at)
@@ -161,10 +168,12 @@ class Decider:
         while True:
             records = staffing.assigned(records, new_id)
             inputs = self._inputs(request, rulebook, observed, records, new_id, at, lost, epsilon)
+            inputs = replace(inputs, prices=charged.prices)
             deliberation = deliberate(inputs, rulebook, _scorer(served), _scorer(challenger))
             record = self._record(
                 request, rulebook, served, challenger, observed, inputs, deliberation, source, now, started
             )
+            record = charged.said_in(record)
             failing = failing_rules_of(inputs, deliberation.situation, rulebook) if request.explain != "none" else None
             answer = answer_bytes(record, deliberation, Answering(rulebook, request, failing))
             if request.mode == "dry_run":
@@ -197,7 +206,7 @@ class Decider:
         if request.as_of is None:
             return records
         # In the past the profile says what had been consented to then; the record store knows only what holds now.
-        contacts = tuple(_as_known(contact, at) for contact in records.contacts if contact.at < at)
+        contacts = tuple(as_known(contact, at) for contact in records.contacts if contact.at < at)
         return CustomerRecords(contacts=contacts, consents=observed.profile.consents)
 
     def _inputs(
@@ -335,11 +344,6 @@ def _counted(records: CustomerRecords) -> tuple[CountedContact, ...]:
 def _responses(records: CustomerRecords, policy: ContactPolicy) -> tuple[str, ...]:
     """What came back for each contact; nothing where no rule asks for it."""
     return tuple(one.response for one in records.contacts) if policy.suppressions else ()
-
-
-def _as_known(contact: Contact, at: int) -> Contact:
-    """A contact as it was known at a moment in the past: without what came back for it later."""
-    return contact if contact.response_at < at else replace(contact, response=NO_RESPONSE, response_at=0)
 
 
 def _reservation(

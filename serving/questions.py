@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
-from zoneinfo import ZoneInfo
 
 from features.errors import InvalidInput, Problem
 from features.events import dump_timestamp, fact_problem, shown
-from features.store import ProfileRow
 from models.actions import channel_of_placement
 from models.asked import stated_context
 from models.deliberation import Rulebook
@@ -33,21 +30,6 @@ def rulebook_for(request: DecisionRequest, rulebooks: Mapping[str, Rulebook], *,
     if problems:
         raise InvalidInput("the request cannot be decided", problems)
     return rulebook
-
-
-def time_zone_of(profile: ProfileRow, default: str) -> str:
-    """The customer's time zone, from the attribute ``time_zone``; the installation's where it is unknown or no zone."""
-    zone = profile.attributes.get("time_zone")
-    return zone if isinstance(zone, str) and _is_zone(zone) else default
-
-
-@lru_cache(maxsize=1024)
-def _is_zone(name: str) -> bool:
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError):
-        return False
-    return True
 
 
 def _unknown_names(request: DecisionRequest, rulebook: Rulebook) -> list[Problem]:

@@ -166,7 +166,7 @@ def _terms() -> CandidateTerms:
         incentive_cost=np.where(np.arange(N_ACTIONS) % 3 == 0, 10.0, 0.0),
         fatigue_cost=np.full(N_ACTIONS, 0.4),
         channel_price=rng.uniform(0.0, 1.0, N_ACTIONS),
-        budget_price=free,
+        money_price=free,
         context_weight_pct=free,
         lever_pct=free,
     )

@@ -15,6 +15,7 @@ from features.errors import CannotReplay
 from models.configuration import load_configuration
 from models.configuration_history import ConfigurationHistory
 from models.decision import CountedContact, DecisionRecord
+from models.price_files import PriceLists
 from models.registry import LocalRegistry
 from models.replay import Replay
 from models.replaying import Replayer, Scorers, WhatIf
@@ -36,7 +37,7 @@ class Recorded:
         """As a new process would have it: from the home alone."""
         home = self.world.home
         history = ConfigurationHistory(home)
-        return Replayer(history, Scorers(LocalRegistry(home.bundles)), what_if or WhatIf())
+        return Replayer(history, Scorers(LocalRegistry(home.bundles)), PriceLists(home.prices), what_if or WhatIf())
 
     def replays(self, what_if: WhatIf | None = None) -> Iterator[Replay]:
         """All decisions made again."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from features.backfill import state_rows
 from features.event_tables import event_tables, identities_of, whole_table
 from features.events import JourneyEvent
-from features.history import final_states, profiles, reads_at, states_per_arrival
+from features.history import final_states, profiles, profiles_at, reads_at, states_per_arrival
 from features.identity import claim_of
 from features.kernel import Floats, new_state
 from features.profile import fold_profile
@@ -107,6 +107,7 @@ def test_the_history_holds_what_was_known_at_each_moment(seed: int, claims: list
                 assert states.last_event_at[before[-1]] == (known[-1].occurred_at if known else 0)
             told = [profile for profile, at in known_profiles if profile.customer_id == customer_id and at < m]
             assert (told[-1] if told else ProfileRow(customer_id)) == _profile(customer_id, known)
+            assert profiles_at(table, TAXONOMY, m).get(customer_id) == (_profile(customer_id, known) if known else None)
 
 
 @given(seed=SEEDS, claims=HISTORIES, order=st.randoms(use_true_random=False), outage=st.sets(st.integers(0, 40)))

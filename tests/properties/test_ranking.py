@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from msgspec import structs
 
 from models.actions import NO_ACTION
 from models.arbitration import Factors, Scored, greedy_choice, ranked
@@ -20,6 +21,7 @@ PAIRS = (("visit", "email"), ("visit", "call"), ("visit", "large_offer"), ("spen
 UPLIFT = st.one_of(st.floats(-1, 1), st.sampled_from([0.0, math.nan]))
 PROBABILITY = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 1.0, math.nan]))
 MONEY = st.one_of(st.floats(0, 500), st.sampled_from([0.0, 1.0]))
+RATE = st.one_of(st.just(0.0), st.floats(0, 3))
 PERCENT = st.floats(-100, 1000)
 
 
@@ -29,13 +31,14 @@ def terms(draw: st.DrawFn, n_pairs: int = len(PAIRS)) -> CandidateTerms:
     n = draw(st.integers(0, 6))
     money = {
         name: draw(arrays(np.float64, n, elements=MONEY))
-        for name in ("value", "contact_cost", "incentive_cost", "fatigue_cost", "channel_price", "budget_price")
+        for name in ("value", "contact_cost", "incentive_cost", "fatigue_cost", "channel_price")
     }
     return CandidateTerms(
         treatment_ids=tuple(f"t{number}" for number in range(n)),
         pairs=PAIRS[:n_pairs],
         pair=draw(arrays(np.int64, n, elements=st.integers(0, n_pairs - 1))),
         is_binary=draw(arrays(np.bool_, n)),
+        money_price=draw(arrays(np.float64, n, elements=RATE)),
         context_weight_pct=draw(arrays(np.float64, n, elements=PERCENT)),
         lever_pct=draw(arrays(np.float64, n, elements=PERCENT)),
         **money,
@@ -46,7 +49,7 @@ def factors(
     terms: CandidateTerms, place: int, control: float, uplift: float, sigma: float, fatigue: float = 1.0
 ) -> Factors:
     """One candidate of one customer, as a single decision holds it."""
-    return Factors(
+    found = Factors(
         control_response=control,
         uplift=uplift,
         sigma=sigma,
@@ -56,10 +59,10 @@ def factors(
         incentive_cost=float(terms.incentive_cost[place]),
         fatigue_cost=float(terms.fatigue_cost[place]) * fatigue,
         channel_price=float(terms.channel_price[place]),
-        budget_price=float(terms.budget_price[place]),
         context_weight_pct=float(terms.context_weight_pct[place]),
         lever_pct=float(terms.lever_pct[place]),
     )
+    return structs.replace(found, budget_price=float(terms.money_price[place]) * found.spend)
 
 
 def one_by_one(

@@ -23,7 +23,6 @@ MONEY = (
     "incentive_cost",
     "fatigue_cost",
     "channel_price",
-    "budget_price",
     "context_weight_pct",
     "lever_pct",
 )
@@ -43,7 +42,7 @@ def terms(*values: float, **changes: object) -> CandidateTerms:
         incentive_cost=free,
         fatigue_cost=free,
         channel_price=free,
-        budget_price=free,
+        money_price=free,
         context_weight_pct=free,
         lever_pct=free,
     )

@@ -21,8 +21,9 @@ from models.actions import Action
 from models.decision import DecisionRecord
 from models.deliberation import deliberate
 from models.memory_records import MemoryRecordStore
+from models.prices import PRICES_OUTDATED, PriceList
 from models.records import Committed, ContactResponse, LostRace, Reservation
-from models.replay import inputs_of
+from models.replay import inputs_of, replayed
 from models.scoring import StallScore, scorer_of
 from serving.decide import CHALLENGER_MISSING, DEADLINE, MODEL_MISSING, Decider, ServedModel
 from serving.observe import REBUILT, STORE_DOWN, Observer
@@ -30,6 +31,7 @@ from serving.schemas import DecisionRequest
 from tests.boosters import constant_waits
 from tests.decisions import DAY_US, action, condition, contact, rule, rulebook
 from tests.histories import FEATURE_SETS, FEATURES, MINUTE_US, START_AT, TAXONOMY, event
+from tests.unit.models.test_prices import CAPACITY, price_list
 
 LOST = ("capacity.lost_race",)
 NOW = START_AT + 90 * MINUTE_US
@@ -47,6 +49,7 @@ class _World:
         self.records: Any = _Records()
         self.took_us = 0
         self.served: ServedModel | None = None
+        self.prices: PriceList | None = None
         self.challenger: ServedModel | None = None
         self._ticks = 0
         self.rulebook = rulebook(*actions, policy_changes=policy_changes)
@@ -104,6 +107,7 @@ class _World:
             randomness=bytes,
             timer=self._timer,
             deadline_ms=1,
+            prices=lambda _: self.prices,
         )
 
     def _timer(self) -> int:
@@ -209,6 +213,40 @@ def test_of_a_customer_who_is_not_stalled_no_wait_is_answered() -> None:
     journey = world.ask(now=START_AT + 59 * MINUTE_US)["journey"]
 
     assert (journey["stall_propensity"], journey["benign_wait"]) == (0.75, None)
+
+
+def test_published_prices_are_subtracted_and_named() -> None:
+    """In the answer and the record, which is decided again with them; what is too dear is not done."""
+    world = _World(policy_changes={"capacity": CAPACITY})
+    free = world.ask(mode="dry_run")
+    world.prices = price_list(valid_until=NOW + 1)
+
+    answer = world.ask()
+    record = world.records.decision(answer["decision_id"]).record
+
+    charged = answer["ranked_actions"][0]
+    assert charged["factors"]["channel_price"] == 1.0
+    assert charged["factors"]["budget_price"] == pytest.approx(0.125 * 0.1)
+    assert charged["net_value"] == pytest.approx(free["ranked_actions"][0]["net_value"] - 1.0 - 0.125 * 0.1)
+    assert (free["versions"]["prices"], answer["versions"]["prices"]) == (None, world.prices.version)
+    assert record.versions["prices"] == world.prices.version
+    assert PRICES_OUTDATED not in answer["degraded"]
+    assert replayed(record, world.rulebook, None, prices=world.prices).differences == ()
+
+    world.prices = price_list(valid_until=NOW + 1, prices={"limit.phone": 100.0})
+    assert world.ask(request_id="r2")["no_action"]["chosen"]
+
+
+def test_prices_that_no_longer_hold_are_not_charged() -> None:
+    """The answer says so, and names no list."""
+    world = _World(policy_changes={"capacity": CAPACITY})
+    world.prices = price_list(valid_until=NOW)
+
+    answer = world.ask()
+
+    assert answer["versions"]["prices"] is None
+    assert PRICES_OUTDATED in answer["degraded"]
+    assert answer["ranked_actions"][0]["factors"]["channel_price"] == 0.0
 
 
 SUPPRESSED = {
