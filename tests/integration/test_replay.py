@@ -222,5 +222,6 @@ def test_ten_thousand_recorded_decisions_come_out_identical(tmp_path: Path) -> N
 
     replays = [(one.identical, one.differences) for one in world.replays()]
 
+    assert sum(bool(one.selected) for one in world.records) > 1_000
     assert [found for identical, found in replays if not identical][:3] == []
     assert len(replays) >= 10_000
