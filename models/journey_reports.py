@@ -97,7 +97,8 @@ def made_report(home: Home, configuration: Configuration, request: ReportRequest
 
     if configuration.version != request.configuration:
         raise Conflict(
-            f"the configuration is now {configuration.version}, expected {request.configuration}: restart the service"
+            f"the configuration is now {configuration.version}, expected {request.configuration}: ask again in a "
+            f"moment, or restart the service where taxonomy or journeys changed"
         )
     with TemporaryDirectory(prefix="headway-", dir=home.state) as folder:
         events = Path(folder) / "events.parquet"

@@ -104,3 +104,21 @@ def _replace(file: Path, data: bytes) -> None:
     write_durably(staging, data)
     staging.replace(file)
     sync_folder(file.parent)
+
+
+class PriceLists:
+    """Price lists by version, each read once.
+
+    Args:
+        folder: ``prices`` of the home.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read: dict[str, PriceList] = {}
+
+    def of(self, version: str) -> PriceList:
+        """The list of a version; raises as ``read_prices``."""
+        if version not in self._read:
+            self._read[version] = read_prices(self._folder, version)
+        return self._read[version]

@@ -84,7 +84,7 @@ def inputs_of(
         record: the decision.
         rulebook: by which it is made again: it deals the arms.
         arm: instead of the one that the rulebook deals.
-        prices: the list that the record names, if any.
+        prices: the list that the record names.
     """
     asked = asked_in(record.request)
     return Inputs(
@@ -150,7 +150,7 @@ def replayed(
         scorer: of the recorded champion's bundle, or another; None where there was none.
         challenger: of the recorded challenger's bundle, or another; None where none was asked.
         arm: instead of the one that the rulebook deals.
-        prices: the list that the record names, if any.
+        prices: the list that the record names; None where it names none.
 
     Raises:
         StoreCorrupted: the stored request cannot be read.

@@ -57,6 +57,7 @@ def replay(
     configuration = load_configuration(home, os.environ)
     use_numba_cache(home)
     from models.configuration_history import ConfigurationHistory
+    from models.price_files import PriceLists
     from models.record_store import SqlRecordStore
     from models.registry import LocalRegistry
     from models.replaying import Replayer, Scorers, Tally
@@ -64,7 +65,7 @@ def replay(
     chosen = _Chosen.of(decision_ids or [], since=since, until=until, last=last, every=every)
     what_if = _what_if(configuration, policy, actions, bundle, as_champion)
     history = ConfigurationHistory(home, configuration)
-    replayer = Replayer(history, Scorers(LocalRegistry(home.bundles)), what_if, prices=home.prices)
+    replayer = Replayer(history, Scorers(LocalRegistry(home.bundles)), PriceLists(home.prices), what_if)
     tally = Tally()
     different: list[Replay] = []
     with closing(SqlRecordStore(home.records_db, readonly=True)) as records, _progress_bar() as progress:

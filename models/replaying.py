@@ -25,7 +25,7 @@ from models.deciding_bundle import Part, named_bundle, refuse_another
 from models.decision import DecisionRecord
 from models.deliberation import Rulebook
 from models.policy import Arm, Policy
-from models.price_files import read_prices
+from models.price_files import PriceLists
 from models.prices import PriceList
 from models.registry import Registry
 from models.replay import Replay, replayed
@@ -136,23 +136,17 @@ class Replayer:
     Args:
         history: the configurations that decided.
         scorers: of the bundles that decided.
+        prices: that were charged.
         what_if: what is to be different.
-        prices: folder of the price lists that decisions were charged.
     """
 
     def __init__(
-        self,
-        history: ConfigurationHistory,
-        scorers: Scorers,
-        what_if: WhatIf = AS_RECORDED,
-        *,
-        prices: Path | None = None,
+        self, history: ConfigurationHistory, scorers: Scorers, prices: PriceLists, what_if: WhatIf = AS_RECORDED
     ) -> None:
         self._history = history
         self._scorers = scorers
+        self._prices = prices
         self._what_if = what_if
-        self._prices_folder = prices
-        self._prices: dict[str, PriceList] = {}
         self._rulebooks: dict[tuple[str, ...], Rulebook] = {}
         self._feature_sets: dict[tuple[str, str], dict[str, FeatureSet]] = {}
 
@@ -172,24 +166,20 @@ class Replayer:
         else:
             scorer = self._scorers.of_version(record.journey_id, what_if.bundle, names)
         arm: Arm | None = "champion" if what_if.as_champion else None
-        prices = self._charged(record.versions.get("prices"))
         try:
-            return replayed(record, rulebook, scorer, challenger, arm=arm, prices=prices)
+            return replayed(record, rulebook, scorer, challenger, arm=arm, prices=self._charged(record))
         except (LookupError, ValueError, StoreCorrupted) as error:
             message = f"decision {record.decision_id} holds what no decision is made from: {error!r:.200}"
             raise CannotReplay("record_damaged", message) from error
 
-    def _charged(self, version: str | None) -> PriceList | None:
-        """The price list that a decision was charged; None where it was charged none."""
-        if version is None or version in self._prices:
-            return None if version is None else self._prices[version]
-        if self._prices_folder is None:
-            raise CannotReplay("prices_missing", f"the price list {version} was charged, and none are kept here")
+    def _charged(self, record: DecisionRecord) -> PriceList | None:
+        version = record.versions.get("prices")
+        if version is None:
+            return None
         try:
-            found = read_prices(self._prices_folder, version)
+            return self._prices.of(version)
         except (UnknownObject, StoreCorrupted) as error:
             raise CannotReplay("prices_missing", str(error)) from error
-        return self._prices.setdefault(version, found)
 
     def rulebook(self, record: DecisionRecord) -> Rulebook:
         """The rulebook that a decision is made again by.

@@ -32,6 +32,7 @@ from models.configuration import Configuration, load_configuration
 from models.contact_responses import contact_responses
 from models.exposures import exposed_contacts
 from models.journey_reports import KeptReports, ReportRequest
+from models.price_files import PriceLists
 from models.record_store import SqlRecordStore
 from models.records import RecordStore
 from models.registry import CHALLENGER, CHAMPION, LocalRegistry
@@ -176,7 +177,7 @@ def assemble(
             records=stores.records,
             configurations=configurations,
             registry=LocalRegistry(home.bundles),
-            prices=home.prices,
+            prices=PriceLists(home.prices),
         ),
         reports=ReportDesk(
             configuration=lambda: configurations.in_force.configuration,
@@ -236,7 +237,7 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
         await asyncio.to_thread(_warm_up, runtime, [champions, challengers], configuration, feature_sets)
         kept_for = configuration.taxonomy.text_kept
         watching = asyncio.gather(
-            _watch([champions.refresh, challengers.refresh, runtime.configurations.refresh, prices.refresh]),
+            _watch([champions.refresh, challengers.refresh, prices.refresh, runtime.configurations.refresh]),
             _forget_texts(stores.log, surroundings.clock, kept_for),
         )
         log_event("service_opened", configuration=configuration.version, bundles=champions.labels())

@@ -110,7 +110,9 @@ class Configurations:
         self._feature_sets = feature_sets
         self._home, self._env, self._clock = home, env, clock
         self._changing = threading.Lock()
-        self._loaded = self._seen = self._stamp()
+        # Nothing yet: files that changed while the stores were opened are found by the first looks.
+        self._loaded: _Stamp | None = None
+        self._seen: _Stamp | None = None
         self._refused: str | None = None
         self._in_force = self._made(configuration)
         self.history = ConfigurationHistory(home, configuration)
@@ -226,13 +228,15 @@ class Configurations:
             except ConfigurationError as error:
                 raise InvalidInput(f"the {part} cannot be put in force", of_body(error, {part: ""})) from error
             old, new = before.versions[part], wanted.versions[part]
-            if new != old:
-                if if_match != f'"{old}"':
-                    raise PreconditionFailed(
-                        f'If-Match is {shown(if_match)}, expected "{old}", which is in force: read it again'
-                    )
-                # Not read back: what else was changed in the files is the next look's business.
+            if new != old and if_match != f'"{old}"':
+                raise PreconditionFailed(
+                    f'If-Match is {shown(if_match)}, expected "{old}", which is in force: read it again'
+                )
+            # What is in force already is written all the same where the file holds something that was refused.
+            if new != old or self._refused is not None:
+                keep_configuration(self._home, wanted)
                 self._write(part, wanted)
+                # Not read back: what else was changed in the files is the next look's business.
                 self._take(replace(wanted, origin=str(self._home.config)))
                 log_event("configuration_put", source=source, file=part, old_version=old, new_version=new)
             return self.document(part)

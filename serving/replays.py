@@ -6,13 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from features.errors import CannotReplay, ConfigurationError, Problem
 from models.actions import Catalogue
 from models.decision import DecisionRecord
 from models.policy import Policy
+from models.price_files import PriceLists
 from models.records import RecordStore, Stored
 from models.registry import Registry
 from models.replay import Replay
@@ -65,7 +65,7 @@ class ReplayDesk:
         records: the decisions.
         configurations: what is in force, and what was.
         registry: the bundles.
-        prices: folder of the price lists that decisions were charged.
+        prices: that were charged.
         timer: a monotonic clock, seconds.
         pause: lets time pass.
     """
@@ -76,15 +76,14 @@ class ReplayDesk:
         records: RecordStore,
         configurations: Configurations,
         registry: Registry,
-        prices: Path | None = None,
+        prices: PriceLists,
         timer: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._records, self._configurations = records, configurations
-        self._scorers = Scorers(registry)
+        self._scorers, self._prices = Scorers(registry), prices
         self._timer, self._pause = timer, pause
-        self._prices = prices
-        self._as_recorded = Replayer(configurations.history, self._scorers, prices=prices)
+        self._as_recorded = Replayer(configurations.history, self._scorers, prices)
         self._trying = threading.Lock()
 
     def replay(self, stored: Stored, named: ReplayRequest) -> Answered:
@@ -150,7 +149,7 @@ class ReplayDesk:
         )
 
     def _replayer(self, what_if: WhatIf) -> Replayer:
-        return Replayer(self._configurations.history, self._scorers, what_if, prices=self._prices)
+        return Replayer(self._configurations.history, self._scorers, self._prices, what_if)
 
     def _tally(self, replayer: Replayer, decisions: int) -> Tally:
         tally, until = Tally(), self._timer() + TRIAL_SECONDS

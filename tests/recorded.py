@@ -149,7 +149,7 @@ def _write_bundle(directory: Path, configuration: Configuration, version: int) -
 
 
 def live(world: World, client: Client, *, decisions: int, customers: int, seed: int) -> None:
-    """Events, links and decisions of every kind, while time goes on."""
+    """Events, links and decisions of every kind, while twenty days go by."""
     rng = np.random.default_rng(seed)
     people = [f"c-{seed}-{number}" for number in range(customers)]
     for start in range(0, customers, 200):
@@ -160,7 +160,7 @@ def live(world: World, client: Client, *, decisions: int, customers: int, seed: 
         client.done("/v1/identities/link", {"alias": f"device-{seed}-{number}", "customer_id": people[number]})
     aliases = [f"device-{seed}-{number}" for number in range(0, customers, 7)]
     for number in range(decisions):
-        world.now += int(rng.integers(1, 4 * HOUR_US))
+        world.now += int(rng.integers(1, 2 * 20 * 24 * HOUR_US // decisions))
         who = [people, aliases, [f"nobody-{seed}-{number}"]][int(rng.choice(3, p=[0.8, 0.1, 0.1]))]
         client.done("/v1/decisions", _question(f"q-{seed}-{number}", str(rng.choice(who)), rng))
 

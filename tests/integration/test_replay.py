@@ -15,7 +15,7 @@ from features.errors import CannotReplay
 from models.configuration import load_configuration
 from models.configuration_history import ConfigurationHistory
 from models.decision import CountedContact, DecisionRecord
-from models.price_files import publish_prices
+from models.price_files import PriceLists, publish_prices
 from models.prices import PriceList, capacity_version
 from models.registry import LocalRegistry
 from models.replay import Replay
@@ -38,7 +38,7 @@ class Recorded:
         """As a new process would have it: from the home alone."""
         home = self.world.home
         history = ConfigurationHistory(home)
-        return Replayer(history, Scorers(LocalRegistry(home.bundles)), what_if or WhatIf(), prices=home.prices)
+        return Replayer(history, Scorers(LocalRegistry(home.bundles)), PriceLists(home.prices), what_if or WhatIf())
 
     def replays(self, what_if: WhatIf | None = None) -> Iterator[Replay]:
         """All decisions made again."""
@@ -248,5 +248,6 @@ def test_ten_thousand_recorded_decisions_come_out_identical(tmp_path: Path) -> N
 
     replays = [(one.identical, one.differences) for one in world.replays()]
 
+    assert sum(bool(one.selected) for one in world.records) > 1_000
     assert [found for identical, found in replays if not identical][:3] == []
     assert len(replays) >= 10_000

@@ -16,6 +16,7 @@ from httpx import Response
 from models.configuration import BUILT_IN, load_configuration
 from serving.configurations import Configurations
 from serving.governing_views import ReplayRequest
+from serving.runtime import Runtime
 from serving.schemas import DecisionRequest
 from tests.doors import JOURNEY, Client, World, event
 from tests.recorded import promote, recorded_world
@@ -249,6 +250,24 @@ def test_what_cannot_be_written_is_not_in_force(client: Client, world: World) ->
     assert [path.name for path in world.home.config.iterdir()] == ["notes.txt"]
 
 
+def test_a_put_mends_a_bad_file(tmp_path: Path) -> None:
+    """The content in force, put again over a file that was refused: a restart would find it."""
+    world = recorded_world(tmp_path)
+    runtimes: list[Runtime] = []
+    with world.client(keep=runtimes.append) as client:
+        before = client.get("/v1/policies")
+        (world.home.config / "policy.yaml").write_text("version: 7\n")
+        _look(runtimes[0].configurations)
+        refused = runtimes[0].configurations.refused
+
+        answer = client.put("/v1/policies", before.json()["document"], headers=_tag(before))
+        _look(runtimes[0].configurations)
+
+    assert "version: got 7" in (refused or "")
+    assert (answer.status_code, runtimes[0].configurations.refused) == (200, None)
+    assert load_configuration(world.home, {}).versions["policy"] == before.json()["version"]
+
+
 def test_exposures_know_the_channel_of_a_treatment_that_was_put(client: Client, world: World) -> None:
     """An exposure that does not say its channel counts under the caps of its treatment's."""
     before = client.get("/v1/actions")
@@ -315,6 +334,20 @@ def test_a_changed_file_is_taken_over(configurations: Configurations, folder: Pa
     )
 
 
+def test_a_file_that_changed_during_the_start_is_found(tmp_path: Path, folder: Path) -> None:
+    """Between reading the configuration and opening the doors."""
+    env = {"HEADWAY_CONFIG": str(folder)}
+    world = World(tmp_path, env=env)
+    world.configuration = load_configuration(world.home, env)
+    _edit(folder / "policy.yaml", decision_ttl="2d")
+    runtime = world.runtime()
+    runtime.workers.close()
+
+    _look(runtime.configurations)
+
+    assert runtime.configurations.in_force.configuration.policy.decision_ttl == 2 * 86_400_000_000
+
+
 def test_a_bad_file_leaves_the_last_good_one(configurations: Configurations, folder: Path) -> None:
     """It is told of, until it is mended."""
     before = configurations.in_force
@@ -345,7 +378,7 @@ def test_a_bad_file_is_visible_from_outside(tmp_path: Path, folder: Path) -> Non
     """In readiness, which stays 200, and as a metric."""
     env = {"HEADWAY_CONFIG": str(folder)}
     world = World(tmp_path, env=env)
-    runtimes = []
+    runtimes: list[Runtime] = []
     with world.client(keep=runtimes.append) as client:
         (folder / "actions.yaml").write_text("- no catalogue\n")
         _look(runtimes[0].configurations)
@@ -383,7 +416,7 @@ def test_a_swap_under_load_fails_no_request(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     put = {runtime.configurations.document("policy").version}
-    for contacts in range(1, 7):
+    for contacts in range(1, 4):
         document = runtime.configurations.document("policy")
         wanted = _with_caps(document.content, contacts)
         changed = runtime.configurations.put("policy", wanted, if_match=f'"{document.version}"', source="test")

@@ -226,12 +226,13 @@ def test_a_second_service_on_the_home_is_refused(service: Service) -> None:
 
 
 def test_what_was_answered_survives_kill_9(tmp_path: Path, service: Service) -> None:
-    """An acknowledged event and an acknowledged decision are there after a kill and a restart; SIGTERM exits 0."""
+    """An acknowledged event, decision and policy are there after a kill and a restart; SIGTERM exits 0."""
     first = Service(tmp_path, compiled=service.home.numba_cache)
     try:
         first.wait_until_ready()
         taken = first.post("/v1/events", {"events": [_event(event_id="kept")]}).json()
         decided = first.post("/v1/decisions", {"customer_id": "c-1", "request_id": "kept"}).content
+        put = _put_policy(first, decision_ttl="36h")
     finally:
         first.kill()
     log = SqlEventLog(Home(tmp_path).events_db, readonly=True)
@@ -243,6 +244,9 @@ def test_what_was_answered_survives_kill_9(tmp_path: Path, service: Service) -> 
         second.wait_until_ready()
         again = second.post("/v1/events", {"events": [_event(event_id="kept")]}).json()
         same = second.post("/v1/decisions", {"customer_id": "c-1", "request_id": "kept"}).content
+        policy = second.get("/v1/policies").json()["version"]
+        decision_id = second.post("/v1/decisions", {"customer_id": "c-1", "request_id": "kept"}).json()["decision_id"]
+        replay = second.post(f"/v1/decisions/{decision_id}/replay", b"").json()
         code = second.stop()
     finally:
         second.kill()
@@ -250,7 +254,17 @@ def test_what_was_answered_survives_kill_9(tmp_path: Path, service: Service) -> 
     assert (taken["accepted"], kept) == (1, ["kept"])
     assert (again["accepted"], again["duplicate"]) == (0, 1)
     assert same == decided
+    assert (put.status_code, policy) == (200, put.json()["version"])
+    assert (replay["identical"], replay["answer_identical"]) == (True, True)
     assert code == 0
+
+
+def _put_policy(service: Service, **changes: Any) -> httpx.Response:
+    before = service.get("/v1/policies")
+    headers = {"Authorization": f"Bearer {KEY}", "If-Match": before.headers["etag"]}
+    return httpx.put(
+        f"{service.url}/v1/policies", headers=headers, json=before.json()["document"] | changes, timeout=30
+    )
 
 
 def test_a_policy_is_swapped_under_load(service: Service) -> None:
@@ -273,10 +287,8 @@ def test_a_policy_is_swapped_under_load(service: Service) -> None:
     for thread in threads:
         thread.start()
     try:
-        before = service.get("/v1/policies")
-        wanted = before.json()["document"] | {"decision_ttl": "2d"}
-        tag = {"If-Match": before.headers["etag"]}
-        put = httpx.put(f"{service.url}/v1/policies", headers=headers | tag, json=wanted, timeout=30)
+        before = service.get("/v1/policies").json()["version"]
+        put = _put_policy(service, decision_ttl="2d")
         policy = service.home.config / "policy.yaml"
         policy.write_text(policy.read_text().replace("decision_ttl: 2d", "decision_ttl: 3d"))
         until = time.monotonic() + 30
@@ -290,5 +302,5 @@ def test_a_policy_is_swapped_under_load(service: Service) -> None:
     assert put.status_code == 200, put.text
     assert failed == []
     order = list(dict.fromkeys(seen))
-    assert order[:2] == [before.json()["version"], put.json()["version"]]
+    assert order[:2] == [before, put.json()["version"]]
     assert len(order) == 3
