@@ -341,7 +341,8 @@ def _mandatory_choices(
         return choice
     known = np.where(mandatory & ~np.isnan(values), values, -np.inf)
     left = constraints.most.copy()
-    for row in np.argsort(-known.max(axis=1, initial=-np.inf), kind="stable").tolist():
+    due = np.flatnonzero(np.isfinite(known).any(axis=1))
+    for row in due[np.argsort(-known[due].max(axis=1), kind="stable")].tolist():
         for place in np.argsort(-known[row], kind="stable").tolist():
             if np.isneginf(known[row, place]):
                 break
