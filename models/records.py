@@ -93,6 +93,20 @@ class LostRace(Exception):
         super().__init__(f"{treatment_id}: {rule_id} was reached by another decision")
 
 
+class LeaseEnded(Exception):
+    """A lease that should become a contact is none any more: it expired, or a later decision took its place.
+
+    Attributes:
+        action_id: whose lease it was.
+        contact: what is left of it; None where the decision never had one.
+    """
+
+    def __init__(self, action_id: str, contact: Contact | None) -> None:
+        self.action_id = action_id
+        self.contact = contact
+        super().__init__(f"{action_id}: {'no lease' if contact is None else contact.status}")
+
+
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """The contacts that a decision makes or leases, with the caps they must still fit under, checked in the commit.
@@ -109,6 +123,25 @@ class Reservation:
     treatment_ids: tuple[str, ...]
     caps: tuple[CapLimit, ...]
     send_id: str | None = None
+    spans: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """Decisions to look at: of everybody or of one person, within a time, from a place on.
+
+    Attributes:
+        since: decided at this moment or later.
+        until: decided before this moment.
+        before: moment and id of the decision after which to go on.
+        spans: of the person; empty for everybody.
+        rows: how many at most.
+    """
+
+    since: int
+    until: int
+    rows: int
+    before: tuple[int, str] | None = None
     spans: tuple[Span, ...] = ()
 
 
@@ -159,6 +192,36 @@ class RecordStore(Protocol):
         """Count contacts that really happened, in one transaction; the same again changes nothing.
 
         A lease of the same decision and action becomes confirmed, at its new moment and over the new channel, if any.
+        """
+
+    def activate(self, reservation: Reservation, *, at: int) -> tuple[Contact, ...]:
+        """Turn leases into contacts counted at ``at``, all of them or none, in one transaction; again changes nothing.
+
+        Args:
+            reservation: the contacts that the leases of one decision are to become, and the caps they must fit under.
+            at: now, microseconds since the epoch.
+
+        Returns:
+            The contacts as they stand, in the order of the reservation; those counted before as they were.
+
+        Raises:
+            LeaseEnded: a lease is not live at ``at``.
+            LostRace: a cap was reached meanwhile.
+            StoreUnavailable: nothing was changed, or it is unknown whether it was: a retry tells.
+        """
+
+    def newest(self, stretch: Stretch) -> list[DecisionRecord]:
+        """Decisions of a stretch, newest first: of everybody by id, of a person by moment and then by id."""
+
+    def forget_decisions(self, *, decided_before: int, most: int) -> int:
+        """Delete the oldest decisions made before a moment, with contacts of theirs from before it, for good.
+
+        Args:
+            decided_before: microseconds since the epoch; what was decided in its very millisecond stays.
+            most: how many at most, so that nobody waits long for the transaction.
+
+        Returns:
+            How many were deleted.
         """
 
     def set_consents(self, customer_id: str, consents: Mapping[str, str], *, at: int) -> None:
