@@ -34,9 +34,11 @@ from models.exposures import exposed_contacts
 from models.journey_reports import KeptReports, ReportRequest
 from models.record_store import SqlRecordStore
 from models.records import RecordStore
+from serving.activations import ActivationDesk
 from serving.auth import Authenticator, KeyFile
 from serving.champions import Champions
 from serving.decide import Decider
+from serving.decision_search import DecisionSearch
 from serving.identities import IdentityDesk
 from serving.journey_reports import ChildReports, ReportDesk
 from serving.observe import Observer
@@ -141,6 +143,8 @@ def assemble(
             log=stores.log, ingest=ingestor, taxonomy=configuration.taxonomy, randomness=surroundings.randomness
         ),
         records=stores.records,
+        search=DecisionSearch(records=stores.records, log=stores.log),
+        activations=ActivationDesk(records=stores.records, log=stores.log, configuration=lambda: configuration),
         reports=ReportDesk(configuration=configuration, head=stores.log.head, kept=kept_reports, make=make_report),
         feature_names={one.version: one.names for one in feature_sets.values()},
         loaded_bundles=champions.labels,

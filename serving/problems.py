@@ -8,6 +8,9 @@ Refused
 ├── Forbidden             a valid key without the role
 ├── BodyTooLarge          more bytes than this door takes
 ├── UnsupportedEncoding   a content encoding that this door does not read
+├── NotActivatable        a decision that counts no contact, or none any more
+├── LeaseOver             a contact that was reserved and is no longer
+├── NotExplainable        a decision that no model here can take apart
 └── TooManyRequests       more requests are waiting than can be answered soon
 
 References:
@@ -47,6 +50,18 @@ class BodyTooLarge(Refused):
 
 class UnsupportedEncoding(Refused):
     """A content encoding that this door does not read."""
+
+
+class NotActivatable(Refused):
+    """A decision that counts no contact, or none any more."""
+
+
+class LeaseOver(Refused):
+    """A contact that was reserved and is no longer."""
+
+
+class NotExplainable(Refused):
+    """A decision that no model here can take apart."""
 
 
 class TooManyRequests(Refused):
@@ -148,6 +163,29 @@ IN_FLIGHT = ProblemType(
     "A request with the same request id from the same source has not been answered yet.",
     "Ask again with the same body after `Retry-After`: the answer will be the one that was committed.",
 )
+NOT_ACTIVATABLE = ProblemType(
+    "not-activatable",
+    409,
+    "The decision cannot be activated",
+    "The decision reserved no contact: it chose no action, it was made in the holdout or not live. Or the customer may "
+    "not be contacted any more: a limit was reached or a consent withdrawn since. Nothing was counted.",
+    "Ask for a new decision, and do not contact the customer on this one.",
+)
+NOT_EXPLAINABLE = ProblemType(
+    "not-explainable",
+    409,
+    "The decision cannot be explained",
+    "The decision was made without a model, or with a model or features that this installation does not have.",
+    "Read the decision itself: its record holds every candidate with its numbers and the rules that dropped it.",
+)
+LEASE_ENDED = ProblemType(
+    "lease-ended",
+    410,
+    "The reserved contact is no longer reserved",
+    "The contact was reserved until the decision's `expires_at`, which has passed, or a later decision for the same "
+    "`send_id` took its place. Nothing was counted.",
+    "Ask for a new decision. If the customer was contacted all the same, say so with an exposure.",
+)
 TOO_LARGE = ProblemType(
     "body-too-large",
     413,
@@ -200,7 +238,8 @@ UNAVAILABLE = ProblemType(
 )
 
 PROBLEM_TYPES: Final = (
-    *(MALFORMED, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD, IN_FLIGHT, TOO_LARGE),
+    *(MALFORMED, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD),
+    *(IN_FLIGHT, NOT_ACTIVATABLE, NOT_EXPLAINABLE, LEASE_ENDED, TOO_LARGE),
     *(ENCODING, INVALID, REUSED, TOO_MANY, INTERNAL, UNAVAILABLE),
 )
 """Every type of problem, by status."""
@@ -211,6 +250,9 @@ _BY_ERROR: Final[tuple[tuple[type[Exception], ProblemType], ...]] = (
     (Forbidden, FORBIDDEN),
     (UnknownObject, NOT_FOUND),
     (InFlight, IN_FLIGHT),
+    (NotActivatable, NOT_ACTIVATABLE),
+    (NotExplainable, NOT_EXPLAINABLE),
+    (LeaseOver, LEASE_ENDED),
     (BodyTooLarge, TOO_LARGE),
     (UnsupportedEncoding, ENCODING),
     (InvalidInput, INVALID),

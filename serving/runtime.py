@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from models.records import RecordStore
+from serving.activations import ActivationDesk
 from serving.auth import Authenticator
+from serving.decision_search import DecisionSearch
 from serving.journey_reports import ReportDesk
 from serving.outcomes import Ingest, OutcomeRecorder
 from serving.schemas import DecisionRequest
@@ -47,6 +49,8 @@ class Runtime:
     outcomes: OutcomeRecorder
     identities: IdentityDesk
     records: RecordStore
+    search: DecisionSearch
+    activations: ActivationDesk
     reports: ReportDesk
     feature_names: Mapping[str, tuple[str, ...]]
     loaded_bundles: Callable[[], Mapping[str, str | None]]

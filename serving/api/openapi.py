@@ -5,66 +5,28 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from features.journey_findings import JourneyReport
 from features.journey_question import DEFAULT_TOP, LARGEST_TOP
 from serving import problems
+from serving.api.control_operations import CONTROL_OPERATIONS
+from serving.api.operation import DECISION_ID, KEYED, READING, WRITING, Json, Operation
 from serving.problems import ProblemDetails, ProblemType
 from serving.schemas import DecisionAnswer, DecisionRequest, EventBatch, LinkRequest, OutcomeBatch, UnlinkRequest
 from serving.telemetry import METRICS_MEDIA_TYPE
 from serving.views import BatchAnswer, Liveness, LookupAnswer, PersonAnswer, Readiness, StoredDecision
 
-Json = dict[str, Any]
-
 _REFERENCE: Final = "#/components/schemas/{name}"
-_KEYED: Final = (problems.UNAUTHENTICATED, problems.FORBIDDEN)
-_READING: Final = (problems.NOT_FOUND, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE)
-_WRITING: Final = (
-    *(problems.MALFORMED, problems.TOO_LARGE, problems.ENCODING, problems.INVALID),
-    *(problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """One call of the API.
-
-    Attributes:
-        answer: the shape of a success as JSON, or the media type of another.
-        failures: the problems it may answer.
-    """
-
-    method: str
-    path: str
-    operation_id: str
-    summary: str
-    description: str
-    answer: type[msgspec.Struct] | str
-    failures: tuple[ProblemType, ...] = ()
-    body: type[msgspec.Struct] | None = None
-    parameters: tuple[Json, ...] = ()
-    is_open: bool = False
-    unready: bool = False
-
-
 _IDEMPOTENCY_KEY: Final[Json] = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
     "description": "The request id, where the body has none; if both are given they must be equal.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 200},
-}
-_DECISION_ID: Final[Json] = {
-    "name": "decision_id",
-    "in": "path",
-    "required": True,
-    "description": "The id of a decision.",
-    "schema": {"type": "string"},
 }
 _REPORT_PARAMETERS: Final[tuple[Json, ...]] = (
     {
@@ -130,7 +92,7 @@ OPERATIONS: Final = (
         "on disk before the answer leaves. The source of the events is the key's own.",
         body=EventBatch,
         answer=BatchAnswer,
-        failures=(*_KEYED, *_WRITING),
+        failures=(*KEYED, *WRITING),
     ),
     Operation(
         method="post",
@@ -142,7 +104,7 @@ OPERATIONS: Final = (
         body=DecisionRequest,
         answer=DecisionAnswer,
         parameters=(_IDEMPOTENCY_KEY,),
-        failures=(*_KEYED, problems.NOT_FOUND, problems.IN_FLIGHT, problems.REUSED, *_WRITING),
+        failures=(*KEYED, problems.NOT_FOUND, problems.IN_FLIGHT, problems.REUSED, *WRITING),
     ),
     Operation(
         method="get",
@@ -153,8 +115,8 @@ OPERATIONS: Final = (
         "funnel stage, numbers and selection probabilities. The roles admin and analyst read every decision, other "
         "keys those of their own source.",
         answer=StoredDecision,
-        parameters=(_DECISION_ID,),
-        failures=(*_KEYED, *_READING),
+        parameters=(DECISION_ID,),
+        failures=(*KEYED, *READING),
     ),
     Operation(
         method="post",
@@ -165,7 +127,7 @@ OPERATIONS: Final = (
         "nothing. An exposure confirms the contact that its decision had reserved.",
         body=OutcomeBatch,
         answer=BatchAnswer,
-        failures=(*_KEYED, *_WRITING),
+        failures=(*KEYED, *WRITING),
     ),
     Operation(
         method="get",
@@ -177,7 +139,7 @@ OPERATIONS: Final = (
         "in, it is given at once. For the role analyst.",
         answer=JourneyReport,
         parameters=_REPORT_PARAMETERS,
-        failures=(*_KEYED, *_READING),
+        failures=(*KEYED, *READING),
     ),
     Operation(
         method="post",
@@ -189,7 +151,7 @@ OPERATIONS: Final = (
         "known. A link that would lead in a circle is refused; one that is known already changes nothing.",
         body=LinkRequest,
         answer=PersonAnswer,
-        failures=(*_KEYED, *_WRITING),
+        failures=(*KEYED, *WRITING),
     ),
     Operation(
         method="post",
@@ -200,7 +162,7 @@ OPERATIONS: Final = (
         "with it the alias's events up to that moment stay the customer's.",
         body=UnlinkRequest,
         answer=PersonAnswer,
-        failures=(*_KEYED, *_WRITING),
+        failures=(*KEYED, *WRITING),
     ),
     Operation(
         method="get",
@@ -211,8 +173,9 @@ OPERATIONS: Final = (
         "e-mail address. Whoever has that value now is found; where it is nobody, the list is empty.",
         answer=LookupAnswer,
         parameters=(_IDENTIFIER, _IDENTIFIER_VALUE),
-        failures=(*_KEYED, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),
+        failures=(*KEYED, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),
     ),
+    *CONTROL_OPERATIONS,
     Operation(
         method="get",
         path="/livez",
@@ -239,7 +202,7 @@ OPERATIONS: Final = (
         summary="Metrics for Prometheus",
         description="Any valid key may read them.",
         answer=METRICS_MEDIA_TYPE.partition(";")[0],
-        failures=_KEYED[:1],
+        failures=KEYED[:1],
     ),
 )
 """Every documented call; pages and this description itself are not calls."""
@@ -284,7 +247,10 @@ def _described(operation: Operation) -> Json:
     if operation.parameters:
         described["parameters"] = list(operation.parameters)
     if operation.body is not None:
-        described["requestBody"] = {"required": True, "content": {"application/json": _shape(operation.body)}}
+        described["requestBody"] = {
+            "required": not operation.is_body_optional,
+            "content": {"application/json": _shape(operation.body)},
+        }
     if operation.is_open:
         described["security"] = []
     return described
