@@ -38,6 +38,7 @@ from serving.activations import ActivationDesk
 from serving.auth import Authenticator, KeyFile
 from serving.champions import Champions
 from serving.decide import Decider
+from serving.decision_outcomes import DecisionOutcomes
 from serving.decision_search import DecisionSearch
 from serving.identities import IdentityDesk
 from serving.journey_reports import ChildReports, ReportDesk
@@ -139,6 +140,12 @@ def assemble(
         decider=decider,
         ingest=ingestor,
         outcomes=OutcomeRecorder(records=stores.records, ingest=ingestor, journeys=configuration.journeys.by_id),
+        decision_outcomes=DecisionOutcomes(
+            log=stores.log,
+            taxonomy=configuration.taxonomy,
+            journeys=configuration.journeys.by_id,
+            feature_sets=feature_sets,
+        ),
         identities=IdentityDesk(
             log=stores.log, ingest=ingestor, taxonomy=configuration.taxonomy, randomness=surroundings.randomness
         ),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from models.records import RecordStore
 from serving.activations import ActivationDesk
 from serving.auth import Authenticator
+from serving.decision_outcomes import DecisionOutcomes
 from serving.decision_search import DecisionSearch
 from serving.journey_reports import ReportDesk
 from serving.outcomes import Ingest, OutcomeRecorder
@@ -47,6 +48,7 @@ class Runtime:
     decider: Decides
     ingest: Ingest
     outcomes: OutcomeRecorder
+    decision_outcomes: DecisionOutcomes
     identities: IdentityDesk
     records: RecordStore
     search: DecisionSearch

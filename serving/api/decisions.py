@@ -6,12 +6,13 @@ import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath
 
-from features.errors import UnknownObject
+from features.errors import StoreError, UnknownObject
 from features.events import shown
 from models.records import Stored
 from serving.activations import Activation
 from serving.api.calls import JSON, Call, allowed, as_json, body_of, principal_of, refuse_query, runtime_of, words_of
 from serving.auth import Principal
+from serving.decision_outcomes import OutcomeView
 from serving.decision_search import READS_ALL
 from serving.requests import decode_json, parse_decision_request
 from serving.runtime import Runtime
@@ -77,9 +78,9 @@ async def read_decision(request: Call, decision_id: FromPath[str]) -> Response[b
     """A stored decision: the answer as it was given, and its record with the full candidate set."""
     refuse_query(request)
     runtime, principal = runtime_of(request), principal_of(request)
-    stored = await runtime.workers.run(visible_decision, runtime, decision_id, principal)
+    stored, outcomes = await runtime.workers.run(_read, runtime, decision_id, principal)
     names = runtime.feature_names.get(stored.record.versions.get("features", ""))
-    return as_json(decision_view(stored, feature_names=names))
+    return as_json(decision_view(stored, feature_names=names, outcomes=outcomes))
 
 
 def decision_answer(runtime: Runtime, document: object, principal: Principal, idempotency_key: str | None) -> bytes:
@@ -112,6 +113,16 @@ def _tell(runtime: Runtime, request: DecisionRequest, answer: bytes) -> None:
         mode=request.mode,
         degraded=essence.degraded,
     )
+
+
+def _read(runtime: Runtime, decision_id: str, principal: Principal) -> tuple[Stored, tuple[OutcomeView, ...] | None]:
+    """A decision and what came of it; the decision alone where the event log does not answer."""
+    stored = visible_decision(runtime, decision_id, principal)
+    try:
+        return stored, runtime.decision_outcomes.of(stored.record, now=runtime.clock())
+    except StoreError as error:
+        log_event("outcomes_not_read", error=error)
+        return stored, None
 
 
 def visible_decision(runtime: Runtime, decision_id: str, principal: Principal) -> Stored:

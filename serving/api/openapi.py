@@ -18,7 +18,7 @@ from serving.api.operation import DECISION_ID, KEYED, READING, WRITING, Json, Op
 from serving.problems import ProblemDetails, ProblemType
 from serving.schemas import DecisionAnswer, DecisionRequest, EventBatch, LinkRequest, OutcomeBatch, UnlinkRequest
 from serving.telemetry import METRICS_MEDIA_TYPE
-from serving.views import BatchAnswer, Liveness, LookupAnswer, PersonAnswer, Readiness, StoredDecision
+from serving.views import BatchAnswer, Liveness, LookupAnswer, OutcomesAnswer, PersonAnswer, Readiness, StoredDecision
 
 _REFERENCE: Final = "#/components/schemas/{name}"
 _IDEMPOTENCY_KEY: Final[Json] = {
@@ -111,9 +111,9 @@ OPERATIONS: Final = (
         path="/v1/decisions/{decision_id}",
         operation_id="read_decision",
         summary="A stored decision",
-        description="The answer as it was given, and the record: features, versions, and every candidate with its "
-        "funnel stage, numbers and selection probabilities. The roles admin and analyst read every decision, other "
-        "keys those of their own source.",
+        description="The answer as it was given, the record (features, versions, and every candidate with its "
+        "funnel stage, numbers and selection probabilities), and what has come of it. The roles admin and analyst read "
+        "every decision, other keys those of their own source.",
         answer=StoredDecision,
         parameters=(DECISION_ID,),
         failures=(*KEYED, *READING),
@@ -124,9 +124,11 @@ OPERATIONS: Final = (
         operation_id="take_outcomes",
         summary="Take exposures and outcomes in, by decision id",
         description="Each is accepted, known already, or rejected by itself, with reasons; sending it again changes "
-        "nothing. An exposure confirms the contact that its decision had reserved.",
+        "nothing. An exposure confirms the contact that its decision had reserved. What happened after the reward "
+        "window of its outcome is kept, told as `late`, and counts as no response; an outcome that nobody tells of is "
+        "a no when its window ends.",
         body=OutcomeBatch,
-        answer=BatchAnswer,
+        answer=OutcomesAnswer,
         failures=(*KEYED, *WRITING),
     ),
     Operation(
