@@ -30,6 +30,7 @@ from features.sqlite_files import Durability
 from features.store import FeatureStore
 from models.configuration import Configuration, load_configuration
 from models.deliberation import Rulebook
+from models.explanation_requests import ExplanationReply, ExplanationRequest
 from models.exposures import exposed_contacts
 from models.journey_reports import KeptReports, ReportRequest
 from models.record_store import SqlRecordStore
@@ -40,6 +41,7 @@ from serving.champions import Champions
 from serving.decide import Decider
 from serving.decision_outcomes import DecisionOutcomes
 from serving.decision_search import DecisionSearch
+from serving.explanations import ChildExplanations, ExplanationDesk
 from serving.identities import IdentityDesk
 from serving.journey_reports import ChildReports, ReportDesk
 from serving.observe import Observer
@@ -102,6 +104,7 @@ def assemble(
     surroundings: Surroundings,
     kept_reports: KeptReports,
     make_report: Callable[[ReportRequest], bytes],
+    make_explanation: Callable[[ExplanationRequest], ExplanationReply],
 ) -> Runtime:
     """The runtime over stores that are open. It owns its threads and nothing else."""
     feature_sets = feature_sets_of(configuration)
@@ -151,6 +154,7 @@ def assemble(
         ),
         records=stores.records,
         search=DecisionSearch(records=stores.records, log=stores.log),
+        explanations=ExplanationDesk(make_explanation),
         activations=ActivationDesk(records=stores.records, log=stores.log, configuration=lambda: configuration),
         reports=ReportDesk(configuration=configuration, head=stores.log.head, kept=kept_reports, make=make_report),
         feature_names={one.version: one.names for one in feature_sets.values()},
@@ -187,7 +191,7 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
     )
     with ExitStack() as opened:
         stores = await asyncio.to_thread(_open_stores, opened, home, settings, configuration, feature_sets)
-        child = ChildReports(env)
+        child, explaining = ChildReports(env), ChildExplanations(env)
         runtime = assemble(
             settings=settings,
             configuration=configuration,
@@ -198,8 +202,10 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
             surroundings=surroundings,
             kept_reports=KeptReports(home.journey_reports),
             make_report=child.made,
+            make_explanation=explaining.made,
         )
         opened.callback(runtime.workers.close)
+        opened.callback(explaining.close)
         opened.callback(child.close)  # first of all, so that no thread goes on waiting for it
         await asyncio.to_thread(_warm_up, runtime, champions, configuration, feature_sets)
         kept_for = configuration.taxonomy.text_kept

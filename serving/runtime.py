@@ -11,6 +11,7 @@ from serving.activations import ActivationDesk
 from serving.auth import Authenticator
 from serving.decision_outcomes import DecisionOutcomes
 from serving.decision_search import DecisionSearch
+from serving.explanations import ExplanationDesk
 from serving.journey_reports import ReportDesk
 from serving.outcomes import Ingest, OutcomeRecorder
 from serving.schemas import DecisionRequest
@@ -53,6 +54,7 @@ class Runtime:
     records: RecordStore
     search: DecisionSearch
     activations: ActivationDesk
+    explanations: ExplanationDesk
     reports: ReportDesk
     feature_names: Mapping[str, tuple[str, ...]]
     loaded_bundles: Callable[[], Mapping[str, str | None]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,6 +20,7 @@ from features.events import dump_timestamp
 from features.journey_report import journey_report
 from features.store import FeatureStore, MemoryStore
 from models.configuration import Configuration, built_in_configuration
+from models.explanation_requests import ExplanationReply, ExplanationRequest
 from models.journey_reports import KeptReports, ReportRequest
 from models.memory_records import MemoryRecordStore
 from serving.api.app import application
@@ -59,6 +60,7 @@ class World:
     chance: int = 0
     chance_lock: Lock = field(default_factory=Lock)
     reports_made: int = 0
+    explain: Callable[[ExplanationRequest], ExplanationReply] = lambda _: ExplanationReply(kind="failed")
 
     @property
     def keys(self) -> KeyFile:
@@ -96,6 +98,7 @@ class World:
             ),
             kept_reports=KeptReports(self.folder / "reports"),
             make_report=self.made_report,
+            make_explanation=self.explain,
         )
 
     def made_report(self, request: ReportRequest) -> bytes:

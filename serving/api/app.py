@@ -15,7 +15,7 @@ from features.errors import UnknownObject
 from features.events import shown
 from serving import problems
 from serving.api.calls import RUNTIME, Call
-from serving.api.decisions import activate_decision, decide, read_decision, search_decisions
+from serving.api.decisions import activate_decision, decide, explain_decision, read_decision, search_decisions
 from serving.api.events import take_events
 from serving.api.failures import Failure, failure, failure_of
 from serving.api.identities import link, lookup, unlink
@@ -35,7 +35,7 @@ from serving.runtime import Runtime
 
 ROUTES: Final = (
     *(take_events, decide, read_decision, take_outcomes, report_journey),
-    *(search_decisions, activate_decision),
+    *(search_decisions, activate_decision, explain_decision),
     *(link, unlink, lookup),
     *(livez, readyz, metrics, openapi_json, index, docs, docs_asset, problem_page),
 )

@@ -6,8 +6,9 @@ from typing import Final
 
 from serving import problems
 from serving.activations import Activation
-from serving.api.operation import DECISION_ID, KEYED, WRITING, Json, Operation
+from serving.api.operation import DECISION_ID, KEYED, READING, WRITING, Json, Operation
 from serving.decision_search import ARMS, DEFAULT_LIMIT, LARGEST_LIMIT, LOOKED_AT_MOST, MODES, FoundDecisions
+from serving.explanations import DecisionExplanation
 from serving.schemas import ActivationRequest
 
 
@@ -71,6 +72,19 @@ CONTROL_OPERATIONS: Final = (
         answer=Activation,
         parameters=(DECISION_ID,),
         failures=(*KEYED, problems.NOT_FOUND, problems.NOT_ACTIVATABLE, problems.LEASE_ENDED, *WRITING),
+    ),
+    Operation(
+        method="get",
+        path="/v1/decisions/{decision_id}/explanation",
+        operation_id="explain_decision",
+        summary="Why a decision came out as it did",
+        description="What each feature contributed to the stall and to every effect, in numbers and in words, computed "
+        "from the decision's own record with the model that made it; as `headway report decision --json` prints it. "
+        "With `action` also what would have put that action first. It says what the models made of the features, not "
+        "what would happen if they were others. One is made at a time.",
+        answer=DecisionExplanation,
+        parameters=(DECISION_ID, _query("action", "A candidate: also what it would have taken for it to win.")),
+        failures=(*KEYED, *READING, problems.NOT_EXPLAINABLE),
     ),
 )
 """Every documented call of the control path that reads or steers decisions and customers."""

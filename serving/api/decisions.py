@@ -83,6 +83,21 @@ async def read_decision(request: Call, decision_id: FromPath[str]) -> Response[b
     return as_json(decision_view(stored, feature_names=names, outcomes=outcomes))
 
 
+@get(
+    "/v1/decisions/{decision_id:str}/explanation",
+    guards=[allowed("caller", "agent", "marketer", "analyst", "privacy")],
+)
+async def explain_decision(request: Call, decision_id: FromPath[str]) -> Response[bytes]:
+    """Why a decision came out as it did."""
+    runtime, principal, words = runtime_of(request), principal_of(request), words_of(request)
+
+    def explained() -> bytes:
+        record = visible_decision(runtime, decision_id, principal).record
+        return runtime.explanations.explanation(record, words)
+
+    return Response(await runtime.workers.run(explained), media_type=JSON)
+
+
 def decision_answer(runtime: Runtime, document: object, principal: Principal, idempotency_key: str | None) -> bytes:
     """The answer to a decoded request: what both doors do. It waits on stores: call it in a thread.
 
