@@ -38,6 +38,7 @@ from models.records import RecordStore
 from serving.activations import ActivationDesk
 from serving.auth import Authenticator, KeyFile
 from serving.champions import Champions
+from serving.contexts import ContextDesk
 from serving.decide import Decider
 from serving.decision_outcomes import DecisionOutcomes
 from serving.decision_search import DecisionSearch
@@ -49,7 +50,9 @@ from serving.outcomes import OutcomeRecorder
 from serving.runtime import Runtime
 from serving.schemas import DecisionRequest
 from serving.settings import Settings
+from serving.standing import StandingReader
 from serving.telemetry import Metrics, configure_logging, log_event
+from serving.timeline import TimelineDesk
 from serving.workers import Workers
 
 REFRESH_SECONDS: Final = 1.0
@@ -119,17 +122,18 @@ def assemble(
         moments,
     )
     workers = Workers(settings.threads)
+    observer = Observer(
+        feature_sets=feature_sets,
+        store=stores.features,
+        log=stores.log,
+        rebuild=ingestor.rebuild,
+        moments=moments,
+        heal=lambda customer_id: workers.later(ingestor.refresh, [customer_id]),
+    )
     decider = Decider(
         rulebooks=_rulebooks(configuration, feature_sets),
         versions={**configuration.versions, "service": version("headway")},
-        observer=Observer(
-            feature_sets=feature_sets,
-            store=stores.features,
-            log=stores.log,
-            rebuild=ingestor.rebuild,
-            moments=moments,
-            heal=lambda customer_id: workers.later(ingestor.refresh, [customer_id]),
-        ),
+        observer=observer,
         moments=moments,
         records=stores.records,
         served_model=champions.served_model,
@@ -137,18 +141,26 @@ def assemble(
         timer=lambda: int(surroundings.timer() * 1_000_000),
         deadline_ms=settings.deadline_ms,
     )
+    standings = StandingReader(
+        observer=observer,
+        taxonomy=configuration.taxonomy,
+        journeys=configuration.journeys.by_id,
+        feature_sets=feature_sets,
+        served_model=champions.served_model,
+    )
+    decision_outcomes = DecisionOutcomes(
+        log=stores.log,
+        taxonomy=configuration.taxonomy,
+        journeys=configuration.journeys.by_id,
+        feature_sets=feature_sets,
+    )
     return Runtime(
         settings=settings,
         authenticator=Authenticator(keys, settings.bootstrap_key),
         decider=decider,
         ingest=ingestor,
         outcomes=OutcomeRecorder(records=stores.records, ingest=ingestor, journeys=configuration.journeys.by_id),
-        decision_outcomes=DecisionOutcomes(
-            log=stores.log,
-            taxonomy=configuration.taxonomy,
-            journeys=configuration.journeys.by_id,
-            feature_sets=feature_sets,
-        ),
+        decision_outcomes=decision_outcomes,
         identities=IdentityDesk(
             log=stores.log, ingest=ingestor, taxonomy=configuration.taxonomy, randomness=surroundings.randomness
         ),
@@ -156,6 +168,22 @@ def assemble(
         search=DecisionSearch(records=stores.records, log=stores.log),
         explanations=ExplanationDesk(make_explanation),
         activations=ActivationDesk(records=stores.records, log=stores.log, configuration=lambda: configuration),
+        timelines=TimelineDesk(
+            log=stores.log,
+            records=stores.records,
+            moments=moments,
+            taxonomy=configuration.taxonomy,
+            standings=standings,
+            outcomes=decision_outcomes,
+        ),
+        contexts=ContextDesk(
+            log=stores.log,
+            records=stores.records,
+            moments=moments,
+            taxonomy=configuration.taxonomy,
+            standings=standings,
+            decider=decider,
+        ),
         reports=ReportDesk(configuration=configuration, head=stores.log.head, kept=kept_reports, make=make_report),
         feature_names={one.version: one.names for one in feature_sets.values()},
         loaded_bundles=champions.labels,

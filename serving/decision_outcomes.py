@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
-
-import msgspec
 
 from features.event_log import EventLog
 from features.events import JourneyEvent, dump_timestamp
@@ -13,29 +10,9 @@ from features.journeys import Journey
 from features.schema import FeatureSet
 from features.taxonomy import Taxonomy
 from models.decision import DecisionRecord
-from models.outcome_status import OutcomeStatus, outcome_statuses
-from serving.schemas import Timestamp
-
-
-class OutcomeView(msgspec.Struct, frozen=True, kw_only=True):
-    """One outcome of one decision, as it is known now.
-
-    Attributes:
-        status: `pending` while the reward window lasts and nothing has settled it.
-        by_default: a `no` that nobody told: the window ended without anything.
-        value: 0 or 1 of a binary outcome, the sum so far of a continuous one.
-        window_ends_at: what happens later counts for nothing.
-        settled_at: when it could no longer change; null while it can.
-        late: how many outcomes were sent for this decision that happened after the window.
-    """
-
-    outcome_id: str
-    status: Literal["pending", "yes", "no"]
-    by_default: bool
-    value: float
-    window_ends_at: Timestamp
-    settled_at: Timestamp | None
-    late: int
+from models.outcome_events import outcome_statuses
+from models.outcome_status import OutcomeStatus
+from serving.customer_views import OutcomeView
 
 
 class DecisionOutcomes:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Protocol
 from models.records import RecordStore
 from serving.activations import ActivationDesk
 from serving.auth import Authenticator
-from serving.decision_outcomes import DecisionOutcomes
 from serving.decision_search import DecisionSearch
 from serving.explanations import ExplanationDesk
 from serving.journey_reports import ReportDesk
@@ -20,7 +19,10 @@ from serving.telemetry import Metrics
 from serving.workers import Workers
 
 if TYPE_CHECKING:  # it knows states, and with them jitted code, for which the composition root chooses the folder first
+    from serving.contexts import ContextDesk
+    from serving.decision_outcomes import DecisionOutcomes
     from serving.identities import IdentityDesk
+    from serving.timeline import TimelineDesk
 
 
 class Decides(Protocol):
@@ -55,6 +57,8 @@ class Runtime:
     search: DecisionSearch
     activations: ActivationDesk
     explanations: ExplanationDesk
+    timelines: TimelineDesk
+    contexts: ContextDesk
     reports: ReportDesk
     feature_names: Mapping[str, tuple[str, ...]]
     loaded_bundles: Callable[[], Mapping[str, str | None]]

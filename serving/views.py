@@ -10,7 +10,7 @@ import msgspec
 from features.events import dump_timestamp
 from models.decision import Candidate, DecisionRecord, Selected
 from models.records import Stored
-from serving.decision_outcomes import OutcomeView
+from serving.customer_views import OutcomeView
 from serving.problems import FieldError
 from serving.schemas import DecisionAnswer
 

@@ -15,6 +15,7 @@ from features.errors import UnknownObject
 from features.events import shown
 from serving import problems
 from serving.api.calls import RUNTIME, Call
+from serving.api.customers import customer_context, customer_journey
 from serving.api.decisions import activate_decision, decide, explain_decision, read_decision, search_decisions
 from serving.api.events import take_events
 from serving.api.failures import Failure, failure, failure_of
@@ -36,6 +37,7 @@ from serving.runtime import Runtime
 ROUTES: Final = (
     *(take_events, decide, read_decision, take_outcomes, report_journey),
     *(search_decisions, activate_decision, explain_decision),
+    *(customer_journey, customer_context),
     *(link, unlink, lookup),
     *(livez, readyz, metrics, openapi_json, index, docs, docs_asset, problem_page),
 )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, get_args
 
 from serving import problems
 from serving.activations import Activation
 from serving.api.operation import DECISION_ID, KEYED, READING, WRITING, Json, Operation
+from serving.customer_views import DEFAULT_TIMELINE, LARGEST_TIMELINE, CustomerContext, CustomerJourney
 from serving.decision_search import ARMS, DEFAULT_LIMIT, LARGEST_LIMIT, LOOKED_AT_MOST, MODES, FoundDecisions
 from serving.explanations import DecisionExplanation
-from serving.schemas import ActivationRequest
+from serving.schemas import ActivationRequest, Direction
 
 
 def _query(name: str, description: str, *, required: bool = False, **schema: object) -> Json:
@@ -24,6 +25,14 @@ def _query(name: str, description: str, *, required: bool = False, **schema: obj
 
 _TIME: Final[Json] = {"format": "date-time"}
 _CURSOR: Final = _query("cursor", "Where to go on: `next_cursor` of an answer to the same query.")
+
+_CUSTOMER_ID: Final[Json] = {
+    "name": "customer_id",
+    "in": "path",
+    "required": True,
+    "description": "Any id of the customer.",
+    "schema": {"type": "string"},
+}
 
 
 def _limit(default: int, most: int) -> Json:
@@ -85,6 +94,42 @@ CONTROL_OPERATIONS: Final = (
         answer=DecisionExplanation,
         parameters=(DECISION_ID, _query("action", "A candidate: also what it would have taken for it to win.")),
         failures=(*KEYED, *READING, problems.NOT_EXPLAINABLE),
+    ),
+    Operation(
+        method="get",
+        path="/v1/customers/{customer_id}/journey",
+        operation_id="customer_journey",
+        summary="What happened to a customer, and where they stand",
+        description="Events of all channels with their key facts, decisions with what was selected and what came of "
+        "it, exposures and outcomes, newest first; the profile, the linked ids, and the standing in every journey. "
+        "What the taxonomy marks as personal is seen by the roles privacy and admin only; others are told what is "
+        "`masked`. For the roles agent, marketer, analyst and privacy.",
+        answer=CustomerJourney,
+        parameters=(
+            _CUSTOMER_ID,
+            _query("since", "Only what happened from here on, ISO 8601 with an offset.", **_TIME),
+            _limit(DEFAULT_TIMELINE, LARGEST_TIMELINE),
+            _CURSOR,
+        ),
+        failures=(*KEYED, *READING),
+    ),
+    Operation(
+        method="get",
+        path="/v1/customers/{customer_id}/context",
+        operation_id="customer_context",
+        summary="A customer in short",
+        description="For decision systems, personalisation engines, agents and bots: where the customer stands in "
+        "each journey, what happened last, contacts, consents, holdings, and the action that a decision now would "
+        "choose, with talking points and disclosures. Nothing of it is personal, and nothing is recorded: to act on "
+        "it, ask for a decision. For the roles caller, agent and marketer.",
+        answer=CustomerContext,
+        parameters=(
+            _CUSTOMER_ID,
+            _query("journey_id", "Only this journey; all that the customer ever entered if not given."),
+            _query("channel", "Only actions on this channel."),
+            _query("direction", "Whether we reach out or the customer is here.", enum=list(get_args(Direction))),
+        ),
+        failures=(*KEYED, *READING),
     ),
 )
 """Every documented call of the control path that reads or steers decisions and customers."""

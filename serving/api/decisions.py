@@ -12,7 +12,7 @@ from models.records import Stored
 from serving.activations import Activation
 from serving.api.calls import JSON, Call, allowed, as_json, body_of, principal_of, refuse_query, runtime_of, words_of
 from serving.auth import Principal
-from serving.decision_outcomes import OutcomeView
+from serving.customer_views import OutcomeView
 from serving.decision_search import READS_ALL
 from serving.requests import decode_json, parse_decision_request
 from serving.runtime import Runtime

@@ -15,7 +15,8 @@ from features.history import transitions, whole_table
 from features.journeys import Outcome
 from features.kernel import GOAL_REACHED, PROGRESSED
 from features.progress import progress_moments
-from models.outcome_status import happenings_of, outcome_status
+from models.outcome_events import happenings_of
+from models.outcome_status import outcome_status
 from tests.decision_records import record
 from tests.histories import FEATURES, MINUTE_US, START_AT, TAXONOMY, arrow_events, event, random_history
 from training.responses import reported_outcomes, responses

@@ -1,0 +1,68 @@
+"""What outcomes are made of, among the events of one customer. Of many decisions at once: ``training.responses``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from features.events import JourneyEvent
+from features.journeys import PROGRESS, Journey, Outcome
+from features.progress import progress_moments
+from features.schema import FeatureSet
+from features.taxonomy import OUTCOME_OBSERVED, Taxonomy
+from models.decision import DecisionRecord
+from models.outcome_status import Happening, OutcomeStatus, outcome_status
+
+
+def happenings_of(
+    outcome: Outcome,
+    record: DecisionRecord,
+    events: Sequence[JourneyEvent],
+    *,
+    taxonomy: Taxonomy,
+    feature_set: FeatureSet,
+) -> list[Happening]:
+    """What an outcome of a decision is made of, among all events of its customer in their order.
+
+    Every report for the decision, every report that names no decision, and the journey's own events that the outcome
+    is declared by.
+    """
+    found = []
+    for event in events:
+        if event.kind == OUTCOME_OBSERVED and event.facts.get("outcome_id") == outcome.id:
+            told_for = event.facts.get("decision_id")
+            if told_for in (None, record.decision_id):
+                value = float(event.facts["value"])
+                found.append(Happening(event.occurred_at, value, is_report=told_for is not None))
+        elif event.kind == outcome.event and event.kind != OUTCOME_OBSERVED:
+            found.append(Happening(event.occurred_at, _declared_value(outcome, event, taxonomy)))
+    if outcome.event == PROGRESS:
+        found += [Happening(at, 1.0) for at in progress_moments(feature_set, events)]
+    return found
+
+
+def _declared_value(outcome: Outcome, event: JourneyEvent, taxonomy: Taxonomy) -> float:
+    if outcome.type == "binary":
+        return 1.0
+    value = event.facts.get(taxonomy.known_kinds[event.kind].value_fact or "")
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def outcome_statuses(
+    record: DecisionRecord,
+    journey: Journey,
+    events: Sequence[JourneyEvent],
+    *,
+    taxonomy: Taxonomy,
+    feature_set: FeatureSet,
+    now: int,
+) -> tuple[OutcomeStatus, ...]:
+    """What came of a decision, by every outcome that its journey declares."""
+    return tuple(
+        outcome_status(
+            outcome,
+            record,
+            happenings_of(outcome, record, events, taxonomy=taxonomy, feature_set=feature_set),
+            now=now,
+        )
+        for outcome in journey.outcomes
+    )
