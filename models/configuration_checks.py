@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from features.durations import MICROSECONDS, dump_duration
 from features.errors import Problem
 from features.feedback_text import text_readers
 from features.journeys import PROGRESS, Journey, Journeys
@@ -21,6 +22,9 @@ from models.policy import Policy
 Place = tuple[str | int, ...]
 
 _PLAIN_FIELDS: Final = ("stage", "state", "stall_state", "journey_status", "channel", "stall_propensity")
+_RETRIED_US: Final = 2 * MICROSECONDS["d"]
+"""The same request id gives the same answer for so long."""
+
 _SCOPES: Final = ("feature", "attribute", "context", "holding")
 
 
@@ -260,6 +264,7 @@ def _policy_problems(
     for channel in both:
         yield document.problem((*limits, "consent", "opt_out"), channel, "a channel that is not in opt_in too")
     yield from _repeated(document, (*limits, "caps"), [cap.id for cap in contact_policy.caps])
+    yield from _retention_problems(policy, document, names.journeys or {})
     journeys = list(names.journeys) if names.journeys is not None else []
     yield from _rules_problems(policy.rules, document, (), names, journeys)
     if catalogue is not None:
@@ -268,6 +273,21 @@ def _policy_problems(
         for index, rule in enumerate(policy.rules):
             yield from _unknown(document, ("rules", index, "issues"), rule.issues, issues)
             yield from _unknown(document, ("rules", index, "groups"), rule.groups, groups)
+
+
+def _retention_problems(policy: Policy, document: YamlDocument, journeys: Mapping[str, Journey]) -> Iterator[Problem]:
+    if policy.decisions_kept is None:
+        return
+    needed = {
+        "retries and replay": _RETRIED_US,
+        "decision_ttl": policy.decision_ttl,
+        **{f"the cap {cap.id}": cap.period for cap in policy.contact_policy.caps},
+        **{f"the outcome {one.id}": one.window for journey in journeys.values() for one in journey.outcomes},
+    }
+    longest = max(needed, key=lambda name: needed[name])
+    if policy.decisions_kept < needed[longest]:
+        expected = f"at least {dump_duration(needed[longest])}, which {longest} looks back"
+        yield document.problem(("decisions_kept",), dump_duration(policy.decisions_kept), expected)
 
 
 def _rules_problems(

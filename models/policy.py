@@ -173,6 +173,8 @@ class Policy(ConfigModel):
         decision_ttl: how long a decision may be acted on.
         inbound_decision_ttl: the same for a customer who is here, on a page or on the phone; as above if absent.
         rules: rules that hold for every action.
+        decisions_kept: how long decisions are kept, with their contacts; for ever if absent. No shorter than anything
+            looks back: retries and replay two days, then limits, decisions and outcomes as long as they last.
     """
 
     version: Literal[1]
@@ -184,6 +186,7 @@ class Policy(ConfigModel):
     decision_ttl: Duration
     inbound_decision_ttl: Duration | None = None
     rules: tuple[Rule, ...] = ()
+    decisions_kept: Duration | None = None
 
     def ttl(self, *, outbound: bool) -> int:
         """How long a decision may be acted on, microseconds."""

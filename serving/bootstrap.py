@@ -47,6 +47,7 @@ from serving.identities import IdentityDesk
 from serving.journey_reports import ChildReports, ReportDesk
 from serving.observe import Observer
 from serving.outcomes import OutcomeRecorder
+from serving.retention import forget_decisions
 from serving.runtime import Runtime
 from serving.schemas import DecisionRequest
 from serving.settings import Settings
@@ -237,7 +238,11 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
         opened.callback(child.close)  # first of all, so that no thread goes on waiting for it
         await asyncio.to_thread(_warm_up, runtime, champions, configuration, feature_sets)
         kept_for = configuration.taxonomy.text_kept
-        watching = asyncio.gather(_watch(champions), _forget_texts(stores.log, surroundings.clock, kept_for))
+        watching = asyncio.gather(
+            _watch(champions),
+            _forget_texts(stores.log, surroundings.clock, kept_for),
+            forget_decisions(stores.records, surroundings.clock, lambda: configuration.policy.decisions_kept),
+        )
         log_event("service_opened", configuration=configuration.version, bundles=champions.labels())
         try:
             yield runtime

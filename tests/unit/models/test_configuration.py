@@ -249,6 +249,13 @@ def test_problems_of_all_files_come_at_once(edited: Edit) -> None:
             "attribute: and one of",
         ),
         ("policy.yaml", "issues: [grow]", "issues: [grew]", "rules[1].issues[0]", "one of "),
+        (
+            "policy.yaml",
+            "decision_ttl: 24h",
+            "decisions_kept: 29d\ndecision_ttl: 24h",
+            "decisions_kept",
+            "at least 30d, which the cap cap.all_month looks back",
+        ),
     ],
 )
 def test_a_reference_that_leads_nowhere_is_named(
