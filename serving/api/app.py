@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 from litestar import Litestar, Response
@@ -78,7 +79,8 @@ def _http_problem(request: Call, error: HTTPException) -> Response[bytes]:
         return _problem(request, UnknownObject(f"no path {path}; expected one of those in /docs"))
     if error.status_code == problems.METHOD.status:
         detail = f"{path} does not take {request.method}; expected one of the methods in /docs"
-        return _answer(failure(problems.METHOD, problems.details(problems.METHOD, detail)))
+        told = failure(problems.METHOD, problems.details(problems.METHOD, detail))
+        return _answer(replace(told, headers={**told.headers, **(error.headers or {})}))  # what it does take: Allow
     if error.status_code < problems.INTERNAL.status:
         return _problem(request, problems.MalformedBody(f"the request cannot be read: {error.detail}"))
     return _problem(request, error)
