@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from features.events import JourneyEvent
 from features.journeys import PROGRESS, Journey, Outcome
@@ -13,21 +14,45 @@ from models.decision import DecisionRecord
 from models.outcome_status import Happening, OutcomeStatus, outcome_status
 
 
+@dataclass(frozen=True, slots=True)
+class OutcomeEvents:
+    """What of one customer's events any outcome of a journey can be made of, read once for many decisions.
+
+    Attributes:
+        told: events that were reported or that an outcome is declared by, in order.
+        progress: moments at which the customer moved on.
+    """
+
+    told: tuple[JourneyEvent, ...]
+    progress: tuple[int, ...]
+
+
+def outcome_events(journey: Journey, events: Sequence[JourneyEvent], feature_set: FeatureSet) -> OutcomeEvents:
+    """What of a customer's events the outcomes of a journey can be made of.
+
+    Args:
+        journey: the journey.
+        events: all of the customer's, in the order of ``JourneyEvent.order``.
+        feature_set: of the journey.
+    """
+    kinds = {OUTCOME_OBSERVED, *(outcome.event for outcome in journey.outcomes)}
+    is_asked = any(outcome.event == PROGRESS for outcome in journey.outcomes)
+    return OutcomeEvents(
+        told=tuple(event for event in events if event.kind in kinds),
+        progress=tuple(progress_moments(feature_set, events)) if is_asked else (),
+    )
+
+
 def happenings_of(
-    outcome: Outcome,
-    record: DecisionRecord,
-    events: Sequence[JourneyEvent],
-    *,
-    taxonomy: Taxonomy,
-    feature_set: FeatureSet,
+    outcome: Outcome, record: DecisionRecord, events: OutcomeEvents, *, taxonomy: Taxonomy
 ) -> list[Happening]:
-    """What an outcome of a decision is made of, among all events of its customer in their order.
+    """What an outcome of a decision is made of, among the events of its customer.
 
     Every report for the decision, every report that names no decision, and the journey's own events that the outcome
     is declared by.
     """
     found = []
-    for event in events:
+    for event in events.told:
         if event.kind == OUTCOME_OBSERVED and event.facts.get("outcome_id") == outcome.id:
             told_for = event.facts.get("decision_id")
             if told_for in (None, record.decision_id):
@@ -36,7 +61,7 @@ def happenings_of(
         elif event.kind == outcome.event and event.kind != OUTCOME_OBSERVED:
             found.append(Happening(event.occurred_at, _declared_value(outcome, event, taxonomy)))
     if outcome.event == PROGRESS:
-        found += [Happening(at, 1.0) for at in progress_moments(feature_set, events)]
+        found += [Happening(at, 1.0) for at in events.progress]
     return found
 
 
@@ -48,21 +73,10 @@ def _declared_value(outcome: Outcome, event: JourneyEvent, taxonomy: Taxonomy) -
 
 
 def outcome_statuses(
-    record: DecisionRecord,
-    journey: Journey,
-    events: Sequence[JourneyEvent],
-    *,
-    taxonomy: Taxonomy,
-    feature_set: FeatureSet,
-    now: int,
+    record: DecisionRecord, journey: Journey, events: OutcomeEvents, *, taxonomy: Taxonomy, now: int
 ) -> tuple[OutcomeStatus, ...]:
     """What came of a decision, by every outcome that its journey declares."""
     return tuple(
-        outcome_status(
-            outcome,
-            record,
-            happenings_of(outcome, record, events, taxonomy=taxonomy, feature_set=feature_set),
-            now=now,
-        )
+        outcome_status(outcome, record, happenings_of(outcome, record, events, taxonomy=taxonomy), now=now)
         for outcome in journey.outcomes
     )

@@ -10,7 +10,7 @@ from features.journeys import Journey
 from features.schema import FeatureSet
 from features.taxonomy import Taxonomy
 from models.decision import DecisionRecord
-from models.outcome_events import outcome_statuses
+from models.outcome_events import OutcomeEvents, outcome_events, outcome_statuses
 from models.outcome_status import OutcomeStatus
 from serving.customer_views import OutcomeView
 
@@ -45,22 +45,28 @@ class DecisionOutcomes:
             StoreUnavailable: the event log does not answer.
         """
         person = self._log.person(record.customer_id, at=now)
-        return self.among(record, [logged.event for logged in self._log.of_person(person)], now=now)
+        events = [logged.event for logged in self._log.of_person(person)]
+        return self.among([record], events, now=now)[record.decision_id]
 
-    def among(self, record: DecisionRecord, events: Sequence[JourneyEvent], *, now: int) -> tuple[OutcomeView, ...]:
-        """``of``, where all events of the customer, in their order, were read before."""
-        journey = self._journeys.get(record.journey_id)
-        if journey is None or record.mode == "shadow":
-            return ()
-        statuses = outcome_statuses(
-            record,
-            journey,
-            events,
-            taxonomy=self._taxonomy,
-            feature_set=self._feature_sets[journey.id],
-            now=now,
-        )
-        return tuple(map(_view, statuses))
+    def among(
+        self, records: Sequence[DecisionRecord], events: Sequence[JourneyEvent], *, now: int
+    ) -> dict[str, tuple[OutcomeView, ...]]:
+        """``of`` by decision id for several decisions on one customer, all of whose events were read before, in order.
+
+        A shadow decision has no outcomes: nothing was done.
+        """
+        known: dict[str, OutcomeEvents] = {}
+        found: dict[str, tuple[OutcomeView, ...]] = {}
+        for record in records:
+            journey = self._journeys.get(record.journey_id)
+            if journey is None or record.mode == "shadow":
+                found[record.decision_id] = ()
+                continue
+            if journey.id not in known:
+                known[journey.id] = outcome_events(journey, events, self._feature_sets[journey.id])
+            statuses = outcome_statuses(record, journey, known[journey.id], taxonomy=self._taxonomy, now=now)
+            found[record.decision_id] = tuple(map(_view, statuses))
+        return found
 
 
 def _view(status: OutcomeStatus) -> OutcomeView:

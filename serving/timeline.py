@@ -19,6 +19,7 @@ from serving.customer_views import (
     DEFAULT_TIMELINE,
     LARGEST_TIMELINE,
     CustomerJourney,
+    OutcomeView,
     ProfileView,
     TimelineEntry,
 )
@@ -103,7 +104,8 @@ class TimelineDesk:
         page = _newest([*_placed_events(logged, since or 0), *decisions], before, limit + 1)
         has_more = len(page) > limit
         stood = self._standings.stood(customer_id, at=at)
-        events = [one.event for one in logged]
+        records = [one.what for one in page[:limit] if isinstance(one.what, DecisionRecord)]
+        outcomes = self._outcomes.among(records, [one.event for one in logged], now=at)
         sees_all = not principal.roles.isdisjoint(SEES_PERSONAL)
         attributes, masked = _shown(stood.profile.attributes, self._taxonomy.personal_attributes, sees_all=sees_all)
         consents = self._records.customer(person.customer_id, since=at, now=at, spans=person.spans).consents
@@ -117,7 +119,7 @@ class TimelineDesk:
                 consents=dict(consents),
             ),
             standings=stood.standings,
-            timeline=tuple(self._entry(one.what, events, now=at, sees_all=sees_all) for one in page[:limit]),
+            timeline=tuple(self._entry(one.what, outcomes, sees_all=sees_all) for one in page[:limit]),
             next_cursor=dump_cursor(Cursor(digest, 0, 0, *page[limit - 1].place)) if has_more else None,
             degraded=stood.degraded,
         )
@@ -130,7 +132,11 @@ class TimelineDesk:
         return bool(self._decisions(person, since=0, before=None, rows=1))
 
     def _entry(
-        self, what: JourneyEvent | DecisionRecord, events: Sequence[JourneyEvent], *, now: int, sees_all: bool
+        self,
+        what: JourneyEvent | DecisionRecord,
+        outcomes: Mapping[str, tuple[OutcomeView, ...]],
+        *,
+        sees_all: bool,
     ) -> TimelineEntry:
         if isinstance(what, DecisionRecord):
             return TimelineEntry(
@@ -139,7 +145,7 @@ class TimelineDesk:
                 customer_id=what.customer_id,
                 source=what.source,
                 decision=found_decision(what),
-                outcomes=self._outcomes.among(what, events, now=now),
+                outcomes=outcomes[what.decision_id],
             )
         kind = self._taxonomy.known_kinds.get(what.kind)
         facts, masked = _shown(what.facts, self._personal_facts(what), sees_all=sees_all)

@@ -15,10 +15,10 @@ from features.history import transitions, whole_table
 from features.journeys import Outcome
 from features.kernel import GOAL_REACHED, PROGRESSED
 from features.progress import progress_moments
-from models.outcome_events import happenings_of
+from models.outcome_events import happenings_of, outcome_events
 from models.outcome_status import outcome_status
 from tests.decision_records import record
-from tests.histories import FEATURES, MINUTE_US, START_AT, TAXONOMY, arrow_events, event, random_history
+from tests.histories import FEATURES, MINUTE_US, START_AT, TAXONOMY, arrow_events, event, journey, random_history
 from training.responses import reported_outcomes, responses
 
 DAY_US = 1440 * MINUTE_US
@@ -84,9 +84,8 @@ def test_training_and_serving_tell_the_same(
     )
     made = record(decision_id="d1", decided_at=START_AT)
 
-    told = outcome_status(
-        outcome, made, happenings_of(outcome, made, events, taxonomy=TAXONOMY, feature_set=FEATURES), now=now
-    )
+    known = outcome_events(journey().model_copy(update={"outcomes": (outcome,)}), events, FEATURES)
+    told = outcome_status(outcome, made, happenings_of(outcome, made, known, taxonomy=TAXONOMY), now=now)
 
     expected = float(learned.value[1])
     if math.isnan(expected):
