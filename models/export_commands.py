@@ -134,8 +134,7 @@ def records(
     home = Home.from_environment(os.environ)
     _refuse_overwriting(output, force=force)
     with closing(SqlRecordStore(home.records_db, readonly=True)) as store:
-        count = export_records(store, output)
-    output.chmod(_OWNER_ONLY)
+        count = export_records(store, output, mode=_OWNER_ONLY)
     typer.echo(json.dumps({"records": count, "output": str(output)}) if as_json else f"{count:,} records: {output}")
 
 
