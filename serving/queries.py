@@ -94,10 +94,15 @@ def cursor_of(query: Query, digest: str) -> Cursor | None:
         cursor = msgspec.msgpack.decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Cursor)
     except (msgspec.DecodeError, NotBase64, ValueError):
         cursor = None
-    if cursor is None or cursor.query != digest or not 0 <= cursor.since <= cursor.until <= END_OF_TIME:
+    if cursor is None or cursor.query != digest or not _is_possible(cursor):
         query.add("cursor", text, SAME_QUERY)
         return None
     return cursor
+
+
+def _is_possible(cursor: Cursor) -> bool:
+    """Whether it can be one of ours: times beyond would not fit into a store or a timestamp."""
+    return 0 <= cursor.since <= cursor.until <= END_OF_TIME and 0 <= cursor.at <= END_OF_TIME
 
 
 def query_digest(*parts: Any) -> str:

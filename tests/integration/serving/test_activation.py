@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 from features.events import dump_timestamp
 from models.configuration import built_in_configuration
 from models.experiment import arm_of
+from models.record_store import SqlRecordStore
 from models.records import Contact
-from tests.doors import HOUR_US, NOW, Client, World, event
+from serving.settings import Settings
+from tests.doors import BOOTSTRAP, HOUR_US, NOW, Client, World, event
 
 
 @pytest.fixture
@@ -232,3 +235,24 @@ def test_many_activations_count_once(client: Client, world: World) -> None:
 
     assert {answer.status_code for answer in answers} == {200}
     assert len(_contacts(world)) == 1
+
+
+def test_no_number_of_callers_makes_more_contacts_than_allowed(tmp_path: Path) -> None:
+    """Decisions, activations and retries of both, 32 at a time, over the store that serves: the weekly limit is 3."""
+    records = SqlRecordStore(tmp_path / "records.db")
+    world = World(tmp_path, records=records, settings=Settings(bootstrap_key=BOOTSTRAP, threads=32))
+    with closing(records), world.client() as client:
+        _reserved(client, mode="shadow")
+
+        def render_and_send(number: int) -> list[int]:
+            asked = {"customer_id": "c-1", "activate": number % 4 == 0, "request_id": f"r-{number % 24}"}
+            decision = client.post("/v1/decisions", asked)
+            path = f"/v1/decisions/{decision.json().get('decision_id', 'none')}/activate"
+            return [decision.status_code, client.post(path, {}).status_code]
+
+        with ThreadPoolExecutor(32) as pool:
+            statuses = {status for pair in pool.map(render_and_send, range(64)) for status in pair}
+        contacts = _contacts(world, world.now + HOUR_US)
+
+    assert statuses <= {200, 404, 409}
+    assert [one.status for one in contacts] == ["confirmed"] * 3
