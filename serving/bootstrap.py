@@ -42,7 +42,7 @@ from serving.contexts import ContextDesk
 from serving.decide import Decider
 from serving.decision_outcomes import DecisionOutcomes
 from serving.decision_search import DecisionSearch
-from serving.explanations import ChildExplanations, ExplanationDesk
+from serving.explanations import WAITING_AT_MOST, ChildExplanations, ExplanationDesk
 from serving.identities import IdentityDesk
 from serving.journey_reports import ChildReports, ReportDesk
 from serving.observe import Observer
@@ -220,7 +220,8 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
     )
     with ExitStack() as opened:
         stores = await asyncio.to_thread(_open_stores, opened, home, settings, configuration, feature_sets)
-        child, explaining = ChildReports(env), ChildExplanations(env)
+        child = ChildReports(env)
+        explaining = ChildExplanations(env, waiting=max(1, min(WAITING_AT_MOST, settings.threads // 4)))
         runtime = assemble(
             settings=settings,
             configuration=configuration,

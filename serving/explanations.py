@@ -32,7 +32,7 @@ MAKING_SECONDS: Final = 60.0
 """An explanation that takes longer is given up: the first one waits for imports, and on new homes for compilers."""
 
 WAITING_AT_MOST: Final = 4
-"""More would take the threads that decide."""
+"""How many callers may have an explanation made, each holding a thread that could decide."""
 
 _PIECE: Final = 1 << 16
 
@@ -224,13 +224,19 @@ class ChildExplanations:
         env: the environment, which names the home.
         command: of the child; it answers each line of standard input by one on standard output.
         seconds: how long an answer may take.
+        waiting: how many may wait, the one whose turn it is included.
     """
 
     def __init__(
-        self, env: Mapping[str, str], *, command: Sequence[str] = CHILD, seconds: float = MAKING_SECONDS
+        self,
+        env: Mapping[str, str],
+        *,
+        command: Sequence[str] = CHILD,
+        seconds: float = MAKING_SECONDS,
+        waiting: int = WAITING_AT_MOST,
     ) -> None:
-        self._env, self._command, self._seconds = dict(env), tuple(command), seconds
-        self._room = threading.BoundedSemaphore(WAITING_AT_MOST)
+        self._env, self._command, self._seconds, self._waiting = dict(env), tuple(command), seconds, waiting
+        self._room = threading.BoundedSemaphore(waiting)
         self._turn = threading.Lock()
         self._guard = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
@@ -244,7 +250,7 @@ class ChildExplanations:
             StoreUnavailable: the child failed, took too long, or was stopped.
         """
         if not self._room.acquire(blocking=False):
-            raise TooManyRequests(f"{WAITING_AT_MOST} explanations are under way, expected fewer: ask again later")
+            raise TooManyRequests(f"{self._waiting} explanations are under way, expected fewer: ask again later")
         try:
             with self._turn:
                 return self._asked(msgspec.json.encode(request) + b"\n")

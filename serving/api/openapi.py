@@ -14,7 +14,11 @@ from features.journey_findings import JourneyReport
 from features.journey_question import DEFAULT_TOP, LARGEST_TOP
 from serving import problems
 from serving.api.control_operations import CONTROL_OPERATIONS
-from serving.api.operation import DECISION_ID, KEYED, READING, WRITING, Json, Operation
+from serving.api.operation import DECISION_ID as _DECISION_ID
+from serving.api.operation import KEYED as _KEYED
+from serving.api.operation import READING as _READING
+from serving.api.operation import WRITING as _WRITING
+from serving.api.operation import Json, Operation
 from serving.problems import ProblemDetails, ProblemType
 from serving.schemas import DecisionAnswer, DecisionRequest, EventBatch, LinkRequest, OutcomeBatch, UnlinkRequest
 from serving.telemetry import METRICS_MEDIA_TYPE
@@ -92,7 +96,7 @@ OPERATIONS: Final = (
         "on disk before the answer leaves. The source of the events is the key's own.",
         body=EventBatch,
         answer=BatchAnswer,
-        failures=(*KEYED, *WRITING),
+        failures=(*_KEYED, *_WRITING),
     ),
     Operation(
         method="post",
@@ -104,7 +108,7 @@ OPERATIONS: Final = (
         body=DecisionRequest,
         answer=DecisionAnswer,
         parameters=(_IDEMPOTENCY_KEY,),
-        failures=(*KEYED, problems.NOT_FOUND, problems.IN_FLIGHT, problems.REUSED, *WRITING),
+        failures=(*_KEYED, problems.NOT_FOUND, problems.IN_FLIGHT, problems.REUSED, *_WRITING),
     ),
     Operation(
         method="get",
@@ -115,8 +119,8 @@ OPERATIONS: Final = (
         "funnel stage, numbers and selection probabilities), and what has come of it. The roles admin and analyst read "
         "every decision, other keys those of their own source.",
         answer=StoredDecision,
-        parameters=(DECISION_ID,),
-        failures=(*KEYED, *READING),
+        parameters=(_DECISION_ID,),
+        failures=(*_KEYED, *_READING),
     ),
     Operation(
         method="post",
@@ -129,7 +133,7 @@ OPERATIONS: Final = (
         "a no when its window ends.",
         body=OutcomeBatch,
         answer=OutcomesAnswer,
-        failures=(*KEYED, *WRITING),
+        failures=(*_KEYED, *_WRITING),
     ),
     Operation(
         method="get",
@@ -141,7 +145,7 @@ OPERATIONS: Final = (
         "in, it is given at once. For the role analyst.",
         answer=JourneyReport,
         parameters=_REPORT_PARAMETERS,
-        failures=(*KEYED, *READING),
+        failures=(*_KEYED, *_READING),
     ),
     Operation(
         method="post",
@@ -153,7 +157,7 @@ OPERATIONS: Final = (
         "known. A link that would lead in a circle is refused; one that is known already changes nothing.",
         body=LinkRequest,
         answer=PersonAnswer,
-        failures=(*KEYED, *WRITING),
+        failures=(*_KEYED, *_WRITING),
     ),
     Operation(
         method="post",
@@ -164,7 +168,7 @@ OPERATIONS: Final = (
         "with it the alias's events up to that moment stay the customer's.",
         body=UnlinkRequest,
         answer=PersonAnswer,
-        failures=(*KEYED, *WRITING),
+        failures=(*_KEYED, *_WRITING),
     ),
     Operation(
         method="get",
@@ -175,7 +179,7 @@ OPERATIONS: Final = (
         "e-mail address. Whoever has that value now is found; where it is nobody, the list is empty.",
         answer=LookupAnswer,
         parameters=(_IDENTIFIER, _IDENTIFIER_VALUE),
-        failures=(*KEYED, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),
+        failures=(*_KEYED, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),
     ),
     *CONTROL_OPERATIONS,
     Operation(
@@ -204,7 +208,7 @@ OPERATIONS: Final = (
         summary="Metrics for Prometheus",
         description="Any valid key may read them.",
         answer=METRICS_MEDIA_TYPE.partition(";")[0],
-        failures=KEYED[:1],
+        failures=_KEYED[:1],
     ),
 )
 """Every documented call; pages and this description itself are not calls."""
