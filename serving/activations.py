@@ -13,11 +13,13 @@ from features.identity import Person, Span
 from models.configuration import Configuration
 from models.contact_policy import cap_limits, failing_consent
 from models.decision import DecisionRecord, Selected
+from models.experiment import arm_of
 from models.records import Contact, LeaseEnded, LostRace, RecordStore, Reservation
 from serving.problems import LeaseOver, NotActivatable
 from serving.requests import Fields
 from serving.schemas import MAX_ACTIONS, Timestamp
 
+HOLDOUT: Final = "no_contact_holdout"
 KEYS: Final = ("action_id", "treatment_id", "slots")
 
 
@@ -85,7 +87,9 @@ class ActivationDesk:
             if one.decision_id == record.decision_id and one.status == "confirmed"
         }
         reservation = self._reservation(record, chosen, person, now)
-        self._refuse_closed([one for one in reservation.contacts if one.action_id not in counted], known.consents)
+        if uncounted := [one for one in reservation.contacts if one.action_id not in counted]:
+            self._refuse_held_out(record, person)
+            self._refuse_closed(uncounted, known.consents)
         try:
             contacts = self._records.activate(reservation, at=now)
         except LeaseEnded as ended:
@@ -126,6 +130,19 @@ class ActivationDesk:
             contacts, tuple(one.treatment_id for one in chosen), tuple(caps.values()), record.send_id, person.spans
         )
 
+    def _refuse_held_out(self, record: DecisionRecord, person: Person) -> None:
+        """Refuse where the customer turned out since the decision to be somebody in the holdout.
+
+        Raises:
+            NotActivatable: they are.
+        """
+        experiment = self._configuration().policy.experiment
+        if arm_of(person.customer_id, experiment, linked_ids=person.linked_ids) == HOLDOUT:
+            raise NotActivatable(
+                f"decision {record.decision_id}: the customer is in the holdout, by an id that was linked since; "
+                "expected one who may be contacted: do not contact them on this decision"
+            )
+
     def _refuse_closed(self, contacts: Iterable[Contact], consents: Mapping[str, str]) -> None:
         """Refuse where an objection or a withdrawal since the decision stands against a contact.
 
@@ -156,7 +173,7 @@ def _chosen(record: DecisionRecord, document: object) -> tuple[Selected, ...]:
                 f"decision {record.decision_id} is of mode {record.mode}, which counts no contacts; expected mode live"
             )
         if not record.selected:
-            why = "was made in the holdout" if record.arm == "no_contact_holdout" else "chose no action"
+            why = "was made in the holdout" if record.arm == HOLDOUT else "chose no action"
             raise NotActivatable(f"decision {record.decision_id} {why}; expected one that selected an action")
     known = {
         "action_id": [one.action_id for one in record.selected],

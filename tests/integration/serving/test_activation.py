@@ -181,6 +181,22 @@ def test_the_holdout_is_never_activated(client: Client, world: World) -> None:
     assert world.records.customer(held, since=0, now=NOW).contacts == ()
 
 
+def test_who_turns_out_to_be_in_the_holdout_is_not_contacted(client: Client, world: World) -> None:
+    """A link that came in after the decision: a person with any id in the holdout stays in it."""
+    experiment = built_in_configuration().policy.experiment
+    held = next(f"cookie-{n}" for n in range(1_000) if arm_of(f"cookie-{n}", experiment) == "no_contact_holdout")
+    decision, counted = _reserved(client), _reserved(client, "c-2", activate=True)
+    for alias, customer_id in ((held, "c-1"), (f"{held}x", "c-2")):
+        client.post("/v1/identities/link", {"alias": alias, "customer_id": customer_id})
+
+    answer = client.post(_path(decision), {})
+
+    assert (answer.status_code, answer.json()["type"]) == (409, "/docs/problems/not-activatable")
+    assert "holdout" in answer.json()["detail"]
+    assert [one.status for one in _contacts(world)] == ["lease"]
+    assert counted["selected"] == [] or client.post(_path(counted), {}).status_code == 200
+
+
 def test_no_action_is_not_activated(client: Client) -> None:
     """There is no contact to count."""
     decision = client.post("/v1/decisions", {"customer_id": "stranger", "activate": False}).json()
