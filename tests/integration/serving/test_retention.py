@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+import features
 from features.errors import StoreUnavailable
+from features.home import Home
 from models.decision import DecisionRecord
 from models.ids import decision_id
 from models.memory_records import MemoryRecordStore
 from models.record_store import SqlRecordStore
 from models.records import RecordStore
+from serving.bootstrap import open_runtime
 from serving.retention import BATCH, forget_decisions
 from tests.decision_records import DAY_US, DECIDED_AT, contact, record, reservation
+
+DEFAULTS = Path(features.__file__).parent / "defaults"
 
 
 def _made(number: int, at: int, customer_id: str = "c1") -> DecisionRecord:
@@ -87,3 +94,25 @@ def test_what_was_deleted_leaves_no_byte(tmp_path: Path) -> None:
 
     kept = b"".join(file.read_bytes() for file in tmp_path.iterdir())
     assert (kept.count(b"somebody-old"), kept.count(b"somebody-new") > 0) == (0, True)
+
+
+def test_a_running_service_keeps_to_its_policy(tmp_path: Path) -> None:
+    """As ``headway serve`` opens it: from the start on what is older goes, and the rest answers."""
+    config = tmp_path / "config"
+    shutil.copytree(DEFAULTS, config)
+    policy = config / "policy.yaml"
+    policy.write_text(policy.read_text() + "\ndecisions_kept: 60d\n")
+    home = Home(tmp_path / "home").create()
+    now = time.time_ns() // 1000
+    old, young = _made(1, now - 61 * DAY_US), _made(2, now - 59 * DAY_US)
+    with closing(SqlRecordStore(home.records_db)) as store:
+        store.append_imported([old, young])
+    env = {"HEADWAY_HOME": str(home.root), "HEADWAY_CONFIG": str(config), "HEADWAY_LOG_LEVEL": "error"}
+
+    async def kept() -> list[bool]:
+        async with open_runtime(env) as runtime:
+            while runtime.records.decision(old.decision_id) is not None:
+                await asyncio.sleep(0.01)  # another task deletes it: there is nothing else to wait on
+            return [runtime.records.decision(one.decision_id) is not None for one in (old, young)]
+
+    assert asyncio.run(asyncio.wait_for(kept(), timeout=120)) == [False, True]
