@@ -14,8 +14,13 @@ from features.errors import StoreUnavailable
 
 
 @contextmanager
-def written_whole(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+def written_whole(path: Path, schema: pa.Schema, *, mode: int = 0o666) -> Iterator[pq.ParquetWriter]:
     """A writer of ``path``, which holds what it held before until the block ends without an error.
+
+    Args:
+        path: the file.
+        schema: of its rows.
+        mode: who may read it, from its first byte on; the process's mask takes away from that.
 
     Raises:
         StoreUnavailable: if the file cannot be written.
@@ -23,6 +28,8 @@ def written_whole(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        partial.unlink(missing_ok=True)  # what a process that was killed left would keep its mode
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
         with pq.ParquetWriter(
             partial, schema, compression="zstd", compression_level=1, use_dictionary=_texts(schema)
         ) as writer:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from features.durations import MICROSECONDS, dump_duration
 from features.errors import Problem
 from features.feedback_text import text_readers
 from features.journeys import PROGRESS, Journey, Journeys
@@ -18,6 +20,9 @@ from models.actions import NO_ACTION, Action, Catalogue, Treatment, channel_of_p
 from models.capacity_checks import capacity_problems
 from models.policy import Policy
 from models.rule_checks import Names, Place, lead_problems, repeated_ids, rules_problems, unknown_names
+
+_RETRIED_US: Final = 2 * MICROSECONDS["d"]
+"""The same request id gives the same answer for so long."""
 
 
 def reference_problems(
@@ -268,12 +273,30 @@ def _policy_problems(
         if one.id in cap_ids:
             yield document.problem((*limits, "suppressions", index, "id"), one.id, "an id that no cap has")
     yield from capacity_problems(policy.capacity, document, names.channels, catalogue)
+    yield from _retention_problems(policy, document, names.journeys or {})
     journeys = list(names.journeys) if names.journeys is not None else []
     yield from rules_problems(policy.rules, document, (), names, journeys)
     if policy.lead_qualification is not None:
         yield from lead_problems(policy.lead_qualification, document, ("lead_qualification",), names, journeys)
     if catalogue is not None:
         yield from _family_problems(policy, document, catalogue)
+
+
+def _retention_problems(policy: Policy, document: YamlDocument, journeys: Mapping[str, Journey]) -> Iterator[Problem]:
+    if policy.decisions_kept is None:
+        return
+    contact_policy = policy.contact_policy
+    needed = {
+        "retries and replay": _RETRIED_US,
+        "decision_ttl": policy.decision_ttl,
+        **{f"the cap {cap.id}": cap.period for cap in contact_policy.caps},
+        **{f"the suppression {one.id}": one.looks_back for one in contact_policy.suppressions},
+        **{f"the outcome {one.id}": one.window for journey in journeys.values() for one in journey.outcomes},
+    }
+    longest = max(needed, key=lambda name: needed[name])
+    if policy.decisions_kept < needed[longest]:
+        expected = f"at least {dump_duration(needed[longest])}, which {longest} looks back"
+        yield document.problem(("decisions_kept",), dump_duration(policy.decisions_kept), expected)
 
 
 def _family_problems(policy: Policy, document: YamlDocument, catalogue: Catalogue) -> Iterator[Problem]:

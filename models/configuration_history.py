@@ -21,7 +21,8 @@ from features.journeys import Journeys
 from features.taxonomy import Taxonomy
 from features.yaml_files import read_yaml
 from models.actions import Catalogue
-from models.configuration import Configuration
+from models.configuration import Configuration, load_configuration
+from models.decision import DecisionRecord
 from models.policy import Policy
 
 PARTS: Final[Mapping[str, type[BaseModel]]] = {
@@ -63,6 +64,18 @@ def keep_part(home: Home, part: str, version: str, text: str) -> None:
         raise StoreUnavailable(
             f"cannot keep {part}.yaml of version {version} in {path}: {error.strerror}; expected a folder to write to"
         ) from error
+
+
+def deciding_configuration(record: DecisionRecord, home: Home, env: Mapping[str, str]) -> Configuration:
+    """The configuration that a decision was made under; the present one for decisions from before any was kept.
+
+    Raises:
+        ConfigurationError: it, or the present one, cannot be read.
+    """
+    try:
+        return ConfigurationHistory(home).configuration_of(record.versions)
+    except UnknownObject:
+        return load_configuration(home, env)
 
 
 class ConfigurationHistory:

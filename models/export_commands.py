@@ -1,4 +1,4 @@
-"""Commands ``headway export journeys`` and ``headway export events``."""
+"""Commands ``headway export journeys``, ``headway export events`` and ``headway export records``."""
 
 from __future__ import annotations
 
@@ -115,6 +115,27 @@ def events(
                     file.write(dump_event(event if with_text else replace(event, text=None)).decode() + "\n")
                     count += 1
     typer.echo(json.dumps({"events": count, "output": str(output)}) if as_json else f"{count:,} events: {output}")
+
+
+@export.command()
+def records(
+    output: Annotated[Path, typer.Option(help="The Parquet file to write.", dir_okay=False)],
+    force: Annotated[bool, _FORCE] = False,
+    as_json: Annotated[bool, _JSON] = False,
+) -> None:
+    """Write the decision records as Parquet, one row each, oldest first; a server may run, and waits for nothing.
+
+    Nothing is lost: every candidate with its numbers and probabilities is there. Personal attributes never are in a
+    record. The file is readable for its owner only.
+    """
+    from models.record_export import export_records
+    from models.record_store import SqlRecordStore
+
+    home = Home.from_environment(os.environ)
+    _refuse_overwriting(output, force=force)
+    with closing(SqlRecordStore(home.records_db, readonly=True)) as store:
+        count = export_records(store, output, mode=_OWNER_ONLY)
+    typer.echo(json.dumps({"records": count, "output": str(output)}) if as_json else f"{count:,} records: {output}")
 
 
 def _chosen(configuration: Configuration, journey: str | None) -> list[str]:

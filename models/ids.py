@@ -9,6 +9,7 @@ from features.subjects import bucket_of
 PREFIX: Final = "d-"
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
 _DIGITS: Final = 26
+_LATEST_MS: Final = 2**48 - 1
 
 
 def decision_id(*, at: int, customer_id: str, randomness: bytes) -> str:
@@ -25,3 +26,13 @@ def decision_id(*, at: int, customer_id: str, randomness: bytes) -> str:
     number = (at // 1000) << 80 | bucket_of(customer_id) << 72 | int.from_bytes(randomness[:9], "big")
     digits = (_ALPHABET[number >> 5 * place & 31] for place in range(_DIGITS - 1, -1, -1))
     return PREFIX + "".join(digits)
+
+
+def first_id_at(at: int) -> str:
+    """The least id that a decision of the millisecond of ``at`` can have: what bounds a stretch of time by ids.
+
+    >>> first_id_at(1_000) <= decision_id(at=1_999, customer_id="c-1", randomness=bytes(9)) < first_id_at(2_000)
+    True
+    """
+    number = min(max(at, 0) // 1000, _LATEST_MS) << 80
+    return PREFIX + "".join(_ALPHABET[number >> 5 * place & 31] for place in range(_DIGITS - 1, -1, -1))

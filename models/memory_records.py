@@ -12,6 +12,8 @@ from features.errors import Conflict
 from features.identity import Span
 from models.caps import check_caps, conflict_message, counts, occasion
 from models.decision import DecisionRecord
+from models.ids import first_id_at
+from models.leases import activated
 from models.memory_capacity import MemoryLedger
 from models.records import (
     CapacityWindow,
@@ -22,6 +24,7 @@ from models.records import (
     CustomerRecords,
     Reservation,
     Stored,
+    Stretch,
     customer_ids,
     decided_contacts,
     newest_consents,
@@ -144,6 +147,54 @@ class MemoryRecordStore:
                     is_answered = contact.decision_id == response.decision_id and contact.customer_id in ids
                     if is_answered and response.outweighs(contact):
                         self._contacts[key] = replace(contact, response=response.kind, response_at=response.at)
+
+    def activate(self, reservation: Reservation, *, at: int) -> tuple[Contact, ...]:
+        """Turn leases into contacts, all of them or none."""
+        first = reservation.contacts[0]
+        with self._guard:
+            own = [one for one in self._contacts.values() if one.decision_id == first.decision_id]
+            spans = reservation.spans or (Span(first.customer_id),)
+            others = [each for span in spans for each in self._of_span(span)]
+            for contact in activated(reservation, own, others, at=at):
+                self._contacts[_key(contact)] = contact
+            self._ledger.confirm(decided_contacts(reservation.contacts))
+            return tuple(self._contacts[_key(contact)] for contact in reservation.contacts)
+
+    def newest(self, stretch: Stretch) -> list[DecisionRecord]:
+        """Decisions of a stretch, newest first."""
+        with self._guard:
+            records = [stored.record for stored in self._by_id.values()]
+        spans = stretch.spans
+        chosen = [
+            one
+            for one in records
+            if stretch.since <= one.decided_at < stretch.until
+            and (not spans or any(one.customer_id == span.customer_id and span.holds(one.decided_at) for span in spans))
+        ]
+
+        def place(one: DecisionRecord) -> tuple[int, str]:
+            return (one.decided_at if spans else 0, one.decision_id)
+
+        if stretch.before is not None:
+            at, decision_id = stretch.before
+            chosen = [one for one in chosen if place(one) < (at if spans else 0, decision_id)]
+        return sorted(chosen, key=place, reverse=True)[: stretch.rows]
+
+    def forget_decisions(self, *, decided_before: int, most: int) -> int:
+        """Delete the oldest decisions made before a moment, with their contacts from before it."""
+        with self._guard:
+            gone = self._ids[: bisect.bisect_left(self._ids, first_id_at(decided_before))][:most]
+            for decision_id in gone:
+                record = self._by_id.pop(decision_id).record
+                del self._by_request[record.source, record.request_id]
+            del self._ids[: len(gone)]
+            old = set(gone)
+            self._contacts = {
+                key: one
+                for key, one in self._contacts.items()
+                if one.decision_id not in old or one.at >= decided_before
+            }
+        return len(gone)
 
     def set_consents(self, customer_id: str, consents: Mapping[str, str], *, at: int) -> None:
         """Remember consents and objections."""

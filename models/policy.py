@@ -297,6 +297,8 @@ class Policy(ConfigModel):
         inbound_decision_ttl: the same for a customer who is here, on a page or on the phone; as above if absent.
         rules: rules that hold for every action, or for those of their issues and groups.
         lead_qualification: when a customer is how good a lead; rules may ask for the ``lead_class``.
+        decisions_kept: how long decisions are kept, with their contacts; for ever if absent. No shorter than anything
+            looks back: retries and replay two days, then limits, decisions and outcomes as long as they last.
     """
 
     version: Literal[1]
@@ -309,6 +311,7 @@ class Policy(ConfigModel):
     inbound_decision_ttl: Duration | None = None
     rules: tuple[Rule, ...] = ()
     lead_qualification: LeadQualification | None = None
+    decisions_kept: Duration | None = None
 
     def ttl(self, *, outbound: bool) -> int:
         """How long a decision may be acted on, microseconds."""

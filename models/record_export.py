@@ -118,7 +118,9 @@ _JSON: Final = msgspec.json.Encoder(order="deterministic")
 _ATTRIBUTES: Final = msgspec.json.Decoder(dict[str, str | float | bool])
 
 
-def export_records(store: RecordStore, path: Path, *, until: str | None = None, page: int = 2_000) -> int:
+def export_records(
+    store: RecordStore, path: Path, *, until: str | None = None, page: int = 2_000, mode: int = 0o666
+) -> int:
     """Write the records up to a decision id, a row group per page, without keeping a writer of the store waiting.
 
     Args:
@@ -126,6 +128,7 @@ def export_records(store: RecordStore, path: Path, *, until: str | None = None, 
         path: the file, replaced only once it is whole.
         until: the last decision id; None for all there are.
         page: records in memory at a time.
+        mode: who may read the file.
 
     Returns:
         How many were written.
@@ -134,7 +137,7 @@ def export_records(store: RecordStore, path: Path, *, until: str | None = None, 
         StoreUnavailable: the store does not answer, or the file cannot be written.
     """
     n = 0
-    with written_whole(path, RECORDS_SCHEMA) as writer:
+    with written_whole(path, RECORDS_SCHEMA, mode=mode) as writer:
         for records in store.read(page=page):
             chosen = [record for record in records if until is None or record.decision_id <= until]
             if chosen:

@@ -22,6 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
     and_,
     bindparam,
+    delete,
     func,
     literal_column,
     or_,
@@ -40,6 +41,8 @@ from features.sqlite_store import SqliteStore
 from models import capacity_tables
 from models.caps import check_caps, conflict_message, occasion
 from models.decision import DecisionRecord, dump_record, load_record
+from models.ids import first_id_at
+from models.leases import activated
 from models.records import (
     CapacityWindow,
     Committed,
@@ -49,6 +52,7 @@ from models.records import (
     CustomerRecords,
     Reservation,
     Stored,
+    Stretch,
     customer_ids,
     decided_contacts,
     newest_consents,
@@ -217,6 +221,45 @@ _CONSENTS = sqlite_text(
     )
 )
 
+_WITHIN = and_(_d.decided_at >= bindparam("since"), _d.decided_at < bindparam("until"))
+_NEWEST_OF_ALL = sqlite_text(
+    select(_d.record)
+    .where(_d.decision_id >= bindparam("first"), _d.decision_id < bindparam("end"), _WITHIN)
+    .order_by(_d.decision_id.desc())
+    .limit(bindparam("rows", type_=WHOLE))
+    .offset(ZERO)
+)
+_before_at, _before_id = bindparam("before_at", type_=WHOLE), bindparam("before_id", type_=TEXT)
+_NEWEST_OF_CUSTOMER = sqlite_text(
+    select(_d.record)
+    .where(
+        _d.customer_id == bindparam("customer_id"),
+        _WITHIN,
+        _d.decided_at <= _before_at,
+        or_(_d.decided_at < _before_at, _d.decision_id < _before_id),
+    )
+    .order_by(_d.decided_at.desc(), _d.decision_id.desc())
+    .limit(bindparam("rows", type_=WHOLE))
+    .offset(ZERO)
+)
+_OF_DECISION = sqlite_text(
+    select(*_CONTACT).where(_c.customer_id == bindparam("customer_id"), _c.decision_id == bindparam("decision_id"))
+)
+_OLDEST = sqlite_text(
+    select(_d.decision_id, _d.customer_id)
+    .where(_d.decision_id < bindparam("end"))
+    .order_by(_d.decision_id)
+    .limit(bindparam("most", type_=WHOLE))
+    .offset(ZERO)
+)
+_DELETE_DECISION = sqlite_text(delete(decisions_table).where(_d.decision_id == bindparam("decision_id")))
+_DELETE_CONTACTS = sqlite_text(
+    delete(contacts_table).where(
+        _c.customer_id == bindparam("customer_id"),
+        _c.decision_id == bindparam("decision_id"),
+        _c.at < bindparam("before"),
+    )
+)
 _AFTER_ALL: Final = "\U0010ffff"
 """Sorts behind every id."""
 
@@ -311,6 +354,31 @@ class SqlRecordStore:
         """Remember what came back for contacts, in one transaction; the same again changes nothing."""
         if responses:
             self._file.submit(lambda connection: _note(connection, responses)).result()
+
+    def activate(self, reservation: Reservation, *, at: int) -> tuple[Contact, ...]:
+        """Turn leases into contacts, all of them or none, in one transaction."""
+        return self._file.run(lambda connection: _activate(connection, reservation, at))
+
+    def newest(self, stretch: Stretch) -> list[DecisionRecord]:
+        """Decisions of a stretch, newest first."""
+        bounds: _Row = {"since": stretch.since, "until": stretch.until, "rows": stretch.rows}
+        with self._file.reading() as connection:
+            if not stretch.spans:
+                end = first_id_at(stretch.until + 999)
+                before = end if stretch.before is None else min(end, stretch.before[1])
+                key = {**bounds, "first": first_id_at(stretch.since), "end": before}
+                return [load_record(row[0]) for row in connection.execute(_NEWEST_OF_ALL, key)]
+            at, decision_id = stretch.before or (stretch.until, "")
+            found = []
+            for span in stretch.spans:
+                within = {"since": max(stretch.since, span.valid_from), "until": min(stretch.until, span.valid_until)}
+                key = {**bounds, **within, "customer_id": span.customer_id, "before_at": at, "before_id": decision_id}
+                found += [load_record(row[0]) for row in connection.execute(_NEWEST_OF_CUSTOMER, key)]
+        return sorted(found, key=lambda one: (one.decided_at, one.decision_id), reverse=True)[: stretch.rows]
+
+    def forget_decisions(self, *, decided_before: int, most: int) -> int:
+        """Delete the oldest decisions made before a moment, with their contacts from before it."""
+        return self._file.submit(lambda connection: _forget(connection, decided_before, most)).result()
 
     def set_consents(self, customer_id: str, consents: Mapping[str, str], *, at: int) -> None:
         """Remember consents and objections as of a moment."""
@@ -422,6 +490,33 @@ def _note(connection: sqlite3.Connection, responses: Sequence[ContactResponse]) 
                         "moment": response.at,
                     },
                 )
+
+
+def _activate(connection: sqlite3.Connection, reservation: Reservation, at: int) -> tuple[Contact, ...]:
+    first = reservation.contacts[0]
+    key = {"customer_id": first.customer_id, "decision_id": first.decision_id}
+    own = [Contact(*row) for row in connection.execute(_OF_DECISION, key)]
+    since = min((cap.since for cap in reservation.caps), default=at)
+    spans = reservation.spans or (Span(first.customer_id),)
+    others = _counted(connection, [_span_key(span, since=since, now=at) for span in spans])
+    rows = [_contact_row(contact) for contact in activated(reservation, own, others, at=at)]
+    connection.executemany(_CONFIRM, rows)
+    capacity_tables.confirm(connection, decided_contacts(reservation.contacts))
+    by_action = {
+        contact.action_id: contact for contact in (Contact(*row) for row in connection.execute(_OF_DECISION, key))
+    }
+    return tuple(by_action[contact.action_id] for contact in reservation.contacts)
+
+
+def _forget(connection: sqlite3.Connection, decided_before: int, most: int) -> int:
+    key = {"end": first_id_at(decided_before), "most": most}
+    gone = [
+        {"decision_id": decision_id, "customer_id": customer_id, "before": decided_before}
+        for decision_id, customer_id in connection.execute(_OLDEST, key)
+    ]
+    connection.executemany(_DELETE_CONTACTS, gone)
+    connection.executemany(_DELETE_DECISION, gone)
+    return len(gone)
 
 
 def _counted(connection: sqlite3.Connection, keys: Sequence[_Row]) -> list[Contact]:

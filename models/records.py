@@ -201,6 +201,20 @@ class AssigneeTaken(LostRace):
         super().__init__(treatment_id, NOBODY_AVAILABLE)
 
 
+class LeaseEnded(Exception):
+    """A lease that should become a contact is none any more: it expired, or a later decision took its place.
+
+    Attributes:
+        action_id: whose lease it was.
+        contact: what is left of it; None where the decision never had one.
+    """
+
+    def __init__(self, action_id: str, contact: Contact | None) -> None:
+        self.action_id = action_id
+        self.contact = contact
+        super().__init__(f"{action_id}: {'no lease' if contact is None else contact.status}")
+
+
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """The contacts that a decision makes or leases, with the caps they must still fit under, checked in the commit.
@@ -222,6 +236,25 @@ class Reservation:
     spans: tuple[Span, ...] = ()
     needs: tuple[CapacityNeed, ...] = ()
     assignees: tuple[str | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """Decisions to look at: of everybody or of one person, within a time, from a place on.
+
+    Attributes:
+        since: decided at this moment or later.
+        until: decided before this moment.
+        before: moment and id of the decision after which to go on.
+        spans: of the person; empty for everybody.
+        rows: how many at most.
+    """
+
+    since: int
+    until: int
+    rows: int
+    before: tuple[int, str] | None = None
+    spans: tuple[Span, ...] = ()
 
 
 _SEVERITY = {"granted": 0, "withdrawn": 1, "objected": 2}
@@ -315,6 +348,36 @@ class RecordStore(Protocol):
 
         Of several, one holds as ``ContactResponse.outweighs`` says. A contact is found under the id that answered and
         under the one that was decided on; an answer to a contact that the store does not hold is forgotten.
+        """
+
+    def activate(self, reservation: Reservation, *, at: int) -> tuple[Contact, ...]:
+        """Turn leases into contacts counted at ``at``, all of them or none, in one transaction; again changes nothing.
+
+        Args:
+            reservation: the contacts that the leases of one decision are to become, and the caps they must fit under.
+            at: now, microseconds since the epoch.
+
+        Returns:
+            The contacts as they stand, in the order of the reservation; those counted before as they were.
+
+        Raises:
+            LeaseEnded: a lease is not live at ``at``.
+            LostRace: a cap was reached meanwhile.
+            StoreUnavailable: nothing was changed, or it is unknown whether it was: a retry tells.
+        """
+
+    def newest(self, stretch: Stretch) -> list[DecisionRecord]:
+        """Decisions of a stretch, newest first: of everybody by id, of a person by moment and then by id."""
+
+    def forget_decisions(self, *, decided_before: int, most: int) -> int:
+        """Delete the oldest decisions made before a moment, with contacts of theirs from before it, for good.
+
+        Args:
+            decided_before: microseconds since the epoch; what was decided in its very millisecond stays.
+            most: how many at most, so that nobody waits long for the transaction.
+
+        Returns:
+            How many were deleted.
         """
 
     def set_consents(self, customer_id: str, consents: Mapping[str, str], *, at: int) -> None:

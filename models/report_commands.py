@@ -79,9 +79,9 @@ def decision(
     It is scored again from its own record with the bundle that made it. Nothing is written; a server may run.
     """
     home = Home.from_environment(os.environ)
-    configuration = load_configuration(home, os.environ)
     use_numba_cache(home)
     from features.schema import feature_set
+    from models.configuration_history import deciding_configuration
     from models.deciding_bundle import deciding_bundle
     from models.explanation import explain, explanation_document
     from models.explanation_text import explanation_text
@@ -92,7 +92,9 @@ def decision(
         stored = records.decision(decision_id)
     if stored is None:
         raise UnknownObject(f"no decision {decision_id!r:.80} in {home.records_db}; expected the id of an answer")
-    record, known = stored.record, configuration.journeys.by_id
+    record = stored.record
+    configuration = deciding_configuration(record, home, os.environ)
+    known = configuration.journeys.by_id
     if record.journey_id not in known:
         raise UnknownObject(f"decision {decision_id} is of {record.journey_id}, expected one of {', '.join(known)}")
     journey_of_it = known[record.journey_id]

@@ -30,6 +30,7 @@ from features.sqlite_files import Durability
 from features.store import FeatureStore
 from models.configuration import Configuration, load_configuration
 from models.contact_responses import contact_responses
+from models.explanation_requests import ExplanationReply, ExplanationRequest
 from models.exposures import exposed_contacts
 from models.journey_reports import KeptReports, ReportRequest
 from models.price_files import PriceLists
@@ -37,10 +38,15 @@ from models.record_store import SqlRecordStore
 from models.records import RecordStore
 from models.registry import CHALLENGER, CHAMPION, LocalRegistry
 from models.rulebooks import feature_sets_of
+from serving.activations import ActivationDesk
 from serving.auth import Authenticator, KeyFile
 from serving.champions import Champions
 from serving.configurations import Configurations
+from serving.contexts import ContextDesk
 from serving.decide import Decider
+from serving.decision_outcomes import DecisionOutcomes
+from serving.decision_search import DecisionSearch
+from serving.explanations import WAITING_AT_MOST, ChildExplanations, ExplanationDesk
 from serving.identities import IdentityDesk
 from serving.journey_reports import ChildReports, ReportDesk
 from serving.observe import Observer
@@ -48,10 +54,13 @@ from serving.outcomes import OutcomeRecorder
 from serving.prices import Prices
 from serving.replays import ReplayDesk
 from serving.reservations import used_shares
+from serving.retention import forget_decisions
 from serving.runtime import Runtime
 from serving.schemas import DecisionRequest
 from serving.settings import Settings
+from serving.standing import StandingReader
 from serving.telemetry import Metrics, configure_logging, log_event
+from serving.timeline import TimelineDesk
 from serving.workers import Workers
 from serving.workforce import WorkforceDesk
 
@@ -106,6 +115,7 @@ def assemble(
     make_report: Callable[[ReportRequest], bytes],
     home: Home,
     env: Mapping[str, str],
+    make_explanation: Callable[[ExplanationRequest], ExplanationReply],
 ) -> Runtime:
     """The runtime over stores that are open. It owns its threads and nothing else."""
     feature_sets = feature_sets_of(configuration)
@@ -133,17 +143,18 @@ def assemble(
         ),
     )
     workers = Workers(settings.threads)
+    observer = Observer(
+        feature_sets=feature_sets,
+        store=stores.features,
+        log=stores.log,
+        rebuild=ingestor.rebuild,
+        moments=moments,
+        heal=lambda customer_id: workers.later(ingestor.refresh, [customer_id]),
+    )
     decider = Decider(
         rulebooks=configurations.rulebooks,
         versions={"service": version("headway")},
-        observer=Observer(
-            feature_sets=feature_sets,
-            store=stores.features,
-            log=stores.log,
-            rebuild=ingestor.rebuild,
-            moments=moments,
-            heal=lambda customer_id: workers.later(ingestor.refresh, [customer_id]),
-        ),
+        observer=observer,
         moments=moments,
         records=stores.records,
         served_model=champions.served_model,
@@ -153,12 +164,26 @@ def assemble(
         deadline_ms=settings.deadline_ms,
         prices=(lambda journey_id: None) if prices is None else prices.current,
     )
+    standings = StandingReader(
+        observer=observer,
+        taxonomy=configuration.taxonomy,
+        journeys=configuration.journeys.by_id,
+        feature_sets=feature_sets,
+        served_model=champions.served_model,
+    )
+    decision_outcomes = DecisionOutcomes(
+        log=stores.log,
+        taxonomy=configuration.taxonomy,
+        journeys=configuration.journeys.by_id,
+        feature_sets=feature_sets,
+    )
     return Runtime(
         settings=settings,
         authenticator=Authenticator(keys, settings.bootstrap_key),
         decider=decider,
         ingest=ingestor,
         outcomes=OutcomeRecorder(records=stores.records, ingest=ingestor, journeys=configuration.journeys.by_id),
+        decision_outcomes=decision_outcomes,
         identities=IdentityDesk(
             log=stores.log, ingest=ingestor, taxonomy=configuration.taxonomy, randomness=surroundings.randomness
         ),
@@ -178,6 +203,27 @@ def assemble(
             configurations=configurations,
             registry=LocalRegistry(home.bundles),
             prices=PriceLists(home.prices),
+        ),
+        search=DecisionSearch(records=stores.records, log=stores.log),
+        explanations=ExplanationDesk(make_explanation),
+        activations=ActivationDesk(
+            records=stores.records, log=stores.log, configuration=lambda: configurations.in_force.configuration
+        ),
+        timelines=TimelineDesk(
+            log=stores.log,
+            records=stores.records,
+            moments=moments,
+            taxonomy=configuration.taxonomy,
+            standings=standings,
+            outcomes=decision_outcomes,
+        ),
+        contexts=ContextDesk(
+            log=stores.log,
+            records=stores.records,
+            moments=moments,
+            taxonomy=configuration.taxonomy,
+            standings=standings,
+            decider=decider,
         ),
         reports=ReportDesk(
             configuration=lambda: configurations.in_force.configuration,
@@ -216,6 +262,7 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
     with ExitStack() as opened:
         stores = await asyncio.to_thread(_open_stores, opened, home, settings, configuration, feature_sets)
         child = ChildReports(env)
+        explaining = ChildExplanations(env, waiting=max(1, min(WAITING_AT_MOST, settings.threads // 4)))
         runtime = assemble(
             settings=settings,
             configuration=configuration,
@@ -230,8 +277,10 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
             make_report=child.made,
             home=home,
             env=env,
+            make_explanation=explaining.made,
         )
         opened.callback(runtime.workers.close)
+        opened.callback(explaining.close)
         opened.callback(child.close)  # first of all, so that no thread goes on waiting for it
         await asyncio.to_thread(prices.refresh)
         await asyncio.to_thread(_warm_up, runtime, [champions, challengers], configuration, feature_sets)
@@ -239,6 +288,11 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
         watching = asyncio.gather(
             _watch([champions.refresh, challengers.refresh, prices.refresh, runtime.configurations.refresh]),
             _forget_texts(stores.log, surroundings.clock, kept_for),
+            forget_decisions(
+                stores.records,
+                surroundings.clock,
+                lambda: runtime.configurations.in_force.configuration.policy.decisions_kept,
+            ),
         )
         log_event("service_opened", configuration=configuration.version, bundles=champions.labels())
         try:

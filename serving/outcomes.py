@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from features.errors import InvalidInput, Problem
-from features.events import shown
+from features.events import parse_timestamp, shown
 from features.journeys import Journey
 from features.taxonomy import EXPOSED, OUTCOME_OBSERVED
 from models.actions import NO_ACTION
 from models.decision import Candidate, DecisionRecord
+from models.outcome_status import is_late
 from models.records import RecordStore
 from serving.requests import Fields
 
@@ -73,20 +74,23 @@ class OutcomesReport:
         duplicates: how many were known already.
         rejected: index in the batch, and what was wrong with it.
         degraded: what could not be brought up to date.
+        late: indices of the outcomes, of those that were not rejected, that happened after their reward window.
     """
 
     accepted: int
     duplicates: int
     rejected: tuple[tuple[int, tuple[Problem, ...]], ...]
     degraded: tuple[str, ...]
+    late: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Returned:
-    """One valid item: where it stood, and its event."""
+    """One valid item: where it stood, its event, and whether it happened after the reward window."""
 
     index: int
     event: dict[str, Any]
+    is_late: bool = False
 
 
 class OutcomeRecorder:
@@ -129,6 +133,7 @@ class OutcomeRecorder:
             duplicates=report.duplicates,
             rejected=tuple(sorted(rejected.items())),
             degraded=report.degraded,
+            late=tuple(one.index for one in returned if one.is_late and one.index not in rejected),
         )
 
     def _parse(self, item: object, index: int) -> _Returned:
@@ -163,7 +168,10 @@ class OutcomeRecorder:
             expected = f"an outcome of the journey {record.journey_id}: {', '.join(declared) or 'none'}"
             fields.add("outcome_id", outcome_id, expected)
         facts = {"decision_id": record.decision_id, "outcome_id": outcome_id, "value": fields.number("value")}
-        return _Returned(index, _event(fields, record, OUTCOME_OBSERVED, outcome_id, None, facts))
+        came_late = False
+        if not fields.problems and journey is not None:
+            came_late = is_late(journey.outcome_by_id[outcome_id], record, parse_timestamp(fields.value("occurred_at")))
+        return _Returned(index, _event(fields, record, OUTCOME_OBSERVED, outcome_id, None, facts), came_late)
 
 
 def _exposure(fields: Fields, record: DecisionRecord, index: int) -> _Returned:

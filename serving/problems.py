@@ -11,6 +11,9 @@ Refused
 ├── PreconditionRequired  a change that does not say what it was made to
 ├── PreconditionFailed    a change to something that has changed meanwhile
 ├── ConfigurationFixed    a change to a configuration that is the deployment's
+├── NotActivatable        a decision that counts no contact, or none any more
+├── LeaseOver             a contact that was reserved and is no longer
+├── NotExplainable        a decision that no model here can take apart
 └── TooManyRequests       more requests are waiting than can be answered soon
 
 References:
@@ -71,6 +74,18 @@ class PreconditionFailed(Refused):
 
 class ConfigurationFixed(Refused):
     """A change to a configuration that is the deployment's."""
+
+
+class NotActivatable(Refused):
+    """A decision that counts no contact, or none any more."""
+
+
+class LeaseOver(Refused):
+    """A contact that was reserved and is no longer."""
+
+
+class NotExplainable(Refused):
+    """A decision that no model here can take apart."""
 
 
 class TooManyRequests(Refused):
@@ -196,6 +211,29 @@ PRECONDITION_FAILED = ProblemType(
     "`If-Match` names a version that is not, or is no longer, in force. Nothing was changed.",
     "Read the document again, make the change to what it says now, and send it with its `ETag`.",
 )
+NOT_ACTIVATABLE = ProblemType(
+    "not-activatable",
+    409,
+    "The decision cannot be activated",
+    "The decision reserved no contact: it chose no action, it was made in the holdout or not live. Or the customer may "
+    "not be contacted any more: a limit was reached or a consent withdrawn since. Nothing was counted.",
+    "Ask for a new decision, and do not contact the customer on this one.",
+)
+NOT_EXPLAINABLE = ProblemType(
+    "not-explainable",
+    409,
+    "The decision cannot be explained",
+    "The decision was made without a model, or with a model or features that this installation does not have.",
+    "Read the decision itself: its record holds every candidate with its numbers and the rules that dropped it.",
+)
+LEASE_ENDED = ProblemType(
+    "lease-ended",
+    410,
+    "The reserved contact is no longer reserved",
+    "The contact was reserved until the decision's `expires_at`, which has passed, or a later decision for the same "
+    "`send_id` took its place. Nothing was counted.",
+    "Ask for a new decision. If the customer was contacted all the same, say so with an exposure.",
+)
 TOO_LARGE = ProblemType(
     "body-too-large",
     413,
@@ -256,18 +294,9 @@ UNAVAILABLE = ProblemType(
 )
 
 PROBLEM_TYPES: Final = (
-    *(MALFORMED, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD, IN_FLIGHT, FIXED, NOT_REPLAYABLE),
-    *(
-        PRECONDITION_FAILED,
-        TOO_LARGE,
-        ENCODING,
-        INVALID,
-        REUSED,
-        PRECONDITION_REQUIRED,
-        TOO_MANY,
-        INTERNAL,
-        UNAVAILABLE,
-    ),
+    *(MALFORMED, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD),
+    *(IN_FLIGHT, FIXED, NOT_ACTIVATABLE, NOT_EXPLAINABLE, NOT_REPLAYABLE, LEASE_ENDED, PRECONDITION_FAILED, TOO_LARGE),
+    *(ENCODING, INVALID, REUSED, PRECONDITION_REQUIRED, TOO_MANY, INTERNAL, UNAVAILABLE),
 )
 """Every type of problem, by status."""
 
@@ -277,6 +306,9 @@ _BY_ERROR: Final[tuple[tuple[type[Exception], ProblemType], ...]] = (
     (Forbidden, FORBIDDEN),
     (UnknownObject, NOT_FOUND),
     (InFlight, IN_FLIGHT),
+    (NotActivatable, NOT_ACTIVATABLE),
+    (NotExplainable, NOT_EXPLAINABLE),
+    (LeaseOver, LEASE_ENDED),
     (BodyTooLarge, TOO_LARGE),
     (UnsupportedEncoding, ENCODING),
     (PreconditionRequired, PRECONDITION_REQUIRED),

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from models.records import RecordStore
+from serving.activations import ActivationDesk
 from serving.auth import Authenticator
+from serving.decision_search import DecisionSearch
+from serving.explanations import ExplanationDesk
 from serving.journey_reports import ReportDesk
 from serving.outcomes import Ingest, OutcomeRecorder
 from serving.schemas import DecisionRequest
@@ -16,12 +19,14 @@ from serving.telemetry import Metrics
 from serving.workers import Workers
 from serving.workforce import WorkforceDesk
 
-if (
-    TYPE_CHECKING
-):  # they know states, and with them jitted code, for which the composition root chooses the folder first
+# They know states, and with them jitted code, for which the composition root chooses the folder first.
+if TYPE_CHECKING:
     from serving.configurations import Configurations
+    from serving.contexts import ContextDesk
+    from serving.decision_outcomes import DecisionOutcomes
     from serving.identities import IdentityDesk
     from serving.replays import ReplayDesk
+    from serving.timeline import TimelineDesk
 
 
 class Decides(Protocol):
@@ -51,10 +56,16 @@ class Runtime:
     decider: Decides
     ingest: Ingest
     outcomes: OutcomeRecorder
+    decision_outcomes: DecisionOutcomes
     identities: IdentityDesk
     workforce: WorkforceDesk
     capacity_used: Callable[[], Mapping[str, float]]
     records: RecordStore
+    search: DecisionSearch
+    activations: ActivationDesk
+    explanations: ExplanationDesk
+    timelines: TimelineDesk
+    contexts: ContextDesk
     reports: ReportDesk
     configurations: Configurations
     replays: ReplayDesk

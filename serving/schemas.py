@@ -345,6 +345,20 @@ class OutcomeDocument(
     outcome_event_id: Text | None = None
 
 
+class ActivationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which contacts of a decision to count; all of them where nothing is named.
+
+    Attributes:
+        action_id: an action that the decision selected.
+        treatment_id: a treatment that it selected.
+        slots: slots that it filled.
+    """
+
+    action_id: Text | None = None
+    treatment_id: Text | None = None
+    slots: Annotated[tuple[int, ...], Meta(min_length=1, max_length=MAX_ACTIONS)] | None = None
+
+
 class OutcomeBatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Exposures and outcomes to take in; each is accepted or rejected by itself."""
 

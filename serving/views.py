@@ -10,6 +10,7 @@ import msgspec
 from features.events import dump_timestamp
 from models.decision import Candidate, DecisionRecord, Selected
 from models.records import Stored
+from serving.customer_views import OutcomeView
 from serving.problems import FieldError
 from serving.schemas import DecisionAnswer
 
@@ -35,6 +36,19 @@ class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True):
     rejected: int
     rejections: tuple[Rejection, ...]
     degraded: tuple[str, ...]
+
+
+class OutcomesAnswer(BatchAnswer, frozen=True, kw_only=True):
+    """What became of a batch of exposures and outcomes.
+
+    Attributes:
+        duplicate: items that were known already; nothing changed.
+        rejections: every rejected item by its index in the batch.
+        degraded: what could not be brought up to date yet; nothing accepted is lost.
+        late: indices of outcomes that happened after their reward window. They are kept, and count as no response.
+    """
+
+    late: tuple[int, ...]
 
 
 class PersonAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,6 +214,7 @@ class StoredDecisionOnWire(msgspec.Struct, frozen=True, kw_only=True):
     decision_id: str
     answer: msgspec.Raw
     record: RecordView
+    outcomes: tuple[OutcomeView, ...] | None
 
 
 class StoredDecision(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,11 +222,14 @@ class StoredDecision(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         answer: None for a decision that was imported.
+        outcomes: what has come of it, by every outcome that its journey declares; None where the event log did not
+            answer, empty of a shadow decision.
     """
 
     decision_id: str
     answer: DecisionAnswer | None
     record: RecordView
+    outcomes: tuple[OutcomeView, ...] | None
 
 
 class Liveness(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,17 +254,21 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
     configuration_refused: bool
 
 
-def decision_view(stored: Stored, *, feature_names: tuple[str, ...] | None) -> StoredDecisionOnWire:
+def decision_view(
+    stored: Stored, *, feature_names: tuple[str, ...] | None, outcomes: tuple[OutcomeView, ...] | None = None
+) -> StoredDecisionOnWire:
     """A stored decision to be read.
 
     Args:
         stored: the decision.
         feature_names: names of the vector's numbers, where they are known.
+        outcomes: what has come of it, where that is known.
     """
     return StoredDecisionOnWire(
         decision_id=stored.record.decision_id,
         answer=msgspec.Raw(stored.answer or b"null"),
         record=_record_view(stored.record, feature_names),
+        outcomes=outcomes,
     )
 
 

@@ -21,6 +21,7 @@ from features.home import Home
 from features.journey_report import journey_report
 from features.store import FeatureStore, MemoryStore
 from models.configuration import Configuration, built_in_configuration
+from models.explanation_requests import ExplanationReply, ExplanationRequest
 from models.journey_reports import KeptReports, ReportRequest
 from models.memory_records import MemoryRecordStore
 from serving.api.app import application
@@ -64,6 +65,7 @@ class World:
     env: dict[str, str] = field(default_factory=dict)
     champions: list[Champions] = field(default_factory=list)
     prices: list[Prices] = field(default_factory=list)
+    explain: Callable[[ExplanationRequest], ExplanationReply] = lambda _: ExplanationReply(kind="failed")
 
     @property
     def keys(self) -> KeyFile:
@@ -108,6 +110,7 @@ class World:
             make_report=self.made_report,
             home=self.home,
             env=self.env,
+            make_explanation=self.explain,
         )
 
     def made_report(self, request: ReportRequest) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 from litestar import Litestar, Response
@@ -16,7 +17,15 @@ from features.events import shown
 from serving import problems
 from serving.api.calls import RUNTIME, Call
 from serving.api.configurations import put_actions, put_policy, read_actions, read_policy, validate_policy
-from serving.api.decisions import decide, read_decision, replay_decision
+from serving.api.customers import customer_context, customer_journey
+from serving.api.decisions import (
+    activate_decision,
+    decide,
+    explain_decision,
+    read_decision,
+    replay_decision,
+    search_decisions,
+)
 from serving.api.events import take_events
 from serving.api.failures import Failure, failure, failure_of
 from serving.api.identities import link, lookup, unlink
@@ -38,6 +47,8 @@ from serving.runtime import Runtime
 ROUTES: Final = (
     *(read_actions, put_actions, read_policy, put_policy, validate_policy, replay_decision),
     *(take_events, decide, read_decision, take_outcomes, report_journey),
+    *(search_decisions, activate_decision, explain_decision),
+    *(customer_journey, customer_context),
     *(link, unlink, lookup),
     *(put_workforce, read_workforce),
     *(livez, readyz, metrics, openapi_json, index, docs, docs_asset, problem_page),
@@ -79,7 +90,8 @@ def _http_problem(request: Call, error: HTTPException) -> Response[bytes]:
         return _problem(request, UnknownObject(f"no path {path}; expected one of those in /docs"))
     if error.status_code == problems.METHOD.status:
         detail = f"{path} does not take {request.method}; expected one of the methods in /docs"
-        return _answer(failure(problems.METHOD, problems.details(problems.METHOD, detail)))
+        told = failure(problems.METHOD, problems.details(problems.METHOD, detail))
+        return _answer(replace(told, headers={**told.headers, **(error.headers or {})}))  # what it does take: Allow
     if error.status_code < problems.INTERNAL.status:
         return _problem(request, problems.MalformedBody(f"the request cannot be read: {error.detail}"))
     return _problem(request, error)

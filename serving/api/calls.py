@@ -14,6 +14,7 @@ from features.errors import InvalidInput, Problem
 from features.events import shown
 from serving.api.bodies import bounded_body, chunks_of
 from serving.auth import Principal, Role
+from serving.queries import Words
 from serving.runtime import Runtime
 
 JSON: Final = "application/json"
@@ -65,6 +66,11 @@ async def body_of(call: Call, limit: int) -> bytes:
         announced=int(length) if length.isdecimal() else None,
         limit=limit,
     )
+
+
+def words_of(call: Call) -> Words:
+    """The query parameters of a call, each with every value given."""
+    return {name: call.query_params.getall(name) for name in set(call.query_params)}
 
 
 def refuse_query(call: Call) -> None:

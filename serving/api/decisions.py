@@ -1,27 +1,25 @@
-"""Decisions: ask for one, read one back."""
+"""Decisions: ask for one, find them, read one back, activate one."""
 
 from __future__ import annotations
-
-from typing import Final
 
 import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath
 
-from features.errors import UnknownObject
+from features.errors import StoreError, UnknownObject
 from features.events import LARGEST_INTEGER, shown
 from models.records import Stored
-from serving.api.calls import JSON, Call, allowed, as_json, body_of, principal_of, refuse_query, runtime_of
+from serving.activations import Activation
+from serving.api.calls import JSON, Call, allowed, as_json, body_of, principal_of, refuse_query, runtime_of, words_of
 from serving.auth import Principal
+from serving.customer_views import OutcomeView
+from serving.decision_search import READS_ALL
 from serving.governing_views import ReplayRequest, replay_answer
 from serving.requests import Fields, decode_json, parse_decision_request
 from serving.runtime import Runtime
 from serving.schemas import DecisionRequest
 from serving.telemetry import log_event
 from serving.views import decision_view
-
-READS_ALL: Final = frozenset({"admin", "analyst"})
-"""Roles that may read the decisions of every source; others read their own source's."""
 
 
 class _NoAction(msgspec.Struct):
@@ -52,14 +50,53 @@ async def decide(request: Call) -> Response[bytes]:
     return Response(answer, media_type=JSON)
 
 
+@get("/v1/decisions", guards=[allowed("caller", "agent", "marketer", "analyst", "privacy")])
+async def search_decisions(request: Call) -> Response[bytes]:
+    """Recorded decisions, newest first, a page at a time."""
+    runtime, principal = runtime_of(request), principal_of(request)
+    words, now = words_of(request), runtime.clock()
+    return as_json(await runtime.workers.run(lambda: runtime.search.found(words, principal, now=now)))
+
+
+@post("/v1/decisions/{decision_id:str}/activate", guards=[allowed("caller", "agent", "marketer")], status_code=200)
+async def activate_decision(request: Call, decision_id: FromPath[str]) -> Response[bytes]:
+    """Count the contacts that a decision had reserved."""
+    runtime, principal = runtime_of(request), principal_of(request)
+    body = await body_of(request, runtime.settings.max_body_bytes)
+
+    def activated() -> Activation:
+        document = decode_json(body) if body else {}
+        record = visible_decision(runtime, decision_id, principal).record
+        return runtime.activations.activate(record, document, now=runtime.clock())
+
+    answer = await runtime.workers.run(activated)
+    log_event("decision_activated", decision_id=decision_id, contacts=len(answer.contacts))
+    return as_json(answer)
+
+
 @get("/v1/decisions/{decision_id:str}", guards=[allowed("caller", "agent", "marketer", "analyst", "privacy")])
 async def read_decision(request: Call, decision_id: FromPath[str]) -> Response[bytes]:
     """A stored decision: the answer as it was given, and its record with the full candidate set."""
     refuse_query(request)
     runtime, principal = runtime_of(request), principal_of(request)
-    stored = await runtime.workers.run(_visible, runtime, decision_id, principal)
+    stored, outcomes = await runtime.workers.run(_read, runtime, decision_id, principal)
     names = runtime.feature_names.get(stored.record.versions.get("features", ""))
-    return as_json(decision_view(stored, feature_names=names))
+    return as_json(decision_view(stored, feature_names=names, outcomes=outcomes))
+
+
+@get(
+    "/v1/decisions/{decision_id:str}/explanation",
+    guards=[allowed("caller", "agent", "marketer", "analyst", "privacy")],
+)
+async def explain_decision(request: Call, decision_id: FromPath[str]) -> Response[bytes]:
+    """Why a decision came out as it did."""
+    runtime, principal, words = runtime_of(request), principal_of(request), words_of(request)
+
+    def explained() -> bytes:
+        record = visible_decision(runtime, decision_id, principal).record
+        return runtime.explanations.explanation(record, words)
+
+    return Response(await runtime.workers.run(explained), media_type=JSON)
 
 
 @post(
@@ -72,7 +109,7 @@ async def replay_decision(request: Call, decision_id: FromPath[str]) -> Response
     runtime, principal = runtime_of(request), principal_of(request)
     body = await body_of(request, runtime.settings.max_body_bytes)
     named = parse_replay_request(decode_json(body) if body else {})
-    stored = await runtime.workers.run(_visible, runtime, decision_id, principal)
+    stored = await runtime.workers.run(visible_decision, runtime, decision_id, principal)
     return as_json(replay_answer(await runtime.workers.run(runtime.replays.replay, stored, named)))
 
 
@@ -125,7 +162,22 @@ def _tell(runtime: Runtime, request: DecisionRequest, answer: bytes) -> None:
     )
 
 
-def _visible(runtime: Runtime, decision_id: str, principal: Principal) -> Stored:
+def _read(runtime: Runtime, decision_id: str, principal: Principal) -> tuple[Stored, tuple[OutcomeView, ...] | None]:
+    """A decision and what came of it; the decision alone where the event log does not answer."""
+    stored = visible_decision(runtime, decision_id, principal)
+    try:
+        return stored, runtime.decision_outcomes.of(stored.record, now=runtime.clock())
+    except StoreError as error:
+        log_event("outcomes_not_read", error=error)
+        return stored, None
+
+
+def visible_decision(runtime: Runtime, decision_id: str, principal: Principal) -> Stored:
+    """A stored decision that a caller may read.
+
+    Raises:
+        UnknownObject: there is none, or it is another source's.
+    """
     stored = runtime.records.decision(decision_id)
     is_own = stored is not None and stored.record.source == principal.source
     if stored is None or not (is_own or not principal.roles.isdisjoint(READS_ALL)):

@@ -5,15 +5,20 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from features.journey_findings import JourneyReport
 from features.journey_question import DEFAULT_TOP, LARGEST_TOP
 from serving import problems
+from serving.api.control_operations import CONTROL_OPERATIONS
+from serving.api.operation import DECISION_ID as _DECISION_ID
+from serving.api.operation import KEYED as _KEYED
+from serving.api.operation import READING as _READING
+from serving.api.operation import WRITING as _WRITING
+from serving.api.operation import Json, Operation
 from serving.governing_views import (
     ActionsDocument,
     DocumentAnswer,
@@ -26,45 +31,10 @@ from serving.governing_views import (
 from serving.problems import ProblemDetails, ProblemType
 from serving.schemas import DecisionAnswer, DecisionRequest, EventBatch, LinkRequest, OutcomeBatch, UnlinkRequest
 from serving.telemetry import METRICS_MEDIA_TYPE
-from serving.views import BatchAnswer, Liveness, LookupAnswer, PersonAnswer, Readiness, StoredDecision
+from serving.views import BatchAnswer, Liveness, LookupAnswer, OutcomesAnswer, PersonAnswer, Readiness, StoredDecision
 from serving.workforce import WorkforceAnswer, WorkforceBatch
 
-Json = dict[str, Any]
-
 _REFERENCE: Final = "#/components/schemas/{name}"
-_KEYED: Final = (problems.UNAUTHENTICATED, problems.FORBIDDEN)
-_READING: Final = (problems.NOT_FOUND, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE)
-_WRITING: Final = (
-    *(problems.MALFORMED, problems.TOO_LARGE, problems.ENCODING, problems.INVALID),
-    *(problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """One call of the API.
-
-    Attributes:
-        answer: the shape of a success as JSON, or the media type of another.
-        failures: the problems it may answer.
-        tagged: a success carries an `ETag`.
-    """
-
-    method: str
-    path: str
-    operation_id: str
-    summary: str
-    description: str
-    answer: type[msgspec.Struct] | str
-    failures: tuple[ProblemType, ...] = ()
-    body: type[msgspec.Struct] | None = None
-    parameters: tuple[Json, ...] = ()
-    is_open: bool = False
-    unready: bool = False
-    body_is_optional: bool = False
-    tagged: bool = False
-
-
 _VERSION: Final[Json] = {
     "name": "version",
     "in": "query",
@@ -91,13 +61,6 @@ _IDEMPOTENCY_KEY: Final[Json] = {
     "required": False,
     "description": "The request id, where the body has none; if both are given they must be equal.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 200},
-}
-_DECISION_ID: Final[Json] = {
-    "name": "decision_id",
-    "in": "path",
-    "required": True,
-    "description": "The id of a decision.",
-    "schema": {"type": "string"},
 }
 _REPORT_PARAMETERS: Final[tuple[Json, ...]] = (
     {
@@ -189,9 +152,9 @@ OPERATIONS: Final = (
         path="/v1/decisions/{decision_id}",
         operation_id="read_decision",
         summary="A stored decision",
-        description="The answer as it was given, and the record: features, versions, and every candidate with its "
-        "funnel stage, numbers and selection probabilities. The roles admin and analyst read every decision, other "
-        "keys those of their own source.",
+        description="The answer as it was given, the record (features, versions, and every candidate with its "
+        "funnel stage, numbers and selection probabilities), and what has come of it. The roles admin and analyst read "
+        "every decision, other keys those of their own source.",
         answer=StoredDecision,
         parameters=(_DECISION_ID,),
         failures=(*_KEYED, *_READING),
@@ -202,9 +165,11 @@ OPERATIONS: Final = (
         operation_id="take_outcomes",
         summary="Take exposures and outcomes in, by decision id",
         description="Each is accepted, known already, or rejected by itself, with reasons; sending it again changes "
-        "nothing. An exposure confirms the contact that its decision had reserved.",
+        "nothing. An exposure confirms the contact that its decision had reserved. What happened after the reward "
+        "window of its outcome is kept, told as `late`, and counts as no response; an outcome that nobody tells of is "
+        "a no when its window ends.",
         body=OutcomeBatch,
-        answer=BatchAnswer,
+        answer=OutcomesAnswer,
         failures=(*_KEYED, *_WRITING),
     ),
     Operation(
@@ -253,6 +218,7 @@ OPERATIONS: Final = (
         parameters=(_IDENTIFIER, _IDENTIFIER_VALUE),
         failures=(*_KEYED, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),
     ),
+    *CONTROL_OPERATIONS,
     Operation(
         method="post",
         path="/v1/decisions/{decision_id}/replay",
@@ -262,7 +228,7 @@ OPERATIONS: Final = (
         "the record came out with the same bytes. With a body: what another policy, catalogue or bundle would have "
         "chosen, drawn with the same luck. Nothing is stored. Whoever may read a decision may replay it.",
         body=ReplayRequest,
-        body_is_optional=True,
+        is_body_optional=True,
         answer=ReplayAnswer,
         parameters=(_DECISION_ID,),
         failures=(*_KEYED, problems.NOT_FOUND, problems.NOT_REPLAYABLE, *_WRITING),
@@ -422,8 +388,10 @@ def _described(operation: Operation) -> Json:
     if operation.parameters:
         described["parameters"] = list(operation.parameters)
     if operation.body is not None:
-        required = not operation.body_is_optional
-        described["requestBody"] = {"required": required, "content": {"application/json": _shape(operation.body)}}
+        described["requestBody"] = {
+            "required": not operation.is_body_optional,
+            "content": {"application/json": _shape(operation.body)},
+        }
     if operation.is_open:
         described["security"] = []
     return described

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from litestar import Response, post
 
 from serving.api.calls import Call, allowed, as_json, body_of, principal_of, runtime_of
@@ -10,7 +11,7 @@ from serving.auth import Principal
 from serving.requests import decode_json, parse_batch
 from serving.runtime import Runtime
 from serving.telemetry import log_event
-from serving.views import BatchAnswer
+from serving.views import OutcomesAnswer
 
 
 @post("/v1/outcomes", guards=[allowed("caller", "agent", "marketer")], status_code=200)
@@ -21,10 +22,11 @@ async def take_outcomes(request: Call) -> Response[bytes]:
     return as_json(await runtime.workers.run(_taken, runtime, body, principal_of(request)))
 
 
-def _taken(runtime: Runtime, body: bytes, principal: Principal) -> BatchAnswer:
+def _taken(runtime: Runtime, body: bytes, principal: Principal) -> OutcomesAnswer:
     items = parse_batch(decode_json(body), key="outcomes", limit=runtime.settings.max_batch_items)
     report = runtime.outcomes.record(items, source=principal.source, arrived_at=runtime.clock())
-    answer = batch_answer(report)
+    told = batch_answer(report)
+    answer = OutcomesAnswer(**msgspec.structs.asdict(told), late=report.late)
     runtime.metrics.count_outcomes(accepted=answer.accepted, duplicate=answer.duplicate, rejected=answer.rejected)
     log_event("outcomes_taken", accepted=answer.accepted, duplicate=answer.duplicate, rejected=answer.rejected)
     return answer

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from serving.api.openapi import OPERATIONS, Json, Operation, api_document
+from serving.api.openapi import OPERATIONS, api_document
+from serving.api.operation import Json, Operation
 from serving.problems import PROBLEM_TYPES
 
 

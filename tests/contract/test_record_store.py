@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from features.errors import Conflict
 from features.identity import EARLIEST, Span
-from models.decision import dump_record
+from models.decision import DecisionRecord, dump_record
+from models.ids import decision_id
 from models.memory_records import MemoryRecordStore
 from models.record_store import SqlRecordStore
 from models.records import (
+    CapLimit,
     Committed,
     ConsentChange,
     Contact,
     ContactResponse,
     CustomerRecords,
+    LeaseEnded,
     LostRace,
     RecordStore,
     Reservation,
     Stored,
+    Stretch,
 )
 from tests.decision_records import DAY_US, DECIDED_AT, cap, contact, record, reservation
 
@@ -463,3 +469,189 @@ def test_a_cap_counts_the_contacts_of_all_ids(store: RecordStore) -> None:
         store.commit(made, b"", replace(reservation(contact(made), caps=(cap(1),)), spans=spans))
 
     assert _contacts(store) == ()
+
+
+def _made(number: int, at: int, **changes: Any) -> DecisionRecord:
+    """The ``number``-th decision at a moment, with an id that carries it."""
+    changes = {"customer_id": "c1", "decided_at": at, "as_of": at} | changes
+    new_id = decision_id(at=at, customer_id=str(changes["customer_id"]), randomness=number.to_bytes(9, "big"))
+    return record(number, decision_id=new_id, **changes)
+
+
+def _lease(made: DecisionRecord, *, expires_after: int = 1_000, **changes: Any) -> Contact:
+    return contact(made, status="lease", expires_at=made.decided_at + expires_after, **changes)
+
+
+def _becoming(lease: Contact, *caps: CapLimit, at: int) -> Reservation:
+    return reservation(replace(lease, status="confirmed", at=at), caps=caps)
+
+
+def test_a_live_lease_is_activated_once(store: RecordStore) -> None:
+    """It counts from then on, over its own channel and also after its expiry; a second time changes nothing."""
+    made = record()
+    lease = _lease(made, send_id="s-1")
+    store.commit(made, b"", reservation(lease))
+    at = DECIDED_AT + 500
+
+    first = store.activate(_becoming(lease, at=at), at=at)
+    again = store.activate(_becoming(lease, at=at + 10_000), at=at + 10_000)
+
+    assert first == again == (replace(lease, status="confirmed", at=at),)
+    assert _contacts(store, now=DECIDED_AT + DAY_US) == first
+
+
+@pytest.mark.parametrize("late", [0, 1, DAY_US])
+def test_a_lease_that_has_expired_is_not_activated(store: RecordStore, late: int) -> None:
+    """Nothing is counted then."""
+    made = record()
+    lease = _lease(made)
+    store.commit(made, b"", reservation(lease))
+    at = lease.expires_at + late
+
+    with pytest.raises(LeaseEnded) as ended:
+        store.activate(_becoming(lease, at=at), at=at)
+
+    assert ended.value.contact == lease
+    assert _contacts(store, now=at) == ()
+
+
+def test_a_lease_that_another_decision_replaced_is_not_activated(store: RecordStore) -> None:
+    """Of one send there is one contact: the newest decision's."""
+    first, second = record(1), record(2)
+    for made in (first, second):
+        store.commit(made, b"", reservation(_lease(made, send_id="s-1")))
+    lease = _lease(first, send_id="s-1")
+
+    with pytest.raises(LeaseEnded) as ended:
+        store.activate(_becoming(lease, at=DECIDED_AT + 10), at=DECIDED_AT + 10)
+
+    assert ended.value.contact == replace(lease, status="released")
+
+
+def test_a_decision_without_a_lease_has_none_to_activate(store: RecordStore) -> None:
+    """It says so, and counts nothing."""
+    made = record()
+    store.commit(made, b"", None)
+
+    with pytest.raises(LeaseEnded) as ended:
+        store.activate(_becoming(_lease(made), at=DECIDED_AT), at=DECIDED_AT)
+
+    assert ended.value.contact is None
+    assert _contacts(store) == ()
+
+
+def test_all_leases_of_a_decision_are_activated_or_none(store: RecordStore) -> None:
+    """One that ended keeps the others what they were."""
+    made = record()
+    live, ended = _lease(made), _lease(made, action_id="offer", channel="email", expires_after=1)
+    store.commit(made, b"", reservation(live, ended))
+    at = DECIDED_AT + 500
+    both = reservation(*(replace(one, status="confirmed", at=at) for one in (live, ended)))
+
+    with pytest.raises(LeaseEnded, match="offer"):
+        store.activate(both, at=at)
+
+    assert [one.status for one in _contacts(store, now=at)] == ["lease"]
+
+
+def test_an_activation_keeps_to_the_caps(store: RecordStore) -> None:
+    """Contacts that came in since the lease was taken count; its own lease does not."""
+    made, other = record(1), record(2)
+    lease = _lease(made)
+    store.commit(made, b"", reservation(lease))
+    store.commit(other, b"", reservation(contact(other)))
+    at = DECIDED_AT + 500
+
+    with pytest.raises(LostRace, match="at_most_1"):
+        store.activate(_becoming(lease, cap(1), at=at), at=at)
+    assert store.activate(_becoming(lease, cap(2), at=at), at=at)[0].status == "confirmed"
+
+
+def test_one_of_many_activations_wins_the_last_place(store: RecordStore) -> None:
+    """Leases of long ago, which no cap counted any more, do not all become contacts of today."""
+    made = [record(number) for number in range(8)]
+    leases = [_lease(one, expires_after=3 * DAY_US) for one in made]
+    for one, lease in zip(made, leases, strict=True):
+        store.commit(one, b"", reservation(lease))
+    at = DECIDED_AT + 2 * DAY_US
+    won: list[str] = []
+
+    def attempt(lease: Contact) -> None:
+        with suppress(LostRace):
+            won.extend(
+                each.decision_id for each in store.activate(_becoming(lease, cap(1, since=at - DAY_US), at=at), at=at)
+            )
+
+    threads = [threading.Thread(target=attempt, args=(lease,)) for lease in leases]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(won) == 1
+    assert [one.decision_id for one in _contacts(store, now=at) if one.status == "confirmed"] == won
+
+
+def test_the_newest_decisions_of_everybody_come_first(store: RecordStore) -> None:
+    """Within a time, and on from a place, without those that came in meanwhile."""
+    made = [_made(number, DECIDED_AT + number * 1_000_000, customer_id=f"c{number % 2}") for number in range(6)]
+    store.append_imported([made[place] for place in (3, 0, 5, 1, 4, 2)])
+    stretch = Stretch(since=made[1].decided_at, until=made[5].decided_at, rows=2)
+
+    first = store.newest(stretch)
+    store.append_imported([_made(9, made[4].decided_at + 5_000)])
+    rest = store.newest(replace(stretch, before=(first[-1].decided_at, first[-1].decision_id), rows=9))
+
+    assert [one.decision_id for one in (*first, *rest)] == [made[place].decision_id for place in (4, 3, 2, 1)]
+
+
+def test_the_bounds_of_a_stretch_are_exact(store: RecordStore) -> None:
+    """To the microsecond, though ids carry milliseconds."""
+    made = [_made(number, DECIDED_AT + number) for number in range(4)]
+    store.append_imported(made)
+    for spans in ((), (Span("c1"),)):
+        found = store.newest(Stretch(since=DECIDED_AT + 1, until=DECIDED_AT + 3, rows=9, spans=spans))
+        assert {one.decision_id for one in found} == {made[1].decision_id, made[2].decision_id}
+
+
+def test_the_newest_decisions_of_a_person_come_first(store: RecordStore) -> None:
+    """Of all their ids, each in its time; of one moment by id; page by page nothing is left out or told twice."""
+    at = [DECIDED_AT + number * 1_000_000 for number in range(4)]
+    made = [_made(1, at[0]), _made(2, at[1], customer_id="cookie"), _made(3, at[1]), _made(4, at[2])]
+    strange = [_made(5, at[1], customer_id="c2"), _made(6, at[3], customer_id="cookie")]
+    store.append_imported([*made, *strange])
+    stretch = Stretch(since=EARLIEST, until=at[3] + 1, rows=1, spans=(Span("c1"), Span("cookie", valid_until=at[2])))
+
+    found: list[DecisionRecord] = []
+    while page := store.newest(stretch):
+        found += page
+        stretch = replace(stretch, before=(page[-1].decided_at, page[-1].decision_id))
+
+    expected = sorted(made, key=lambda one: (one.decided_at, one.decision_id), reverse=True)
+    assert [one.decision_id for one in found] == [one.decision_id for one in expected]
+
+
+def test_old_decisions_are_forgotten_in_batches(store: RecordStore) -> None:
+    """The oldest first, with their contacts; what is younger stays, and what is gone may be asked again."""
+    made = [_made(number, DECIDED_AT + number * 1_000_000) for number in range(4)]
+    for one in made:
+        store.commit(one, b"answer", reservation(contact(one)))
+    end = made[3].decided_at
+
+    batches = [store.forget_decisions(decided_before=end, most=2) for _ in range(3)]
+
+    assert batches == [2, 1, 0]
+    assert [one.decision_id for page in store.read() for one in page] == [made[3].decision_id]
+    assert store.decision(made[0].decision_id) is None
+    assert store.decision_of_request("crm", made[0].request_id) is None
+    assert [each.decision_id for each in _contacts(store)] == [made[3].decision_id]
+
+
+def test_a_contact_outlives_its_decision_while_it_is_young(store: RecordStore) -> None:
+    """An exposure long after the decision still counts."""
+    made = _made(1, DECIDED_AT)
+    store.commit(made, b"answer", reservation(contact(made, status="lease")))
+    store.confirm_contacts([contact(made, at=DECIDED_AT + DAY_US)])
+
+    assert store.forget_decisions(decided_before=DECIDED_AT + 2_000, most=9) == 1
+    assert [each.at for each in _contacts(store)] == [DECIDED_AT + DAY_US]

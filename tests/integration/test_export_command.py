@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from importlib.metadata import entry_points
@@ -20,6 +21,10 @@ from features.event_store import SqlEventLog
 from features.events import JourneyEvent
 from features.home import Home
 from models.configuration import load_configuration, read_configuration
+from models.decision import DecisionRecord, dump_record
+from models.record_export import records_from_parquet
+from models.record_store import SqlRecordStore
+from tests.decision_records import record
 from tests.integration.test_import_command import _FENCE, REFERENCE
 
 
@@ -430,3 +435,40 @@ def test_bpic2012_by_its_column_names(
     assert back.json["events"] == {"accepted": out.json["events"], "duplicate": 0, "rejected": 0}
     with gzip.open(tmp_path / "out.xes.gz", "rt") as file:
         assert sum(line.startswith("<event>") for line in file) == out.json["events"]
+
+
+def test_records_are_exported_while_decisions_are_committed(
+    at_home: Callable[[str], Home], headway: Headway, tmp_path: Path
+) -> None:
+    """Neither waits for the other: everything committed before is in the file, whole, and every commit succeeds."""
+    home = at_home("home").create()
+    output = tmp_path / "records.parquet"
+    before = [record(number) for number in range(3_000)]
+    committed: list[DecisionRecord] = []
+    with closing(SqlRecordStore(home.records_db)) as store:
+        store.append_imported(before)
+        done = threading.Event()
+
+        def commit() -> None:
+            while not done.is_set():
+                made = record(10_000 + len(committed))
+                store.commit(made, b"{}", None)
+                committed.append(made)
+
+        writer = threading.Thread(target=commit)
+        writer.start()
+        try:
+            said = headway("export", "records", "--output", output, "--json")
+        finally:
+            done.set()
+            writer.join()
+        refused = headway("export", "records", "--output", output)
+
+        exported = [one for page in records_from_parquet(output) for one in page]
+        kept = [one for page in store.read() for one in page]
+    assert said.json == {"records": len(exported), "output": str(output)}
+    assert [dump_record(one) for one in exported[: len(before)]] == [dump_record(one) for one in before]
+    assert len(kept) == len(before) + len(committed)
+    assert len(committed) > 0
+    assert output.stat().st_mode & 0o077 == 0
+    assert (refused.code, "--force" in refused.err) == (2, True)

@@ -546,6 +546,7 @@ def test_an_unknown_path_or_method_is_a_problem_too(client: Client) -> None:
 
     assert (path.status_code, path.json()["type"]) == (404, "/docs/problems/not-found")
     assert (method.status_code, method.json()["type"]) == (405, "/docs/problems/method-not-allowed")
+    assert "POST" in method.headers["allow"]
     assert {one.headers["content-type"] for one in (path, method)} == {"application/problem+json"}
 
 

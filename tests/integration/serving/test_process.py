@@ -143,6 +143,28 @@ def test_the_loop_closes_over_http(service: Service) -> None:
     assert view["answer"] == decision
 
 
+def test_what_was_decided_is_found_told_and_activated(service: Service) -> None:
+    """Search, context, timeline and activation, over the stores that serve; nothing explains what no model decided."""
+    granted = {"consent": "email", "state": "granted"}
+    events = [
+        _event(event_id="found-1", customer_id="c-9"),
+        _event(event_id="found-2", customer_id="c-9", kind="consent_changed", channel=None, facts=granted),
+    ]
+    service.post("/v1/events", {"events": events})
+    decision = service.post("/v1/decisions", {"customer_id": "c-9", "activate": False}).json()
+    path = f"/v1/decisions/{decision['decision_id']}"
+
+    found = service.get("/v1/decisions?customer_id=c-9").json()
+    context, journey = (service.get(f"/v1/customers/c-9/{name}") for name in ("context", "journey"))
+    activated, explained = service.post(f"{path}/activate", {}), service.get(f"{path}/explanation")
+
+    assert [one["decision_id"] for one in found["decisions"]] == [decision["decision_id"]]
+    assert context.json()["standings"][0]["stage"] == "applied"
+    assert [one["type"] for one in journey.json()["timeline"]] == ["decision", "event", "event"]
+    assert activated.status_code == (200 if decision["selected"] else 409)
+    assert (explained.status_code, explained.json()["type"]) == (409, "/docs/problems/not-explainable")
+
+
 def test_the_other_door_gives_the_same_answer(service: Service) -> None:
     """``rank`` is the same decision under the same request id, byte for byte."""
     body = {"customer_id": "c-2", "request_id": "two-doors"}

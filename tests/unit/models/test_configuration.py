@@ -418,6 +418,13 @@ def test_problems_of_all_files_come_at_once(edited: Edit) -> None:
             "actions[14].rules[0].all_of[0].equals",
             "true or false",
         ),
+        (
+            "policy.yaml",
+            "decision_ttl: 24h",
+            "decisions_kept: 29d\ndecision_ttl: 24h",
+            "decisions_kept",
+            "at least 180d, which the suppression hold.accepted looks back",
+        ),
     ],
 )
 def test_a_reference_that_leads_nowhere_is_named(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -181,3 +183,20 @@ def test_consents_of_the_first_layout_are_kept(path: Path) -> None:
 
     assert store.customer("c1", since=0, now=DECIDED_AT).consents == {"marketing": "objected"}
     store.close()
+
+
+def test_no_read_goes_through_all_decisions(path: Path) -> None:
+    """Searches and deletions are bounded by an index: the plans name one, and sort nothing but ties."""
+    from models import record_store
+
+    SqlRecordStore(path).close()
+    statements = (
+        *(record_store._NEWEST_OF_ALL, record_store._NEWEST_OF_CUSTOMER, record_store._OF_DECISION),
+        *(record_store._OLDEST, record_store._DELETE_DECISION, record_store._DELETE_CONTACTS),
+    )
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in statements:
+            names = set(re.findall(r":(\w+)", statement))
+            plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", dict.fromkeys(names, 1))]
+            assert plan[0].startswith("SEARCH"), (statement, plan)
+            assert not any(line.startswith("SCAN") or line == "USE TEMP B-TREE FOR ORDER BY" for line in plan), plan

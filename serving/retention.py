@@ -1,0 +1,56 @@
+"""Old decisions go once their time is over, in steps so small that nobody waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from features.errors import StoreError
+from models.records import RecordStore
+from serving.telemetry import log_event
+
+PAUSE_SECONDS: Final = 3_600.0
+"""How often decisions are looked for that have been kept for long enough."""
+
+BATCH: Final = 100
+"""Decisions in one transaction: what a commit may have to wait for."""
+
+BETWEEN_SECONDS: Final = 0.05
+"""Between two batches, so that deleting takes a small share of the writer."""
+
+
+async def forget_decisions(
+    records: RecordStore,
+    clock: Callable[[], int],
+    kept_for: Callable[[], int | None],
+    *,
+    pause_seconds: float = PAUSE_SECONDS,
+    between_seconds: float = BETWEEN_SECONDS,
+) -> None:
+    """Delete decisions once their time is over, for good; a store that does not answer is asked again an hour later.
+
+    Args:
+        records: the record store.
+        clock: now, microseconds since the epoch.
+        kept_for: how long decisions are kept, by the policy that holds now; None for ever.
+        pause_seconds: between two rounds.
+        between_seconds: between two batches of a round.
+    """
+    while True:
+        if (kept := kept_for()) is not None:
+            await _forget_round(records, clock() - kept, between_seconds)
+        await asyncio.sleep(pause_seconds)
+
+
+async def _forget_round(records: RecordStore, decided_before: int, between_seconds: float) -> None:
+    forgotten, gone = 0, BATCH
+    try:
+        while gone == BATCH:
+            gone = await asyncio.to_thread(records.forget_decisions, decided_before=decided_before, most=BATCH)
+            forgotten += gone
+            await asyncio.sleep(between_seconds)
+    except StoreError as error:
+        log_event("decisions_not_forgotten", error=error)
+    if forgotten:
+        log_event("decisions_forgotten", decisions=forgotten)
