@@ -6,13 +6,13 @@ import csv
 import json
 import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from importlib.metadata import EntryPoint
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pyarrow.parquet as pq
@@ -23,24 +23,17 @@ from features.cli import COMMAND_GROUP, run
 from features.event_store import SqlEventLog
 from features.events import dump_timestamp, parse_timestamp
 from features.home import HOME_VARIABLE, Home
-from features.store import MemoryStore
 from models.capacity import reserved_needs
 from models.configuration import FILES, load_configuration
-from models.journey_reports import KeptReports
-from models.price_files import current_versions, read_prices
+from models.price_files import current_versions, publish_prices, read_prices
 from models.rank_commands import Ranked, ranked_home, read_customer_ids
 from models.record_store import SqlRecordStore
 from models.records import Reservation
-from serving.auth import KeyFile
-from serving.bootstrap import Stores, Surroundings, assemble, feature_sets_of
-from serving.champions import Champions
-from serving.prices import Prices
 from serving.runtime import Runtime
 from serving.schemas import DecisionRequest
-from serving.settings import Settings
-from serving.telemetry import Metrics
 from tests import decision_records
 from tests.decision_records import DAY_US
+from tests.doors import World
 
 JOURNEY = "credit_card_application"
 RANK = EntryPoint("rank", "models.rank_commands:rank", COMMAND_GROUP)
@@ -114,63 +107,35 @@ def ranked_now(ranked_root: Home) -> Ranked:
     )
 
 
-@pytest.fixture
-def published(ranked: Ranked) -> list[Ranked]:
-    """The ranking whose prices are charged."""
-    return [ranked]
-
-
-@pytest.fixture
-def runtime(ranked_root: Home, published: list[Ranked], tmp_path: Path) -> Iterator[Runtime]:
-    """The service over the same home, only read, charged the prices of the ranking."""
-    configuration = load_configuration(ranked_root, {})
-    sets = feature_sets_of(configuration)
-
-    class Published(Prices):
-        def current(self, journey_id: str) -> Any:
-            return published[0].prices
-
-    champions = Champions(
-        ranked_root.champion_file,
-        feature_names={journey_id: one.names for journey_id, one in sets.items()},
-        horizons={journey.id: journey.horizon for journey in configuration.journeys.journeys},
-        catalogue=configuration.catalogue,
-    )
-    champions.refresh()
+@contextmanager
+def served(home: Home, ranked: Ranked) -> Iterator[Runtime]:
+    """The service over the same home, which charges the prices of the ranking; nothing is decided but on trial."""
+    publish_prices(home.prices, ranked.prices)
     with (
-        closing(SqlEventLog(ranked_root.events_db, readonly=True)) as log,
-        closing(SqlRecordStore(ranked_root.records_db, readonly=True)) as records,
+        closing(SqlEventLog(home.events_db, readonly=True)) as log,
+        closing(SqlRecordStore(home.records_db, readonly=True)) as records,
     ):
-        opened = assemble(
-            settings=Settings(bootstrap_key="hw_bootstrap_0123456789", threads=1),
-            configuration=configuration,
-            stores=Stores(log=log, records=records, features=MemoryStore()),
-            keys=KeyFile(tmp_path / "keys.json"),
-            champions=champions,
-            prices=Published(tmp_path),
-            metrics=Metrics(),
-            surroundings=Surroundings.of_process(),
-            kept_reports=KeptReports(tmp_path / "reports"),
-            make_report=lambda request: b"",
-            home=ranked_root,
-            env={},
-        )
-        yield opened
-        opened.workers.close()
+        world = World(folder=home.root, configuration=load_configuration(home, {}), log=log, records=records)
+        world.now = time.time_ns() // 1000
+        runtime = world.runtime()
+        for champions in world.champions:
+            champions.refresh()
+        yield runtime
+        runtime.workers.close()
 
 
-def test_a_batch_decides_as_single_decisions_at_its_prices_do(ranked: Ranked, runtime: Runtime) -> None:
+def test_a_batch_decides_as_single_decisions_at_its_prices_do(ranked_root: Home, ranked: Ranked) -> None:
     """As of a moment in the past, when consents were what events had told by then."""
-    regret = regret_of(ranked, runtime, as_of=dump_timestamp(ranked.scene.at), now=runtime.clock())
+    with served(ranked_root, ranked) as runtime:
+        regret = regret_of(ranked, runtime, as_of=dump_timestamp(ranked.scene.at), now=runtime.clock())
 
     assert regret <= ranked.ranking.allocation.gap + 1e-6
 
 
-def test_so_it_does_now(ranked_root: Home, ranked_now: Ranked, published: list[Ranked], runtime: Runtime) -> None:
+def test_so_it_does_now(ranked_root: Home, ranked_now: Ranked) -> None:
     """With the consents and contacts of the record store."""
-    published[:] = [ranked_now]
-
-    regret = regret_of(ranked_now, runtime, as_of=None, now=ranked_now.scene.at)
+    with served(ranked_root, ranked_now) as runtime:
+        regret = regret_of(ranked_now, runtime, as_of=None, now=ranked_now.scene.at)
 
     assert regret <= ranked_now.ranking.allocation.gap + 1e-6
 
