@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from sqlalchemy import MetaData
 
+from features.commit_figures import CommitFigures
 from features.errors import StoreUnavailable
 from features.group_commit import GroupCommit
 from features.home import FileLock, lock_file
@@ -86,6 +87,14 @@ class SqliteStore:
             StoreUnavailable: the store was opened read-only.
         """
         return self._open_writer().submit(job)
+
+    @property
+    def commits(self) -> CommitFigures:
+        """How the writing goes."""
+        writer = self._writer
+        if writer is None:
+            return CommitFigures()
+        return CommitFigures(groups=writer.groups, jobs=writer.jobs, waiting=writer.waiting, delay_seconds=writer.delay)
 
     def _open_writer(self) -> GroupCommit:
         if self._writer is None:

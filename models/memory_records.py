@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
+from features.commit_figures import CommitFigures
 from features.errors import Conflict
 from features.identity import Span
 from models.caps import check_caps, conflict_message, counts, occasion
@@ -49,6 +50,10 @@ class MemoryRecordStore:
         except Exception as error:
             future.set_exception(error)
         return future
+
+    def commits(self) -> CommitFigures:
+        """Nothing is ever under way."""
+        return CommitFigures()
 
     def decision(self, decision_id: str) -> Stored | None:
         """A decision by its id."""

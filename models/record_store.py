@@ -30,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert
 
+from features.commit_figures import CommitFigures
 from features.errors import Conflict
 from features.events import day_of
 from features.identity import Span
@@ -193,6 +194,10 @@ class SqlRecordStore:
     ) -> Future[Committed]:
         """``commit`` for callers that must not block: the future resolves once the decision is on disk."""
         return self._file.submit(_committing(record, answer, reservation))
+
+    def commits(self) -> CommitFigures:
+        """How the writing goes."""
+        return self._file.commits
 
     def decision(self, decision_id: str) -> Stored | None:
         """A decision by its id."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from features.commit_figures import CommitFigures
 from features.identity import Span
 from models.decision import DecisionRecord
 
@@ -142,6 +144,14 @@ class RecordStore(Protocol):
             LostRace: a cap was reached meanwhile; nothing was stored.
             StoreUnavailable: nothing was stored, or it is unknown whether it was: a retry tells.
         """
+
+    def submit_commit(
+        self, record: DecisionRecord, answer: bytes, reservation: Reservation | None
+    ) -> Future[Committed]:
+        """``commit`` for callers that must not block: the future resolves once the decision is on disk."""
+
+    def commits(self) -> CommitFigures:
+        """How the writing goes."""
 
     def decision(self, decision_id: str) -> Stored | None:
         """A decision by its id."""
