@@ -175,6 +175,9 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True)
         return next(candidate for candidate in self.candidates if candidate.treatment_id == treatment_id)
 
 
+DEADLINE: Final = "deadline_exceeded"
+"""Among what a record calls degraded: time was up before scoring, so no model was asked and nothing chosen."""
+
 _CANDIDATES: Final = DecisionRecord.__struct_fields__.index("candidates")
 _FIRST_LATER: Final = DecisionRecord.__struct_fields__.index("linked_ids")
 _FIRST_SCORE: Final = Candidate.__struct_fields__.index("control_response")

@@ -34,6 +34,7 @@ from models.scoring import CustomerScores, EffectScore, Scorer, StallScore
 from models.situation import Situation, Value, situation_of
 from models.slots import filled_slots
 
+OUT_OF_TIME: Final = "scoring.deadline"
 _UNKNOWN_STALL: Final = StallScore(math.nan, math.nan, math.nan)
 
 
@@ -104,7 +105,8 @@ def deliberate(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> Del
 
     Without a scorer the stall propensity is unknown and uplifts come from the catalogue's priors alone.
     """
-    scores = None if scorer is None else scorer.customer(inputs.vector)
+    out_of_time = inputs.question.out_of_time
+    scores = None if scorer is None or out_of_time else scorer.customer(inputs.vector)
     situation = _situation(inputs, rulebook)
     stall = scores.stall() if scores is not None and situation.status == "open" else _UNKNOWN_STALL
     if situation.stall_state is None:
@@ -120,6 +122,8 @@ def deliberate(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> Del
         question=inputs.question,
         time_zone=inputs.time_zone,
     )
+    if out_of_time:
+        considered = [_out_of_time(one) for one in considered]
     effects = _effects(considered, scores)
     factors = {
         one.treatment.id: _factors(one, effects[one.action.id], rulebook)
@@ -156,6 +160,10 @@ def deliberate(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> Del
         choice=choice,
         selected=_selected(ranking, candidates, choice, inputs, rulebook),
     )
+
+
+def _out_of_time(one: Considered) -> Considered:
+    return one if one.dropped is not None else replace(one, dropped="scoring", rule_ids=(OUT_OF_TIME,))
 
 
 def _situation(inputs: Inputs, rulebook: Rulebook) -> Situation:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -37,15 +35,18 @@ from models.records import RecordStore
 from serving.auth import Authenticator, KeyFile
 from serving.champions import Champions
 from serving.decide import Decider
+from serving.decision_desk import DecisionDesk
 from serving.identities import IdentityDesk
 from serving.journey_reports import ChildReports, ReportDesk
 from serving.observe import Observer
 from serving.outcomes import OutcomeRecorder
+from serving.pace import Pace
 from serving.runtime import Runtime
 from serving.schemas import DecisionRequest
 from serving.settings import Settings
+from serving.surroundings import Surroundings
 from serving.telemetry import Metrics, configure_logging, log_event
-from serving.workers import Workers
+from serving.workers import WAITING_PER_THREAD, Workers
 
 REFRESH_SECONDS: Final = 1.0
 """How soon a promoted bundle decides."""
@@ -56,31 +57,16 @@ FORGET_SECONDS: Final = 3_600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
-    """The three stores of an installation."""
+    """The three stores of an installation.
+
+    Attributes:
+        are_local: all are files of this machine, or in memory: a read takes microseconds.
+    """
 
     log: EventLog
     records: RecordStore
     features: FeatureStore
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """Time and chance, as the process has them; tests give their own.
-
-    Attributes:
-        clock: now, microseconds since the epoch.
-        randomness: so many random bytes.
-        timer: a monotonic clock, seconds.
-    """
-
-    clock: Callable[[], int]
-    randomness: Callable[[int], bytes]
-    timer: Callable[[], float]
-
-    @classmethod
-    def of_process(cls) -> Surroundings:
-        """The machine's own."""
-        return cls(clock=lambda: time.time_ns() // 1000, randomness=os.urandom, timer=time.perf_counter)
+    are_local: bool = True
 
 
 def feature_sets_of(configuration: Configuration) -> dict[str, FeatureSet]:
@@ -112,7 +98,7 @@ def assemble(
         lambda events: stores.records.confirm_contacts(exposed_contacts(events, configuration.catalogue)),
         moments,
     )
-    workers = Workers(settings.threads)
+    workers = Workers(settings.threads, timer=surroundings.timer)
     decider = Decider(
         rulebooks=_rulebooks(configuration, feature_sets),
         versions={**configuration.versions, "service": version("headway")},
@@ -131,10 +117,24 @@ def assemble(
         timer=lambda: int(surroundings.timer() * 1_000_000),
         deadline_ms=settings.deadline_ms,
     )
+    desk = DecisionDesk(
+        decider=decider,
+        records=stores.records,
+        workers=workers,
+        pace=Pace(
+            most=settings.threads * (1 + WAITING_PER_THREAD),
+            longest_wait=settings.deadline_ms / 1000,
+            timer=surroundings.timer,
+        ),
+        metrics=metrics,
+        surroundings=surroundings,
+        is_local=stores.are_local,
+    )
     return Runtime(
         settings=settings,
         authenticator=Authenticator(keys, settings.bootstrap_key),
         decider=decider,
+        desk=desk,
         ingest=ingestor,
         outcomes=OutcomeRecorder(records=stores.records, ingest=ingestor, journeys=configuration.journeys.by_id),
         identities=IdentityDesk(
@@ -217,7 +217,8 @@ def _open_stores(
     opened.callback(records.close)
     features = _feature_store(home, settings, configuration, feature_sets)
     opened.callback(features.close)
-    return Stores(log=log, records=records, features=features)
+    are_local = settings.feature_reader == "online" and settings.online_store is None
+    return Stores(log=log, records=records, features=features, are_local=are_local)
 
 
 def _feature_store(

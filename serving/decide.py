@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple, TypeAlias, cast
+
+import msgspec
 
 from features.errors import Conflict, InFlight, UnknownObject
 from features.events import shown
 from features.identity import Person
 from features.moments import Moments
 from models.contact_policy import cap_limits, longest_period
-from models.decision import CountedContact, DecisionRecord
+from models.decision import DEADLINE, CountedContact, DecisionRecord
 from models.deliberation import Deliberation, Inputs, Rulebook, deliberate
 from models.experiment import arm_of, arm_probabilities
+from models.funnel import Question
 from models.ids import decision_id
 from models.policy import Arm, Policy
-from models.records import Contact, CustomerRecords, LostRace, RecordStore, Reservation
+from models.records import Committed, Contact, CustomerRecords, LostRace, RecordStore, Reservation
 from models.scoring import Scorer
 from serving.answers import Answering, answer_bytes
 from serving.observe import Observed, Observer
@@ -26,7 +30,58 @@ from serving.schemas import DecisionRequest, canonical_request, request_hash
 
 MODEL_MISSING: Final = "model_missing"
 CHALLENGER_MISSING: Final = "challenger_missing"
-DEADLINE: Final = "deadline_exceeded"
+RECORDS_SLOW: Final = "record_store_slow"
+
+SLOW_SECONDS: Final = 0.25
+"""A commit takes milliseconds; one that has waited for so long tells of a disk in trouble."""
+
+
+class Commit(NamedTuple):
+    """A decision as it is to be committed before its answer leaves."""
+
+    record: DecisionRecord
+    answer: bytes
+    reservation: Reservation | None
+
+
+class Essence(NamedTuple):
+    """What is counted and told of an answer."""
+
+    decision_id: str
+    chosen: str
+    arm: str
+    degraded: tuple[str, ...]
+
+
+class Answered(NamedTuple):
+    """An answer as JSON, with its essence."""
+
+    answer: bytes
+    essence: Essence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """Who asks, and when.
+
+    Attributes:
+        source: from the caller's key.
+        now: microseconds since the epoch.
+        arrived: when the request came, by the timer, in microseconds; from then on its deadline counts.
+        may_be_known: the request id may have been used before; not where it was made just now.
+    """
+
+    source: str
+    now: int
+    arrived: int
+    may_be_known: bool = True
+
+
+Steps: TypeAlias = Generator[Commit, Committed, Answered]
+"""A decision up to its answer. Each commit that it asks for is answered with what holds, or with ``LostRace``."""
+
+Observe: TypeAlias = Callable[..., Observed]
+"""``Observer.observe``, or ``observe_at_hand``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,30 +158,59 @@ class Decider:
             UnknownObject: the customer must be known, and is not.
             StoreUnavailable: the event log or the record store does not answer.
         """
-        started = self._timer()
+        return self.answered(request, Asking(source=source, now=now, arrived=self._timer())).answer
+
+    def answered(self, request: DecisionRequest, asking: Asking) -> Answered:
+        """``decide`` for a request that came a while ago, with what is told of its answer."""
+        with closing(self._steps(request, asking, self._observer.observe)) as steps:
+            try:
+                commit = next(steps)
+                while True:
+                    try:
+                        committed = self._records.commit(*commit)
+                    except LostRace as race:
+                        commit = steps.throw(race)
+                    else:
+                        commit = steps.send(committed)
+            except StopIteration as end:
+                return cast(Answered, end.value)
+
+    def at_hand(self, request: DecisionRequest, asking: Asking) -> Steps:
+        """The steps of ``answered`` for whoever must not wait: between commits they only read what is at hand.
+
+        Raises:
+            NotAtHand: when they are run, before anything was committed: ``decide`` is to be called in a thread.
+        """
+        return self._steps(request, asking, self._observer.observe_at_hand)
+
+    def deadline_ms(self, request: DecisionRequest) -> int:
+        """How long the caller will wait from the request's arrival on."""
+        return request.deadline_ms or self._deadline_ms
+
+    def _steps(self, request: DecisionRequest, asking: Asking, observe: Observe) -> Steps:
         if request.mode == "dry_run":
-            return self._answer(request, source=source, now=now, started=started)
-        key = (source, request.request_id)
+            return (yield from self._answer(request, asking, observe))
+        key = (asking.source, request.request_id)
         with self._in_flight_lock:
             if key in self._in_flight:
                 raise InFlight(f"request {request.request_id} is being answered; ask again in a moment")
             self._in_flight.add(key)
         try:
-            stored = self._records.decision_of_request(source, request.request_id)
+            stored = self._records.decision_of_request(*key) if asking.may_be_known else None
             if stored is None:
-                return self._answer(request, source=source, now=now, started=started)
+                return (yield from self._answer(request, asking, observe))
             if stored.record.request_hash != request_hash(canonical_request(request)):
                 raise Conflict(f"request_id {request.request_id} was used for another body; use a new one")
-            return stored.answer
+            return Answered(stored.answer, _essence(stored.record))
         finally:
             with self._in_flight_lock:
                 self._in_flight.discard(key)
 
-    def _answer(self, request: DecisionRequest, *, source: str, now: int, started: int) -> bytes:
-        rulebook = rulebook_for(request, self._rulebooks, now=now)
-        now = self._moments.question(now)
+    def _answer(self, request: DecisionRequest, asking: Asking, observe: Observe) -> Steps:
+        rulebook = rulebook_for(request, self._rulebooks, now=asking.now)
+        now = self._moments.question(asking.now)
         if request.as_of_at is None:
-            at, observe = now, self._observer.observe
+            at = now
         else:
             at, observe = request.as_of_at, self._observer.observe_past
         observed = observe(request.customer_id, rulebook.journey.id, at=at, context=stated_context(request))
@@ -137,17 +221,23 @@ class Decider:
         new_id = decision_id(at=now, customer_id=observed.person.customer_id, randomness=self._randomness(9))
         lost: dict[str, str] = {}
         while True:
-            inputs = self._inputs(request, rulebook, observed, records, new_id, at, lost)
+            out_of_time = self._timer() - asking.arrived > 1000 * self.deadline_ms(request)
+            question = question_of(request, at=at, lost=lost, out_of_time=out_of_time)
+            inputs = self._inputs(request, rulebook, observed, records, new_id, question)
             deliberation = deliberate(inputs, rulebook, None if served is None else served.scorer)
-            record = self._record(request, rulebook, served, observed, inputs, deliberation, source, now, started)
+            record = self._record(request, rulebook, served, observed, inputs, deliberation, asking, now)
             answer = answer_bytes(record, deliberation, Answering(rulebook, request))
             if request.mode == "dry_run":
-                return answer
+                return Answered(answer, _essence(record))
             try:
                 reservation = _reservation(request, record, observed.person, rulebook.policy)
-                return self._records.commit(record, answer, reservation).answer
+                committed = yield Commit(record, answer, reservation)
             except LostRace as race:
                 lost[race.treatment_id] = race.rule_id
+                continue
+            if committed.was_stored_before:  # by another process, or before a crash
+                return Answered(committed.answer, _essence_of_answer(committed.answer))
+            return Answered(committed.answer, _essence(record))
 
     def _customer_records(
         self, request: DecisionRequest, rulebook: Rulebook, observed: Observed, at: int
@@ -172,8 +262,7 @@ class Decider:
         observed: Observed,
         records: CustomerRecords,
         new_id: str,
-        at: int,
-        lost: Mapping[str, str],
+        question: Question,
     ) -> Inputs:
         person = observed.person
         return Inputs(
@@ -184,7 +273,7 @@ class Decider:
             context=stated_context(request),
             channel=request.channel,
             records=records,
-            question=question_of(request, at=at, lost=lost),
+            question=question,
             time_zone=time_zone_of(observed.profile, rulebook.taxonomy.time_zone),
             arm=arm_of(person.customer_id, rulebook.policy.experiment, linked_ids=person.linked_ids),
             n_linked=len(person.linked_ids),
@@ -198,22 +287,23 @@ class Decider:
         observed: Observed,
         inputs: Inputs,
         deliberation: Deliberation,
-        source: str,
+        asking: Asking,
         now: int,
-        started: int,
     ) -> DecisionRecord:
-        latency_us = self._timer() - started
+        latency_us = self._timer() - asking.arrived
         body = canonical_request(request)
         degraded = [*observed.degraded]
         if served is None:
             degraded.append(MODEL_MISSING)
         if inputs.arm == "challenger":
             degraded.append(CHALLENGER_MISSING)
-        if latency_us > 1000 * (request.deadline_ms or self._deadline_ms):
+        if inputs.question.out_of_time:
             degraded.append(DEADLINE)
+        if self._records.commits().delay_seconds > SLOW_SECONDS:
+            degraded.append(RECORDS_SLOW)
         return DecisionRecord(
             decision_id=inputs.decision_id,
-            source=source,
+            source=asking.source,
             request_id=request.request_id,
             request_hash=request_hash(body),
             request=body,
@@ -260,6 +350,35 @@ class Decider:
             if served.uplift_version is not None:
                 versions["uplift"] = served.uplift_version
         return versions
+
+
+def _essence(record: DecisionRecord) -> Essence:
+    return Essence(record.decision_id, "action" if record.selected else "no_action", record.arm, record.degraded)
+
+
+class _NoAction(msgspec.Struct):
+    chosen: bool
+
+
+class _Arm(msgspec.Struct):
+    arm: str
+
+
+class _Told(msgspec.Struct):
+    decision_id: str
+    no_action: _NoAction
+    experiment: _Arm
+    degraded: tuple[str, ...]
+
+
+_TOLD: Final = msgspec.json.Decoder(_Told)
+
+
+def _essence_of_answer(answer: bytes) -> Essence:
+    told = _TOLD.decode(answer)
+    return Essence(
+        told.decision_id, "no_action" if told.no_action.chosen else "action", told.experiment.arm, told.degraded
+    )
 
 
 def _by_name(arms: Mapping[Arm, float]) -> dict[str, float]:

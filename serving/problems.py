@@ -8,7 +8,9 @@ Refused
 ├── Forbidden             a valid key without the role
 ├── BodyTooLarge          more bytes than this door takes
 ├── UnsupportedEncoding   a content encoding that this door does not read
-└── TooManyRequests       more requests are waiting than can be answered soon
+├── TooManyRequests       more requests are waiting than can be answered soon
+├── Stopping              the service is starting or stopping
+└── BodyTooSlow           the body did not come in time
 
 References:
     M. Nottingham, E. Wilde, S. Dalal (2023), RFC 9457, Problem Details for HTTP APIs.
@@ -50,7 +52,23 @@ class UnsupportedEncoding(Refused):
 
 
 class TooManyRequests(Refused):
-    """More requests are waiting than can be answered soon."""
+    """More requests are waiting than can be answered soon.
+
+    Attributes:
+        retry_after: seconds after which asking again is worth it.
+    """
+
+    def __init__(self, message: str, *, retry_after: int = 1) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class Stopping(Refused):
+    """The service is starting or stopping and takes no requests."""
+
+
+class BodyTooSlow(Refused):
+    """The body did not come within the time that this door waits for it."""
 
 
 class FieldError(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,6 +166,13 @@ IN_FLIGHT = ProblemType(
     "A request with the same request id from the same source has not been answered yet.",
     "Ask again with the same body after `Retry-After`: the answer will be the one that was committed.",
 )
+TOO_SLOW = ProblemType(
+    "body-too-slow",
+    408,
+    "The body came too slowly",
+    "The body had not come in full within the time that this service waits for one. Nothing of it was used.",
+    "Send the request again over a faster connection, or send smaller batches.",
+)
 TOO_LARGE = ProblemType(
     "body-too-large",
     413,
@@ -195,12 +220,13 @@ UNAVAILABLE = ProblemType(
     "unavailable",
     503,
     "A store does not answer",
-    "A store that this request needs does not answer, or what it holds cannot be read.",
+    "A store that this request needs does not answer in time, or what it holds cannot be read; or the service is being "
+    "started or stopped.",
     "Repeat the request with the same request id or event ids after `Retry-After`.",
 )
 
 PROBLEM_TYPES: Final = (
-    *(MALFORMED, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD, IN_FLIGHT, TOO_LARGE),
+    *(MALFORMED, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD, TOO_SLOW, IN_FLIGHT, TOO_LARGE),
     *(ENCODING, INVALID, REUSED, TOO_MANY, INTERNAL, UNAVAILABLE),
 )
 """Every type of problem, by status."""
@@ -217,6 +243,8 @@ _BY_ERROR: Final[tuple[tuple[type[Exception], ProblemType], ...]] = (
     (Conflict, REUSED),
     (TooManyRequests, TOO_MANY),
     (StoreError, UNAVAILABLE),
+    (Stopping, UNAVAILABLE),
+    (BodyTooSlow, TOO_SLOW),
 )
 _RETRY_LATER: Final = frozenset({IN_FLIGHT.slug, TOO_MANY.slug, UNAVAILABLE.slug})
 
@@ -241,11 +269,11 @@ def details(kind: ProblemType, detail: str, *, errors: tuple[FieldError, ...] = 
     return ProblemDetails(type=kind.path, title=kind.title, status=kind.status, detail=detail, errors=errors)
 
 
-def headers(kind: ProblemType) -> Mapping[str, str]:
+def headers(kind: ProblemType, *, retry_after: int = 1) -> Mapping[str, str]:
     """The headers that go with a type of problem."""
     if kind is UNAUTHENTICATED:
         return {"WWW-Authenticate": 'Bearer realm="headway"'}
-    return {"Retry-After": "1"} if kind.slug in _RETRY_LATER else {}
+    return {"Retry-After": str(retry_after)} if kind.slug in _RETRY_LATER else {}
 
 
 def field_errors(problems: tuple[Problem, ...]) -> tuple[FieldError, ...]:

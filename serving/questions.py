@@ -36,13 +36,14 @@ def rulebook_for(request: DecisionRequest, rulebooks: Mapping[str, Rulebook], *,
     return rulebook
 
 
-def question_of(request: DecisionRequest, *, at: int, lost: Mapping[str, str]) -> Question:
+def question_of(request: DecisionRequest, *, at: int, lost: Mapping[str, str], out_of_time: bool = False) -> Question:
     """What the caller allows.
 
     Args:
         request: the request.
         at: the moment, microseconds since the epoch.
         lost: treatments that lost a race for a contact, with the cap that was reached.
+        out_of_time: the deadline has passed.
     """
     return Question(
         at=at,
@@ -53,6 +54,7 @@ def question_of(request: DecisionRequest, *, at: int, lost: Mapping[str, str]) -
         issues=frozenset(request.candidates.issues),
         placements=request.placements,
         lost=dict(lost),
+        out_of_time=out_of_time,
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from models.records import RecordStore
 from serving.auth import Authenticator
+from serving.decision_desk import DecisionDesk
 from serving.journey_reports import ReportDesk
 from serving.outcomes import Ingest, OutcomeRecorder
 from serving.schemas import DecisionRequest
@@ -43,6 +44,7 @@ class Runtime:
     settings: Settings
     authenticator: Authenticator
     decider: Decides
+    desk: DecisionDesk
     ingest: Ingest
     outcomes: OutcomeRecorder
     identities: IdentityDesk

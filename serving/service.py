@@ -17,8 +17,7 @@ from starlette.responses import Response
 
 from features.home import Home, telemetry_off, use_numba_cache
 from serving.api.app import application
-from serving.api.calls import JSON, RUNTIME
-from serving.api.decisions import decision_answer
+from serving.api.calls import ARRIVED, JSON, RUNTIME
 from serving.api.failures import failure_of
 from serving.gate import PRINCIPAL, RANK, Gate
 from serving.runtime import Runtime
@@ -76,7 +75,9 @@ class HeadwayService:
         scope = ctx.request.scope
         key = ctx.request.headers.get("idempotency-key")
         try:
-            answer = await runtime.workers.run(decision_answer, runtime, request, scope[PRINCIPAL], key)
+            answer = await runtime.desk.answer(
+                lambda: request, scope[PRINCIPAL], idempotency_key=key, arrived=scope[ARRIVED]
+            )
         except Exception as error:
             failure = failure_of(error, route=RANK)
             ctx.response.status_code = failure.status  # BentoML puts its own over the response's

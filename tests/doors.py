@@ -25,10 +25,11 @@ from models.memory_records import MemoryRecordStore
 from serving.api.app import application
 from serving.api.openapi import api_document
 from serving.auth import KeyFile
-from serving.bootstrap import Stores, Surroundings, assemble, feature_sets_of
+from serving.bootstrap import Stores, assemble, feature_sets_of
 from serving.champions import Champions
 from serving.runtime import Runtime
 from serving.settings import Settings
+from serving.surroundings import Surroundings
 from serving.telemetry import Metrics
 from tests.json_schema import violations
 

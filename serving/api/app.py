@@ -14,7 +14,7 @@ from litestar.types import ASGIApp, ExceptionHandlersMap, Message, Receive, Scop
 from features.errors import UnknownObject
 from features.events import shown
 from serving import problems
-from serving.api.calls import RUNTIME, Call
+from serving.api.calls import ARRIVED, RUNTIME, Call
 from serving.api.decisions import decide, read_decision
 from serving.api.events import take_events
 from serving.api.failures import Failure, failure, failure_of
@@ -90,6 +90,7 @@ def _measured(app: ASGIApp) -> ASGIApp:
     async def measure(scope: Scope, receive: Receive, send: Send) -> None:
         runtime: Runtime = scope["litestar_app"].state[RUNTIME]
         started = runtime.timer()
+        scope[ARRIVED] = started  # type: ignore[typeddict-unknown-key]  # ASGI leaves room for one's own
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -25,7 +25,7 @@ _REFERENCE: Final = "#/components/schemas/{name}"
 _KEYED: Final = (problems.UNAUTHENTICATED, problems.FORBIDDEN)
 _READING: Final = (problems.NOT_FOUND, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE)
 _WRITING: Final = (
-    *(problems.MALFORMED, problems.TOO_LARGE, problems.ENCODING, problems.INVALID),
+    *(problems.MALFORMED, problems.TOO_SLOW, problems.TOO_LARGE, problems.ENCODING, problems.INVALID),
     *(problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),
 )
 
