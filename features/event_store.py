@@ -380,6 +380,10 @@ class SqlEventLog:
                 f"{self._file.path} holds facts that are no JSON ({error}); expected those written: restore a backup"
             ) from error
 
+    def check_writes(self) -> None:
+        """Raise where the file cannot be written."""
+        self._file.check_writes()
+
     def close(self) -> None:
         """Finish what was accepted and release file and lock; closing twice is harmless."""
         self._file.close()

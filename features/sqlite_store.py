@@ -52,6 +52,7 @@ class SqliteStore:
         upgrades: Mapping[int, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         self.path = path
+        self._version = version
         self._readers = Readers(path)
         self._lock: FileLock | None = None
         self._writer: GroupCommit | None = None
@@ -87,6 +88,18 @@ class SqliteStore:
             StoreUnavailable: the store was opened read-only.
         """
         return self._open_writer().submit(job)
+
+    def check_writes(self, *, within_seconds: float = 2.0) -> None:
+        """Write something that changes nothing: a disk that is full or read-only still reads.
+
+        Raises:
+            StoreUnavailable: it cannot be written, or not in time.
+        """
+        statement = f"PRAGMA user_version = {self._version}"
+        try:
+            self.submit(lambda connection: connection.execute(statement).close()).result(within_seconds)
+        except TimeoutError as error:
+            raise StoreUnavailable(f"{self.path} takes longer than {within_seconds:g} s to write") from error
 
     @property
     def commits(self) -> CommitFigures:

@@ -126,6 +126,9 @@ class MemoryRecordStore:
             yield [self._by_id[decision_id].record for decision_id in chosen]
             after = chosen[-1]
 
+    def check_writes(self) -> None:
+        """It can always be written."""
+
     def close(self) -> None:
         """Nothing to release."""
 

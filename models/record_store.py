@@ -259,6 +259,10 @@ class SqlRecordStore:
             yield [load_record(record) for _, record in rows]
             after = rows[-1][0]
 
+    def check_writes(self) -> None:
+        """Raise where the file cannot be written."""
+        self._file.check_writes()
+
     def close(self) -> None:
         """Finish what was accepted and release file and lock; closing twice is harmless."""
         self._file.close()

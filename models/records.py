@@ -186,5 +186,12 @@ class RecordStore(Protocol):
     def read(self, *, after: str = "", page: int = 5_000) -> Iterator[list[DecisionRecord]]:
         """Pages of all decisions in order of their ids, from after ``after`` on."""
 
+    def check_writes(self) -> None:
+        """Write something that changes nothing.
+
+        Raises:
+            StoreUnavailable: the store does not take writes.
+        """
+
     def close(self) -> None:
         """Finish what is under way and release the store."""

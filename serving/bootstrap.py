@@ -36,11 +36,13 @@ from serving.auth import Authenticator, KeyFile
 from serving.champions import Champions
 from serving.decide import Decider
 from serving.decision_desk import DecisionDesk
+from serving.figures import Figures
 from serving.identities import IdentityDesk
 from serving.journey_reports import ChildReports, ReportDesk
 from serving.observe import Observer
 from serving.outcomes import OutcomeRecorder
 from serving.pace import Pace
+from serving.readiness import Readiness
 from serving.runtime import Runtime
 from serving.schemas import DecisionRequest
 from serving.settings import Settings
@@ -130,6 +132,14 @@ def assemble(
         surroundings=surroundings,
         is_local=stores.are_local,
     )
+    metrics.watch(
+        Figures(
+            paces={"decisions": desk.pace, "others": workers.pace},
+            decisions_waiting=lambda: desk.waiting,
+            commits=lambda: stores.records.commits(),
+            bundles=champions.labels,
+        )
+    )
     return Runtime(
         settings=settings,
         authenticator=Authenticator(keys, settings.bootstrap_key),
@@ -144,7 +154,7 @@ def assemble(
         reports=ReportDesk(configuration=configuration, head=stores.log.head, kept=kept_reports, make=make_report),
         feature_names={one.version: one.names for one in feature_sets.values()},
         loaded_bundles=champions.labels,
-        is_ready=lambda: _takes_work(stores),
+        readiness=Readiness(lambda: _check(stores), surroundings.timer),
         workers=workers,
         metrics=metrics,
         clock=surroundings.clock,
@@ -257,13 +267,12 @@ def _newest_moment(stores: Stores, now: int) -> int:
     return newest
 
 
-def _takes_work(stores: Stores) -> bool:
-    try:
-        stores.log.head()
-        stores.records.decision("")
-    except StoreError:
-        return False
-    return True
+def _check(stores: Stores) -> None:
+    """Raise ``StoreError`` where a store does not take work. Without the feature store there are still answers."""
+    stores.log.head()
+    stores.records.decision("")
+    stores.log.check_writes()
+    stores.records.check_writes()
 
 
 def _warm_up(

@@ -45,12 +45,17 @@ class Commit(NamedTuple):
 
 
 class Essence(NamedTuple):
-    """What is counted and told of an answer."""
+    """What is counted and told of an answer.
+
+    Attributes:
+        age_seconds: of the newest event that it saw; None where there was none, and of an answer given before.
+    """
 
     decision_id: str
     chosen: str
     arm: str
     degraded: tuple[str, ...]
+    age_seconds: float | None = None
 
 
 class Answered(NamedTuple):
@@ -201,7 +206,7 @@ class Decider:
                 return (yield from self._answer(request, asking, observe))
             if stored.record.request_hash != request_hash(canonical_request(request)):
                 raise Conflict(f"request_id {request.request_id} was used for another body; use a new one")
-            return Answered(stored.answer, _essence(stored.record))
+            return Answered(stored.answer, _essence(stored.record)._replace(age_seconds=None))
         finally:
             with self._in_flight_lock:
                 self._in_flight.discard(key)
@@ -353,7 +358,9 @@ class Decider:
 
 
 def _essence(record: DecisionRecord) -> Essence:
-    return Essence(record.decision_id, "action" if record.selected else "no_action", record.arm, record.degraded)
+    age = (record.as_of - record.last_event_at) / 1_000_000 if record.last_event_at else None
+    chosen = "action" if record.selected else "no_action"
+    return Essence(record.decision_id, chosen, record.arm, record.degraded, age)
 
 
 class _NoAction(msgspec.Struct):

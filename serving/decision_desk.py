@@ -66,6 +66,7 @@ class DecisionDesk:
         self._workers = workers
         self._metrics = metrics
         self._surroundings = surroundings
+        self._timer = surroundings.timer
         self._is_local = is_local
         self._turns = Turns()
         self.pace = pace
@@ -95,6 +96,7 @@ class DecisionDesk:
         try:
             if self._is_local:
                 await self._turns.take()
+            self._metrics.time_stage("wait", self._timer() - arrived)
             made_id = f"r-{self._surroundings.randomness(12).hex()}"
             request = parse_decision_request(read(), idempotency_key=idempotency_key, new_request_id=made_id)
             asking = Asking(
@@ -113,24 +115,32 @@ class DecisionDesk:
         if self._is_local and request.as_of is None:
             with suppress(NotAtHand):
                 return await self._at_hand(request, asking)
+        begun = self._timer()
         deciding = self._workers.run(self._decider.answered, request, asking)
         try:
-            return await asyncio.wait_for(deciding, self._seconds_left(request, asking))
+            answered = await asyncio.wait_for(deciding, self._seconds_left(request, asking))
         except TimeoutError as error:
             raise StoreUnavailable(_NOT_IN_TIME) from error
+        self._metrics.time_stage("decide", self._timer() - begun)
+        return answered
 
     async def _at_hand(self, request: DecisionRequest, asking: Asking) -> Answered:
         steps = self._decider.at_hand(request, asking)
         pending: Future[Committed] | None = None
+        begun = self._timer()
         try:
             commit = next(steps)
             while True:
+                submitted = self._timer()
+                self._metrics.time_stage("decide", submitted - begun)
                 pending = self._records.submit_commit(*commit)
                 try:
                     committed = await result_within(pending, self._seconds_left(request, asking))
                 except LostRace as race:
+                    begun = self._timer()
                     commit = steps.throw(race)
                 else:
+                    self._metrics.time_stage("commit", self._timer() - submitted)
                     commit = steps.send(committed)
         except StopIteration as end:
             return cast(Answered, end.value)
@@ -144,7 +154,7 @@ class DecisionDesk:
 
     def _seconds_left(self, request: DecisionRequest, asking: Asking) -> float:
         """Until the deadline, and at least what a commit is worth waiting for."""
-        gone = self._surroundings.timer() - asking.arrived / 1_000_000
+        gone = self._timer() - asking.arrived / 1_000_000
         return max(self._decider.deadline_ms(request) / 1000 - gone, LEAST_COMMIT_SECONDS)
 
     def _tell(self, request: DecisionRequest, answered: Answered) -> None:
@@ -154,6 +164,8 @@ class DecisionDesk:
             arm=essence.arm,
             degraded=essence.degraded,
         )
+        if essence.age_seconds is not None:
+            self._metrics.observe_age(essence.age_seconds)
         log_event(
             "decision_answered",
             decision_id=essence.decision_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from features.errors import InvalidInput, Problem
@@ -13,7 +14,9 @@ from models.deliberation import Rulebook
 from models.funnel import Question
 from models.situation import Value
 from models.slots import channel_of_placement
-from serving.schemas import DecisionRequest
+from serving.schemas import CandidateFilter, DecisionRequest
+
+_ALL: Final = CandidateFilter()
 
 
 def rulebook_for(request: DecisionRequest, rulebooks: Mapping[str, Rulebook], *, now: int) -> Rulebook:
@@ -85,6 +88,8 @@ def _is_zone(name: str) -> bool:
 
 
 def _unknown_names(request: DecisionRequest, rulebook: Rulebook) -> list[Problem]:
+    if request.channel is None and not request.placements and request.candidates == _ALL:
+        return []  # most requests name nothing, and the names of a catalogue are many
     named = "of the configuration"
     channels = tuple(rulebook.taxonomy.channels)
     actions = tuple(rulebook.catalogue.by_id)

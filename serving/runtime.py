@@ -11,6 +11,7 @@ from serving.auth import Authenticator
 from serving.decision_desk import DecisionDesk
 from serving.journey_reports import ReportDesk
 from serving.outcomes import Ingest, OutcomeRecorder
+from serving.readiness import Readiness
 from serving.schemas import DecisionRequest
 from serving.settings import Settings
 from serving.telemetry import Metrics
@@ -35,7 +36,6 @@ class Runtime:
     Attributes:
         feature_names: names of the model vector by version of the feature set.
         loaded_bundles: label of the bundle that decides for each journey now; None where there is none.
-        is_ready: whether the stores take work.
         clock: now, microseconds since the epoch.
         randomness: so many random bytes.
         timer: a monotonic clock, seconds.
@@ -52,7 +52,7 @@ class Runtime:
     reports: ReportDesk
     feature_names: Mapping[str, tuple[str, ...]]
     loaded_bundles: Callable[[], Mapping[str, str | None]]
-    is_ready: Callable[[], bool]
+    readiness: Readiness
     workers: Workers
     metrics: Metrics
     clock: Callable[[], int]
