@@ -16,6 +16,7 @@ from serving.api.bodies import bounded_body, chunks_of
 from serving.api.calls import ARRIVED
 from serving.api.decision_door import MAY_ASK, answer_decision, takes
 from serving.api.failures import Failure, failure_of
+from serving.problems import Stopping
 from serving.runtime import Runtime
 
 RANK: Final = "/rank"
@@ -31,7 +32,7 @@ class Gate:
 
     Args:
         app: what stands behind it.
-        runtime: gives the open runtime.
+        runtime: gives the open runtime; raises ``Stopping`` where there is none.
         api: Headway's own application.
     """
 
@@ -42,18 +43,26 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
-        path = scope.get("path")
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            runtime = self._runtime()
+        except Stopping as error:
+            await _send(failure_of(error, route="none"), send)
+            return
+        path = scope["path"]
         if takes(scope):
-            await answer_decision(self._runtime(), scope, receive, send)
-        elif scope["type"] == "http" and path in HEALTH:
+            await answer_decision(runtime, scope, receive, send)
+        elif path in HEALTH:
             await self._api(scope, receive, send)
-        elif scope["type"] == "http" and path == RANK:
-            await self._rank(scope, receive, send)
+        elif path == RANK:
+            await self._rank(runtime, scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    async def _rank(self, scope: Scope, receive: Receive, send: Send) -> None:
-        runtime, headers = self._runtime(), Headers(scope=scope)
+    async def _rank(self, runtime: Runtime, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
         arrived = runtime.timer()
         try:
             principal = runtime.authenticator.principal(headers.get("authorization"))

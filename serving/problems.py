@@ -273,6 +273,8 @@ def headers(kind: ProblemType, *, retry_after: int = 1) -> Mapping[str, str]:
     """The headers that go with a type of problem."""
     if kind is UNAUTHENTICATED:
         return {"WWW-Authenticate": 'Bearer realm="headway"'}
+    if kind is TOO_SLOW:
+        return {"Connection": "close"}  # the rest of the body would come where the next request is expected
     return {"Retry-After": str(retry_after)} if kind.slug in _RETRY_LATER else {}
 
 

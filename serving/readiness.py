@@ -23,11 +23,15 @@ class Readiness:
     Args:
         check: raises ``StoreError`` where a store does not take work; it may take its time.
         timer: a monotonic clock, seconds.
+        patience_seconds: a check that takes longer is taken for a failure.
     """
 
-    def __init__(self, check: Callable[[], None], timer: Callable[[], float]) -> None:
+    def __init__(
+        self, check: Callable[[], None], timer: Callable[[], float], *, patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
         self._check = check
         self._timer = timer
+        self._patience_seconds = patience_seconds
         self._checking: Future[bool] | None = None
         self._found = False
         self._found_at: float | None = None
@@ -48,7 +52,7 @@ class Readiness:
             self._checking = _in_thread_of_its_own(self._takes_work)
         checking = self._checking
         try:
-            self._found = await result_within(checking, PATIENCE_SECONDS)
+            self._found = await result_within(checking, self._patience_seconds)
         except TimeoutError:  # the look goes on; no second one is begun beside it
             self._found = False
         else:

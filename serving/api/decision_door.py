@@ -21,13 +21,8 @@ _JSON_HEADER: Final = (b"content-type", JSON.encode())
 
 
 def takes(scope: Any) -> bool:
-    """Whether a request is for this door."""
-    return bool(
-        scope["type"] == "http"
-        and scope["path"] == DECISIONS
-        and scope["method"] == "POST"
-        and not scope["query_string"]
-    )
+    """Whether an HTTP request is for this door."""
+    return bool(scope["path"] == DECISIONS and scope["method"] == "POST" and not scope["query_string"])
 
 
 async def answer_decision(runtime: Runtime, scope: Any, receive: Any, send: Any) -> None:

@@ -109,3 +109,18 @@ def test_both_probabilities_are_told_apart() -> None:
 
     assert nudge.arm_selection_probability == 1.0
     assert nudge.selection_probability == pytest.approx(0.7 + 0.1 * 0.5)
+
+
+def test_out_of_time_no_model_is_asked_and_nothing_is_chosen() -> None:
+    """What earlier rules dropped keeps its reason; the rest is dropped at scoring, and doing nothing is certain."""
+    asked = question(at=START_AT + 61 * MINUTE_US, out_of_time=True)
+    scorer = scorer_of([constant_waits()], len(FEATURES.names))
+
+    found = decided(action("other", stages=["applied"]), action("nudge"), question=asked, scorer=scorer)
+
+    other, nudge, nothing = found.candidates
+    assert (other.dropped, other.rule_ids) == ("applicability", ("applicability.stage",))
+    assert (nudge.dropped, nudge.rule_ids) == ("scoring", ("scoring.deadline",))
+    assert math.isnan(found.stall.stall_propensity)
+    assert (found.choice.treatment_id, found.ranking, found.selected) == (NO_ACTION, (), ())
+    assert (nothing.selection_probability, nothing.arm_selection_probability) == (1.0, 1.0)
