@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ import pytest
 
 from features.event_store import SqlEventLog
 from features.home import Home
+from models.record_store import SqlRecordStore
 
 KEY = "hw_process_test_0123456789"
 START_SECONDS = 120
@@ -250,3 +252,38 @@ def test_what_was_answered_survives_kill_9(tmp_path: Path, service: Service) -> 
     assert (again["accepted"], again["duplicate"]) == (0, 1)
     assert same == decided
     assert code == 0
+
+
+def test_a_stop_under_load_finishes_what_runs(tmp_path: Path, service: Service) -> None:
+    """SIGTERM: no answer is an error, every answer is on disk, nobody waits for long, and the exit code is 0."""
+    stopped = Service(tmp_path, compiled=service.home.numba_cache)
+    try:
+        stopped.wait_until_ready()
+        with ThreadPoolExecutor(8) as pool:
+            callers = [pool.submit(_asking, stopped, place) for place in range(8)]
+            time.sleep(1.0)  # they are in the middle of it
+            code = stopped.stop()
+            answers = [answer for caller in callers for answer in caller.result(60)]
+    finally:
+        stopped.kill()
+    records = SqlRecordStore(Home(tmp_path).records_db, readonly=True)
+    kept = {record.decision_id for page in records.read() for record in page}
+    records.close()
+
+    assert code == 0
+    assert len(answers) > 8
+    assert {status for status, _ in answers} == {200}
+    assert {decision_id for _, decision_id in answers} <= kept
+
+
+def _asking(service: Service, place: int) -> list[tuple[int, str]]:
+    """Status and decision of every answer to a caller that asks until nobody listens any more."""
+    answers = []
+    with httpx.Client(headers={"Authorization": f"Bearer {KEY}"}, timeout=30) as client:
+        for number in range(100_000):
+            try:
+                answer = client.post(f"{service.url}/v1/decisions", json={"customer_id": f"c-{place}-{number}"})
+            except httpx.TransportError:
+                break
+            answers.append((answer.status_code, str(answer.json().get("decision_id"))))
+    return answers
