@@ -127,6 +127,20 @@ class GroupCommit:
         self._work.put(None)
         return future
 
+    def leave(self, job: Callable[[sqlite3.Connection], T]) -> Future[T]:
+        """``submit`` of a job that nobody begins until ``write_left``, or until another job is written.
+
+        So jobs that come one after the other share a transaction, where whoever brings them knows of the next one.
+
+        Raises:
+            StoreUnavailable: if too many jobs wait, or the writer was closed.
+        """
+        return self._put(job)
+
+    def write_left(self) -> None:
+        """Have everything written that was left."""
+        self._work.put(None)
+
     def close(self) -> None:
         """Finish every job that was accepted, then close the connection; closing twice is harmless."""
         with self._door:

@@ -89,6 +89,18 @@ class SqliteStore:
         """
         return self._open_writer().submit(job)
 
+    def leave(self, job: Callable[[sqlite3.Connection], T]) -> Future[T]:
+        """``submit`` of a job that is begun with others at ``write_left``, or before.
+
+        Raises:
+            StoreUnavailable: the store was opened read-only.
+        """
+        return self._open_writer().leave(job)
+
+    def write_left(self) -> None:
+        """Have everything written that was left."""
+        self._open_writer().write_left()
+
     def check_writes(self, *, within_seconds: float = 2.0) -> None:
         """Write something that changes nothing: a disk that is full or read-only still reads.
 

@@ -51,6 +51,13 @@ class MemoryRecordStore:
             future.set_exception(error)
         return future
 
+    def leave_commit(self, record: DecisionRecord, answer: bytes, reservation: Reservation | None) -> Future[Committed]:
+        """``submit_commit``: nothing is gained by leaving it."""
+        return self.submit_commit(record, answer, reservation)
+
+    def write_left(self) -> None:
+        """Nothing is ever left."""
+
     def commits(self) -> CommitFigures:
         """Nothing is ever under way."""
         return CommitFigures()

@@ -195,6 +195,14 @@ class SqlRecordStore:
         """``commit`` for callers that must not block: the future resolves once the decision is on disk."""
         return self._file.submit(_committing(record, answer, reservation))
 
+    def leave_commit(self, record: DecisionRecord, answer: bytes, reservation: Reservation | None) -> Future[Committed]:
+        """``submit_commit`` that is begun at ``write_left``, with all others that were left until then."""
+        return self._file.leave(_committing(record, answer, reservation))
+
+    def write_left(self) -> None:
+        """Begin to write what was left."""
+        self._file.write_left()
+
     def commits(self) -> CommitFigures:
         """How the writing goes."""
         return self._file.commits

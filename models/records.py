@@ -150,6 +150,12 @@ class RecordStore(Protocol):
     ) -> Future[Committed]:
         """``commit`` for callers that must not block: the future resolves once the decision is on disk."""
 
+    def leave_commit(self, record: DecisionRecord, answer: bytes, reservation: Reservation | None) -> Future[Committed]:
+        """``submit_commit`` that may be begun only at ``write_left``, so that several share a transaction."""
+
+    def write_left(self) -> None:
+        """Begin to write what was left."""
+
     def commits(self) -> CommitFigures:
         """How the writing goes."""
 

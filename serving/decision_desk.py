@@ -16,7 +16,7 @@ from typing import Final, cast
 from features.errors import StoreUnavailable
 from models.records import Committed, LostRace, RecordStore
 from serving.auth import Principal
-from serving.decide import Answered, Asking, Decider
+from serving.decide import Answered, Asking, Commit, Decider
 from serving.observe import NotAtHand
 from serving.pace import Pace
 from serving.requests import parse_decision_request
@@ -28,6 +28,9 @@ from serving.workers import Workers
 
 LEAST_COMMIT_SECONDS: Final = 0.25
 """So long a commit is waited for in any case: its answer is worth more than its retry."""
+
+TOGETHER: Final = 8
+"""So many commits are written together at most, while others wait for their turn: the first should not wait long."""
 
 _NOT_IN_TIME: Final = (
     "the decision is not on disk within its deadline; expected it to be: the same request gives its answer later"
@@ -68,7 +71,8 @@ class DecisionDesk:
         self._surroundings = surroundings
         self._timer = surroundings.timer
         self._is_local = is_local
-        self._turns = Turns()
+        self._turns = Turns(self._write_left)
+        self._left = 0
         self.pace = pace
 
     @property
@@ -133,7 +137,7 @@ class DecisionDesk:
             while True:
                 submitted = self._timer()
                 self._metrics.time_stage("decide", submitted - begun)
-                pending = self._records.submit_commit(*commit)
+                pending = self._leave(commit)
                 try:
                     committed = await result_within(pending, self._seconds_left(request, asking))
                 except LostRace as race:
@@ -151,6 +155,19 @@ class DecisionDesk:
                 steps.close()
             else:  # the request stays in flight until its commit is known
                 pending.add_done_callback(lambda _: steps.close())
+
+    def _leave(self, commit: Commit) -> Future[Committed]:
+        """Commits of a crowd are written together: each transaction takes CPU of its own."""
+        pending = self._records.leave_commit(*commit)
+        self._left += 1
+        if self._left >= TOGETHER or not self._turns.is_taken:
+            self._write_left()
+        return pending
+
+    def _write_left(self) -> None:
+        if self._left:
+            self._left = 0
+            self._records.write_left()
 
     def _seconds_left(self, request: DecisionRequest, asking: Asking) -> float:
         """Until the deadline, and at least what a commit is worth waiting for."""

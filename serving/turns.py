@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import TypeVar
@@ -17,9 +18,14 @@ T = TypeVar("T")
 
 
 class Turns:
-    """Lets one piece of work run in each round of the event loop. Used by one loop only."""
+    """Lets one piece of work run in each round of the event loop. Used by one loop only.
 
-    def __init__(self) -> None:
+    Args:
+        at_end: called after a turn behind which nobody waits.
+    """
+
+    def __init__(self, at_end: Callable[[], None] = lambda: None) -> None:
+        self._at_end = at_end
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._is_taken = False
 
@@ -27,6 +33,11 @@ class Turns:
     def waiting(self) -> int:
         """How many wait for their turn."""
         return len(self._waiting)
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether somebody has the turn: its end is still to come."""
+        return self._is_taken
 
     async def take(self) -> None:
         """Wait for the turn; it is over at the next wait for anything."""
@@ -46,6 +57,7 @@ class Turns:
                 self._is_taken = True
                 turn.set_result(None)
                 return
+        self._at_end()
 
 
 async def result_within(future: Future[T], seconds: float) -> T:

@@ -376,3 +376,15 @@ def test_the_delay_is_that_of_the_oldest_job_that_is_not_on_disk(path: Path) -> 
 
     assert found == [5.0, 0.0]
     assert (writer.groups, writer.jobs) == (2, 2)
+
+
+def test_jobs_that_were_left_share_a_transaction(writer: GroupCommit, path: Path) -> None:
+    """Nobody begins them until all are to be written."""
+    left = [writer.leave(lambda connection, n=n: _insert(connection, n)) for n in range(3)]  # type: ignore[misc]  # a default binds n
+    before = (writer.groups, [future.done() for future in left])
+    writer.write_left()
+
+    assert [future.result(10) for future in left] == [0, 1, 2]
+    assert before == (0, [False] * 3)
+    assert (writer.groups, writer.jobs) == (1, 3)
+    assert _numbers(path) == [0, 1, 2]

@@ -37,9 +37,7 @@ class _HeldRecords(MemoryRecordStore):
         self.races: list[LostRace] = []
         self.holds = True
 
-    def submit_commit(
-        self, record: DecisionRecord, answer: bytes, reservation: Reservation | None
-    ) -> Future[Committed]:
+    def leave_commit(self, record: DecisionRecord, answer: bytes, reservation: Reservation | None) -> Future[Committed]:
         future: Future[Committed] = Future()
         if self.races:
             future.set_exception(self.races.pop())

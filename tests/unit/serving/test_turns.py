@@ -75,3 +75,22 @@ def test_a_result_that_does_not_come_is_not_waited_for() -> None:
         await asyncio.sleep(0)
 
     asyncio.run(waiting())
+
+
+def test_the_end_is_told_once_nobody_waits() -> None:
+    """What a crowd left is then done together."""
+
+    async def crowd() -> list[object]:
+        seen = list[object]()
+        turns = Turns(lambda: seen.append("end"))
+
+        async def caller(number: int) -> None:
+            await turns.take()
+            seen.append(number)
+
+        await asyncio.gather(*(caller(number) for number in range(3)))
+        await asyncio.sleep(0)
+        assert not turns.is_taken
+        return seen
+
+    assert asyncio.run(crowd()) == [0, 1, 2, "end"]
