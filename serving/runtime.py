@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from models.records import RecordStore
 from serving.auth import Authenticator
-from serving.decision_desk import DecisionDesk
 from serving.journey_reports import ReportDesk
 from serving.outcomes import Ingest, OutcomeRecorder
 from serving.readiness import Readiness
@@ -17,7 +16,8 @@ from serving.settings import Settings
 from serving.telemetry import Metrics
 from serving.workers import Workers
 
-if TYPE_CHECKING:  # it knows states, and with them jitted code, for which the composition root chooses the folder first
+if TYPE_CHECKING:  # they know states, so jitted code, for which the composition root chooses the folder first
+    from serving.decision_desk import DecisionDesk
     from serving.identities import IdentityDesk
 
 
