@@ -60,6 +60,7 @@ class World:
     chance: int = 0
     chance_lock: Lock = field(default_factory=Lock)
     reports_made: int = 0
+    are_local: bool = True
 
     @property
     def keys(self) -> KeyFile:
@@ -83,7 +84,7 @@ class World:
         return assemble(
             settings=self.settings,
             configuration=configuration,
-            stores=Stores(log=self.log, records=self.records, features=self.features),
+            stores=Stores(log=self.log, records=self.records, features=self.features, are_local=self.are_local),
             keys=self.keys,
             champions=Champions(
                 self.folder / "champion.json",

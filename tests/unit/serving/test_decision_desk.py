@@ -14,6 +14,7 @@ import pytest
 
 from features.commit_figures import CommitFigures
 from features.errors import InFlight, StoreUnavailable
+from features.store import CustomerRow, MemoryStore
 from models.decision import DecisionRecord
 from models.memory_records import MemoryRecordStore
 from models.records import Committed, LostRace, Reservation
@@ -23,6 +24,7 @@ from serving.problems import TooManyRequests
 from serving.runtime import Runtime
 from serving.settings import Settings
 from tests.doors import NOW, World, event
+from tests.faults.failing_store import FailingStore
 
 CALLER = Principal("k", "web", frozenset({"caller"}))
 
@@ -183,6 +185,51 @@ def test_what_must_be_rebuilt_is_rebuilt_in_a_thread(tmp_path: Path) -> None:
         answer = await _ask(runtime)
 
         assert "features_rebuilt" in answer["degraded"]
+        assert threads
+        assert threading.get_ident() not in threads
+
+    _run(world, work)
+
+
+def test_a_feature_store_that_is_down_is_said_counted_and_forgotten_once_it_is_back(tmp_path: Path) -> None:
+    """The answers are the same all along: what the store would have told is rebuilt from the log."""
+    is_down = [False]
+    world = World(tmp_path, features=FailingStore(MemoryStore(), lambda _: "before" if is_down[0] else ""))
+
+    async def work(runtime: Runtime) -> None:
+        _stalled(runtime)
+        answers = []
+        for down in (False, True, True, False):
+            is_down[0] = down
+            answers.append(await _ask(runtime, mode="dry_run"))
+
+        said = ["feature_store_unavailable" in answer["degraded"] for answer in answers]
+        assert said == [False, True, True, False]
+        assert [answer["journey"] for answer in answers] == [answers[0]["journey"]] * 4
+        assert [answer["features"] for answer in answers] == [answers[0]["features"]] * 4
+        assert 'headway_degraded_decisions_total{reason="feature_store_unavailable"} 2.0' in _metrics(runtime)
+
+    _run(world, work)
+
+
+def test_stores_across_a_network_are_asked_in_a_thread(tmp_path: Path) -> None:
+    """The event loop never waits for a network."""
+    threads: list[int] = []
+
+    class Far(MemoryStore):
+        def read(self, customer_id: str, journey_id: str) -> CustomerRow:
+            threads.append(threading.get_ident())
+            return super().read(customer_id, journey_id)
+
+    world = World(tmp_path, features=Far(), are_local=False)
+
+    async def work(runtime: Runtime) -> None:
+        _stalled(runtime)
+        threads.clear()  # of the test's own ingest
+        first = await _ask(runtime, request_id="r-1")
+        again = await _ask(runtime, request_id="r-1")
+
+        assert again == first
         assert threads
         assert threading.get_ident() not in threads
 
