@@ -221,10 +221,26 @@ def _inputs_of(record: DecisionRecord) -> Inputs:
         context=known(**{name: value for name, value in request.context.items() if value is not None}),
         channel=request.channel,
         records=CustomerRecords(counted, record.consents),
-        question=question_of(request, at=record.as_of, lost=lost),
+        question=question_of(request, at=record.as_of, lost=lost, out_of_time=DEADLINE in record.degraded),
         time_zone=record.time_zone or "",
         arm=cast(Arm, record.arm),
     )
+
+
+def test_a_decision_past_its_deadline_can_be_made_again() -> None:
+    """What was degraded tells that no model was asked."""
+    world = _World()
+    scorer = scorer_of([constant_waits()], len(FEATURES.names))
+    world.served = ServedModel(scorer=scorer, label="nba-application@champion/1", stall_version="s", uplift_version="u")
+    world.took_us = 2_000
+    record = world.records.decision(world.ask()["decision_id"]).record
+
+    again = deliberate(_inputs_of(record), world.rulebook, scorer)
+
+    assert DEADLINE in record.degraded
+    assert repr(again.candidates) == repr(record.candidates)
+    assert repr(again.stall.stall_propensity) == repr(record.stall_propensity) == "nan"
+    assert again.selected == record.selected == ()
 
 
 def test_the_same_request_gives_the_same_bytes() -> None:
@@ -531,14 +547,15 @@ def test_a_send_that_gets_no_action_holds_no_lease() -> None:
     assert world.records.customer("c1", since=0, now=NOW + MINUTE_US).contacts == ()
 
 
-def test_a_deadline_is_reported_against() -> None:
-    """The request's own, or else the service's; the request is recorded as it was asked."""
+def test_a_deadline_is_kept() -> None:
+    """The request's own, or else the service's; past it nothing is chosen. The request is recorded as it was asked."""
     world = _World()
     world.took_us = 2_000
 
     default, own = world.ask(), world.ask(request_id="r2", deadline_ms=3, now=NOW + MINUTE_US)
 
     assert (DEADLINE in default["degraded"], DEADLINE in own["degraded"]) == (True, False)
+    assert (default["selected"], len(own["selected"])) == ([], 1)
     assert b"deadline_ms" not in world.records.decision(default["decision_id"]).record.request
 
 
