@@ -100,6 +100,13 @@ class EventLog(Protocol):
     def read_columns(self, *, after: int = 0, until: int | None = None, page: int = 2_000) -> Iterator[Columns]:
         """``read`` by column, for whoever takes many events and looks into none: five times as fast."""
 
+    def check_writes(self) -> None:
+        """Write something that changes nothing.
+
+        Raises:
+            StoreUnavailable: the log does not take writes.
+        """
+
     def close(self) -> None:
         """Finish what is under way and release the store."""
 
@@ -219,6 +226,9 @@ class MemoryEventLog:
     def read_columns(self, *, after: int = 0, until: int | None = None, page: int = 2_000) -> Iterator[Columns]:
         """Pages of the log by column, in order of position."""
         return map(columns_of, self.read(after=after, until=until, page=page))
+
+    def check_writes(self) -> None:
+        """It can always be written."""
 
     def close(self) -> None:
         """Nothing to release."""

@@ -89,6 +89,13 @@ class Moments:
             newer = itertools.takewhile(lambda arrival: arrival[0] >= since, reversed(self._arrivals))
             return any(not ids.isdisjoint(customer_ids) for _, ids in newer)
 
+    def is_under_way(self, customer_ids: Collection[str]) -> bool:
+        """Whether anything of some customers is on its way into the log: ``settle`` may have to wait for it."""
+        if not self._under_way:  # what begins after this look is stamped later than every question before it
+            return False
+        with self._changed:
+            return any(not ids.isdisjoint(customer_ids) for _, ids in self._under_way.values())
+
     def settle(self, customer_ids: Collection[str], *, before: int) -> None:
         """Wait until all that arrived for some customers before a moment is in the log, or will never be.
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from sqlalchemy import MetaData
 
+from features.commit_figures import CommitFigures
 from features.errors import StoreUnavailable
 from features.group_commit import GroupCommit
 from features.home import FileLock, lock_file
@@ -51,6 +52,7 @@ class SqliteStore:
         upgrades: Mapping[int, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         self.path = path
+        self._version = version
         self._readers = Readers(path)
         self._lock: FileLock | None = None
         self._writer: GroupCommit | None = None
@@ -86,6 +88,38 @@ class SqliteStore:
             StoreUnavailable: the store was opened read-only.
         """
         return self._open_writer().submit(job)
+
+    def leave(self, job: Callable[[sqlite3.Connection], T]) -> Future[T]:
+        """``submit`` of a job that is begun with others at ``write_left``, or before.
+
+        Raises:
+            StoreUnavailable: the store was opened read-only.
+        """
+        return self._open_writer().leave(job)
+
+    def write_left(self) -> None:
+        """Have everything written that was left."""
+        self._open_writer().write_left()
+
+    def check_writes(self, *, within_seconds: float = 2.0) -> None:
+        """Write something that changes nothing: a disk that is full or read-only still reads.
+
+        Raises:
+            StoreUnavailable: it cannot be written, or not in time.
+        """
+        statement = f"PRAGMA user_version = {self._version}"
+        try:
+            self.submit(lambda connection: connection.execute(statement).close()).result(within_seconds)
+        except TimeoutError as error:
+            raise StoreUnavailable(f"{self.path} takes longer than {within_seconds:g} s to write") from error
+
+    @property
+    def commits(self) -> CommitFigures:
+        """How the writing goes."""
+        writer = self._writer
+        if writer is None:
+            return CommitFigures()
+        return CommitFigures(groups=writer.groups, jobs=writer.jobs, waiting=writer.waiting, delay_seconds=writer.delay)
 
     def _open_writer(self) -> GroupCommit:
         if self._writer is None:

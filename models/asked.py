@@ -108,13 +108,14 @@ def request_hash(canonical: bytes) -> str:
     return hashlib.blake2b(canonical, digest_size=16).hexdigest()
 
 
-def question_of(asked: Asks, *, at: int, lost: Mapping[str, str]) -> Question:
+def question_of(asked: Asks, *, at: int, lost: Mapping[str, str], out_of_time: bool = False) -> Question:
     """What the caller allows.
 
     Args:
         asked: the request.
         at: the moment, microseconds since the epoch.
         lost: treatments that lost a race for a contact, with the cap that was reached.
+        out_of_time: the deadline had passed before anything was scored.
     """
     return Question(
         at=at,
@@ -125,6 +126,7 @@ def question_of(asked: Asks, *, at: int, lost: Mapping[str, str]) -> Question:
         issues=frozenset(asked.candidates.issues),
         placements=asked.placements,
         lost=dict(lost),
+        out_of_time=out_of_time,
     )
 
 

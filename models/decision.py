@@ -185,6 +185,9 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True)
         return math.fsum(one.selection_probability * one.net_value for one in self.candidates if one.is_scored)
 
 
+DEADLINE: Final = "deadline_exceeded"
+"""Among what a record calls degraded: time was up before scoring, so no model was asked and nothing chosen."""
+
 _CANDIDATES: Final = DecisionRecord.__struct_fields__.index("candidates")
 _FIRST_LATER: Final = DecisionRecord.__struct_fields__.index("linked_ids")
 _FIRST_SCORE: Final = Candidate.__struct_fields__.index("control_response")

@@ -42,6 +42,7 @@ from models.scoring import CustomerScores, EffectScore, Scorer, StallScore
 from models.situation import Situation, Value, situation_of
 from models.slots import Filling, filled_slots
 
+OUT_OF_TIME: Final = "scoring.deadline"
 UNKNOWN_STALL: Final = StallScore(math.nan, math.nan, math.nan)
 
 
@@ -177,10 +178,13 @@ def _exploration(inputs: Inputs, rulebook: Rulebook) -> Exploration:
 
 def _view(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> _View:
     # The catalogue may have been replaced since the bundle was loaded: what is believed is the rulebook's.
-    scores = None if scorer is None else scorer.believing(rulebook.catalogue.priors).customer(inputs.vector)
+    asked = None if inputs.question.out_of_time else scorer
+    scores = None if asked is None else asked.believing(rulebook.catalogue.priors).customer(inputs.vector)
     situation, stall, considered = consider(
         inputs, rulebook, lambda: UNKNOWN_STALL if scores is None else scores.stall()
     )
+    if inputs.question.out_of_time:
+        considered = [_out_of_time(one) for one in considered]
     effects = _effects(considered, scores)
     fatigue = fatigue_factor(rulebook.policy.contact_policy.fatigue, inputs.records.contacts, at=inputs.question.at)
     prices = {} if inputs.prices is None else inputs.prices.prices
@@ -255,6 +259,10 @@ def failing_rules_of(
         question=inputs.question,
         time_zone=inputs.time_zone,
     )
+
+
+def _out_of_time(one: Considered) -> Considered:
+    return one if one.dropped is not None else replace(one, dropped="scoring", rule_ids=(OUT_OF_TIME,))
 
 
 def _expected(situation: Situation, stall: StallScore, rulebook: Rulebook) -> Situation:

@@ -30,6 +30,7 @@ class Question:
         issues: empty for all.
         placements: places to fill, ``channel/name``; without any there is one slot.
         lost: treatments that lost a race for a contact just now, with the cap or capacity that was reached.
+        out_of_time: the caller's deadline has passed: whatever is left after the other rules is dropped at scoring.
     """
 
     at: int
@@ -40,6 +41,7 @@ class Question:
     issues: frozenset[str] = frozenset()
     placements: tuple[str, ...] = ()
     lost: Mapping[str, str] = field(default_factory=dict)
+    out_of_time: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
+from features.commit_figures import CommitFigures
 from features.errors import Conflict
 from features.identity import Span
 from models.caps import check_caps, conflict_message, counts, occasion
@@ -67,6 +68,17 @@ class MemoryRecordStore:
         except Exception as error:
             future.set_exception(error)
         return future
+
+    def leave_commit(self, record: DecisionRecord, answer: bytes, reservation: Reservation | None) -> Future[Committed]:
+        """``submit_commit``: nothing is gained by leaving it."""
+        return self.submit_commit(record, answer, reservation)
+
+    def write_left(self) -> None:
+        """Nothing is ever left."""
+
+    def commits(self) -> CommitFigures:
+        """Nothing is ever under way."""
+        return CommitFigures()
 
     def decision(self, decision_id: str) -> Stored | None:
         """A decision by its id."""
@@ -233,6 +245,9 @@ class MemoryRecordStore:
             ids = self._ids[::-1]
         for start in range(0, len(ids), page):
             yield [self._by_id[one].record for one in ids[start : start + page]]
+
+    def check_writes(self) -> None:
+        """It can always be written."""
 
     def close(self) -> None:
         """Nothing to release."""

@@ -32,6 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert
 
+from features.commit_figures import CommitFigures
 from features.errors import Conflict
 from features.events import day_of
 from features.identity import Span
@@ -296,6 +297,18 @@ class SqlRecordStore:
         """``commit`` for callers that must not block: the future resolves once the decision is on disk."""
         return self._file.submit(_committing(record, answer, reservation))
 
+    def leave_commit(self, record: DecisionRecord, answer: bytes, reservation: Reservation | None) -> Future[Committed]:
+        """``submit_commit`` that is begun at ``write_left``, with all others that were left until then."""
+        return self._file.leave(_committing(record, answer, reservation))
+
+    def write_left(self) -> None:
+        """Begin to write what was left."""
+        self._file.write_left()
+
+    def commits(self) -> CommitFigures:
+        """How the writing goes."""
+        return self._file.commits
+
     def decision(self, decision_id: str) -> Stored | None:
         """A decision by its id."""
         return self._stored(_BY_ID, {"decision_id": decision_id})
@@ -429,6 +442,10 @@ class SqlRecordStore:
                 return
             yield [load_record(record) for _, record in rows]
             before = rows[-1][0]
+
+    def check_writes(self) -> None:
+        """Raise where the file cannot be written."""
+        self._file.check_writes()
 
     def close(self) -> None:
         """Finish what was accepted and release file and lock; closing twice is harmless."""

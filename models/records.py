@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Protocol
 
+from features.commit_figures import CommitFigures
 from features.identity import Span
 from models.decision import DecisionRecord
 from models.workforce import OpenPerson, ToldPerson
@@ -298,6 +300,20 @@ class RecordStore(Protocol):
             StoreUnavailable: nothing was stored, or it is unknown whether it was: a retry tells.
         """
 
+    def submit_commit(
+        self, record: DecisionRecord, answer: bytes, reservation: Reservation | None
+    ) -> Future[Committed]:
+        """``commit`` for callers that must not block: the future resolves once the decision is on disk."""
+
+    def leave_commit(self, record: DecisionRecord, answer: bytes, reservation: Reservation | None) -> Future[Committed]:
+        """``submit_commit`` that may be begun only at ``write_left``, so that several share a transaction."""
+
+    def write_left(self) -> None:
+        """Begin to write what was left."""
+
+    def commits(self) -> CommitFigures:
+        """How the writing goes."""
+
     def decision(self, decision_id: str) -> Stored | None:
         """A decision by its id."""
 
@@ -397,6 +413,13 @@ class RecordStore(Protocol):
 
     def read_back(self, *, page: int = 200) -> Iterator[list[DecisionRecord]]:
         """Pages of all decisions, the newest by its id first."""
+
+    def check_writes(self) -> None:
+        """Write something that changes nothing.
+
+        Raises:
+            StoreUnavailable: the store does not take writes.
+        """
 
     def close(self) -> None:
         """Finish what is under way and release the store."""

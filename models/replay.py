@@ -17,7 +17,7 @@ from models.actions import NO_ACTION
 from models.arbitration import Choice
 from models.asked import Asked, asked_in, question_of, request_hash, stated_context
 from models.capacity import recorded_assignees, slot_assignees
-from models.decision import Candidate, DecisionRecord, dump_record
+from models.decision import DEADLINE, Candidate, DecisionRecord, dump_record
 from models.deliberation import Deliberation, Inputs, Rulebook, deliberate
 from models.experiment import arm_of, arm_probabilities
 from models.policy import Arm
@@ -95,7 +95,7 @@ def inputs_of(
         context=stated_context(asked),
         channel=asked.channel,
         records=_customer_records(record),
-        question=question_of(asked, at=record.as_of, lost=_lost(record)),
+        question=question_of(asked, at=record.as_of, lost=_lost(record), out_of_time=DEADLINE in record.degraded),
         time_zone=record.time_zone or rulebook.taxonomy.time_zone,
         arm=arm or arm_of(record.customer_id, rulebook.policy.experiment, linked_ids=record.linked_ids),
         n_linked=len(record.linked_ids),

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -44,14 +42,18 @@ from serving.champions import Champions
 from serving.configurations import Configurations
 from serving.contexts import ContextDesk
 from serving.decide import Decider
+from serving.decision_desk import DecisionDesk
 from serving.decision_outcomes import DecisionOutcomes
 from serving.decision_search import DecisionSearch
 from serving.explanations import WAITING_AT_MOST, ChildExplanations, ExplanationDesk
+from serving.figures import Figures
 from serving.identities import IdentityDesk
 from serving.journey_reports import ChildReports, ReportDesk
 from serving.observe import Observer
 from serving.outcomes import OutcomeRecorder
+from serving.pace import Pace
 from serving.prices import Prices
+from serving.readiness import Readiness
 from serving.replays import ReplayDesk
 from serving.reservations import used_shares
 from serving.retention import forget_decisions
@@ -59,9 +61,10 @@ from serving.runtime import Runtime
 from serving.schemas import DecisionRequest
 from serving.settings import Settings
 from serving.standing import StandingReader
+from serving.surroundings import Surroundings
 from serving.telemetry import Metrics, configure_logging, log_event
 from serving.timeline import TimelineDesk
-from serving.workers import Workers
+from serving.workers import WAITING_PER_THREAD, Workers
 from serving.workforce import WorkforceDesk
 
 REFRESH_SECONDS: Final = 1.0
@@ -73,31 +76,16 @@ FORGET_SECONDS: Final = 3_600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
-    """The three stores of an installation."""
+    """The three stores of an installation.
+
+    Attributes:
+        are_local: all are files of this machine, or in memory: a read takes microseconds.
+    """
 
     log: EventLog
     records: RecordStore
     features: FeatureStore
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """Time and chance, as the process has them; tests give their own.
-
-    Attributes:
-        clock: now, microseconds since the epoch.
-        randomness: so many random bytes.
-        timer: a monotonic clock, seconds.
-    """
-
-    clock: Callable[[], int]
-    randomness: Callable[[int], bytes]
-    timer: Callable[[], float]
-
-    @classmethod
-    def of_process(cls) -> Surroundings:
-        """The machine's own."""
-        return cls(clock=lambda: time.time_ns() // 1000, randomness=os.urandom, timer=time.perf_counter)
+    are_local: bool = True
 
 
 def assemble(
@@ -139,10 +127,10 @@ def assemble(
         ),
         moments,
         lambda events: stores.records.note_responses(
-            tuple(contact_responses(events, configuration.taxonomy, configuration.catalogue))
+            tuple(contact_responses(events, configuration.taxonomy, configurations.in_force.configuration.catalogue))
         ),
     )
-    workers = Workers(settings.threads)
+    workers = Workers(settings.threads, timer=surroundings.timer)
     observer = Observer(
         feature_sets=feature_sets,
         store=stores.features,
@@ -177,10 +165,32 @@ def assemble(
         journeys=configuration.journeys.by_id,
         feature_sets=feature_sets,
     )
+    desk = DecisionDesk(
+        decider=decider,
+        records=stores.records,
+        workers=workers,
+        pace=Pace(
+            most=settings.threads * (1 + WAITING_PER_THREAD),
+            longest_wait=settings.deadline_ms / 1000,
+            timer=surroundings.timer,
+        ),
+        metrics=metrics,
+        surroundings=surroundings,
+        is_local=stores.are_local,
+    )
+    metrics.watch(
+        Figures(
+            paces={"decisions": desk.pace, "others": workers.pace},
+            decisions_waiting=lambda: desk.waiting,
+            commits=lambda: stores.records.commits(),
+            bundles=champions.labels,
+        )
+    )
     return Runtime(
         settings=settings,
         authenticator=Authenticator(keys, settings.bootstrap_key),
         decider=decider,
+        desk=desk,
         ingest=ingestor,
         outcomes=OutcomeRecorder(records=stores.records, ingest=ingestor, journeys=configuration.journeys.by_id),
         decision_outcomes=decision_outcomes,
@@ -233,7 +243,7 @@ def assemble(
         ),
         feature_names={one.version: one.names for one in feature_sets.values()},
         loaded_bundles=champions.labels,
-        is_ready=lambda: _takes_work(stores),
+        readiness=Readiness(lambda: _check(stores), surroundings.timer),
         workers=workers,
         metrics=metrics,
         clock=surroundings.clock,
@@ -318,7 +328,8 @@ def _open_stores(
     opened.callback(records.close)
     features = _feature_store(home, settings, configuration, feature_sets)
     opened.callback(features.close)
-    return Stores(log=log, records=records, features=features)
+    are_local = settings.feature_reader == "online" and settings.online_store is None
+    return Stores(log=log, records=records, features=features, are_local=are_local)
 
 
 def _feature_store(
@@ -360,13 +371,12 @@ def _newest_moment(stores: Stores, now: int) -> int:
     return newest
 
 
-def _takes_work(stores: Stores) -> bool:
-    try:
-        stores.log.head()
-        stores.records.decision("")
-    except StoreError:
-        return False
-    return True
+def _check(stores: Stores) -> None:
+    """Raise ``StoreError`` where a store does not take work. Without the feature store there are still answers."""
+    stores.log.head()
+    stores.records.decision("")
+    stores.log.check_writes()
+    stores.records.check_writes()
 
 
 def _warm_up(

@@ -20,6 +20,9 @@ from serving.settings import Settings
 SERVICE = "serving.service:HeadwayService"
 CONFIG_VARIABLE = "HEADWAY_CONFIG"
 
+FINISH_SECONDS = 15
+"""So long requests that run may take to finish when the service is stopped; the supervisor kills after 30 s."""
+
 _BENTOML = (sys.executable, "-m", "bentoml", "serve", "--quiet")
 
 keys = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
@@ -55,7 +58,8 @@ def serve(
 def _command(settings: Settings, home: Home) -> list[str]:
     # BentoML puts its working folder before everything else on the path of imports: let it be one without code.
     place = ["--working-dir", str(home.root)]
-    return [*_BENTOML, SERVICE, *place, "--host", settings.host, "--port", str(settings.port)]
+    address = ["--host", settings.host, "--port", str(settings.port)]
+    return [*_BENTOML, SERVICE, *place, *address, "--timeout-graceful-shutdown", str(FINISH_SECONDS)]
 
 
 def _check_start(home: Home, settings: Settings, env: dict[str, str]) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple, TypeAlias, cast
+
+import msgspec
 
 from features.errors import Conflict, InFlight, UnknownObject
 from features.events import shown
@@ -15,16 +18,18 @@ from features.moments import Moments
 from features.profile import time_zone_of
 from models.asked import question_of, request_hash, stated_context
 from models.capacity import capacity_windows, slot_assignees
-from models.contact_policy import Cap, cap_limits, longest_period
-from models.decision import CountedContact, DecisionRecord
+from models.contact_policy import cap_limits, longest_period
+from models.decision import DEADLINE, CountedContact, DecisionRecord
 from models.deliberation import Deliberation, Inputs, Rulebook, deliberate, failing_rules_of
 from models.experiment import arm_of, arm_probabilities
+from models.funnel import Question
 from models.ids import decision_id
 from models.policy import Arm, ContactPolicy
 from models.prices import PriceList
 from models.records import (
     AssigneeTaken,
     CapacityNeed,
+    Committed,
     Contact,
     CustomerRecords,
     LostRace,
@@ -35,7 +40,7 @@ from models.records import (
 from models.scoring import Scorer
 from serving.answers import Answering, answer_bytes
 from serving.observe import Observed, Observer
-from serving.prices import charged_prices
+from serving.prices import Charged, charged_prices
 from serving.questions import rulebook_for
 from serving.regret import RegretMeter
 from serving.reservations import Staffing, needs_of_decision
@@ -43,8 +48,64 @@ from serving.schemas import DecisionRequest, canonical_request
 
 MODEL_MISSING: Final = "model_missing"
 CHALLENGER_MISSING: Final = "challenger_missing"
+RECORDS_SLOW: Final = "record_store_slow"
 EXPLORING: Final = ("champion", "challenger")
-DEADLINE: Final = "deadline_exceeded"
+
+SLOW_SECONDS: Final = 0.25
+"""A commit takes milliseconds; one that has waited for so long tells of a disk in trouble."""
+
+
+class Commit(NamedTuple):
+    """A decision as it is to be committed before its answer leaves."""
+
+    record: DecisionRecord
+    answer: bytes
+    reservation: Reservation | None
+
+
+class Essence(NamedTuple):
+    """What is counted and told of an answer.
+
+    Attributes:
+        age_seconds: of the newest event that it saw; None where there was none, and of an answer given before.
+    """
+
+    decision_id: str
+    chosen: str
+    arm: str
+    degraded: tuple[str, ...]
+    age_seconds: float | None = None
+
+
+class Answered(NamedTuple):
+    """An answer as JSON, with its essence."""
+
+    answer: bytes
+    essence: Essence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """Who asks, and when.
+
+    Attributes:
+        source: from the caller's key.
+        now: microseconds since the epoch.
+        arrived: when the request came, by the timer, in microseconds; from then on its deadline counts.
+        may_be_known: the request id may have been used before; not where it was made just now.
+    """
+
+    source: str
+    now: int
+    arrived: int
+    may_be_known: bool = True
+
+
+Steps: TypeAlias = Generator[Commit, Committed, Answered]
+"""A decision up to its answer. Each commit that it asks for is answered with what holds, or with ``LostRace``."""
+
+Observe: TypeAlias = Callable[..., Observed]
+"""``Observer.observe``, or ``observe_at_hand``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +122,30 @@ class ServedModel:
     label: str
     stall_version: str | None
     uplift_version: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """A request with what was found for it: what stays the same however often it has to be decided again.
+
+    Attributes:
+        now: the moment of the decision.
+        at: the moment that it is decided as of.
+        served: the champion.
+        challenger: where the policy gives it a share.
+    """
+
+    request: DecisionRequest
+    asking: Asking
+    rulebook: Rulebook
+    observed: Observed
+    now: int
+    at: int
+    served: ServedModel | None
+    challenger: ServedModel | None
+    charged: Charged
+    epsilon: float | None
+    decision_id: str
 
 
 class Decider:
@@ -128,73 +213,115 @@ class Decider:
             UnknownObject: the customer must be known, and is not.
             StoreUnavailable: the event log or the record store does not answer.
         """
-        started = self._timer()
+        return self.answered(request, Asking(source=source, now=now, arrived=self._timer())).answer
+
+    def answered(self, request: DecisionRequest, asking: Asking) -> Answered:
+        """``decide`` for a request that came a while ago, with what is told of its answer."""
+        with closing(self._steps(request, asking, self._observer.observe)) as steps:
+            try:
+                commit = next(steps)
+                while True:
+                    try:
+                        committed = self._records.commit(*commit)
+                    except LostRace as race:
+                        commit = steps.throw(race)
+                    else:
+                        commit = steps.send(committed)
+            except StopIteration as end:
+                return cast(Answered, end.value)
+
+    def at_hand(self, request: DecisionRequest, asking: Asking) -> Steps:
+        """The steps of ``answered`` for whoever must not wait: between commits they only read what is at hand.
+
+        Raises:
+            NotAtHand: when they are run, before anything was committed: ``decide`` is to be called in a thread.
+        """
+        return self._steps(request, asking, self._observer.observe_at_hand)
+
+    def deadline_ms(self, request: DecisionRequest) -> int:
+        """How long the caller will wait from the request's arrival on."""
+        return request.deadline_ms or self._deadline_ms
+
+    def _steps(self, request: DecisionRequest, asking: Asking, observe: Observe) -> Steps:
         if request.mode == "dry_run":
-            return self._answer(request, source=source, now=now, started=started)
-        key = (source, request.request_id)
+            return (yield from self._answer(request, asking, observe))
+        key = (asking.source, request.request_id)
         with self._in_flight_lock:
             if key in self._in_flight:
                 raise InFlight(f"request {request.request_id} is being answered; ask again in a moment")
             self._in_flight.add(key)
         try:
-            stored = self._records.decision_of_request(source, request.request_id)
+            stored = self._records.decision_of_request(*key) if asking.may_be_known else None
             if stored is None:
-                return self._answer(request, source=source, now=now, started=started)
+                return (yield from self._answer(request, asking, observe))
             if stored.record.request_hash != request_hash(canonical_request(request)):
                 raise Conflict(f"request_id {request.request_id} was used for another body; use a new one")
-            return stored.answer
+            return Answered(stored.answer, _essence(stored.record)._replace(age_seconds=None))
         finally:
             with self._in_flight_lock:
                 self._in_flight.discard(key)
 
-    def _answer(self, request: DecisionRequest, *, source: str, now: int, started: int) -> bytes:
-        rulebook = rulebook_for(request, self._rulebooks(), now=now)
-        now = self._moments.question(now)
-        if request.as_of_at is None:
-            at, observe = now, self._observer.observe
-        else:
-            at, observe = request.as_of_at, self._observer.observe_past
-        observed = observe(request.customer_id, rulebook.journey.id, at=at, context=stated_context(request))
-        if request.require_known and not observed.is_known:
-            raise UnknownObject(f"customer {shown(request.customer_id)} is not known, and require_known is true")
-        served = self._served_model(rulebook.journey.id)
-        charged = charged_prices(self._prices(rulebook.journey.id), rulebook, at=at)
-        challenger = self._challenger(rulebook.journey.id) if rulebook.policy.experiment.challenger > 0 else None
-        records = self._customer_records(request, rulebook, observed, at)
-        staffing = Staffing.read(self._records, request, rulebook, observed.person, at)
-        new_id = decision_id(at=now, customer_id=observed.person.customer_id, randomness=self._randomness(9))
-        epsilon = self._regret.epsilon(rulebook.policy.exploration)
+    def _answer(self, request: DecisionRequest, asking: Asking, observe: Observe) -> Steps:
+        asked = self._asked(request, asking, observe)
+        rulebook, person = asked.rulebook, asked.observed.person
+        records = self._customer_records(asked)
+        staffing = Staffing.read(self._records, request, rulebook, person, asked.at)
         lost: dict[str, str] = {}
         while True:
-            records = staffing.assigned(records, new_id)
-            inputs = self._inputs(request, rulebook, observed, records, new_id, at, lost, epsilon)
-            inputs = replace(inputs, prices=charged.prices)
-            deliberation = deliberate(inputs, rulebook, _scorer(served), _scorer(challenger))
-            record = self._record(
-                request, rulebook, served, challenger, observed, inputs, deliberation, source, now, started
-            )
-            record = charged.said_in(record)
+            records = staffing.assigned(records, asked.decision_id)
+            out_of_time = self._timer() - asking.arrived > 1000 * self.deadline_ms(request)
+            question = question_of(request, at=asked.at, lost=lost, out_of_time=out_of_time)
+            inputs = _inputs(asked, records, question)
+            deliberation = deliberate(inputs, rulebook, _scorer(asked.served), _scorer(asked.challenger))
+            record = asked.charged.said_in(self._record(asked, inputs, deliberation))
             failing = failing_rules_of(inputs, deliberation.situation, rulebook) if request.explain != "none" else None
             answer = answer_bytes(record, deliberation, Answering(rulebook, request, failing))
             if request.mode == "dry_run":
-                return answer
+                return Answered(answer, _essence(record))
+            needs = needs_of_decision(deliberation, rulebook, asked.now)
             try:
-                needs = needs_of_decision(deliberation, rulebook, now)
-                reservation = _reservation(request, record, observed.person, rulebook.plan.caps, needs)
-                committed = self._records.commit(record, answer, reservation)
-                if request.mode == "live" and inputs.arm in EXPLORING and not math.isnan(deliberation.exploration_loss):
-                    self._regret.note(deliberation.exploration_loss)
-                return committed.answer
+                committed = yield Commit(record, answer, _reservation(request, record, person, rulebook, needs))
             except AssigneeTaken as race:
                 staffing = staffing.without(race.treatment_id, race.person_id)
+                continue
             except LostRace as race:
                 lost[race.treatment_id] = race.rule_id
+                continue
+            if committed.was_stored_before:  # by another process, or before a crash
+                return Answered(committed.answer, _essence_of_answer(committed.answer))
+            if request.mode == "live" and inputs.arm in EXPLORING and not math.isnan(deliberation.exploration_loss):
+                self._regret.note(deliberation.exploration_loss)
+            return Answered(committed.answer, _essence(record))
 
-    def _customer_records(
-        self, request: DecisionRequest, rulebook: Rulebook, observed: Observed, at: int
-    ) -> CustomerRecords:
+    def _asked(self, request: DecisionRequest, asking: Asking, observe: Observe) -> _Asked:
+        rulebook = rulebook_for(request, self._rulebooks(), now=asking.now)
+        now = self._moments.question(asking.now)
+        if request.as_of_at is None:
+            at = now
+        else:
+            at, observe = request.as_of_at, self._observer.observe_past
+        journey_id = rulebook.journey.id
+        observed = observe(request.customer_id, journey_id, at=at, context=stated_context(request))
+        if request.require_known and not observed.is_known:
+            raise UnknownObject(f"customer {shown(request.customer_id)} is not known, and require_known is true")
+        return _Asked(
+            request=request,
+            asking=asking,
+            rulebook=rulebook,
+            observed=observed,
+            now=now,
+            at=at,
+            served=self._served_model(journey_id),
+            challenger=self._challenger(journey_id) if rulebook.policy.experiment.challenger > 0 else None,
+            charged=charged_prices(self._prices(journey_id), rulebook, at=at),
+            epsilon=self._regret.epsilon(rulebook.policy.exploration),
+            decision_id=decision_id(at=now, customer_id=observed.person.customer_id, randomness=self._randomness(9)),
+        )
+
+    def _customer_records(self, asked: _Asked) -> CustomerRecords:
+        request, rulebook, at = asked.request, asked.rulebook, asked.at
         since = at - longest_period(rulebook.policy.contact_policy)
-        person = observed.person
+        person = asked.observed.person
         windows = capacity_windows(rulebook.policy.capacity, at, rulebook.taxonomy.time_zone)
         records = self._records.customer(
             person.customer_id, since=since, now=at, spans=person.spans, windows=windows, send_id=request.send_id
@@ -207,75 +334,39 @@ class Decider:
             return records
         # In the past the profile says what had been consented to then; the record store knows only what holds now.
         contacts = tuple(as_known(contact, at) for contact in records.contacts if contact.at < at)
-        return CustomerRecords(contacts=contacts, consents=observed.profile.consents)
+        return CustomerRecords(contacts=contacts, consents=asked.observed.profile.consents)
 
-    def _inputs(
-        self,
-        request: DecisionRequest,
-        rulebook: Rulebook,
-        observed: Observed,
-        records: CustomerRecords,
-        new_id: str,
-        at: int,
-        lost: Mapping[str, str],
-        epsilon: float | None,
-    ) -> Inputs:
-        person = observed.person
-        return Inputs(
-            decision_id=new_id,
-            vector=observed.vector,
-            attributes=rulebook.taxonomy.without_personal(observed.profile.attributes),
-            holdings=observed.profile.holdings if observed.is_known else None,
-            context=stated_context(request),
-            channel=request.channel,
-            records=records,
-            question=question_of(request, at=at, lost=lost),
-            time_zone=time_zone_of(observed.profile, rulebook.taxonomy.time_zone),
-            arm=arm_of(person.customer_id, rulebook.policy.experiment, linked_ids=person.linked_ids),
-            n_linked=len(person.linked_ids),
-            epsilon=epsilon,
-        )
-
-    def _record(
-        self,
-        request: DecisionRequest,
-        rulebook: Rulebook,
-        served: ServedModel | None,
-        challenger: ServedModel | None,
-        observed: Observed,
-        inputs: Inputs,
-        deliberation: Deliberation,
-        source: str,
-        now: int,
-        started: int,
-    ) -> DecisionRecord:
-        latency_us = self._timer() - started
+    def _record(self, asked: _Asked, inputs: Inputs, deliberation: Deliberation) -> DecisionRecord:
+        request, rulebook, observed = asked.request, asked.rulebook, asked.observed
+        latency_us = self._timer() - asked.asking.arrived
         body = canonical_request(request)
         degraded = [*observed.degraded]
         is_challenged = inputs.arm == "challenger"
-        if is_challenged and challenger is None:
+        if is_challenged and asked.challenger is None:
             degraded.append(CHALLENGER_MISSING)
-        deciding = challenger if is_challenged and challenger is not None else served
+        deciding = asked.challenger if is_challenged and asked.challenger is not None else asked.served
         if deciding is None:
             degraded.append(MODEL_MISSING)
-        if latency_us > 1000 * (request.deadline_ms or self._deadline_ms):
+        if inputs.question.out_of_time:
             degraded.append(DEADLINE)
+        if self._records.commits().delay_seconds > SLOW_SECONDS:
+            degraded.append(RECORDS_SLOW)
         return DecisionRecord(
             decision_id=inputs.decision_id,
-            source=source,
+            source=asked.asking.source,
             request_id=request.request_id,
             request_hash=request_hash(body),
             request=body,
             customer_id=observed.person.customer_id,
             journey_id=rulebook.journey.id,
             mode=request.mode,
-            decided_at=now,
+            decided_at=asked.now,
             as_of=inputs.question.at,
-            expires_at=now + rulebook.policy.ttl(outbound=request.direction == "outbound"),
+            expires_at=asked.now + rulebook.policy.ttl(outbound=request.direction == "outbound"),
             arm=inputs.arm,
             experiment_id=rulebook.policy.experiment.id,
             arm_probabilities=_by_name(arm_probabilities(rulebook.policy.experiment, n_linked=inputs.n_linked)),
-            versions=self._versions_of(deciding, served, challenger, rulebook),
+            versions=self._versions_of(asked, deciding),
             vector=tuple(inputs.vector.tolist()),
             log_position=observed.log_position,
             last_event_at=observed.last_event_at,
@@ -304,13 +395,8 @@ class Decider:
             contact_responses=_responses(inputs.records, rulebook.policy.contact_policy),
         )
 
-    def _versions_of(
-        self,
-        deciding: ServedModel | None,
-        served: ServedModel | None,
-        challenger: ServedModel | None,
-        rulebook: Rulebook,
-    ) -> dict[str, str]:
+    def _versions_of(self, asked: _Asked, deciding: ServedModel | None) -> dict[str, str]:
+        rulebook = asked.rulebook
         versions = {**self._versions, **rulebook.versions, "features": rulebook.feature_set.version}
         if deciding is not None:
             versions["bundle"] = deciding.label
@@ -319,15 +405,66 @@ class Decider:
             if deciding.uplift_version is not None:
                 versions["uplift"] = deciding.uplift_version
         # Both bundles stand behind the selection probabilities, whichever decided.
-        if challenger is not None:
-            versions["challenger"] = challenger.label
-            if served is not None:
-                versions["champion"] = served.label
+        if asked.challenger is not None:
+            versions["challenger"] = asked.challenger.label
+            if asked.served is not None:
+                versions["champion"] = asked.served.label
         return versions
+
+
+def _inputs(asked: _Asked, records: CustomerRecords, question: Question) -> Inputs:
+    request, rulebook, observed = asked.request, asked.rulebook, asked.observed
+    person = observed.person
+    return Inputs(
+        decision_id=asked.decision_id,
+        vector=observed.vector,
+        attributes=rulebook.taxonomy.without_personal(observed.profile.attributes),
+        holdings=observed.profile.holdings if observed.is_known else None,
+        context=stated_context(request),
+        channel=request.channel,
+        records=records,
+        question=question,
+        time_zone=time_zone_of(observed.profile, rulebook.taxonomy.time_zone),
+        arm=arm_of(person.customer_id, rulebook.policy.experiment, linked_ids=person.linked_ids),
+        n_linked=len(person.linked_ids),
+        epsilon=asked.epsilon,
+        prices=asked.charged.prices,
+    )
 
 
 def _scorer(model: ServedModel | None) -> Scorer | None:
     return None if model is None else model.scorer
+
+
+def _essence(record: DecisionRecord) -> Essence:
+    age = (record.as_of - record.last_event_at) / 1_000_000 if record.last_event_at else None
+    chosen = "action" if record.selected else "no_action"
+    return Essence(record.decision_id, chosen, record.arm, record.degraded, age)
+
+
+class _NoAction(msgspec.Struct):
+    chosen: bool
+
+
+class _Arm(msgspec.Struct):
+    arm: str
+
+
+class _Told(msgspec.Struct):
+    decision_id: str
+    no_action: _NoAction
+    experiment: _Arm
+    degraded: tuple[str, ...]
+
+
+_TOLD: Final = msgspec.json.Decoder(_Told)
+
+
+def _essence_of_answer(answer: bytes) -> Essence:
+    told = _TOLD.decode(answer)
+    return Essence(
+        told.decision_id, "no_action" if told.no_action.chosen else "action", told.experiment.arm, told.degraded
+    )
 
 
 def _by_name(arms: Mapping[Arm, float]) -> dict[str, float]:
@@ -350,7 +487,7 @@ def _reservation(
     request: DecisionRequest,
     record: DecisionRecord,
     person: Person,
-    policy_caps: Sequence[Cap],
+    rulebook: Rulebook,
     needs: tuple[CapacityNeed, ...],
 ) -> Reservation | None:
     """The contacts of a live decision: counted at once where we reach out and activate, leased otherwise.
@@ -377,7 +514,7 @@ def _reservation(
     caps = {
         cap.rule_id: cap
         for contact in contacts
-        for cap in cap_limits(policy_caps, contact.channel, contact.action_id, record.decided_at)
+        for cap in cap_limits(rulebook.plan.caps, contact.channel, contact.action_id, record.decided_at)
     }
     treatment_ids = tuple(selected.treatment_id for selected in record.selected)
     return Reservation(

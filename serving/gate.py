@@ -1,4 +1,4 @@
-"""What stands before BentoML's own routes: the key and the bound on the body that Headway's own routes have too.
+"""What stands before BentoML: the door of decisions, and for BentoML's own routes the key and the bound on the body.
 
 Health is answered by Headway's routes: BentoML's own only tell that a process runs.
 """
@@ -13,7 +13,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from features.errors import HeadwayError
 from serving.api.bodies import bounded_body, chunks_of
+from serving.api.calls import ARRIVED
+from serving.api.decision_door import MAY_ASK, answer_decision, takes
 from serving.api.failures import Failure, failure_of
+from serving.problems import Stopping
 from serving.runtime import Runtime
 
 RANK: Final = "/rank"
@@ -29,7 +32,7 @@ class Gate:
 
     Args:
         app: what stands behind it.
-        runtime: gives the open runtime.
+        runtime: gives the open runtime; raises ``Stopping`` where there is none.
         api: Headway's own application.
     """
 
@@ -40,19 +43,31 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
-        path = scope.get("path")
-        if scope["type"] == "http" and path in HEALTH:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            runtime = self._runtime()
+        except Stopping as error:
+            await _send(failure_of(error, route="none"), send)
+            return
+        path = scope["path"]
+        if takes(scope):
+            await answer_decision(runtime, scope, receive, send)
+        elif path in HEALTH:
             await self._api(scope, receive, send)
-        elif scope["type"] == "http" and path == RANK:
-            await self._rank(scope, receive, send)
+        elif path == RANK:
+            await self._rank(runtime, scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    async def _rank(self, scope: Scope, receive: Receive, send: Send) -> None:
-        runtime, headers = self._runtime(), Headers(scope=scope)
+    async def _rank(self, runtime: Runtime, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        arrived = runtime.timer()
         try:
             principal = runtime.authenticator.principal(headers.get("authorization"))
-            principal.require("caller", "agent", "marketer")
+            principal.require(*MAY_ASK)
+            runtime.desk.pace.admit()
             length = headers.get("content-length", "")
             body = await bounded_body(
                 chunks_of(receive),
@@ -66,7 +81,9 @@ class Gate:
         # Whatever the sender calls it, the body is JSON: BentoML would read it by its content type.
         told = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         kept = [pair for pair in scope["headers"] if pair[0] not in _REPLACED]
-        await self._app({**scope, PRINCIPAL: principal, "headers": [*kept, *told]}, _once(body, receive), send)
+        await self._app(
+            {**scope, PRINCIPAL: principal, ARRIVED: arrived, "headers": [*kept, *told]}, _once(body, receive), send
+        )
 
 
 def _once(body: bytes, receive: Receive) -> Receive:

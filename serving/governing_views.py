@@ -61,6 +61,8 @@ class PolicyDocument(msgspec.Struct, frozen=True, kw_only=True):
     decision_ttl: str
     inbound_decision_ttl: str | None = None
     rules: list[Json] = []
+    lead_qualification: Json | None = None
+    decisions_kept: str | None = None
 
 
 class ValidationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from features.errors import StoreCorrupted, StoreUnavailable
 from features.event_log import EventLog
@@ -46,6 +46,17 @@ class Observed:
     log_position: int
     last_event_at: int
     degraded: tuple[str, ...]
+
+
+class NotAtHand(Exception):
+    """A customer cannot be observed without waiting for an arrival or rebuilding from the log."""
+
+
+class _Unusable(NamedTuple):
+    """Why a stored state is not used, as answers say it, and whether the customer should be written anew."""
+
+    degraded: tuple[str, ...]
+    heals: bool
 
 
 class Observer:
@@ -93,25 +104,53 @@ class Observer:
         """
         feature_set = self._feature_sets[journey_id]
         person = self._settled_person(customer_id, at)
+        if person.last_position and self._moments.has_arrived([person.customer_id, *person.linked_ids], since=at):
+            return self.observe_past(customer_id, journey_id, at=at, context=context)
+        found = self._stored(person, feature_set, at, context)
+        if isinstance(found, Observed):
+            return found
+        if found.heals:
+            self._heal(person.customer_id)
+        return self._from_log(person, feature_set, at, context, degraded=found.degraded)
+
+    def observe_at_hand(
+        self, customer_id: str, journey_id: str, *, at: int, context: Mapping[str, object] = _NO_CONTEXT
+    ) -> Observed:
+        """``observe`` where nothing has to be waited for and nothing rebuilt: a few short reads.
+
+        Raises:
+            NotAtHand: it takes longer: ``observe`` does it, in a thread that may wait.
+            StoreUnavailable: the event log does not answer.
+        """
+        if self._moments.is_under_way([customer_id]):
+            raise NotAtHand
+        person = self._log.person(customer_id, at=at)
+        ids = [person.customer_id, *person.linked_ids]
+        if self._moments.is_under_way(ids) or (person.last_position and self._moments.has_arrived(ids, since=at)):
+            raise NotAtHand
+        found = self._stored(person, self._feature_sets[journey_id], at, context)
+        if isinstance(found, Observed):
+            return found
+        raise NotAtHand
+
+    def _stored(
+        self, person: Person, feature_set: FeatureSet, at: int, context: Mapping[str, object]
+    ) -> Observed | _Unusable:
+        """What the feature store tells, or why it cannot be used."""
         newest = person.last_position
         if newest == 0:
             return _observed(feature_set, person, None, ProfileRow(person.customer_id), at, context)
-        if self._moments.has_arrived([person.customer_id, *person.linked_ids], since=at):
-            return self.observe_past(customer_id, journey_id, at=at, context=context)
         try:
-            row = self._store.read(person.customer_id, journey_id)
+            row = self._store.read(person.customer_id, feature_set.journey_id)
         except StoreUnavailable:
-            return self._from_log(person, feature_set, at, context, degraded=(STORE_DOWN,))
+            return _Unusable((STORE_DOWN,), heals=False)
         except StoreCorrupted:
-            self._heal(person.customer_id)
-            return self._from_log(person, feature_set, at, context, degraded=(STORE_DAMAGED,))
+            return _Unusable((STORE_DAMAGED,), heals=True)
         state, profile = row.state, row.profile
         if state is None or profile is None or state.version != feature_set.version or state.log_position < newest:
-            self._heal(person.customer_id)
-            reason = STORE_RESET if row.is_reset else REBUILT
-            return self._from_log(person, feature_set, at, context, degraded=(reason,))
+            return _Unusable((STORE_RESET if row.is_reset else REBUILT,), heals=True)
         if state.log_position > newest or state.last_event_at >= at or profile.updated_at >= at:
-            return self._from_log(person, feature_set, at, context, degraded=())
+            return _Unusable((), heals=False)
         return _observed(feature_set, person, state, profile, at, context)
 
     def _settled_person(self, customer_id: str, at: int) -> Person:

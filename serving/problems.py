@@ -14,7 +14,9 @@ Refused
 ├── NotActivatable        a decision that counts no contact, or none any more
 ├── LeaseOver             a contact that was reserved and is no longer
 ├── NotExplainable        a decision that no model here can take apart
-└── TooManyRequests       more requests are waiting than can be answered soon
+├── TooManyRequests       more requests are waiting than can be answered soon
+├── Stopping              the service is starting or stopping
+└── BodyTooSlow           the body did not come in time
 
 References:
     M. Nottingham, E. Wilde, S. Dalal (2023), RFC 9457, Problem Details for HTTP APIs.
@@ -89,7 +91,23 @@ class NotExplainable(Refused):
 
 
 class TooManyRequests(Refused):
-    """More requests are waiting than can be answered soon."""
+    """More requests are waiting than can be answered soon.
+
+    Attributes:
+        retry_after: seconds after which asking again is worth it.
+    """
+
+    def __init__(self, message: str, *, retry_after: int = 1) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class Stopping(Refused):
+    """The service is starting or stopping and takes no requests."""
+
+
+class BodyTooSlow(Refused):
+    """The body did not come within the time that this door waits for it."""
 
 
 class FieldError(msgspec.Struct, frozen=True, kw_only=True):
@@ -234,6 +252,13 @@ LEASE_ENDED = ProblemType(
     "`send_id` took its place. Nothing was counted.",
     "Ask for a new decision. If the customer was contacted all the same, say so with an exposure.",
 )
+TOO_SLOW = ProblemType(
+    "body-too-slow",
+    408,
+    "The body came too slowly",
+    "The body had not come in full within the time that this service waits for one. Nothing of it was used.",
+    "Send the request again over a faster connection, or send smaller batches.",
+)
 TOO_LARGE = ProblemType(
     "body-too-large",
     413,
@@ -289,12 +314,13 @@ UNAVAILABLE = ProblemType(
     "unavailable",
     503,
     "A store does not answer",
-    "A store that this request needs does not answer, or what it holds cannot be read.",
+    "A store that this request needs does not answer in time, or what it holds cannot be read; or the service is being "
+    "started or stopped.",
     "Repeat the request with the same request id or event ids after `Retry-After`.",
 )
 
 PROBLEM_TYPES: Final = (
-    *(MALFORMED, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD),
+    *(MALFORMED, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD, TOO_SLOW),
     *(IN_FLIGHT, FIXED, NOT_ACTIVATABLE, NOT_EXPLAINABLE, NOT_REPLAYABLE, LEASE_ENDED, PRECONDITION_FAILED, TOO_LARGE),
     *(ENCODING, INVALID, REUSED, PRECONDITION_REQUIRED, TOO_MANY, INTERNAL, UNAVAILABLE),
 )
@@ -319,6 +345,8 @@ _BY_ERROR: Final[tuple[tuple[type[Exception], ProblemType], ...]] = (
     (Conflict, REUSED),
     (TooManyRequests, TOO_MANY),
     (StoreError, UNAVAILABLE),
+    (Stopping, UNAVAILABLE),
+    (BodyTooSlow, TOO_SLOW),
 )
 _RETRY_LATER: Final = frozenset({IN_FLIGHT.slug, TOO_MANY.slug, UNAVAILABLE.slug})
 
@@ -343,11 +371,13 @@ def details(kind: ProblemType, detail: str, *, errors: tuple[FieldError, ...] = 
     return ProblemDetails(type=kind.path, title=kind.title, status=kind.status, detail=detail, errors=errors)
 
 
-def headers(kind: ProblemType) -> Mapping[str, str]:
+def headers(kind: ProblemType, *, retry_after: int = 1) -> Mapping[str, str]:
     """The headers that go with a type of problem."""
     if kind is UNAUTHENTICATED:
         return {"WWW-Authenticate": 'Bearer realm="headway"'}
-    return {"Retry-After": "1"} if kind.slug in _RETRY_LATER else {}
+    if kind is TOO_SLOW:
+        return {"Connection": "close"}  # the rest of the body would come where the next request is expected
+    return {"Retry-After": str(retry_after)} if kind.slug in _RETRY_LATER else {}
 
 
 def field_errors(problems: tuple[Problem, ...]) -> tuple[FieldError, ...]:

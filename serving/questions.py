@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from features.errors import InvalidInput, Problem
 from features.events import dump_timestamp, fact_problem, shown
 from models.actions import channel_of_placement
 from models.asked import stated_context
 from models.deliberation import Rulebook
-from serving.schemas import DecisionRequest
+from serving.schemas import CandidateFilter, DecisionRequest
+
+_ALL: Final = CandidateFilter()
 
 
 def rulebook_for(request: DecisionRequest, rulebooks: Mapping[str, Rulebook], *, now: int) -> Rulebook:
@@ -33,6 +36,8 @@ def rulebook_for(request: DecisionRequest, rulebooks: Mapping[str, Rulebook], *,
 
 
 def _unknown_names(request: DecisionRequest, rulebook: Rulebook) -> list[Problem]:
+    if request.channel is None and not request.placements and request.candidates == _ALL:
+        return []  # most requests name nothing, and the names of a catalogue are many
     named = "of the configuration"
     channels = tuple(rulebook.taxonomy.channels)
     actions = tuple(rulebook.catalogue.by_id)

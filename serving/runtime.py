@@ -13,6 +13,7 @@ from serving.decision_search import DecisionSearch
 from serving.explanations import ExplanationDesk
 from serving.journey_reports import ReportDesk
 from serving.outcomes import Ingest, OutcomeRecorder
+from serving.readiness import Readiness
 from serving.schemas import DecisionRequest
 from serving.settings import Settings
 from serving.telemetry import Metrics
@@ -23,6 +24,7 @@ from serving.workforce import WorkforceDesk
 if TYPE_CHECKING:
     from serving.configurations import Configurations
     from serving.contexts import ContextDesk
+    from serving.decision_desk import DecisionDesk
     from serving.decision_outcomes import DecisionOutcomes
     from serving.identities import IdentityDesk
     from serving.replays import ReplayDesk
@@ -44,7 +46,6 @@ class Runtime:
     Attributes:
         feature_names: names of the model vector by version of the feature set.
         loaded_bundles: label of the bundle that decides for each journey now; None where there is none.
-        is_ready: whether the stores take work.
         capacity_used: share of each capacity and budget that is taken now, by its id.
         clock: now, microseconds since the epoch.
         randomness: so many random bytes.
@@ -54,6 +55,7 @@ class Runtime:
     settings: Settings
     authenticator: Authenticator
     decider: Decides
+    desk: DecisionDesk
     ingest: Ingest
     outcomes: OutcomeRecorder
     decision_outcomes: DecisionOutcomes
@@ -71,7 +73,7 @@ class Runtime:
     replays: ReplayDesk
     feature_names: Mapping[str, tuple[str, ...]]
     loaded_bundles: Callable[[], Mapping[str, str | None]]
-    is_ready: Callable[[], bool]
+    readiness: Readiness
     workers: Workers
     metrics: Metrics
     clock: Callable[[], int]

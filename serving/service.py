@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
+import threading
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from types import FrameType
 from typing import Any, cast
 
 import bentoml
@@ -17,10 +20,10 @@ from starlette.responses import Response
 
 from features.home import Home, telemetry_off, use_numba_cache
 from serving.api.app import application
-from serving.api.calls import JSON, RUNTIME
-from serving.api.decisions import decision_answer
+from serving.api.calls import ARRIVED, JSON, RUNTIME
 from serving.api.failures import failure_of
 from serving.gate import PRINCIPAL, RANK, Gate
+from serving.problems import Stopping
 from serving.runtime import Runtime
 
 
@@ -38,7 +41,26 @@ app = application(_opened)
 
 
 def _runtime() -> Runtime:
-    return cast(Runtime, app.state[RUNTIME])
+    runtime = app.state.get(RUNTIME)
+    if runtime is None:
+        raise Stopping("the stores are not open; expected the service to run: ask again later")
+    return cast(Runtime, runtime)
+
+
+def _unready_from(signal_number: int) -> None:
+    """Not ready from a signal on; whoever handled it before, handles it: what runs is finished, then the process ends.
+
+    Without this the service would call itself ready for as long as its last requests take.
+    """
+    before = signal.getsignal(signal_number)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        with suppress(Stopping):
+            _runtime().readiness.stop()
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal_number, handle)
 
 
 @bentoml.service(
@@ -60,6 +82,9 @@ class HeadwayService:
         # What was made until now stays: walking its 270,000 objects at every full collection would stop all requests.
         gc.collect()
         gc.freeze()
+        if threading.current_thread() is threading.main_thread():  # signals are the main thread's
+            _unready_from(signal.SIGTERM)
+            _unready_from(signal.SIGINT)
         settings = _runtime().settings
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         print(f"Headway is ready on http://{host}:{settings.port} (pages under /docs)", flush=True)
@@ -76,7 +101,9 @@ class HeadwayService:
         scope = ctx.request.scope
         key = ctx.request.headers.get("idempotency-key")
         try:
-            answer = await runtime.workers.run(decision_answer, runtime, request, scope[PRINCIPAL], key)
+            answer = await runtime.desk.answer(
+                lambda: request, scope[PRINCIPAL], idempotency_key=key, arrived=scope[ARRIVED]
+            )
         except Exception as error:
             failure = failure_of(error, route=RANK)
             ctx.response.status_code = failure.status  # BentoML puts its own over the response's

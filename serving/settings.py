@@ -205,7 +205,7 @@ VARIABLES: Final = (
         _integer(1, 60_000),
         "milliseconds from 1 to 60000",
         "1000",
-        "Deadline of a decision whose request names none.",
+        "Deadline of a decision whose request names none; who would have to wait for longer is answered 429.",
     ),
     Variable(
         "HEADWAY_THREADS",
@@ -213,7 +213,7 @@ VARIABLES: Final = (
         _integer(1, 256),
         "a number from 1 to 256",
         "16",
-        "Threads that answer requests; 64 times as many requests may wait, the next is answered 429.",
+        "Threads for requests that wait; 64 times as many may be waiting, the next is answered 429.",
     ),
     Variable(
         "HEADWAY_LOG_LEVEL",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import threading
+import math
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Final, ParamSpec, TypeVar
 
 from features.errors import StoreError
-from serving.problems import TooManyRequests
+from serving.pace import Pace
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -19,14 +20,27 @@ WAITING_PER_THREAD: Final = 64
 
 
 class Workers:
-    """A pool of threads that refuses work rather than let it pile up."""
+    """A pool of threads that refuses work rather than let it pile up.
 
-    def __init__(self, threads: int, *, waiting_per_thread: int = WAITING_PER_THREAD) -> None:
+    Args:
+        threads: so many work at once.
+        waiting_per_thread: so many more may wait.
+        timer: a monotonic clock, seconds.
+
+    Attributes:
+        pace: how the work goes.
+    """
+
+    def __init__(
+        self,
+        threads: int,
+        *,
+        waiting_per_thread: int = WAITING_PER_THREAD,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="headway")
         self._threads = threads
-        self._most = threads * (1 + waiting_per_thread)
-        self._under_way = 0
-        self._guard = threading.Lock()
+        self.pace = Pace(most=threads * (1 + waiting_per_thread), longest_wait=math.inf, timer=timer)
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What ``work`` gives, done in a thread.
@@ -34,10 +48,7 @@ class Workers:
         Raises:
             TooManyRequests: too much is waiting; ``work`` was not begun.
         """
-        with self._guard:
-            if self._under_way >= self._most:
-                raise TooManyRequests(f"{self._under_way} requests are under way, expected at most {self._most}")
-            self._under_way += 1
+        self.pace.begin()
         future = self._pool.submit(work, *args, **kwargs)
         # A caller that goes away must not free the place of work that goes on.
         future.add_done_callback(self._finished)
@@ -48,10 +59,8 @@ class Workers:
 
         For what will be asked for again if it is not done: errors of the stores are let go.
         """
-        with self._guard:
-            if self._under_way > self._threads:
-                return
-            self._under_way += 1
+        if not self.pace.begin_beside(at_most=self._threads):
+            return
 
         def attempt() -> None:
             with suppress(StoreError):
@@ -64,5 +73,4 @@ class Workers:
         self._pool.shutdown(wait=True)
 
     def _finished(self, _: Future[Any]) -> None:
-        with self._guard:
-            self._under_way -= 1
+        self.pace.end()

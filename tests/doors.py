@@ -27,11 +27,12 @@ from models.memory_records import MemoryRecordStore
 from serving.api.app import application
 from serving.api.openapi import api_document
 from serving.auth import KeyFile
-from serving.bootstrap import Stores, Surroundings, assemble, feature_sets_of
+from serving.bootstrap import Stores, assemble, feature_sets_of
 from serving.champions import Champions
 from serving.prices import Prices
 from serving.runtime import Runtime
 from serving.settings import Settings
+from serving.surroundings import Surroundings
 from serving.telemetry import Metrics
 from tests.json_schema import violations
 
@@ -66,6 +67,7 @@ class World:
     champions: list[Champions] = field(default_factory=list)
     prices: list[Prices] = field(default_factory=list)
     explain: Callable[[ExplanationRequest], ExplanationReply] = lambda _: ExplanationReply(kind="failed")
+    are_local: bool = True
 
     @property
     def keys(self) -> KeyFile:
@@ -98,7 +100,7 @@ class World:
         return assemble(
             settings=self.settings,
             configuration=configuration,
-            stores=Stores(log=self.log, records=self.records, features=self.features),
+            stores=Stores(log=self.log, records=self.records, features=self.features, are_local=self.are_local),
             keys=self.keys,
             champions=champions,
             prices=self.prices[-1],

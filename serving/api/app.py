@@ -15,7 +15,7 @@ from litestar.types import ASGIApp, ExceptionHandlersMap, Message, Receive, Scop
 from features.errors import UnknownObject
 from features.events import shown
 from serving import problems
-from serving.api.calls import RUNTIME, Call
+from serving.api.calls import ARRIVED, RUNTIME, Call
 from serving.api.configurations import put_actions, put_policy, read_actions, read_policy, validate_policy
 from serving.api.customers import customer_context, customer_journey
 from serving.api.decisions import (
@@ -106,6 +106,7 @@ def _measured(app: ASGIApp) -> ASGIApp:
     async def measure(scope: Scope, receive: Receive, send: Send) -> None:
         runtime: Runtime = scope["litestar_app"].state[RUNTIME]
         started = runtime.timer()
+        scope[ARRIVED] = started  # type: ignore[typeddict-unknown-key]  # ASGI leaves room for one's own
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":

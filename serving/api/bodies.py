@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
-from serving.problems import BodyTooLarge, MalformedBody, UnsupportedEncoding
+from serving.problems import BodyTooLarge, BodyTooSlow, MalformedBody, UnsupportedEncoding
 
 DISCARDED_AT_MOST: Final = 64 << 20
 """So much of a body that is too large is read and thrown away, so that its sender gets to see the answer."""
+
+LONGEST_SECONDS: Final = 30.0
+"""So long a body may take to come: its sender holds a connection, and no place among those that are answered."""
 
 _GZIP: Final = 31  # zlib's window bits for the gzip format
 
@@ -30,7 +34,12 @@ async def chunks_of(receive: Callable[[], Awaitable[Any]]) -> AsyncIterator[byte
 
 
 async def bounded_body(
-    chunks: AsyncIterator[bytes], *, encoding: str | None, announced: int | None, limit: int
+    chunks: AsyncIterator[bytes],
+    *,
+    encoding: str | None,
+    announced: int | None,
+    limit: int,
+    seconds: float = LONGEST_SECONDS,
 ) -> bytes:
     """The whole body, decompressed.
 
@@ -39,9 +48,11 @@ async def bounded_body(
         encoding: the ``Content-Encoding`` header.
         announced: the ``Content-Length`` header.
         limit: most bytes, before and after decompression.
+        seconds: how long all of it may take to come.
 
     Raises:
         BodyTooLarge: there are more.
+        BodyTooSlow: it took longer.
         MalformedBody: it is not the gzip that its header says.
         UnsupportedEncoding: the encoding is neither gzip nor identity.
     """
@@ -49,13 +60,17 @@ async def bounded_body(
     if name not in ("identity", "gzip"):
         raise UnsupportedEncoding(f"the content encoding is {name!r:.80}, expected gzip or none")
     body = _Gzip(limit) if name == "gzip" else _Plain(limit)
-    if announced is not None and announced > limit:
-        await _discard(chunks)
-        raise _too_large(limit)
-    async for chunk in chunks:
-        if not body.take(chunk):
-            await _discard(chunks)
-            raise _too_large(limit)
+    try:
+        async with asyncio.timeout(seconds):
+            if announced is not None and announced > limit:
+                await _discard(chunks)
+                raise _too_large(limit)
+            async for chunk in chunks:
+                if not body.take(chunk):
+                    await _discard(chunks)
+                    raise _too_large(limit)
+    except TimeoutError as error:
+        raise BodyTooSlow(f"the body had not come in full after {seconds:g} s; expected all of it by then") from error
     return body.whole()
 
 

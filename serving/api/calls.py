@@ -14,11 +14,13 @@ from features.errors import InvalidInput, Problem
 from features.events import shown
 from serving.api.bodies import bounded_body, chunks_of
 from serving.auth import Principal, Role
+from serving.pace import Pace
 from serving.queries import Words
 from serving.runtime import Runtime
 
 JSON: Final = "application/json"
 RUNTIME: Final = "runtime"
+ARRIVED: Final = "headway_arrived"
 _ENCODER = msgspec.json.Encoder()
 
 Call: TypeAlias = Request[Any, Any, Any]
@@ -51,14 +53,16 @@ def principal_of(call: Call) -> Principal:
     return cast(Principal, call.scope["user"])
 
 
-async def body_of(call: Call, limit: int) -> bytes:
-    """The body of a call that takes no query parameters.
+async def body_of(call: Call, limit: int, *, pace: Pace) -> bytes:
+    """The body of a call that takes no query parameters, not read where the call could not be answered soon.
 
     Raises:
         InvalidInput: there are query parameters.
-        BodyTooLarge, MalformedBody, UnsupportedEncoding: as ``bounded_body``.
+        TooManyRequests: as ``Pace.admit``.
+        BodyTooLarge, BodyTooSlow, MalformedBody, UnsupportedEncoding: as ``bounded_body``.
     """
     refuse_query(call)
+    pace.admit()
     length = call.headers.get("content-length", "")
     return await bounded_body(
         chunks_of(call.receive),
@@ -71,6 +75,11 @@ async def body_of(call: Call, limit: int) -> bytes:
 def words_of(call: Call) -> Words:
     """The query parameters of a call, each with every value given."""
     return {name: call.query_params.getall(name) for name in set(call.query_params)}
+
+
+def arrival_of(call: Call) -> float:
+    """When a call came, by the runtime's timer."""
+    return cast(float, call.scope[ARRIVED])  # type: ignore[typeddict-item]  # set by the application's middleware
 
 
 def refuse_query(call: Call) -> None:

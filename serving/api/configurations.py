@@ -55,7 +55,7 @@ async def put_policy(request: Call) -> Response[bytes]:
 async def validate_policy(request: Call) -> Response[bytes]:
     """Whether a policy or a catalogue may be put in force, and what it would have changed."""
     runtime = runtime_of(request)
-    body = await body_of(request, runtime.settings.max_body_bytes)
+    body = await body_of(request, runtime.settings.max_body_bytes, pace=runtime.workers.pace)
     fields = Fields.of(decode_json(body), (*_DOCUMENTS, "decisions"))
     documents: dict[Part, object] = {part: value for part in _DOCUMENTS if (value := fields.value(part)) is not None}
     decisions = fields.integer("decisions", 1, MOST_DECISIONS, DEFAULT_DECISIONS) or DEFAULT_DECISIONS
@@ -76,7 +76,7 @@ async def _read(request: Call, part: Part) -> Response[bytes]:
 
 async def _put(request: Call, part: Part) -> Response[bytes]:
     runtime, source = runtime_of(request), principal_of(request).source
-    body = await body_of(request, runtime.settings.max_body_bytes)
+    body = await body_of(request, runtime.settings.max_body_bytes, pace=runtime.workers.pace)
     if_match = request.headers.get("if-match")
 
     def put() -> Document:

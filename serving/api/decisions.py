@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath
 
@@ -10,43 +9,39 @@ from features.errors import StoreError, UnknownObject
 from features.events import LARGEST_INTEGER, shown
 from models.records import Stored
 from serving.activations import Activation
-from serving.api.calls import JSON, Call, allowed, as_json, body_of, principal_of, refuse_query, runtime_of, words_of
+from serving.api.calls import (
+    JSON,
+    Call,
+    allowed,
+    arrival_of,
+    as_json,
+    body_of,
+    principal_of,
+    refuse_query,
+    runtime_of,
+    words_of,
+)
 from serving.auth import Principal
 from serving.customer_views import OutcomeView
 from serving.decision_search import READS_ALL
 from serving.governing_views import ReplayRequest, replay_answer
-from serving.requests import Fields, decode_json, parse_decision_request
+from serving.requests import Fields, decode_json
 from serving.runtime import Runtime
-from serving.schemas import DecisionRequest
 from serving.telemetry import log_event
 from serving.views import decision_view
-
-
-class _NoAction(msgspec.Struct):
-    chosen: bool
-
-
-class _Arm(msgspec.Struct):
-    arm: str
-
-
-class _Essence(msgspec.Struct):
-    decision_id: str
-    no_action: _NoAction
-    experiment: _Arm
-    degraded: tuple[str, ...]
-
-
-_ESSENCE = msgspec.json.Decoder(_Essence)
 
 
 @post("/v1/decisions", guards=[allowed("caller", "agent", "marketer")], status_code=200)
 async def decide(request: Call) -> Response[bytes]:
     """The ranked next best action."""
     runtime, principal = runtime_of(request), principal_of(request)
-    body = await body_of(request, runtime.settings.max_body_bytes)
-    key = request.headers.get("idempotency-key")
-    answer = await runtime.workers.run(lambda: decision_answer(runtime, decode_json(body), principal, key))
+    body = await body_of(request, runtime.settings.max_body_bytes, pace=runtime.desk.pace)
+    answer = await runtime.desk.answer(
+        lambda: decode_json(body),
+        principal,
+        idempotency_key=request.headers.get("idempotency-key"),
+        arrived=arrival_of(request),
+    )
     return Response(answer, media_type=JSON)
 
 
@@ -62,7 +57,7 @@ async def search_decisions(request: Call) -> Response[bytes]:
 async def activate_decision(request: Call, decision_id: FromPath[str]) -> Response[bytes]:
     """Count the contacts that a decision had reserved."""
     runtime, principal = runtime_of(request), principal_of(request)
-    body = await body_of(request, runtime.settings.max_body_bytes)
+    body = await body_of(request, runtime.settings.max_body_bytes, pace=runtime.workers.pace)
 
     def activated() -> Activation:
         document = decode_json(body) if body else {}
@@ -107,7 +102,7 @@ async def explain_decision(request: Call, decision_id: FromPath[str]) -> Respons
 async def replay_decision(request: Call, decision_id: FromPath[str]) -> Response[bytes]:
     """A decision made again from its record, as it was or under something else."""
     runtime, principal = runtime_of(request), principal_of(request)
-    body = await body_of(request, runtime.settings.max_body_bytes)
+    body = await body_of(request, runtime.settings.max_body_bytes, pace=runtime.workers.pace)
     named = parse_replay_request(decode_json(body) if body else {})
     stored = await runtime.workers.run(visible_decision, runtime, decision_id, principal)
     return as_json(replay_answer(await runtime.workers.run(runtime.replays.replay, stored, named)))
@@ -128,38 +123,6 @@ def parse_replay_request(document: object) -> ReplayRequest:
     )
     fields.refuse("the decision cannot be made again with that")
     return named
-
-
-def decision_answer(runtime: Runtime, document: object, principal: Principal, idempotency_key: str | None) -> bytes:
-    """The answer to a decoded request: what both doors do. It waits on stores: call it in a thread.
-
-    Raises:
-        HeadwayError: as ``Decider.decide`` and ``parse_decision_request``.
-    """
-    request = parse_decision_request(
-        document,
-        idempotency_key=idempotency_key,
-        new_request_id=f"r-{runtime.randomness(12).hex()}",
-    )
-    answer = runtime.decider.decide(request, source=principal.source, now=runtime.clock())
-    _tell(runtime, request, answer)
-    return answer
-
-
-def _tell(runtime: Runtime, request: DecisionRequest, answer: bytes) -> None:
-    essence = _ESSENCE.decode(answer)
-    runtime.metrics.count_decision(
-        chosen="no_action" if essence.no_action.chosen else "action",
-        arm=essence.experiment.arm,
-        degraded=essence.degraded,
-    )
-    log_event(
-        "decision_answered",
-        decision_id=essence.decision_id,
-        request_id=request.request_id,
-        mode=request.mode,
-        degraded=essence.degraded,
-    )
 
 
 def _read(runtime: Runtime, decision_id: str, principal: Principal) -> tuple[Stored, tuple[OutcomeView, ...] | None]:

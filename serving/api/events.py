@@ -18,7 +18,7 @@ from serving.views import BatchAnswer, Rejection
 async def take_events(request: Call) -> Response[bytes]:
     """Take a batch of events in; each is accepted, known already, or rejected by itself."""
     runtime = runtime_of(request)
-    body = await body_of(request, runtime.settings.max_batch_bytes)
+    body = await body_of(request, runtime.settings.max_batch_bytes, pace=runtime.workers.pace)
     return as_json(await runtime.workers.run(_taken, runtime, body, principal_of(request)))
 
 

@@ -9,7 +9,16 @@ from dataclasses import dataclass
 import msgspec
 
 from features.errors import HeadwayError
-from serving.problems import MEDIA_TYPE, ProblemDetails, ProblemType, headers, problem_details, problem_type
+from serving.problems import (
+    MEDIA_TYPE,
+    ProblemDetails,
+    ProblemType,
+    Stopping,
+    TooManyRequests,
+    headers,
+    problem_details,
+    problem_type,
+)
 from serving.telemetry import log_event
 
 
@@ -30,11 +39,13 @@ class Failure:
 def failure_of(error: Exception, *, route: str) -> Failure:
     """How an error leaves. Whatever is ours to mend is logged with its place, never with values."""
     kind = problem_type(error)
-    if kind.status >= 500 or not isinstance(error, HeadwayError):
+    if (kind.status >= 500 or not isinstance(error, HeadwayError)) and not isinstance(error, Stopping):
         log_event("request_failed", level=logging.ERROR, error=error, route=route)
-    return failure(kind, problem_details(error))
+    retry_after = error.retry_after if isinstance(error, TooManyRequests) else 1
+    return failure(kind, problem_details(error), retry_after=retry_after)
 
 
-def failure(kind: ProblemType, details: ProblemDetails) -> Failure:
+def failure(kind: ProblemType, details: ProblemDetails, *, retry_after: int = 1) -> Failure:
     """Problem details as they leave."""
-    return Failure(kind.status, {"content-type": MEDIA_TYPE, **headers(kind)}, msgspec.json.encode(details))
+    sent = {"content-type": MEDIA_TYPE, **headers(kind, retry_after=retry_after)}
+    return Failure(kind.status, sent, msgspec.json.encode(details))

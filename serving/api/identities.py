@@ -17,7 +17,7 @@ _PARAMETERS = ("name", "value")
 async def link(request: Call) -> Response[bytes]:
     """Say that an alias belongs to a customer."""
     runtime, source = runtime_of(request), principal_of(request).source
-    document = decode_json(await body_of(request, runtime.settings.max_body_bytes))
+    document = decode_json(await body_of(request, runtime.settings.max_body_bytes, pace=runtime.workers.pace))
     now = runtime.clock()
     answer = await runtime.workers.run(lambda: runtime.identities.link(document, source=source, now=now))
     log_event("identity_linked", status=answer.status, degraded=answer.degraded)
@@ -28,7 +28,7 @@ async def link(request: Call) -> Response[bytes]:
 async def unlink(request: Call) -> Response[bytes]:
     """Say that an alias does not belong to a customer, or no longer."""
     runtime, source = runtime_of(request), principal_of(request).source
-    document = decode_json(await body_of(request, runtime.settings.max_body_bytes))
+    document = decode_json(await body_of(request, runtime.settings.max_body_bytes, pace=runtime.workers.pace))
     now = runtime.clock()
     answer = await runtime.workers.run(lambda: runtime.identities.unlink(document, source=source, now=now))
     log_event("identity_unlinked", status=answer.status, degraded=answer.degraded)

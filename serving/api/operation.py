@@ -15,7 +15,7 @@ Json = dict[str, Any]
 KEYED: Final = (problems.UNAUTHENTICATED, problems.FORBIDDEN)
 READING: Final = (problems.NOT_FOUND, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE)
 WRITING: Final = (
-    *(problems.MALFORMED, problems.TOO_LARGE, problems.ENCODING, problems.INVALID),
+    *(problems.MALFORMED, problems.TOO_SLOW, problems.TOO_LARGE, problems.ENCODING, problems.INVALID),
     *(problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),
 )
 

@@ -31,9 +31,9 @@ async def livez() -> Response[bytes]:
 
 @get("/readyz")
 async def readyz(request: Call) -> Response[bytes]:
-    """The stores take work: 200, else 503. A journey without a bundle is served, degraded."""
+    """The stores take work and can be written: 200, else 503. A journey without a bundle is served, degraded."""
     runtime = runtime_of(request)
-    ready = await runtime.workers.run(runtime.is_ready)
+    ready = await runtime.readiness.is_ready()
     readiness = Readiness(
         ready=ready,
         bundles=dict(runtime.loaded_bundles()),

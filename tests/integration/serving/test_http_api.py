@@ -325,7 +325,7 @@ def test_a_record_store_that_is_down_is_503(tmp_path: Path) -> None:
         def set_consents(self, *_: object, **__: object) -> None: ...
 
     with World(tmp_path, records=Down()).client() as client:
-        answer = client.post("/v1/decisions", {"customer_id": "c-1"})
+        answer = client.post("/v1/decisions", {"customer_id": "c-1", "request_id": "r-1"})
 
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert "secret" not in answer.text

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ import pytest
 
 from features.event_store import SqlEventLog
 from features.home import Home
+from models.record_store import SqlRecordStore
 
 KEY = "hw_process_test_0123456789"
 START_SECONDS = 120
@@ -326,3 +328,38 @@ def test_a_policy_is_swapped_under_load(service: Service) -> None:
     order = list(dict.fromkeys(seen))
     assert order[:2] == [before, put.json()["version"]]
     assert len(order) == 3
+
+
+def test_a_stop_under_load_finishes_what_runs(tmp_path: Path, service: Service) -> None:
+    """SIGTERM: no answer is an error, every answer is on disk, nobody waits for long, and the exit code is 0."""
+    stopped = Service(tmp_path, compiled=service.home.numba_cache)
+    try:
+        stopped.wait_until_ready()
+        with ThreadPoolExecutor(8) as pool:
+            callers = [pool.submit(_asking, stopped, place) for place in range(8)]
+            time.sleep(1.0)  # they are in the middle of it
+            code = stopped.stop()
+            answers = [answer for caller in callers for answer in caller.result(60)]
+    finally:
+        stopped.kill()
+    records = SqlRecordStore(Home(tmp_path).records_db, readonly=True)
+    kept = {record.decision_id for page in records.read() for record in page}
+    records.close()
+
+    assert code == 0
+    assert len(answers) > 8
+    assert {status for status, _ in answers} == {200}
+    assert {decision_id for _, decision_id in answers} <= kept
+
+
+def _asking(service: Service, place: int) -> list[tuple[int, str]]:
+    """Status and decision of every answer to a caller that asks until nobody listens any more."""
+    answers = []
+    with httpx.Client(headers={"Authorization": f"Bearer {KEY}"}, timeout=30) as client:
+        for number in range(100_000):
+            try:
+                answer = client.post(f"{service.url}/v1/decisions", json={"customer_id": f"c-{place}-{number}"})
+            except httpx.TransportError:
+                break
+            answers.append((answer.status_code, str(answer.json().get("decision_id"))))
+    return answers

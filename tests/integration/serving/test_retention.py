@@ -101,10 +101,10 @@ def test_a_running_service_keeps_to_its_policy(tmp_path: Path) -> None:
     config = tmp_path / "config"
     shutil.copytree(DEFAULTS, config)
     policy = config / "policy.yaml"
-    policy.write_text(policy.read_text() + "\ndecisions_kept: 60d\n")
+    policy.write_text(policy.read_text() + "\ndecisions_kept: 200d\n")
     home = Home(tmp_path / "home").create()
     now = time.time_ns() // 1000
-    old, young = _made(1, now - 61 * DAY_US), _made(2, now - 59 * DAY_US)
+    old, young = _made(1, now - 201 * DAY_US), _made(2, now - 199 * DAY_US)
     with closing(SqlRecordStore(home.records_db)) as store:
         store.append_imported([old, young])
     env = {"HEADWAY_HOME": str(home.root), "HEADWAY_CONFIG": str(config), "HEADWAY_LOG_LEVEL": "error"}

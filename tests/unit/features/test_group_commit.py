@@ -341,3 +341,50 @@ def test_an_interrupted_caller_leaves_the_writer_sound(writer: GroupCommit, path
 
     assert writer.run(lambda c: _insert(c, 2)) == 2
     assert _numbers(path) == [2]
+
+
+def test_a_lone_job_that_raises_leaves_nothing_and_harms_no_later_one(writer: GroupCommit, path: Path) -> None:
+    """It has no savepoint: the whole transaction is undone."""
+
+    def refused(connection: sqlite3.Connection) -> None:
+        _insert(connection, 1)
+        raise Conflict("no")
+
+    with pytest.raises(Conflict):
+        writer.run(refused)
+    writer.run(lambda connection: _insert(connection, 2))
+
+    assert _numbers(path) == [2]
+
+
+def test_the_delay_is_that_of_the_oldest_job_that_is_not_on_disk(path: Path) -> None:
+    """The one being written counts, also while others wait behind it; afterwards there is none."""
+    now = [0.0]
+    writer = GroupCommit(path, lambda: connect_writer(path), timer=lambda: now[0])
+    gate = _Gate()
+    held = writer.submit(gate)
+    gate.entered.wait(10)
+    now[0] = 2.0
+    later = writer.submit(lambda connection: _insert(connection, 1))
+    now[0] = 5.0
+    found = [writer.delay]
+    gate.opened.set()
+    held.result(10)
+    later.result(10)
+    writer.close()
+    found.append(writer.delay)
+
+    assert found == [5.0, 0.0]
+    assert (writer.groups, writer.jobs) == (2, 2)
+
+
+def test_jobs_that_were_left_share_a_transaction(writer: GroupCommit, path: Path) -> None:
+    """Nobody begins them until all are to be written."""
+    left = [writer.leave(lambda connection, n=n: _insert(connection, n)) for n in range(3)]  # type: ignore[misc]  # a default binds n
+    before = (writer.groups, [future.done() for future in left])
+    writer.write_left()
+
+    assert [future.result(10) for future in left] == [0, 1, 2]
+    assert before == (0, [False] * 3)
+    assert (writer.groups, writer.jobs) == (1, 3)
+    assert _numbers(path) == [0, 1, 2]

@@ -253,3 +253,18 @@ def test_a_regret_budget_holds_epsilon_down() -> None:
     assert free.candidates[0].arm_selection_probability < 1.0
     assert held.exploration_loss == free.exploration_loss > 0
     assert math.isnan(decided(action()).exploration_loss)
+
+
+def test_out_of_time_no_model_is_asked_and_nothing_is_chosen() -> None:
+    """What earlier rules dropped keeps its reason; the rest is dropped at scoring, and doing nothing is certain."""
+    asked = question(at=START_AT + 61 * MINUTE_US, out_of_time=True)
+    scorer = scorer_of([constant_waits()], len(FEATURES.names))
+
+    found = decided(action("other", stages=["applied"]), action("nudge"), question=asked, scorer=scorer)
+
+    other, nudge, nothing = found.candidates
+    assert (other.dropped, other.rule_ids) == ("applicability", ("applicability.stage",))
+    assert (nudge.dropped, nudge.rule_ids) == ("scoring", ("scoring.deadline",))
+    assert math.isnan(found.stall.stall_propensity)
+    assert (found.choice.treatment_id, found.ranking, found.selected) == (NO_ACTION, (), ())
+    assert (nothing.selection_probability, nothing.arm_selection_probability) == (1.0, 1.0)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from serving.api.bodies import bounded_body, chunks_of
-from serving.problems import BodyTooLarge, MalformedBody, UnsupportedEncoding
+from serving.problems import BodyTooLarge, BodyTooSlow, MalformedBody, UnsupportedEncoding
 
 LIMIT = 1_000
 
@@ -91,3 +91,14 @@ def test_a_sender_that_goes_away_is_noticed() -> None:
 
     with pytest.raises(MalformedBody, match="closed before the end"):
         asyncio.run(read())
+
+
+def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+    """Its sender holds a connection, and nothing else."""
+
+    async def drip() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.Event().wait()
+
+    with pytest.raises(BodyTooSlow, match=r"after 0\.01 s"):
+        asyncio.run(bounded_body(drip(), encoding=None, announced=None, limit=LIMIT, seconds=0.01))

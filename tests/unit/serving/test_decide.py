@@ -331,6 +331,20 @@ def test_the_lead_class_is_answered() -> None:
     assert _World().ask()["journey"]["lead_class"] is None
 
 
+def test_a_decision_past_its_deadline_can_be_made_again() -> None:
+    """What was degraded tells that no model was asked."""
+    world = _World()
+    scorer = scorer_of([constant_waits()], len(FEATURES.names))
+    world.served = ServedModel(scorer=scorer, label="nba-application@champion/1", stall_version="s", uplift_version="u")
+    world.took_us = 2_000
+    record = world.records.decision(world.ask()["decision_id"]).record
+
+    assert DEADLINE in record.degraded
+    assert math.isnan(record.stall_propensity)
+    assert record.selected == ()
+    assert replayed(record, world.rulebook, scorer).differences == ()
+
+
 def test_the_same_request_gives_the_same_bytes() -> None:
     """Asked again later, also by another decider over the same store."""
     world = _World()
@@ -635,14 +649,15 @@ def test_a_send_that_gets_no_action_holds_no_lease() -> None:
     assert world.records.customer("c1", since=0, now=NOW + MINUTE_US).contacts == ()
 
 
-def test_a_deadline_is_reported_against() -> None:
-    """The request's own, or else the service's; the request is recorded as it was asked."""
+def test_a_deadline_is_kept() -> None:
+    """The request's own, or else the service's; past it nothing is chosen. The request is recorded as it was asked."""
     world = _World()
     world.took_us = 2_000
 
     default, own = world.ask(), world.ask(request_id="r2", deadline_ms=3, now=NOW + MINUTE_US)
 
     assert (DEADLINE in default["degraded"], DEADLINE in own["degraded"]) == (True, False)
+    assert (default["selected"], len(own["selected"])) == ([], 1)
     assert b"deadline_ms" not in world.records.decision(default["decision_id"]).record.request
 
 

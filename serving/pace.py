@@ -1,0 +1,93 @@
+"""How fast requests get done, and from that how long the next one would wait: what admission is decided by."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from serving.problems import TooManyRequests
+
+LONGEST_RETRY_SECONDS: Final = 60
+_WEIGHT: Final = 0.1
+"""Of the newest interval in the running mean: of about the last twenty requests."""
+
+
+class Pace:
+    """Counts requests under way, and measures how often one gets done.
+
+    While there is something to do, the time between two that get done is what one more adds to the wait of the next,
+    however many are worked on at once.
+
+    Args:
+        most: so many may be under way.
+        longest_wait: seconds; whoever would wait for longer is refused.
+        timer: a monotonic clock, seconds.
+
+    Attributes:
+        under_way: begun and not ended.
+        refused: how many were refused until now.
+    """
+
+    def __init__(self, *, most: int, longest_wait: float, timer: Callable[[], float]) -> None:
+        self._most = most
+        self._longest_wait = longest_wait
+        self._timer = timer
+        self._interval = 0.0
+        self._last = 0.0
+        self._guard = threading.Lock()
+        self.under_way = 0
+        self.refused = 0
+
+    @property
+    def expected_wait(self) -> float:
+        """Seconds until all that is under way is done."""
+        return self.under_way * self._interval
+
+    def admit(self) -> None:
+        """Pass where one more can be done in time.
+
+        Raises:
+            TooManyRequests: it would wait too long, or too many are under way; it says when to come back.
+        """
+        wait = self.expected_wait
+        if self.under_way < self._most and wait <= self._longest_wait:
+            return
+        self.refused += 1
+        raise TooManyRequests(
+            f"{self.under_way} requests are under way, expected at most {self._most}, and a wait of {wait:.1f} s, "
+            f"expected at most {self._longest_wait:g} s: ask again later",
+            retry_after=min(max(1, math.ceil(wait)), LONGEST_RETRY_SECONDS),
+        )
+
+    def begin(self) -> None:
+        """One more is under way.
+
+        Raises:
+            TooManyRequests: as ``admit``.
+        """
+        with self._guard:
+            self.admit()
+            self._begin()
+
+    def begin_beside(self, *, at_most: int) -> bool:
+        """One more is under way, unless more than ``at_most`` are already; whether it is."""
+        with self._guard:
+            if self.under_way > at_most:
+                return False
+            self._begin()
+            return True
+
+    def _begin(self) -> None:
+        if self.under_way == 0:
+            self._last = self._timer()
+        self.under_way += 1
+
+    def end(self) -> None:
+        """One of those under way is done."""
+        with self._guard:
+            self.under_way -= 1
+            now = self._timer()
+            self._interval += _WEIGHT * (now - self._last - self._interval)
+            self._last = now
