@@ -11,7 +11,7 @@ from features.events import dump_timestamp
 from models.decision import Candidate, DecisionRecord, Selected
 from models.records import Stored
 from serving.customer_views import OutcomeView
-from serving.problems import FieldError
+from serving.problems import FieldError, ProblemDetails
 from serving.schemas import DecisionAnswer
 
 
@@ -36,6 +36,28 @@ class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True):
     rejected: int
     rejections: tuple[Rejection, ...]
     degraded: tuple[str, ...]
+
+
+class EventsAnswer(BatchAnswer, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of a batch of events, and the decision that was asked for with it.
+
+    Attributes:
+        duplicate: items that were known already; nothing changed.
+        rejections: every rejected item by its index in the batch.
+        degraded: what could not be brought up to date yet; nothing accepted is lost.
+        decision: the answer of `POST /v1/decisions` for the customer; only with `?decide=true`.
+        decision_problem: why there is none though it was asked for. The events are safe: send the batch again.
+    """
+
+    decision: DecisionAnswer | None = None
+    decision_problem: ProblemDetails | None = None
+
+
+class EventsAnswerOnWire(BatchAnswer, frozen=True, kw_only=True, omit_defaults=True):
+    """``EventsAnswer`` as it is sent: the bytes of the decision are not parsed again."""
+
+    decision: msgspec.Raw | None = None
+    decision_problem: msgspec.Raw | None = None
 
 
 class OutcomesAnswer(BatchAnswer, frozen=True, kw_only=True):

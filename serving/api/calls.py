@@ -62,6 +62,11 @@ async def body_of(call: Call, limit: int, *, pace: Pace) -> bytes:
         BodyTooLarge, BodyTooSlow, MalformedBody, UnsupportedEncoding: as ``bounded_body``.
     """
     refuse_query(call)
+    return await admitted_body(call, limit, pace=pace)
+
+
+async def admitted_body(call: Call, limit: int, *, pace: Pace) -> bytes:
+    """``body_of`` for a call that reads its query parameters itself."""
     pace.admit()
     length = call.headers.get("content-length", "")
     return await bounded_body(

@@ -1,29 +1,95 @@
-"""Events: take a batch in."""
+"""Events: take a batch in, and decide on its customer in the same call where that is asked for."""
 
 from __future__ import annotations
 
+import hashlib
+from typing import Any
+
+import msgspec
 from litestar import Response, post
 
-from serving.api.calls import Call, allowed, as_json, body_of, principal_of, runtime_of
+from features.errors import HeadwayError, InvalidInput, Problem
+from features.events import shown
+from serving.api.calls import (
+    Call,
+    admitted_body,
+    allowed,
+    arrival_of,
+    as_json,
+    principal_of,
+    runtime_of,
+    words_of,
+)
+from serving.api.failures import failure_of
 from serving.auth import Principal
 from serving.outcomes import Report
 from serving.problems import field_errors
+from serving.queries import Query, Words
 from serving.requests import decode_json, parse_batch
 from serving.runtime import Runtime
 from serving.telemetry import log_event
-from serving.views import BatchAnswer, Rejection
+from serving.views import BatchAnswer, EventsAnswerOnWire, Rejection
+
+_ROUTE = "/v1/events"
+_WORDS = ("decide", "journey_id", "channel")
 
 
-@post("/v1/events", guards=[allowed("caller", "agent", "marketer")], status_code=200)
+@post(_ROUTE, guards=[allowed("caller", "agent", "marketer")], status_code=200)
 async def take_events(request: Call) -> Response[bytes]:
     """Take a batch of events in; each is accepted, known already, or rejected by itself."""
-    runtime = runtime_of(request)
-    body = await body_of(request, runtime.settings.max_batch_bytes, pace=runtime.workers.pace)
-    return as_json(await runtime.workers.run(_taken, runtime, body, principal_of(request)))
-
-
-def _taken(runtime: Runtime, body: bytes, principal: Principal) -> BatchAnswer:
+    runtime, principal = runtime_of(request), principal_of(request)
+    asked = _asked(words_of(request))
+    body = await admitted_body(request, runtime.settings.max_batch_bytes, pace=runtime.workers.pace)
     documents = parse_batch(decode_json(body), key="events", limit=runtime.settings.max_batch_items)
+    if asked is None:
+        return as_json(await runtime.workers.run(_taken, runtime, documents, principal))
+    question = {**asked, **_about(documents)}
+    taken = msgspec.structs.asdict(await runtime.workers.run(_taken, runtime, documents, principal))
+    try:
+        decision = await runtime.desk.answer(
+            lambda: question, principal, idempotency_key=None, arrived=arrival_of(request)
+        )
+    except HeadwayError as error:
+        problem = msgspec.Raw(failure_of(error, route=_ROUTE).body)
+        return as_json(EventsAnswerOnWire(**taken, decision_problem=problem))
+    return as_json(EventsAnswerOnWire(**taken, decision=msgspec.Raw(decision)))
+
+
+def _asked(words: Words) -> dict[str, Any] | None:
+    """What is to be decided of whoever the events are about; None where nothing is.
+
+    Raises:
+        InvalidInput: with every bad parameter.
+    """
+    query = Query.of_words(words, _WORDS)
+    is_asked = query.yes_or_no("decide")
+    # Whoever did something just now is here, and is answered rather than reached out to.
+    asked = {"direction": "inbound", "journey_id": query.text("journey_id"), "channel": query.text("channel")}
+    for name in ("journey_id", "channel"):
+        if asked[name] is not None and not is_asked:
+            query.add(name, asked[name], "no value without decide=true")
+    query.refuse("the query is not one that this call takes")
+    return asked if is_asked else None
+
+
+def _about(documents: list[object]) -> dict[str, str]:
+    """The one customer of a batch, and a request id that the same batch has again.
+
+    Raises:
+        InvalidInput: the batch is about several customers, or nobody.
+    """
+    named = [one.get("customer_id") if isinstance(one, dict) else None for one in documents]
+    others = [(place, one) for place, one in enumerate(named) if one != named[0] or not isinstance(one, str)]
+    if others:
+        place, value = others[0]
+        problem = Problem(f"events[{place}].customer_id", shown(value), "one customer in all events with decide=true")
+        raise InvalidInput("a batch that is decided on is about one customer", [problem])
+    ids = [str(one.get("event_id")) for one in documents if isinstance(one, dict)]
+    digest = hashlib.blake2b("\n".join(ids).encode(errors="replace"), digest_size=16).hexdigest()
+    return {"customer_id": str(named[0]), "request_id": f"events-{digest}"}
+
+
+def _taken(runtime: Runtime, documents: list[object], principal: Principal) -> BatchAnswer:
     report = runtime.ingest.ingest(documents, source=principal.source, arrived_at=runtime.clock())
     answer = batch_answer(report)
     runtime.metrics.count_events(accepted=answer.accepted, duplicate=answer.duplicate, rejected=answer.rejected)

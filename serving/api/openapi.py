@@ -31,7 +31,7 @@ from serving.governing_views import (
 from serving.problems import ProblemDetails, ProblemType
 from serving.schemas import DecisionAnswer, DecisionRequest, EventBatch, LinkRequest, OutcomeBatch, UnlinkRequest
 from serving.telemetry import METRICS_MEDIA_TYPE
-from serving.views import BatchAnswer, Liveness, LookupAnswer, OutcomesAnswer, PersonAnswer, Readiness, StoredDecision
+from serving.views import EventsAnswer, Liveness, LookupAnswer, OutcomesAnswer, PersonAnswer, Readiness, StoredDecision
 from serving.workforce import WorkforceAnswer, WorkforceBatch
 
 _REFERENCE: Final = "#/components/schemas/{name}"
@@ -62,6 +62,29 @@ _IDEMPOTENCY_KEY: Final[Json] = {
     "description": "The request id, where the body has none; if both are given they must be equal.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 200},
 }
+_DECIDING: Final[tuple[Json, ...]] = (
+    {
+        "name": "decide",
+        "in": "query",
+        "required": False,
+        "description": "Decide on the customer that the events are about; all of them must be one customer's.",
+        "schema": {"type": "boolean", "default": False},
+    },
+    {
+        "name": "journey_id",
+        "in": "query",
+        "required": False,
+        "description": "The journey to decide in; only with `decide=true`.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 200},
+    },
+    {
+        "name": "channel",
+        "in": "query",
+        "required": False,
+        "description": "Only treatments of this channel; only with `decide=true`.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 200},
+    },
+)
 _REPORT_PARAMETERS: Final[tuple[Json, ...]] = (
     {
         "name": "journey_id",
@@ -130,9 +153,12 @@ OPERATIONS: Final = (
         operation_id="take_events",
         summary="Take a batch of events in",
         description="Each event is accepted, known already, or rejected by itself, with reasons. What is accepted is "
-        "on disk before the answer leaves. The source of the events is the key's own.",
+        "on disk before the answer leaves. The source of the events is the key's own. With `decide=true` the answer "
+        "also holds a decision on the customer, who is taken to be here (`inbound`); the same batch again gives the "
+        "same one.",
         body=EventBatch,
-        answer=BatchAnswer,
+        answer=EventsAnswer,
+        parameters=_DECIDING,
         failures=(*_KEYED, *_WRITING),
     ),
     Operation(

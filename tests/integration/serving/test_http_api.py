@@ -55,6 +55,59 @@ def _stalled(client: Client, customer_id: str = "c-1") -> None:
 # ---- events
 
 
+def _applied(customer_id: str = "c-1") -> list[dict[str, Any]]:
+    events = [event("applied", hours_ago=72), *_consents("sms", "email")]
+    return [{**one, "customer_id": customer_id} for one in events]
+
+
+def test_events_are_decided_on_in_the_same_call(client: Client, world: World) -> None:
+    """The decision sees the events that came with it, and the same batch again gives the same one."""
+    first = client.post("/v1/events?decide=true", {"events": _applied()}).json()
+    again = client.post("/v1/events?decide=true", {"events": _applied()}).json()
+
+    assert (first["accepted"], again["duplicate"]) == (3, 3)
+    assert first["decision"]["journey"]["stage"] == "applied"
+    assert first["decision"] == again["decision"]
+    stored = world.records.decision(first["decision"]["decision_id"])
+    assert stored.record.last_event_at > 0
+
+
+def test_events_without_the_wish_are_not_decided_on(client: Client) -> None:
+    """The answer has no field for it."""
+    answer = client.post("/v1/events?decide=false", {"events": _applied()}).json()
+
+    assert {"decision", "decision_problem"}.isdisjoint(answer)
+
+
+def test_a_batch_of_several_customers_is_not_decided_on(client: Client) -> None:
+    """Nothing of it is taken in, and the answer names the first other customer."""
+    batch = [*_applied("c-1"), *_applied("c-2")]
+
+    refused = client.post("/v1/events?decide=true", {"events": batch})
+
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["pointer"] == "/events/3/customer_id"
+    assert client.post("/v1/events", {"events": _applied("c-1")}).json()["accepted"] == 3
+
+
+def test_a_decision_that_cannot_be_made_loses_no_event(client: Client) -> None:
+    """The events are in, and the problem says what was wrong with the question."""
+    answer = client.post("/v1/events?decide=true&channel=fax", {"events": _applied()}).json()
+
+    assert answer["accepted"] == 3
+    assert answer["decision_problem"]["errors"][0]["pointer"] == "/channel"
+    assert "decision" not in answer
+
+
+@pytest.mark.parametrize("query", ["decide=maybe", "decide=true&decide=true", "journey_id=x", "wish=1"])
+def test_a_bad_wish_is_refused(client: Client, query: str) -> None:
+    """With the parameter's name."""
+    refused = client.post(f"/v1/events?{query}", {"events": _applied()})
+
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["pointer"].startswith("/?")
+
+
 def test_events_are_counted_by_what_became_of_them(client: Client, world: World) -> None:
     """Accepted + duplicate + rejected is what was sent, with every reason at its index."""
     batch = [event("e-1"), event("e-1"), event("e-2", occurred_at="2026-03-01T09:00:00"), event("e-3", kind="danced")]
@@ -306,7 +359,7 @@ def test_an_unknown_customer_is_404_only_where_asked_for(client: Client) -> None
 
 def test_a_query_parameter_is_not_silently_ignored(client: Client) -> None:
     """A wish that is not read is refused."""
-    answer = client.post("/v1/events?decide=true", {"events": [event()]})
+    answer = client.post("/v1/outcomes?decide=true", {"outcomes": []})
 
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["expected"] == "no query parameter"
