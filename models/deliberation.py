@@ -267,12 +267,12 @@ def _out_of_time(one: Considered) -> Considered:
 
 def _expected(situation: Situation, stall: StallScore, rulebook: Rulebook) -> Situation:
     """The situation with what the models expect of it, and how good a lead that makes."""
-    situation = replace(
+    situation = structs.replace(
         situation, stall_propensity=stall.stall_propensity, abandon_probability=stall.abandon_probability
     )
     if rulebook.policy.lead_qualification is None:
         return situation
-    return replace(situation, lead_class=lead_standing(rulebook.policy.lead_qualification, situation).lead_class)
+    return structs.replace(situation, lead_class=lead_standing(rulebook.policy.lead_qualification, situation).lead_class)
 
 
 def _situation(inputs: Inputs, rulebook: Rulebook) -> Situation:
