@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from models.actions import Action, Catalogue, Rule, RuleStage, Treatment
 from models.contact_policy import Cap, caps_of
 from models.policy import Policy
+from models.rules import failing_suitability
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,20 +20,31 @@ class StageRules:
 
 @dataclass(frozen=True, slots=True)
 class PlannedTreatment:
-    """A treatment, with the caps that contacts with it fall under."""
+    """A treatment, with what bears on contacts with it.
+
+    Attributes:
+        caps: that they fall under.
+        reach: the channel, and whether the action is transactional: all that consent and quiet hours ask for.
+    """
 
     treatment: Treatment
     caps: tuple[Cap, ...]
+    reach: tuple[str, bool]
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedAction:
-    """An action, with the rules that bear on it by stage."""
+    """An action, with the rules that bear on it by stage.
+
+    Attributes:
+        is_picky: it asks for more than the policy's rules do, so that it can be dropped where all of those hold.
+    """
 
     action: Action
     eligibility: StageRules
     applicability: StageRules
     suitability: StageRules
+    is_picky: bool
     treatments: tuple[PlannedTreatment, ...]
 
 
@@ -71,8 +83,14 @@ def _planned(action: Action, policy: Policy, caps: tuple[Cap, ...]) -> PlannedAc
         of_stage("eligibility"),
         of_stage("applicability"),
         of_stage("suitability"),
+        bool(action.rules or action.stages or action.stall_states or action.min_stall_propensity > 0)
+        or bool(failing_suitability(action)),
         tuple(
-            PlannedTreatment(one, tuple(cap for cap in caps if cap.at(0).covers(one.channel, action.id)))
+            PlannedTreatment(
+                one,
+                tuple(cap for cap in caps if cap.at(0).covers(one.channel, action.id)),
+                (one.channel, action.transactional),
+            )
             for one in action.treatments
         ),
     )

@@ -262,7 +262,7 @@ def failing_rules_of(
 
 
 def _out_of_time(one: Considered) -> Considered:
-    return one if one.dropped is not None else replace(one, dropped="scoring", rule_ids=(OUT_OF_TIME,))
+    return one if one.dropped is not None else structs.replace(one, dropped="scoring", rule_ids=(OUT_OF_TIME,))
 
 
 def _expected(situation: Situation, stall: StallScore, rulebook: Rulebook) -> Situation:
@@ -337,7 +337,7 @@ def _within_budgets(
     if not full:
         return considered, factors
     left = [
-        replace(one, dropped="capacity", rule_ids=full[one.treatment.id]) if one.treatment.id in full else one
+        structs.replace(one, dropped="capacity", rule_ids=full[one.treatment.id]) if one.treatment.id in full else one
         for one in considered
     ]
     return left, {treatment_id: known for treatment_id, known in factors.items() if treatment_id not in full}
