@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Final
 
+import numpy as np
 from msgspec import structs
 
 from features.journeys import Journey
@@ -108,7 +110,9 @@ class Deliberation:
     """A decision with everything that led to it.
 
     Attributes:
+        missing: the features of which nothing is known.
         candidates: the full candidate set in catalogue order, ``no_action`` last.
+        candidate_by_treatment: the same by treatment id.
         factors: of every scored candidate, by treatment id.
         ranking: treatment ids of the scored candidates, the chosen one first, then by priority.
         choice: slot 1.
@@ -118,7 +122,9 @@ class Deliberation:
 
     situation: Situation
     stall: StallScore
+    missing: tuple[str, ...]
     candidates: tuple[Candidate, ...]
+    candidate_by_treatment: Mapping[str, Candidate]
     factors: Mapping[str, Factors]
     ranking: tuple[str, ...]
     choice: Choice
@@ -162,15 +168,18 @@ def deliberate(
         if share > 0 or arm == inputs.arm
     }
     candidates = _candidates(rulebook.plan, view, marginal_selection(shares, given_arm), given_arm[inputs.arm])
+    by_treatment = {candidate.treatment_id: candidate for candidate in candidates}
     ranking = _ranking(view.scored, choice)
     return Deliberation(
         situation=view.situation,
         stall=view.stall,
+        missing=tuple(compress(rulebook.feature_set.names, np.isnan(inputs.vector).tobytes())),
         candidates=candidates,
+        candidate_by_treatment=by_treatment,
         factors=view.factors,
         ranking=ranking,
         choice=choice,
-        selected=_selected(ranking, candidates, choice, view, inputs, rulebook),
+        selected=_selected(ranking, by_treatment, choice, view, inputs, rulebook),
         exploration_loss=math.nan if exploration.regret_budget is None else exploration_loss(view.scored, exploration),
     )
 
@@ -185,7 +194,9 @@ def _view(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> _View:
     asked = None if inputs.question.out_of_time else scorer
     scores = None if asked is None else asked.believing(rulebook.catalogue.priors).customer(inputs.vector)
     situation, stall, considered = consider(
-        inputs, rulebook, lambda: UNKNOWN_STALL if scores is None else scores.stall()
+        inputs,
+        rulebook,
+        lambda is_stalled: UNKNOWN_STALL if scores is None else scores.stall(is_stalled=is_stalled),
     )
     if inputs.question.out_of_time:
         considered = [_out_of_time(one) for one in considered]
@@ -216,19 +227,18 @@ def _view(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> _View:
 
 
 def consider(
-    inputs: Inputs, rulebook: Rulebook, stall_of: Callable[[], StallScore]
+    inputs: Inputs, rulebook: Rulebook, stall_of: Callable[[bool], StallScore]
 ) -> tuple[Situation, StallScore, list[Considered]]:
     """The funnel up to scoring: where the customer stands, and which candidates that leaves.
 
     Args:
         inputs: what the decision is made from.
         rulebook: what it is made by.
-        stall_of: the customer's stall score; only asked while the journey is open.
+        stall_of: the score of a customer who is stalled, or is not; only asked while the journey is open.
     """
     situation = _situation(inputs, rulebook)
-    stall = stall_of() if situation.status == "open" else UNKNOWN_STALL
-    if situation.stall_state is None:
-        stall = stall._replace(benign_wait=math.nan)  # learned from stalled customers
+    is_stalled = situation.stall_state is not None
+    stall = stall_of(is_stalled) if situation.status == "open" else UNKNOWN_STALL
     situation = _expected(situation, stall, rulebook)
     considered = considered_candidates(
         plan=rulebook.plan,
@@ -411,7 +421,7 @@ def _fits(view: _View, rulebook: Rulebook) -> Callable[[str, Sequence[str]], boo
 
 def _selected(
     ranking: tuple[str, ...],
-    candidates: tuple[Candidate, ...],
+    candidates: Mapping[str, Candidate],
     choice: Choice,
     view: _View,
     inputs: Inputs,
@@ -422,7 +432,7 @@ def _selected(
     return filled_slots(
         Filling(
             ranking=ranking,
-            candidates={candidate.treatment_id: candidate for candidate in candidates},
+            candidates=candidates,
             mandatory=frozenset(one.treatment_id for one in view.scored if one.mandatory),
             question=inputs.question,
             records=inputs.records,
