@@ -266,6 +266,11 @@ class FeatureSet:
         return tuple(spec.name for spec in self.specs)
 
     @cached_property
+    def places(self) -> dict[str, int]:
+        """Where in the model's vector each feature is, by name."""
+        return {name: place for place, name in enumerate(self.names)}
+
+    @cached_property
     def n_state_features(self) -> int:
         """How many of the features the kernel reads from the state; attributes and the request's own facts follow."""
         return kernel.n_features(self.plan)

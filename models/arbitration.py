@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -117,35 +118,37 @@ class Scored(msgspec.Struct, frozen=True, gc=False):
     @property
     def is_safe(self) -> bool:
         """The upper bound of its net value is above that of doing nothing."""
-        return interval(self.net_value, self.net_value_sigma)[1] > 0
+        return self.net_value + Z_95 * self.net_value_sigma > 0
 
 
 _NOTHING: Final = Scored(NO_ACTION, NO_ACTION, 0.0, 0.0, 0.0)
+_PRIORITY: Final = attrgetter("priority")
 
 
 def ranked(candidates: Sequence[Scored]) -> list[Scored]:
     """Candidates by priority, highest first, mandatory ones before all; equal ones keep the catalogue's order."""
-    return sorted(candidates, key=lambda candidate: (not candidate.mandatory, -candidate.priority))
+    by_priority = sorted(candidates, key=_PRIORITY, reverse=True)  # in reverse, equal ones keep their order too
+    return sorted(by_priority, key=attrgetter("mandatory"), reverse=True)
 
 
 def greedy_choice(candidates: Sequence[Scored]) -> str:
     """Treatment with the highest priority above 0, else ``no_action``; a mandatory one wins whatever it is worth."""
-    best = _first_mandatory(candidates) or max(candidates, key=lambda candidate: candidate.priority, default=_NOTHING)
+    best = _first_mandatory(candidates) or max(candidates, key=_PRIORITY, default=_NOTHING)
     return best.treatment_id if best.priority > 0 or best.mandatory else NO_ACTION
 
 
 def _first_mandatory(candidates: Sequence[Scored]) -> Scored | None:
     mandatory = [candidate for candidate in candidates if candidate.mandatory]
-    return max(mandatory, key=lambda candidate: candidate.priority) if mandatory else None
+    return max(mandatory, key=_PRIORITY) if mandatory else None
 
 
 def _explorable(candidates: Sequence[Scored]) -> list[Scored]:
-    return [*(candidate for candidate in candidates if candidate.is_safe), _NOTHING]
+    return [*[candidate for candidate in candidates if candidate.is_safe], _NOTHING]
 
 
 def softmax(scored: Sequence[Scored], temperature: float) -> Probabilities:
     """Softmax of the priorities at a temperature in money."""
-    top = max(candidate.priority for candidate in scored)
+    top = max([candidate.priority for candidate in scored])
     weights = {c.treatment_id: math.exp((c.priority - top) / temperature) for c in scored}
     total = math.fsum(weights.values())
     return {treatment_id: weight / total for treatment_id, weight in weights.items()}
@@ -171,20 +174,18 @@ def arm_selection(arm: Arm, candidates: Sequence[Scored], exploration: Explorati
     over all candidates and ``no_action``. The others are greedy with probability 1 - epsilon and draw from the softmax
     over the safe set otherwise.
     """
-    everything = [*(candidate.treatment_id for candidate in candidates), NO_ACTION]
+    found = dict.fromkeys([*[candidate.treatment_id for candidate in candidates], NO_ACTION], 0.0)
     if arm == "no_contact_holdout":
-        return {treatment_id: float(treatment_id == NO_ACTION) for treatment_id in everything}
-    greedy = greedy_choice(candidates)
-    if _first_mandatory(candidates) is not None:
-        return {treatment_id: float(treatment_id == greedy) for treatment_id in everything}
-    if arm == "random_eligible":
-        return dict.fromkeys(everything, 1.0 / len(everything))
-    explored = softmax(_explorable(candidates), exploration.temperature)
-    return {
-        treatment_id: (1 - exploration.epsilon) * (treatment_id == greedy)
-        + exploration.epsilon * explored.get(treatment_id, 0.0)
-        for treatment_id in everything
-    }
+        found[NO_ACTION] = 1.0
+    elif (first := _first_mandatory(candidates)) is not None:
+        found[first.treatment_id] = 1.0
+    elif arm == "random_eligible":
+        return dict.fromkeys(found, 1.0 / len(found))
+    else:
+        for treatment_id, probability in softmax(_explorable(candidates), exploration.temperature).items():
+            found[treatment_id] = exploration.epsilon * probability
+        found[greedy_choice(candidates)] += 1 - exploration.epsilon
+    return found
 
 
 def marginal_selection(shares: Mapping[Arm, float], given_arm: Mapping[Arm, Probabilities]) -> Probabilities:
@@ -198,7 +199,11 @@ def marginal_selection(shares: Mapping[Arm, float], given_arm: Mapping[Arm, Prob
     for arm, share in shares.items():
         if share == 0:
             continue
-        for treatment_id, probability in given_arm[arm].items():
+        found = given_arm[arm]
+        if found.keys() == total.keys():
+            total = {treatment_id: before + share * found[treatment_id] for treatment_id, before in total.items()}
+            continue
+        for treatment_id, probability in found.items():
             total[treatment_id] = total.get(treatment_id, 0.0) + share * probability
     return total
 

@@ -243,7 +243,7 @@ def _customer_records(scene: Scene, person: Person, profile: ProfileRow, records
 
 def _passed(inputs: Inputs, rulebook: Rulebook, stall: StallScore, left: BoolArray) -> str | None:
     """Mark what the funnel leaves; where that is nothing, the stage at which the last candidates fell."""
-    _, _, considered = consider(inputs, rulebook, lambda: stall)
+    _, _, considered = consider(inputs, rulebook, lambda is_stalled: stall)
     furthest = -1
     for place, one in enumerate(considered):
         if one.dropped is None:

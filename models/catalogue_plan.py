@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
+from msgspec import structs
+
+from features.journeys import Journey
 from models.actions import Action, Catalogue, Rule, RuleStage, Treatment
+from models.arbitration import Factors
 from models.contact_policy import Cap, caps_of
+from models.decision import Candidate
 from models.policy import Policy
+from models.prices import unit_price
+from models.rules import failing_suitability
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,24 +28,41 @@ class StageRules:
 
 @dataclass(frozen=True, slots=True)
 class PlannedTreatment:
-    """A treatment, with the caps that contacts with it fall under."""
+    """A treatment, with what bears on contacts with it, and what is the same of its candidate in every decision.
+
+    Attributes:
+        caps: that contacts fall under.
+        reach: the channel, and whether the action is transactional: all that consent and quiet hours ask for.
+        factors: of a customer of whom nothing is known; for one who is not tired of contacts, where nothing is scarce.
+        scored: the candidate where it is scored, as far as it does not depend on the customer.
+        dropped: the candidate where it is not scored.
+    """
 
     treatment: Treatment
     caps: tuple[Cap, ...]
+    reach: tuple[str, bool]
+    factors: Factors
+    scored: Candidate
+    dropped: Candidate
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedAction:
-    """An action, with the rules that bear on it by stage."""
+    """An action, with the rules that bear on it by stage.
+
+    Attributes:
+        is_picky: it asks for more than the policy's rules do, so that it can be dropped where all of those hold.
+    """
 
     action: Action
     eligibility: StageRules
     applicability: StageRules
     suitability: StageRules
+    is_picky: bool
     treatments: tuple[PlannedTreatment, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """The candidates of one journey, in catalogue order.
 
@@ -47,12 +73,17 @@ class Plan:
     actions: tuple[PlannedAction, ...]
     caps: tuple[Cap, ...]
 
+    @cached_property
+    def treatments(self) -> tuple[PlannedTreatment, ...]:
+        """Of all actions."""
+        return tuple(one for action in self.actions for one in action.treatments)
 
-def plan_of(catalogue: Catalogue, policy: Policy, *, journey_id: str) -> Plan:
+
+def plan_of(catalogue: Catalogue, policy: Policy, *, journey: Journey) -> Plan:
     """The plan for the candidates of a journey."""
     caps = caps_of(policy.contact_policy, catalogue)
-    actions = (action for action in catalogue.actions if action.journey == journey_id)
-    return Plan(tuple(_planned(action, policy, caps) for action in actions), caps)
+    actions = (action for action in catalogue.actions if action.journey == journey.id)
+    return Plan(tuple(_planned(action, policy, journey, caps) for action in actions), caps)
 
 
 def bears_on(rule: Rule, action: Action) -> bool:
@@ -60,7 +91,7 @@ def bears_on(rule: Rule, action: Action) -> bool:
     return (not rule.issues or action.issue in rule.issues) and (not rule.groups or action.group in rule.groups)
 
 
-def _planned(action: Action, policy: Policy, caps: tuple[Cap, ...]) -> PlannedAction:
+def _planned(action: Action, policy: Policy, journey: Journey, caps: tuple[Cap, ...]) -> PlannedAction:
     def of_stage(stage: RuleStage) -> StageRules:
         shared = tuple(rule for rule in policy.rules if rule.stage == stage and bears_on(rule, action))
         own = tuple(rule for rule in action.rules if rule.stage == stage and bears_on(rule, action))
@@ -71,8 +102,43 @@ def _planned(action: Action, policy: Policy, caps: tuple[Cap, ...]) -> PlannedAc
         of_stage("eligibility"),
         of_stage("applicability"),
         of_stage("suitability"),
-        tuple(
-            PlannedTreatment(one, tuple(cap for cap in caps if cap.at(0).covers(one.channel, action.id)))
-            for one in action.treatments
+        bool(action.rules or action.stages or action.stall_states or action.min_stall_propensity > 0)
+        or bool(failing_suitability(action)),
+        tuple(_planned_treatment(action, one, policy, journey, caps) for one in action.treatments),
+    )
+
+
+def _planned_treatment(
+    action: Action, treatment: Treatment, policy: Policy, journey: Journey, caps: tuple[Cap, ...]
+) -> PlannedTreatment:
+    outcome = journey.outcome_by_id[action.outcome]
+    factors = Factors(
+        control_response=math.nan,
+        uplift=math.nan,
+        sigma=math.nan,
+        is_binary=outcome.type == "binary",
+        value=outcome.value,
+        contact_cost=treatment.contact_cost,
+        incentive_cost=action.incentive_cost,
+        fatigue_cost=treatment.fatigue_cost,
+        channel_price=unit_price(policy, {}, channel=treatment.channel, queue=action.assigned_to),
+        context_weight_pct=action.context_weight_pct,
+        lever_pct=action.lever_pct,
+    )
+    dropped = Candidate(action_id=action.id, treatment_id=treatment.id, channel=treatment.channel)
+    return PlannedTreatment(
+        treatment,
+        tuple(cap for cap in caps if cap.at(0).covers(treatment.channel, action.id)),
+        (treatment.channel, action.transactional),
+        factors,
+        structs.replace(
+            dropped,
+            outcome=action.outcome,
+            value=factors.value,
+            contact_cost=factors.contact_cost,
+            incentive_cost=factors.incentive_cost,
+            context_weight_pct=factors.context_weight_pct,
+            lever_pct=factors.lever_pct,
         ),
+        dropped,
     )

@@ -70,6 +70,11 @@ class ContactStanding:
     full_caps: frozenset[str]
     held: Mapping[str, frozenset[Held]]
 
+    @property
+    def is_free(self) -> bool:
+        """Nothing that was done before stands against anything."""
+        return not (self.full_caps or self.held)
+
 
 def contact_standing(
     policy: ContactPolicy, caps: Sequence[Cap], catalogue: Catalogue, contacts: Sequence[Contact], *, at: int
@@ -83,7 +88,9 @@ def contact_standing(
         contacts: the customer's, live leases included.
         at: the moment, microseconds since the epoch.
     """
-    held = {one.id: held_by(one, contacts, catalogue, at=at) for one in policy.suppressions} if contacts else {}
+    if not contacts:
+        return ContactStanding(frozenset([cap.id for cap in caps if cap.contacts == 0]), {})
+    held = {one.id: held_by(one, contacts, catalogue, at=at) for one in policy.suppressions}
     return ContactStanding(
         frozenset(cap.id for cap in caps if contacts_under(cap.at(at), contacts) >= cap.contacts),
         {suppression_id: found for suppression_id, found in held.items() if found},

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import compress
 from typing import Final
 
+import numpy as np
 from msgspec import structs
 
 from features.journeys import Journey
@@ -29,7 +31,7 @@ from models.arbitration import (
     ranked,
 )
 from models.capacity import Room, needs_of
-from models.catalogue_plan import Plan, plan_of
+from models.catalogue_plan import Plan, PlannedTreatment, plan_of
 from models.contact_policy import fatigue_factor
 from models.decision import Candidate, DropStage, Selected
 from models.experiment import arm_probabilities
@@ -43,6 +45,10 @@ from models.situation import Situation, Value, situation_of
 from models.slots import Filling, filled_slots
 
 OUT_OF_TIME: Final = "scoring.deadline"
+NO_ESTIMATE: Final = ("scoring.no_estimate",)
+NOTHING: Final = Candidate(
+    action_id=NO_ACTION, treatment_id=NO_ACTION, channel=None, uplift=0.0, sigma=0.0, net_value=0.0, priority=0.0
+)
 UNKNOWN_STALL: Final = StallScore(math.nan, math.nan, math.nan)
 
 
@@ -67,7 +73,7 @@ class Rulebook:
 
     def __post_init__(self) -> None:
         """Make the plan, once for all decisions."""
-        object.__setattr__(self, "plan", plan_of(self.catalogue, self.policy, journey_id=self.journey.id))
+        object.__setattr__(self, "plan", plan_of(self.catalogue, self.policy, journey=self.journey))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -104,7 +110,9 @@ class Deliberation:
     """A decision with everything that led to it.
 
     Attributes:
+        missing: the features of which nothing is known.
         candidates: the full candidate set in catalogue order, ``no_action`` last.
+        candidate_by_treatment: the same by treatment id.
         factors: of every scored candidate, by treatment id.
         ranking: treatment ids of the scored candidates, the chosen one first, then by priority.
         choice: slot 1.
@@ -114,7 +122,9 @@ class Deliberation:
 
     situation: Situation
     stall: StallScore
+    missing: tuple[str, ...]
     candidates: tuple[Candidate, ...]
+    candidate_by_treatment: Mapping[str, Candidate]
     factors: Mapping[str, Factors]
     ranking: tuple[str, ...]
     choice: Choice
@@ -157,16 +167,19 @@ def deliberate(
         for arm, share in shares.items()
         if share > 0 or arm == inputs.arm
     }
-    candidates = _candidates(view, marginal_selection(shares, given_arm), given_arm[inputs.arm])
+    candidates = _candidates(rulebook.plan, view, marginal_selection(shares, given_arm), given_arm[inputs.arm])
+    by_treatment = {candidate.treatment_id: candidate for candidate in candidates}
     ranking = _ranking(view.scored, choice)
     return Deliberation(
         situation=view.situation,
         stall=view.stall,
+        missing=tuple(compress(rulebook.feature_set.names, np.isnan(inputs.vector).tobytes())),
         candidates=candidates,
+        candidate_by_treatment=by_treatment,
         factors=view.factors,
         ranking=ranking,
         choice=choice,
-        selected=_selected(ranking, candidates, choice, view, inputs, rulebook),
+        selected=_selected(ranking, by_treatment, choice, view, inputs, rulebook),
         exploration_loss=math.nan if exploration.regret_budget is None else exploration_loss(view.scored, exploration),
     )
 
@@ -181,7 +194,9 @@ def _view(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> _View:
     asked = None if inputs.question.out_of_time else scorer
     scores = None if asked is None else asked.believing(rulebook.catalogue.priors).customer(inputs.vector)
     situation, stall, considered = consider(
-        inputs, rulebook, lambda: UNKNOWN_STALL if scores is None else scores.stall()
+        inputs,
+        rulebook,
+        lambda is_stalled: UNKNOWN_STALL if scores is None else scores.stall(is_stalled=is_stalled),
     )
     if inputs.question.out_of_time:
         considered = [_out_of_time(one) for one in considered]
@@ -189,9 +204,9 @@ def _view(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> _View:
     fatigue = fatigue_factor(rulebook.policy.contact_policy.fatigue, inputs.records.contacts, at=inputs.question.at)
     prices = {} if inputs.prices is None else inputs.prices.prices
     factors = {
-        one.treatment.id: _factors(one, effects[one.action.id], rulebook, fatigue, prices)
-        for one in considered
-        if one.dropped is None and effects[one.action.id].source != "none"
+        one.treatment.id: _factors(one.action, planned, effect, rulebook.policy, fatigue, prices)
+        for planned, one in zip(rulebook.plan.treatments, considered, strict=True)
+        if one.dropped is None and (effect := effects[one.action.id]).source != "none"
     }
     room = Room(rulebook.policy.capacity, inputs.records)
     considered, factors = _within_budgets(considered, factors, room)
@@ -212,19 +227,18 @@ def _view(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> _View:
 
 
 def consider(
-    inputs: Inputs, rulebook: Rulebook, stall_of: Callable[[], StallScore]
+    inputs: Inputs, rulebook: Rulebook, stall_of: Callable[[bool], StallScore]
 ) -> tuple[Situation, StallScore, list[Considered]]:
     """The funnel up to scoring: where the customer stands, and which candidates that leaves.
 
     Args:
         inputs: what the decision is made from.
         rulebook: what it is made by.
-        stall_of: the customer's stall score; only asked while the journey is open.
+        stall_of: the score of a customer who is stalled, or is not; only asked while the journey is open.
     """
     situation = _situation(inputs, rulebook)
-    stall = stall_of() if situation.status == "open" else UNKNOWN_STALL
-    if situation.stall_state is None:
-        stall = stall._replace(benign_wait=math.nan)  # learned from stalled customers
+    is_stalled = situation.stall_state is not None
+    stall = stall_of(is_stalled) if situation.status == "open" else UNKNOWN_STALL
     situation = _expected(situation, stall, rulebook)
     considered = considered_candidates(
         plan=rulebook.plan,
@@ -262,17 +276,19 @@ def failing_rules_of(
 
 
 def _out_of_time(one: Considered) -> Considered:
-    return one if one.dropped is not None else replace(one, dropped="scoring", rule_ids=(OUT_OF_TIME,))
+    return one if one.dropped is not None else structs.replace(one, dropped="scoring", rule_ids=(OUT_OF_TIME,))
 
 
 def _expected(situation: Situation, stall: StallScore, rulebook: Rulebook) -> Situation:
     """The situation with what the models expect of it, and how good a lead that makes."""
-    situation = replace(
+    situation = structs.replace(
         situation, stall_propensity=stall.stall_propensity, abandon_probability=stall.abandon_probability
     )
     if rulebook.policy.lead_qualification is None:
         return situation
-    return replace(situation, lead_class=lead_standing(rulebook.policy.lead_qualification, situation).lead_class)
+    return structs.replace(
+        situation, lead_class=lead_standing(rulebook.policy.lead_qualification, situation).lead_class
+    )
 
 
 def _situation(inputs: Inputs, rulebook: Rulebook) -> Situation:
@@ -304,24 +320,29 @@ def _prior(action: Action) -> EffectScore:
 
 
 def _factors(
-    one: Considered, effect: EffectScore, rulebook: Rulebook, fatigue: float, prices: Mapping[str, float]
+    action: Action,
+    planned: PlannedTreatment,
+    effect: EffectScore,
+    policy: Policy,
+    fatigue: float,
+    prices: Mapping[str, float],
 ) -> Factors:
-    outcome = rulebook.journey.outcome_by_id[one.action.outcome]
-    per_money = money_price(rulebook.policy, prices, issue=one.action.issue)
-    found = Factors(
-        control_response=effect.control_response,
-        uplift=effect.uplift,
-        sigma=effect.sigma,
-        is_binary=outcome.type == "binary",
-        value=outcome.value,
-        contact_cost=one.treatment.contact_cost,
-        incentive_cost=one.action.incentive_cost,
-        fatigue_cost=one.treatment.fatigue_cost * fatigue,
-        channel_price=unit_price(rulebook.policy, prices, channel=one.treatment.channel, queue=one.action.assigned_to),
-        context_weight_pct=one.action.context_weight_pct,
-        lever_pct=one.action.lever_pct,
+    control_response, uplift, sigma, _ = effect
+    found = structs.replace(
+        planned.factors,
+        control_response=control_response,
+        uplift=uplift,
+        sigma=sigma,
+        fatigue_cost=planned.factors.fatigue_cost * fatigue,
     )
-    return structs.replace(found, budget_price=per_money * found.spend) if per_money else found
+    if not prices:
+        return found
+    per_money = money_price(policy, prices, issue=action.issue)
+    return structs.replace(
+        found,
+        channel_price=unit_price(policy, prices, channel=planned.treatment.channel, queue=action.assigned_to),
+        budget_price=per_money * found.spend if per_money else 0.0,
+    )
 
 
 def _within_budgets(
@@ -337,67 +358,45 @@ def _within_budgets(
     if not full:
         return considered, factors
     left = [
-        replace(one, dropped="capacity", rule_ids=full[one.treatment.id]) if one.treatment.id in full else one
+        structs.replace(one, dropped="capacity", rule_ids=full[one.treatment.id]) if one.treatment.id in full else one
         for one in considered
     ]
     return left, {treatment_id: known for treatment_id, known in factors.items() if treatment_id not in full}
 
 
-def _candidates(view: _View, marginal: Probabilities, given_arm: Probabilities) -> tuple[Candidate, ...]:
+def _candidates(plan: Plan, view: _View, marginal: Probabilities, given_arm: Probabilities) -> tuple[Candidate, ...]:
     found = []
     score_of = {one.treatment_id: one for one in view.scored}
-    for one in view.considered:
-        known = view.factors.get(one.treatment.id)
+    for planned, one in zip(plan.treatments, view.considered, strict=True):
+        treatment_id = one.treatment.id
+        known = view.factors.get(treatment_id)
         if known is None:
-            dropped = one.dropped or "scoring"
-            rule_ids = one.rule_ids or ("scoring.no_estimate",)
-            found.append(
-                Candidate(
-                    action_id=one.action.id,
-                    treatment_id=one.treatment.id,
-                    channel=one.treatment.channel,
-                    dropped=dropped,
-                    rule_ids=rule_ids,
-                    # Not 0 where another arm's bundle lets it through.
-                    selection_probability=marginal.get(one.treatment.id, 0.0),
-                )
+            candidate = structs.replace(
+                planned.dropped,
+                dropped=one.dropped or "scoring",
+                rule_ids=one.rule_ids or NO_ESTIMATE,
+                # Not 0 where another arm's bundle lets it through.
+                selection_probability=marginal.get(treatment_id, 0.0),
             )
-            continue
-        score = score_of[one.treatment.id]
-        found.append(
-            Candidate(
-                action_id=one.action.id,
-                treatment_id=one.treatment.id,
-                channel=one.treatment.channel,
+        else:
+            score = score_of[treatment_id]
+            candidate = structs.replace(
+                planned.scored,
                 control_response=known.control_response,
                 uplift=known.uplift,
                 sigma=known.sigma,
                 effect_source=view.effects[one.action.id].source,
-                outcome=one.action.outcome,
-                value=known.value,
-                contact_cost=known.contact_cost,
-                incentive_cost=known.incentive_cost,
                 fatigue_cost=known.fatigue_cost,
                 channel_price=known.channel_price,
                 budget_price=known.budget_price,
-                context_weight_pct=known.context_weight_pct,
-                lever_pct=known.lever_pct,
                 net_value=score.net_value,
                 priority=score.priority,
-                selection_probability=marginal[one.treatment.id],
-                arm_selection_probability=given_arm[one.treatment.id],
+                selection_probability=marginal[treatment_id],
+                arm_selection_probability=given_arm[treatment_id],
             )
-        )
-    no_action = Candidate(
-        action_id=NO_ACTION,
-        treatment_id=NO_ACTION,
-        channel=None,
-        uplift=0.0,
-        sigma=0.0,
-        net_value=0.0,
-        priority=0.0,
-        selection_probability=marginal[NO_ACTION],
-        arm_selection_probability=given_arm[NO_ACTION],
+        found.append(candidate)
+    no_action = structs.replace(
+        NOTHING, selection_probability=marginal[NO_ACTION], arm_selection_probability=given_arm[NO_ACTION]
     )
     return (*found, no_action)
 
@@ -422,7 +421,7 @@ def _fits(view: _View, rulebook: Rulebook) -> Callable[[str, Sequence[str]], boo
 
 def _selected(
     ranking: tuple[str, ...],
-    candidates: tuple[Candidate, ...],
+    candidates: Mapping[str, Candidate],
     choice: Choice,
     view: _View,
     inputs: Inputs,
@@ -433,7 +432,7 @@ def _selected(
     return filled_slots(
         Filling(
             ranking=ranking,
-            candidates={candidate.treatment_id: candidate for candidate in candidates},
+            candidates=candidates,
             mandatory=frozenset(one.treatment_id for one in view.scored if one.mandatory),
             question=inputs.question,
             records=inputs.records,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from features.taxonomy import Taxonomy
-from models.actions import Action, Catalogue, Treatment
+from models.actions import Action, Catalogue, Direction, Treatment
 from models.capacity import Room
 from models.catalogue_plan import Plan, PlannedAction, PlannedTreatment, StageRules
 from models.contact_policy import ContactStanding, contact_standing, failing_history, failing_moment
@@ -43,9 +45,13 @@ class Question:
     lost: Mapping[str, str] = field(default_factory=dict)
     out_of_time: bool = False
 
+    @property
+    def direction(self) -> Direction:
+        """We reach out, or the customer is here."""
+        return "outbound" if self.outbound else "inbound"
 
-@dataclass(frozen=True, slots=True)
-class Considered:
+
+class Considered(msgspec.Struct, frozen=True, gc=False):
     """One candidate after the funnel; ``dropped`` is None where it may be scored."""
 
     action: Action
@@ -141,11 +147,12 @@ class _Shared:
 
     def failing_contact(self, action: Action, one: PlannedTreatment) -> tuple[str, ...]:
         """Ids of every contact rule that stands against a candidate."""
-        channel, key = one.treatment.channel, (one.treatment.channel, action.transactional)
-        if key not in self.moments:
-            self.moments[key] = failing_moment(
+        channel, is_transactional = one.reach
+        failing = self.moments.get(one.reach)
+        if failing is None:
+            failing = self.moments[one.reach] = failing_moment(
                 channel,
-                transactional=action.transactional,
+                transactional=is_transactional,
                 outbound=self.question.outbound,
                 channel_is_outbound=self.taxonomy.channels[channel].outbound,
                 policy=self.policy.contact_policy,
@@ -153,8 +160,10 @@ class _Shared:
                 at=self.question.at,
                 time_zone=self.time_zone,
             )
+        if self.standing.is_free:
+            return failing
         suppressions = self.policy.contact_policy.suppressions
-        return self.moments[key] + failing_history(action, channel, suppressions, one.caps, self.standing)
+        return failing + failing_history(action, channel, suppressions, one.caps, self.standing)
 
 
 def _shared(
@@ -182,6 +191,8 @@ def _shared(
 def _action_drop(
     planned: PlannedAction, situation: Situation, failing: frozenset[str]
 ) -> tuple[DropStage | None, tuple[str, ...]]:
+    if not (failing or planned.is_picky):
+        return None, ()
     for stage, rule_ids in _stages(planned, situation, failing):
         if rule_ids:
             return stage, rule_ids
@@ -221,13 +232,13 @@ def _failing_request(treatment: Treatment, question: Question) -> tuple[str, ...
         failing = ("request.channel",)
     elif question.placements and not any(map(treatment.fits, question.placements)):
         failing = ("request.placements",)
-    if ("outbound" if question.outbound else "inbound") not in treatment.directions:
+    if question.direction not in treatment.directions:
         failing += ("request.direction",)
     return failing
 
 
 def _failing_capacity(action: Action, treatment: Treatment, question: Question, shared: _Shared) -> tuple[str, ...]:
-    if treatment.id in question.lost:
+    if question.lost and treatment.id in question.lost:
         return ("capacity.lost_race", question.lost[treatment.id])
     return shared.room.failing(action, treatment)
 

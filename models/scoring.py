@@ -90,6 +90,7 @@ class _Column(NamedTuple):
 
 
 _ABSENT: Final = -1
+_UNKNOWN: Final = np.full(1, np.nan)
 
 
 class CustomerScores:
@@ -111,12 +112,16 @@ class CustomerScores:
 
     def stall_block(self) -> StallBlock:
         """Stall scores of all customers of the block."""
-        ahead, waiting = self.stall_curve(), self._curve(self._scorer.bundle.waiting)
+        waiting = self._curve(self._scorer.bundle.waiting)
         unknown = np.full(len(self._values), np.nan)
-        benign_wait = unknown if waiting is None else waiting.incidence.progress[:, -1]
+        return self._stall_block(unknown if waiting is None else waiting.incidence.progress[:, -1])
+
+    def _stall_block(self, benign_wait: FloatArray) -> StallBlock:
+        ahead = self.stall_curve()
         if ahead is None:
             # Bundles of format 1 have the two probabilities at the horizon themselves.
             stall, abandon = self._scorer.stall_columns
+            unknown = np.full(len(self._values), np.nan)
             return StallBlock(
                 unknown if stall == _ABSENT else self._values[:, stall],
                 unknown if abandon == _ABSENT else self._values[:, abandon],
@@ -157,9 +162,10 @@ class CustomerScores:
         uplift = np.where(bounded, np.clip(control + tau, 0.0, 1.0) - control, tau)
         return EffectBlock(control, uplift, sigma, tuple(column.source for column in columns))
 
-    def stall(self) -> StallScore:
-        """The stall score of the only customer."""
-        return StallScore(*(float(column[0]) for column in self.stall_block()))
+    def stall(self, *, is_stalled: bool = True) -> StallScore:
+        """The stall score of the only customer; only who is stalled can have a benign wait."""
+        block = self.stall_block() if is_stalled else self._stall_block(_UNKNOWN)
+        return StallScore(*[column.item(0) for column in block])
 
     def effects(self, pairs: Sequence[Pair]) -> tuple[EffectScore, ...]:
         """The effect scores of the only customer, one a pair."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
+
+import msgspec
 
 from features.journeys import ACTIVE, Journey
 from features.kernel import Floats
@@ -32,8 +35,28 @@ _PLAIN: Final = {
 _STATUSES: Final[tuple[JourneyStatus, ...]] = ("never", "open", "reached", "exited", "abandoned")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
+class NamedNumbers(Mapping[str, float]):
+    """The numbers of a vector by name, each looked up when it is asked for: rules ask for a few of hundreds."""
+
+    __slots__ = ("_places", "_vector")
+
+    def __init__(self, places: Mapping[str, int], vector: Floats) -> None:
+        if len(places) != len(vector):
+            raise ValueError(f"a vector of {len(vector)} numbers for {len(places)} names, expected as many")
+        self._places = places
+        self._vector = vector
+
+    def __getitem__(self, name: str) -> float:
+        return self._vector.item(self._places[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+class Situation(msgspec.Struct, frozen=True, kw_only=True):
     """One customer in one journey at one moment.
 
     Attributes:
@@ -59,12 +82,12 @@ class Situation:
     state: str | None
     stall_propensity: float = math.nan
     abandon_probability: float = math.nan
-    attributes: Mapping[str, Value] = field(default_factory=dict)
+    attributes: Mapping[str, Value] = {}
     holdings: frozenset[str] | None = None
-    context: Mapping[str, Value] = field(default_factory=dict)
+    context: Mapping[str, Value] = {}
     channel: str | None = None
     direction: Direction = "outbound"
-    consents: Mapping[str, str] = field(default_factory=dict)
+    consents: Mapping[str, str] = {}
     lead_class: str | None = None
 
     def value(self, reference: str) -> Value | None:
@@ -73,19 +96,30 @@ class Situation:
         Raises:
             KeyError: the reference is none that rules may use.
         """
-        scope, _, name = reference.partition(":")
-        if scope == "feature":
-            return _known(self.features[name])
-        if scope == "attribute":
-            return self.attributes.get(name)
-        if scope == "context":
-            return self.context.get(name)
-        if scope == "holding":
-            return None if self.holdings is None else name in self.holdings
-        if scope == "consent":
-            return self.consents.get(name)
-        found: Value | None = getattr(self, _PLAIN[reference])
+        return _reader(reference)(self)
+
+
+@lru_cache(maxsize=4096)
+def _reader(reference: str) -> Callable[[Situation], Value | None]:
+    """How to look up what a reference names; rules ask for the same few again and again."""
+    scope, _, name = reference.partition(":")
+    if scope == "feature":
+        return lambda situation: _known(situation.features[name])
+    if scope == "attribute":
+        return lambda situation: situation.attributes.get(name)
+    if scope == "context":
+        return lambda situation: situation.context.get(name)
+    if scope == "holding":
+        return lambda situation: None if situation.holdings is None else name in situation.holdings
+    if scope == "consent":
+        return lambda situation: situation.consents.get(name)
+    plain = attrgetter(_PLAIN[reference])
+
+    def read(situation: Situation) -> Value | None:
+        found: Value | None = plain(situation)
         return _known(found) if isinstance(found, float) else found
+
+    return read
 
 
 def _known(number: float) -> float | None:
@@ -119,7 +153,7 @@ def situation_of(
         consents: newest state by consent.
         stall_propensity: as scored; NaN where it was not.
     """
-    features = dict(zip(feature_set.names, vector.tolist(), strict=True))
+    features = NamedNumbers(feature_set.places, vector)
     status = _STATUSES[int(features["journey_status"])]
     stage_index = features["stage_index"]
     steps = (*journey.stage_ids, journey.goal.id)

@@ -55,7 +55,7 @@ def stated_reasons(
         quantity: what they are contributions to.
         action_id: whose effect it is, where it is one.
     """
-    places = {name: place for place, name in enumerate(feature_set.names)}
+    places = feature_set.places
     weakest = _weakest_of_the_strongest(by_feature)
     found = []
     for template in templates:

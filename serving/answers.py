@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress, repeat
+from itertools import repeat
 
 import msgspec
 
 from features.events import MICROSECONDS_PER_DAY, dump_timestamp
-from models.actions import NO_ACTION
 from models.arbitration import Factors as NetValueFactors
 from models.arbitration import interval
 from models.decision import Candidate, DecisionRecord, DropStage
@@ -97,7 +96,7 @@ def answer_of(record: DecisionRecord, deliberation: Deliberation, about: Answeri
             prices=record.versions.get("prices"),
             service=record.versions["service"],
         ),
-        features=_freshness(record, about),
+        features=_freshness(record, deliberation),
         degraded=record.degraded,
         latency_ms=record.latency_us / 1000,
     )
@@ -118,10 +117,10 @@ def _standing(record: DecisionRecord, deliberation: Deliberation, rulebook: Rule
 
 
 def _ranked_action(rank: int, treatment_id: str, deliberation: Deliberation, rulebook: Rulebook) -> RankedAction:
-    candidate = next(one for one in deliberation.candidates if one.treatment_id == treatment_id)
+    candidate = deliberation.candidate_by_treatment[treatment_id]
     factors = deliberation.factors[treatment_id]
     action = rulebook.catalogue.by_id[candidate.action_id]
-    treatment = next(one for one in action.treatments if one.id == treatment_id)
+    treatment = rulebook.catalogue.treatment_by_id[treatment_id]
     choice = deliberation.choice
     is_first = treatment_id == choice.treatment_id
     return RankedAction(
@@ -135,10 +134,10 @@ def _ranked_action(rank: int, treatment_id: str, deliberation: Deliberation, rul
         control_response_probability=_known(factors.control_response) if factors.is_binary else None,
         uplift=_known(factors.uplift),
         uplift_interval=_interval(factors.uplift, factors.sigma),
-        net_value=_known(factors.net_value),
-        net_value_interval=_interval(factors.net_value, factors.net_value_sigma),
+        net_value=_known(candidate.net_value),
+        net_value_interval=_interval(candidate.net_value, factors.net_value_sigma),
         currency=rulebook.taxonomy.currency,
-        priority=_known(factors.priority),
+        priority=_known(candidate.priority),
         factors=_wire_factors(factors),
         selection_probability=candidate.selection_probability,
         explored=is_first and choice.how in ("explored", "random"),
@@ -168,8 +167,8 @@ def _wire_factors(factors: NetValueFactors) -> Factors:
 
 
 def _funnel(candidates: tuple[Candidate, ...]) -> Funnel:
-    dropped = [candidate.dropped for candidate in candidates if candidate.treatment_id != NO_ACTION]
-    left = len(dropped)
+    dropped = [candidate.dropped for candidate in candidates]
+    left = len(dropped) - 1  # doing nothing is no action, and is never dropped
     counts = {}
     for name, stage in _FUNNEL:
         left -= dropped.count(stage)  # type: ignore[arg-type]  # the stages of the table are drop stages
@@ -181,24 +180,19 @@ def _dropped(
     candidates: tuple[Candidate, ...], failing: Mapping[str, Sequence[tuple[DropStage, str]]]
 ) -> tuple[DroppedAction, ...]:
     """The dropped candidates by action: the rules of the stage that dropped each, then those of the other stages."""
-    rows = dict.fromkeys(
-        (candidate.action_id, stage, rule_id)
-        for candidate in candidates
-        if candidate.dropped is not None
-        for stage, rule_id in (
-            *((candidate.dropped, rule_id) for rule_id in candidate.rule_ids),
-            *failing.get(candidate.treatment_id, ()),
-        )
-    )
-    return tuple(DroppedAction(action_id=action, stage=stage, rule_id=rule) for action, stage, rule in rows)
+    rows: dict[tuple[str, DropStage, str], None] = {}
+    for candidate in candidates:
+        if (dropped := candidate.dropped) is not None:
+            rows |= dict.fromkeys([(candidate.action_id, dropped, rule_id) for rule_id in candidate.rule_ids])
+            others = failing.get(candidate.treatment_id, ())
+            rows |= dict.fromkeys([(candidate.action_id, stage, rule_id) for stage, rule_id in others])
+    return tuple([DroppedAction(action_id=action, stage=stage, rule_id=rule) for action, stage, rule in rows])
 
 
-def _freshness(record: DecisionRecord, about: Answering) -> FeatureFreshness:
+def _freshness(record: DecisionRecord, deliberation: Deliberation) -> FeatureFreshness:
     # A state behind the log is rebuilt before it is read: nothing stale is ever served.
     age = (record.as_of - record.last_event_at) / 1_000_000 if record.last_event_at else None
-    names = about.rulebook.feature_set.names
-    missing = tuple(compress(names, map(math.isnan, record.vector)))
-    return FeatureFreshness(as_of=dump_timestamp(record.as_of), age_seconds=age, stale=(), missing=missing)
+    return FeatureFreshness(as_of=dump_timestamp(record.as_of), age_seconds=age, stale=(), missing=deliberation.missing)
 
 
 def _known(number: float) -> float | None:
