@@ -115,7 +115,7 @@ class FieldError(msgspec.Struct, frozen=True, kw_only=True):
     """One bad field.
 
     Attributes:
-        pointer: JSON pointer (RFC 6901) into the body; empty for the body itself.
+        pointer: JSON pointer (RFC 6901) into the body; empty for the body itself, `/?name` for a query parameter.
         value: the offending value as text, shortened; empty where something is missing.
         expected: what would have been accepted.
     """
