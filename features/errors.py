@@ -20,8 +20,13 @@ HeadwayError
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
+
+EMPTY_STEP: Final = "\\e"
+"""How an empty name stands in a dotted path."""
 
 
 class HeadwayError(Exception):
@@ -41,7 +46,8 @@ class Problem:
     """One thing wrong with one place of an input or a configuration file.
 
     Attributes:
-        path: where it stands, as a dotted path with list indices, e.g. ``events[3].occurred_at``.
+        path: where it stands, as a dotted path with list indices, e.g. ``events[3].occurred_at``; names that
+            nobody here chose go in by ``path_step``.
         value: the offending value as text, shortened; empty where something is missing.
         expected: what would have been accepted, with the allowed values where they are few.
         file: the file it stands in, if any.
@@ -58,6 +64,17 @@ class Problem:
         where = f"{self.file}:{self.line}: " if self.file and self.line else f"{self.file}: " if self.file else ""
         got = f"got {self.value}, " if self.value else ""
         return f"{where}{self.path}: {got}expected {self.expected}"
+
+
+def path_step(name: str) -> str:
+    r"""A name as one step of a dotted path, whatever characters it has.
+
+    >>> path_step("amount")
+    'amount'
+    >>> print(path_step("a.b"))
+    a\.b
+    """
+    return re.sub(r"[\\.\[]", r"\\\g<0>", name) if name else EMPTY_STEP
 
 
 class ProblemsError(Refused):

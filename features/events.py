@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from features.errors import InvalidInput, Problem
+from features.errors import InvalidInput, Problem, path_step
 from features.taxonomy import ALIAS, IDENTITY_KINDS, VALID_FROM, VALID_UNTIL, Attribute, Fact, Taxonomy
 
 FactValue: TypeAlias = str | float | bool
@@ -134,7 +134,7 @@ def parse_event(
     reader = _Reader(document, path)
     for key in document:
         if key not in _KEYS:
-            reader.add(str(key), document[key], f"one of {', '.join(_KEYS)}")
+            reader.add(path_step(str(key)), document[key], f"one of {', '.join(_KEYS)}")
     event_id = reader.identifier("event_id")
     customer_id = reader.identifier("customer_id")
     kind_name = reader.identifier("kind")
@@ -322,11 +322,11 @@ class _Reader:
             if fact is None and kind_name == "profile_updated" and name.startswith(HOLDING_PREFIX):
                 fact = _HOLDING
             if fact is None:
-                self.add(f"facts.{name}", value, f"a fact of {kind_name}: {', '.join(allowed) or 'none'}")
+                self.add(f"facts.{path_step(name)}", value, f"a fact of {kind_name}: {', '.join(allowed) or 'none'}")
                 continue
             expected = fact_problem(name, value, fact)
             if expected is not None:
-                self.add(f"facts.{name}", value, expected)
+                self.add(f"facts.{path_step(name)}", value, expected)
                 continue
             facts[name] = float(value) if fact.dtype == "number" else value
         if kind_name == "consent_changed" and facts.get("state", "granted") not in CONSENT_STATES:

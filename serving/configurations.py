@@ -27,6 +27,7 @@ from features.errors import (
     StoreCorrupted,
     StoreError,
     StoreUnavailable,
+    UnknownObject,
 )
 from features.events import shown
 from features.home import Home
@@ -186,6 +187,8 @@ class Configurations:
             return self.history.part(part, version)
         except ConfigurationError as error:
             raise StoreCorrupted(str(error)) from error
+        except UnknownObject as error:  # whose words are an operator's: they name folders
+            raise UnknownObject(f"no {part} of version {shown(version)}; expected one that decided here") from error
 
     def checked(self, documents: Mapping[Part, object]) -> Configuration:
         """The configuration in force with some of its files replaced.

@@ -6,18 +6,22 @@ Health is answered by Headway's routes: BentoML's own only tell that a process r
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from features.errors import HeadwayError
+from serving import problems
 from serving.api.bodies import bounded_body, chunks_of
-from serving.api.calls import ARRIVED
+from serving.api.calls import ARRIVED, refuse_query
 from serving.api.decision_door import MAY_ASK, answer_decision, takes
-from serving.api.failures import Failure, failure_of
+from serving.api.failures import Failure, failure, failure_of
 from serving.problems import Stopping
+from serving.requests import Fields, decode_json
 from serving.runtime import Runtime
+from serving.schemas import DecisionRequest
 
 RANK: Final = "/rank"
 PRINCIPAL: Final = "headway_principal"
@@ -64,9 +68,22 @@ class Gate:
     async def _rank(self, runtime: Runtime, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         arrived = runtime.timer()
+
+        async def noting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                seconds = runtime.timer() - arrived
+                runtime.metrics.observe_request(route=RANK, status=message["status"], seconds=seconds)
+            await send(message)
+
+        if scope["method"] != "POST":
+            detail = f"{RANK} does not take {scope['method']}; expected POST"
+            refused = failure(problems.METHOD, problems.details(problems.METHOD, detail))
+            await _send(replace(refused, headers={**refused.headers, "Allow": "POST"}), noting)
+            return
         try:
             principal = runtime.authenticator.principal(headers.get("authorization"))
             principal.require(*MAY_ASK)
+            refuse_query(QueryParams(scope["query_string"]))
             runtime.desk.pace.admit()
             length = headers.get("content-length", "")
             body = await bounded_body(
@@ -75,14 +92,16 @@ class Gate:
                 announced=int(length) if length.isdecimal() else None,
                 limit=runtime.settings.max_body_bytes,
             )
+            # Read twice: what BentoML cannot read it answers in words of its own, and with a 500.
+            Fields.of(decode_json(body), DecisionRequest.__struct_fields__)
         except HeadwayError as error:
-            await _send(failure_of(error, route=RANK), send)
+            await _send(failure_of(error, route=RANK), noting)
             return
         # Whatever the sender calls it, the body is JSON: BentoML would read it by its content type.
         told = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         kept = [pair for pair in scope["headers"] if pair[0] not in _REPLACED]
         await self._app(
-            {**scope, PRINCIPAL: principal, ARRIVED: arrived, "headers": [*kept, *told]}, _once(body, receive), send
+            {**scope, PRINCIPAL: principal, ARRIVED: arrived, "headers": [*kept, *told]}, _once(body, receive), noting
         )
 
 
@@ -98,8 +117,8 @@ def _once(body: bytes, receive: Receive) -> Receive:
     return next_message
 
 
-async def _send(failure: Failure, send: Send) -> None:
-    sent = {**failure.headers, "content-length": str(len(failure.body))}
+async def _send(failed: Failure, send: Send) -> None:
+    sent = {**failed.headers, "content-length": str(len(failed.body))}
     pairs = [(name.lower().encode(), value.encode()) for name, value in sent.items()]
-    await send({"type": "http.response.start", "status": failure.status, "headers": pairs})
-    await send({"type": "http.response.body", "body": failure.body})
+    await send({"type": "http.response.start", "status": failed.status, "headers": pairs})
+    await send({"type": "http.response.body", "body": failed.body})

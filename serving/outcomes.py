@@ -122,7 +122,7 @@ class OutcomeRecorder:
         rejected: dict[int, tuple[Problem, ...]] = {}
         for index, item in enumerate(items):
             try:
-                returned.append(self._parse(item, index))
+                returned.append(self._parse(item, index, source))
             except InvalidInput as error:
                 rejected[index] = error.problems
         report = self._ingest.ingest([one.event for one in returned], source=source, arrived_at=arrived_at)
@@ -136,7 +136,7 @@ class OutcomeRecorder:
             late=tuple(one.index for one in returned if one.is_late and one.index not in rejected),
         )
 
-    def _parse(self, item: object, index: int) -> _Returned:
+    def _parse(self, item: object, index: int, source: str) -> _Returned:
         path = f"outcomes[{index}]"
         kind = item.get("type") if isinstance(item, dict) else None
         if isinstance(item, dict) and kind not in TYPES:
@@ -149,7 +149,10 @@ class OutcomeRecorder:
         if record is None:
             fields.refuse(f"{path} is not valid")
             raise AssertionError("a decision that is not found is a problem")
-        returned = _exposure(fields, record, index) if kind == EXPOSURE else self._outcome(fields, record, index)
+        if kind == EXPOSURE:
+            returned = _exposure(fields, record, index, tells=record.source == source)
+        else:
+            returned = self._outcome(fields, record, index)
         fields.refuse(f"{path} is not valid")
         return returned
 
@@ -174,10 +177,13 @@ class OutcomeRecorder:
         return _Returned(index, _event(fields, record, OUTCOME_OBSERVED, outcome_id, None, facts), came_late)
 
 
-def _exposure(fields: Fields, record: DecisionRecord, index: int) -> _Returned:
-    candidate = _exposed(fields, record)
+def _exposure(fields: Fields, record: DecisionRecord, index: int, *, tells: bool) -> _Returned:
+    """An exposure. What another source's decision selected is told to nobody by way of a refusal (``tells``)."""
+    candidate = _exposed(fields, record, tells=tells)
     if record.mode != "live":
-        fields.add("decision_id", record.decision_id, f"a decision of mode live, not {record.mode}")
+        fields.add(
+            "decision_id", record.decision_id, f"a decision of mode live{f', not {record.mode}' if tells else ''}"
+        )
     facts = {
         "decision_id": record.decision_id,
         "action_id": candidate.action_id,
@@ -186,7 +192,7 @@ def _exposure(fields: Fields, record: DecisionRecord, index: int) -> _Returned:
     return _Returned(index, _event(fields, record, EXPOSED, candidate.treatment_id, candidate.channel, facts))
 
 
-def _exposed(fields: Fields, record: DecisionRecord) -> Candidate:
+def _exposed(fields: Fields, record: DecisionRecord, *, tells: bool) -> Candidate:
     """The candidate that was shown: the one named, else the decision's first.
 
     What the decision dropped it never advised, and in the holdout nothing: such an exposure is none of its own.
@@ -208,7 +214,8 @@ def _exposed(fields: Fields, record: DecisionRecord) -> Candidate:
         return min(meant, key=lambda candidate: selected.index(candidate.treatment_id))
     if len(named) == 1 and (action_id is not None or treatment_id is not None):
         return named[0]
-    expected = f"a treatment of the decision; selected were: {', '.join(selected) or 'none'}"
+    advised = f"; selected were: {', '.join(selected) or 'none'}" if tells else ""
+    expected = f"a treatment of the decision{advised}"
     fields.add("treatment_id", treatment_id, expected)
     return record.first
 

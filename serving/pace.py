@@ -55,9 +55,10 @@ class Pace:
         if self.under_way < self._most and wait <= self._longest_wait:
             return
         self.refused += 1
+        waiting = f", and a wait of {wait:.1f} s, expected at most {self._longest_wait:g} s"
         raise TooManyRequests(
-            f"{self.under_way} requests are under way, expected at most {self._most}, and a wait of {wait:.1f} s, "
-            f"expected at most {self._longest_wait:g} s: ask again later",
+            f"{self.under_way} requests are under way, expected at most {self._most}"
+            f"{waiting if math.isfinite(self._longest_wait) else ''}: ask again later",
             retry_after=min(max(1, math.ceil(wait)), LONGEST_RETRY_SECONDS),
         )
 

@@ -32,6 +32,7 @@ from typing import Final
 import msgspec
 
 from features.errors import (
+    EMPTY_STEP,
     CannotReplay,
     Conflict,
     InFlight,
@@ -114,7 +115,7 @@ class FieldError(msgspec.Struct, frozen=True, kw_only=True):
     """One bad field.
 
     Attributes:
-        pointer: JSON pointer (RFC 6901) into the body; empty for the body itself.
+        pointer: JSON pointer (RFC 6901) into the body; empty for the body itself, `/?name` for a query parameter.
         value: the offending value as text, shortened; empty where something is missing.
         expected: what would have been accepted.
     """
@@ -396,5 +397,13 @@ def pointer(path: str) -> str:
     >>> pointer("")
     ''
     """
-    parts = [part for part in re.split(r"\.|\[(\d+)\]", path) if part]
-    return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in parts)
+    steps = (index or re.sub(r"\\(.)", _unescaped, name) for index, name in _STEP.findall(path))
+    return "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in steps)
+
+
+_STEP: Final = re.compile(r"\[(\d+)\]|((?:\\.|\[(?!\d+\])|[^\\.\[])+)", re.DOTALL)
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    """What ``path_step`` made an escape of."""
+    return "" if escape[0] == EMPTY_STEP else escape[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from features.errors import InvalidInput, Problem
+from features.errors import InvalidInput, Problem, path_step
 from features.events import dump_timestamp, fact_problem, shown
 from models.actions import channel_of_placement
 from models.asked import stated_context
@@ -26,11 +26,13 @@ def rulebook_for(request: DecisionRequest, rulebooks: Mapping[str, Rulebook], *,
     if journey_id is None and len(rulebooks) == 1:
         journey_id = next(iter(rulebooks))
     rulebook = rulebooks.get(journey_id or "")
+    problems = []
     if rulebook is None:
-        problem = _problem("journey_id", request.journey_id, f"a declared journey: {', '.join(rulebooks)}")
-        raise InvalidInput("the request cannot be decided", [problem])
-    problems = [*_unknown_names(request, rulebook), *_bad_context(request, rulebook), *_bad_moment(request, now)]
-    if problems:
+        problems.append(_problem("journey_id", request.journey_id, f"a declared journey: {', '.join(rulebooks)}"))
+    # The rulebooks are of one configuration: any of them knows all other names.
+    known = rulebook or next(iter(rulebooks.values()))
+    problems += [*_unknown_names(request, known), *_bad_context(request, known), *_bad_moment(request, now)]
+    if rulebook is None or problems:
         raise InvalidInput("the request cannot be decided", problems)
     return rulebook
 
@@ -44,11 +46,11 @@ def _unknown_names(request: DecisionRequest, rulebook: Rulebook) -> list[Problem
     issues = tuple(dict.fromkeys(action.issue for action in rulebook.catalogue.actions))
     problems = []
     if request.channel is not None:
-        problems.extend(_unknown("channel", [request.channel], channels, f"a channel {named}"))
+        problems.extend(_unknown_channel(request.channel, channels, f"a channel {named}"))
     problems.extend(_unknown_placements(request.placements, channels))
     if not problems and request.channel is not None and request.placements:
         over = tuple(dict.fromkeys(map(channel_of_placement, request.placements)))
-        problems.extend(_unknown("channel", [request.channel], over, "a channel of the placements"))
+        problems.extend(_unknown_channel(request.channel, over, "a channel of the placements"))
     problems.extend(_unknown("candidates.include", request.candidates.include, actions, f"an action {named}"))
     problems.extend(_unknown("candidates.exclude", request.candidates.exclude, actions, f"an action {named}"))
     problems.extend(_unknown("candidates.issues", request.candidates.issues, issues, f"an issue {named}"))
@@ -56,7 +58,12 @@ def _unknown_names(request: DecisionRequest, rulebook: Rulebook) -> list[Problem
 
 
 def _unknown(path: str, names: Iterable[str], known: tuple[str, ...], what: str) -> list[Problem]:
-    return [_problem(path, name, f"{what}: {', '.join(known)}") for name in names if name not in known]
+    expected = f"{what}: {', '.join(known)}"
+    return [_problem(f"{path}[{i}]", name, expected) for i, name in enumerate(names) if name not in known]
+
+
+def _unknown_channel(channel: str, known: tuple[str, ...], what: str) -> list[Problem]:
+    return [] if channel in known else [_problem("channel", channel, f"{what}: {', '.join(known)}")]
 
 
 def _unknown_placements(placements: Iterable[str], channels: tuple[str, ...]) -> list[Problem]:
@@ -71,7 +78,7 @@ def _bad_context(request: DecisionRequest, rulebook: Rulebook) -> list[Problem]:
     """Declared facts that are something else; to the models they would look unknown, and nobody would hear of it."""
     declared = rulebook.taxonomy.context
     return [
-        _problem(f"context.{name}", value, expected)
+        _problem(f"context.{path_step(name)}", value, expected)
         for name, value in stated_context(request).items()
         if name in declared and (expected := fact_problem(name, value, declared[name])) is not None
     ]

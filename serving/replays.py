@@ -112,22 +112,24 @@ class ReplayDesk:
             TooManyRequests: another trial is under way.
             StoreError: the decisions cannot be read.
         """
+        if not self._trying.acquire(blocking=False):
+            raise TooManyRequests("another policy is being tried, expected one at a time: ask again later")
+        try:
+            return self._tried(documents, decisions)
+        finally:
+            self._trying.release()
+
+    def _tried(self, documents: Mapping[Part, object], decisions: int) -> Trial:
         try:
             wanted = self._configurations.checked(documents)
         except ConfigurationError as error:
             return Trial(problems=tuple(of_body(error, {part: part for part in documents})), versions={})
-        if not self._trying.acquire(blocking=False):
-            raise TooManyRequests("another policy is being tried, expected one at a time: ask again later")
-        try:
-            what_if = WhatIf(
-                policy=wanted.policy if "policy" in documents else None,
-                catalogue=wanted.catalogue if "actions" in documents else None,
-                checked_with={part: wanted.versions[part] for part in ("taxonomy", "journeys")},
-            )
-            tally = self._tally(self._replayer(what_if), decisions)
-        finally:
-            self._trying.release()
-        return Trial(versions=wanted.versions, tally=tally)
+        what_if = WhatIf(
+            policy=wanted.policy if "policy" in documents else None,
+            catalogue=wanted.catalogue if "actions" in documents else None,
+            checked_with={part: wanted.versions[part] for part in ("taxonomy", "journeys")},
+        )
+        return Trial(versions=wanted.versions, tally=self._tally(self._replayer(what_if), decisions))
 
     def _what_if(self, named: ReplayRequest) -> WhatIf:
         """What is named, found.

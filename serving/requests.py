@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar, cast, get_args
 
 import msgspec
 
-from features.errors import InvalidInput, Problem
+from features.errors import InvalidInput, Problem, path_step
 from features.events import LARGEST_INTEGER, MAX_ID_CHARACTERS, parse_timestamp, shown
 from serving.problems import MalformedBody
 from serving.schemas import (
@@ -143,7 +143,11 @@ def _context(fields: Fields) -> dict[str, Scalar]:
     context: dict[str, Scalar] = {}
     for name, value in given.items():
         if not _is_text(name, MAX_ID_CHARACTERS) or not _is_scalar(value):
-            fields.add(f"context.{name}", value, f"text of at most {MAX_CONTEXT_CHARACTERS}, a number, a flag or null")
+            fields.add(
+                f"context.{path_step(name)}",
+                value,
+                f"text of at most {MAX_CONTEXT_CHARACTERS}, a number, a flag or null",
+            )
             continue
         context[name] = float(value) if isinstance(value, int) and not isinstance(value, bool) else value
     return context
@@ -207,7 +211,7 @@ class Fields:
         """Note every field that is not ``allowed``."""
         for name in self._document:
             if name not in allowed:
-                self.add(name, self._document[name], f"one of {', '.join(allowed)}")
+                self.add(path_step(name), self._document[name], f"one of {', '.join(allowed)}")
 
     def inside(self, prefix: str, document: Mapping[str, Any]) -> Fields:
         """The fields of an object inside this one; its problems are noted here."""

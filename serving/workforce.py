@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from features.errors import InvalidInput, Problem
+from features.errors import InvalidInput, Problem, path_step
 from features.events import shown
 from models.actions import Catalogue
 from models.records import RecordStore
@@ -180,7 +180,7 @@ def _results(fields: Fields, known: Sequence[str]) -> dict[str, Results]:
     found = {}
     for name, counts in given.items():
         if name not in known:
-            fields.add(f"results.{name}", counts, _expected("results of a queue or an action", known))
+            fields.add(f"results.{path_step(name)}", counts, _expected("results of a queue or an action", known))
         elif not isinstance(counts, dict):
             fields.add(f"results.{name}", counts, "an object with handled and succeeded")
         else:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -45,9 +46,12 @@ class DemoService:
         settings = {"HEADWAY_BOOTSTRAP_KEY": self.key, "HEADWAY_PORT": str(self._port), "HEADWAY_HOST": _LOOPBACK}
         self._env = {**env, **settings}
         self._process: subprocess.Popen[bytes] | None = None
+        self._before: Any = None
 
     def __enter__(self) -> Self:
-        """Nothing runs before ``start``; whatever runs at the end is stopped."""
+        """Nothing runs before ``start``; whatever runs at the end is stopped, also at the end by SIGTERM."""
+        if threading.current_thread() is threading.main_thread():  # signals are the main thread's
+            self._before = signal.signal(signal.SIGTERM, _terminated)
         return self
 
     def start(self) -> None:
@@ -66,6 +70,13 @@ class DemoService:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop it, gracefully if it lets us."""
+        try:
+            self._stop()
+        finally:
+            if self._before is not None:
+                signal.signal(signal.SIGTERM, self._before)
+
+    def _stop(self) -> None:
         if self._process is None or self._process.poll() is not None:
             return
         self._process.send_signal(signal.SIGTERM)
@@ -130,6 +141,11 @@ class DemoService:
 def command_line(*words: str) -> list[str]:
     """How to run ``headway`` with these words as a child of this process, in the same environment."""
     return [sys.executable, "-c", "from features.cli import main; main()", *words]
+
+
+def _terminated(number: int, _: object) -> None:
+    """End as by an error, so that whatever was begun is ended too."""
+    raise SystemExit(128 + number)
 
 
 def _free_port() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias, cast
 
 import msgspec
@@ -10,7 +10,7 @@ from litestar import Request, Response
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from features.errors import InvalidInput, Problem
+from features.errors import InvalidInput, Problem, path_step
 from features.events import shown
 from serving.api.bodies import bounded_body, chunks_of
 from serving.auth import Principal, Role
@@ -61,7 +61,7 @@ async def body_of(call: Call, limit: int, *, pace: Pace) -> bytes:
         TooManyRequests: as ``Pace.admit``.
         BodyTooLarge, BodyTooSlow, MalformedBody, UnsupportedEncoding: as ``bounded_body``.
     """
-    refuse_query(call)
+    refuse_query(call.query_params)
     return await admitted_body(call, limit, pace=pace)
 
 
@@ -87,16 +87,15 @@ def arrival_of(call: Call) -> float:
     return cast(float, call.scope[ARRIVED])  # type: ignore[typeddict-item]  # set by the application's middleware
 
 
-def refuse_query(call: Call) -> None:
+def refuse_query(given: Mapping[str, str]) -> None:
     """Refuse query parameters: one that is not read would be a wish silently ignored.
 
     Raises:
         InvalidInput: there are some.
     """
-    given = sorted(set(call.query_params))
-    if given:
-        problems = [Problem(f"?{name}", shown(call.query_params.get(name)), "no query parameter") for name in given]
-        raise InvalidInput("the call has query parameters that it does not take", problems)
+    if names := sorted(set(given)):
+        found = [Problem(f"?{path_step(name)}", shown(given.get(name)), "no query parameter") for name in names]
+        raise InvalidInput("the call has query parameters that it does not take", found)
 
 
 def as_json(value: object, *, status: int = 200) -> Response[bytes]:

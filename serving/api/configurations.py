@@ -61,7 +61,7 @@ async def validate_policy(request: Call) -> Response[bytes]:
     decisions = fields.integer("decisions", 1, MOST_DECISIONS, DEFAULT_DECISIONS) or DEFAULT_DECISIONS
     if not documents:
         fields.add("policy", None, f"{REQUIRED} where there are no actions")
-    fields.refuse("the body says nothing that could be tried")
+    fields.refuse("the body cannot be tried")
     trial = await runtime.workers.run(lambda: runtime.replays.tried(documents, decisions=decisions))
     tried = 0 if trial.tally is None else trial.tally.decisions
     log_event("configuration_tried", source=principal_of(request).source, valid=not trial.problems, decisions=tried)

@@ -72,7 +72,7 @@ async def activate_decision(request: Call, decision_id: FromPath[str]) -> Respon
 @get("/v1/decisions/{decision_id:str}", guards=[allowed("caller", "agent", "marketer", "analyst", "privacy")])
 async def read_decision(request: Call, decision_id: FromPath[str]) -> Response[bytes]:
     """A stored decision: the answer as it was given, and its record with the full candidate set."""
-    refuse_query(request)
+    refuse_query(request.query_params)
     runtime, principal = runtime_of(request), principal_of(request)
     stored, outcomes = await runtime.workers.run(_read, runtime, decision_id, principal)
     names = runtime.feature_names.get(stored.record.versions.get("features", ""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -129,3 +130,29 @@ def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
     assert run.returncode == 2
     assert "was not made by a demo" in run.stderr
     assert (tmp_path / "demo" / "mine.txt").read_text() == "mine"
+
+
+_SERVING = """
+import os, pathlib, signal
+from training.demo_service import DemoService
+with DemoService(os.environ, pathlib.Path(os.environ["HEADWAY_HOME"]) / "service.log") as service:
+    service.start()
+    print(service._process.pid, flush=True)
+    signal.pause()
+"""
+
+
+def test_a_demo_that_is_terminated_takes_its_service_with_it(tmp_path: Path) -> None:
+    """Who ends the demo by SIGTERM is left without a service that holds the home."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("HEADWAY_")}
+    serving = subprocess.Popen(
+        [sys.executable, "-c", _SERVING], env={**env, "HEADWAY_HOME": str(tmp_path)}, stdout=subprocess.PIPE, text=True
+    )
+    with serving:
+        assert serving.stdout is not None
+        service = int(serving.stdout.readline())
+        serving.terminate()
+
+    assert serving.returncode == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(service, 0)

@@ -199,6 +199,13 @@ def test_only_kept_versions_are_read(client: Client, query: str, status: int) ->
     assert client.get(f"/v1/policies?{query}").status_code == status
 
 
+def test_a_version_that_is_not_kept_tells_no_folder(client: Client, world: World) -> None:
+    """Where the home lies is the operator's business, for whoever may read policies or name one in a replay."""
+    answer = client.get("/v1/policies?version=unknown")
+
+    assert answer.json()["detail"] == "no policy of version 'unknown'; expected one that decided here"
+
+
 def test_a_policy_is_tried_on_recorded_decisions(client: Client) -> None:
     """Under a cap of none every action that was chosen becomes no action; nothing is put in force."""
     client.post("/v1/events", {"events": _stalled("c-0") + _stalled("c-1")})

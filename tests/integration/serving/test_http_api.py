@@ -307,7 +307,7 @@ def test_two_sources_may_use_the_same_request_id(client: Client, world: World) -
         ({"as_of": "2026-03-01T09:30:00"}, "/as_of"),
         ({"as_of": "2026-02-01T09:30:00Z"}, "/as_of"),
         ({"as_of": "2027-02-01T09:30:00Z", "mode": "dry_run"}, "/as_of"),
-        ({"candidates": {"include": ["free_car"]}}, "/candidates/include"),
+        ({"candidates": {"include": ["nudge_documents", "free_car"]}}, "/candidates/include/1"),
         ({"max_actions": 10**30}, "/max_actions"),
         ({"customer_id": "a\0b"}, "/customer_id"),
         ({"context": {"device": "fridge"}}, "/context/device"),
@@ -323,6 +323,15 @@ def test_an_invalid_field_is_named(client: Client, changes: dict[str, Any], poin
     (error,) = answer.json()["errors"]
     assert error["pointer"] == pointer
     assert error["expected"]
+
+
+def test_every_unknown_name_is_named_at_once(client: Client) -> None:
+    """A journey that does not exist hides no other bad field."""
+    asked = {"customer_id": "c-1", "journey_id": "mortgage", "channel": "fax", "as_of": "2026-02-01T09:30:00Z"}
+
+    answer = client.post("/v1/decisions", asked)
+
+    assert [one["pointer"] for one in answer.json()["errors"]] == ["/journey_id", "/channel", "/as_of"]
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"customer_id": NaN}', b'"\xff"', b"[" * 100_000])
@@ -479,6 +488,24 @@ def test_outcomes_return_by_decision_id(client: Client, world: World) -> None:
     assert (again["accepted"], again["duplicate"], again["rejected"]) == (0, 2, 1)
     kinds = [logged.event.kind for logged in world.log.of_customer("c-1")]
     assert kinds[-2:] == ["action_exposed", "outcome_observed"]
+
+
+def test_a_refused_exposure_tells_nothing_of_another_sources_decision(client: Client, world: World) -> None:
+    """Its own source is told what was selected; another one could read it off the refusal."""
+    _stalled(client)
+    decided = client.post("/v1/decisions", {"customer_id": "c-1"}).json()
+    exposure = {
+        **{"type": "exposure", "decision_id": decided["decision_id"], "treatment_id": "free_car"},
+        "occurred_at": dump_timestamp(NOW),
+    }
+
+    own, foreign = (
+        client.post("/v1/outcomes", {"outcomes": [exposure]}, key=key).json()["rejections"][0]["errors"][0]["expected"]
+        for key in (BOOTSTRAP, world.key("mailer", "marketer"))
+    )
+
+    assert own.startswith("a treatment of the decision; selected were: ")
+    assert foreign == "a treatment of the decision"
 
 
 def test_an_exposure_confirms_a_lease(client: Client, world: World) -> None:

@@ -185,6 +185,10 @@ def test_the_other_door_gives_the_same_answer(service: Service) -> None:
         (b'{"customer_id": "' + b"x" * (2 << 20) + b'"}', KEY, 413),
         ({"customer_id": "c-1", "channel": "fax"}, KEY, 422),
         ({"customer_id": "c-1", "as_of": "2026-03-01T09:30:00"}, KEY, 422),
+        (b'{"customer_id": ', KEY, 400),
+        (b'{"customer_id": NaN}', KEY, 400),
+        (b"[" * 100_000, KEY, 400),
+        (b"[]", KEY, 422),
     ],
 )
 def test_both_doors_refuse_alike(service: Service, path: str, body: Any, key: str, status: int) -> None:
@@ -194,6 +198,16 @@ def test_both_doors_refuse_alike(service: Service, path: str, body: Any, key: st
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["status"] == status
+
+
+def test_the_other_door_ignores_no_wish_and_is_counted(service: Service) -> None:
+    """Query parameters are refused, another method is told the right one, and metrics know the route."""
+    asked = service.post("/rank?wish=1", {"customer_id": "c-1"})
+    read = service.get("/rank")
+
+    assert (asked.status_code, asked.json()["errors"][0]["pointer"]) == (422, "/?wish")
+    assert (read.status_code, read.headers["allow"]) == (405, "POST")
+    assert 'headway_request_seconds_count{route="/rank",status="405"}' in service.get("/metrics").text
 
 
 def test_malformed_json_is_400(service: Service) -> None:

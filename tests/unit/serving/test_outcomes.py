@@ -66,7 +66,7 @@ class _World:
         self.records.note_responses(tuple(contact_responses(events, TAXONOMY, Catalogue(version=1, actions=aimed))))
 
     def send(self, *items: object) -> OutcomesReport:
-        return self._recorder.record(items, source="mailer", arrived_at=NOW)
+        return self._recorder.record(items, source="crm", arrived_at=NOW)
 
     def contacts(self) -> tuple[Contact, ...]:
         return self.records.customer("c1", since=0, now=NOW).contacts
@@ -93,7 +93,7 @@ def test_an_exposure_becomes_an_event_of_the_customer() -> None:
 
     (logged,) = world.log.of_customer("c1")
     assert (report.accepted, report.duplicates, report.rejected) == (1, 0, ())
-    assert (logged.event.kind, logged.event.source, logged.event.channel) == ("action_exposed", "mailer", "phone")
+    assert (logged.event.kind, logged.event.source, logged.event.channel) == ("action_exposed", "crm", "phone")
     assert logged.event.occurred_at == SHOWN_AT
     assert logged.event.facts == {"decision_id": "d-000001", "action_id": "call", "treatment_id": "call_later"}
 

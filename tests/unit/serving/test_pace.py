@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from serving.pace import Pace
@@ -103,3 +105,12 @@ def test_there_is_room_again_once_the_backlog_is_gone() -> None:
 
     pace.admit()
     assert pace.under_way == 0
+
+
+def test_a_refusal_for_the_number_alone_tells_of_no_wait() -> None:
+    """Where no wait is too long there is none to tell of."""
+    pace = _busy(_Clock(), most=1, longest_wait=math.inf)
+    pace.begin()
+
+    with pytest.raises(TooManyRequests, match=r"^1 requests are under way, expected at most 1: ask again later$"):
+        pace.admit()

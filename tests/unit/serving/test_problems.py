@@ -15,6 +15,7 @@ from features.errors import (
     StoreCorrupted,
     StoreUnavailable,
     UnknownObject,
+    path_step,
 )
 from serving import problems
 from serving.problems import PROBLEM_TYPES, pointer, problem_details
@@ -76,3 +77,18 @@ def test_every_type_has_its_page() -> None:
     pages = {path.stem: path.read_text(encoding="utf-8") for path in PAGES.glob("*.md")}
 
     assert pages == {kind.slug: kind.page() for kind in PROBLEM_TYPES}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.b", "/context/a.b"),
+        ("x[0]", "/context/x[0]"),
+        ("", "/context/"),
+        ("\\e.", "/context/\\e."),
+        ("a/b~", "/context/a~1b~0"),
+    ],
+)
+def test_a_name_of_the_caller_is_one_step_of_the_pointer(name: str, expected: str) -> None:
+    """Whatever characters it has: the pointer leads to the very field."""
+    assert pointer(f"context.{path_step(name)}") == expected

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from features.errors import InvalidInput
-from serving.problems import MalformedBody
+from serving.problems import MalformedBody, field_errors
 from serving.requests import decode_json, parse_batch, parse_decision_request
 from serving.schemas import CandidateFilter, DecisionRequest, canonical_request, decode_canonical_request
 
@@ -179,3 +179,11 @@ def test_a_batch_of_the_wrong_size_or_shape_is_refused(document: dict[str, Any])
 def test_a_batch_gives_its_items_unread() -> None:
     """A bad item is the matter of that item."""
     assert parse_batch({"events": [1, "x"]}, key="events", limit=2) == [1, "x"]
+
+
+def test_an_unknown_field_is_named_as_it_came() -> None:
+    """A dot or an empty name in it does not make it another field's pointer."""
+    with pytest.raises(InvalidInput) as caught:
+        _parsed({"customer_id": "c-1", "a.b": 1, "": 2, "context": {"x.y": []}})
+
+    assert [one.pointer for one in field_errors(caught.value.problems)] == ["/a.b", "/", "/context/x.y"]
