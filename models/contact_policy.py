@@ -16,6 +16,7 @@ from models.records import NO_RESPONSE, CapLimit, Contact, CustomerRecords
 
 MARKETING: Final = "marketing"
 ALL: Final = "all"
+_OPEN: Final = (None, "granted")
 
 Held: TypeAlias = tuple[str, ...]
 """What a suppression holds: a channel, an issue, an issue with a group, an action, or nothing in particular."""
@@ -145,13 +146,14 @@ def failing_history(
 def failing_consent(channel: str, consent: Consent, consents: Mapping[str, str]) -> tuple[str, ...]:
     """Ids of what consent or objection stands against a channel. Only ``granted`` opens an opt-in channel.
 
-    Who withdraws the consent to ``marketing``, or to ``all``, objects to it: no channel is left open by that.
+    Who withdraws the consent to ``marketing``, or to ``all``, objects to it: no channel is left open by that. A state
+    that this release does not know is an objection.
     """
     failing = []
-    closed_to_all = {consents.get(ALL), consents.get(MARKETING)} & {"objected", "withdrawn"}
-    if closed_to_all or consents.get(channel) == "objected":
-        failing.append("contact.objection")
     given = consents.get(channel)
+    open_to_all = consents.get(ALL) in _OPEN and consents.get(MARKETING) in _OPEN
+    if not open_to_all or not (given in _OPEN or given == "withdrawn"):
+        failing.append("contact.objection")
     not_opted_in = channel in consent.opt_in and given != "granted"
     opted_out = channel in consent.opt_out and given == "withdrawn"
     if not_opted_in or opted_out:

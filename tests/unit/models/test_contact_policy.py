@@ -49,6 +49,10 @@ NIGHT = QuietHours(start="21:00", end="08:00", channels=("phone",))
         ("web", {"marketing": "granted"}, ()),
         ("phone", {"phone": "objected"}, ("contact.objection",)),
         ("web", {}, ()),
+        # A kind of event that the taxonomy declares may bring a state that no release knows.
+        ("web", {"marketing": "blocked"}, ("contact.objection",)),
+        ("web", {"all": "OBJECTED"}, ("contact.objection",)),
+        ("phone", {"phone": "blocked"}, ("contact.objection",)),
     ],
 )
 def test_consent(channel: str, consents: dict[str, str], failing: tuple[str, ...]) -> None:
