@@ -384,7 +384,8 @@ def _candidates(view: _View, marginal: Probabilities, given_arm: Probabilities) 
                 lever_pct=known.lever_pct,
                 net_value=score.net_value,
                 priority=score.priority,
-                selection_probability=marginal[one.treatment.id],
+                # Not there where nobody is in the arm that was asked for, and the others drop it.
+                selection_probability=marginal.get(one.treatment.id, 0.0),
                 arm_selection_probability=given_arm[one.treatment.id],
             )
         )
