@@ -209,8 +209,8 @@ def held_by(suppression: Suppression, contacts: Iterable[Contact], catalogue: Ca
     """
     moments: dict[Held, list[int]] = {}
     for contact in contacts:
-        moment = _moment(suppression, contact)
-        if moment is None or moment > at or not _counts(suppression, contact, catalogue):
+        moment = _moment(suppression, contact, at)
+        if moment is None or not _counts(suppression, contact, catalogue):
             continue
         action = catalogue.by_id.get(contact.action_id)
         shared = _shared(suppression, contact.channel, contact.action_id, action)
@@ -219,13 +219,17 @@ def held_by(suppression: Suppression, contacts: Iterable[Contact], catalogue: Ca
     return frozenset(shared for shared, found in moments.items() if _holds(suppression, sorted(found), at))
 
 
-def _moment(suppression: Suppression, contact: Contact) -> int | None:
-    """When a contact began to count for a suppression; None where it does not."""
+def _moment(suppression: Suppression, contact: Contact, at: int) -> int | None:
+    """When a contact began to count for a suppression; None where it does not count at a moment.
+
+    What was answered counts, also where the clock was set back behind the contact since.
+    """
     if contact.status != "confirmed":
         return None
     if suppression.ignored_after is None:
         return contact.at if contact.response == suppression.after else None
-    return contact.at + suppression.ignored_after if contact.response == NO_RESPONSE else None
+    ignored_at = contact.at + suppression.ignored_after
+    return ignored_at if contact.response == NO_RESPONSE and ignored_at <= at else None
 
 
 def _counts(suppression: Suppression, contact: Contact, catalogue: Catalogue) -> bool:

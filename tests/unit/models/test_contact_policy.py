@@ -273,6 +273,14 @@ def test_what_came_back_holds_what_shares_its_scope(suppression: dict[str, Any],
     assert _held(suppression, one) is is_held
 
 
+def test_a_clock_that_was_set_back_lets_nothing_go() -> None:
+    """The answer is here already, whatever the clock says of when the contact was; silence is none yet."""
+    rejected, silent = _days_ago(-1, response="negative"), _days_ago(-1)
+
+    assert _held({"after": "negative", "hold": "90d"}, rejected)
+    assert not _held({"after": "ignored", "ignored_after": "0d", "hold": "90d"}, silent)
+
+
 @pytest.mark.parametrize("changes", [{"transactional": True}, {"mandatory": True}])
 def test_what_has_to_be_said_is_not_suppressed(changes: dict[str, Any]) -> None:
     """Service messages and mandatory ones go out, however often they were ignored; caps still hold for them."""
