@@ -17,6 +17,8 @@ StateName = Annotated[str, StringConstraints(pattern=STATE_NAME_PATTERN)]
 
 
 class ConfigModel(BaseModel):
-    """A frozen object read from YAML; a key it does not know is an error."""
+    """A frozen object read from YAML; a key it does not know is an error, and so is a number that is not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, str_strip_whitespace=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, str_strip_whitespace=True, allow_inf_nan=False
+    )

@@ -20,6 +20,9 @@ from models.policy import Budget, Capacity, CapacityLimit
 from models.records import NOBODY_AVAILABLE, CapacityNeed, CapacityWindow, CustomerRecords
 
 MILLIONTHS: Final = 1_000_000
+_MOST: Final = 2**62
+"""More is never taken, and a counter with what one more contact takes stays a 64-bit integer."""
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_MONDAY: Final = datetime(1970, 1, 5).toordinal()  # so that weeks begin on Mondays
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -79,7 +82,8 @@ def millionths(amount: float) -> int:
 def limits_in_millionths(capacity: Capacity) -> dict[str, int]:
     """How much of each capacity and budget there is in a period."""
     units = {limit.id: limit.units * MILLIONTHS for limit in capacity.limits}
-    return units | {budget.id: math.floor(round(budget.amount * MILLIONTHS, 3)) for budget in capacity.budgets}
+    money = {budget.id: math.floor(round(budget.amount * MILLIONTHS, 3)) for budget in capacity.budgets}
+    return {limit_id: min(limit, _MOST) for limit_id, limit in (units | money).items()}
 
 
 def needs_of(capacity: Capacity, action: Action, treatment: Treatment, incentive_share: float) -> dict[str, int]:

@@ -129,6 +129,9 @@ _OF_CONTACT = and_(
     _h.decision_id == bindparam("decision_id"), _h.action_id == bindparam("action_id"), _h.window_start > ZERO
 )
 _CONFIRMED = sqlite_text(select(_h.limit_id, _h.window_start, _h.need).where(_OF_CONTACT, _h.is_released == _YES))
+_GIVEN_BACK = sqlite_text(
+    select(_h.action_id).where(_h.decision_id == bindparam("decision_id"), _h.is_released == _YES)
+)
 _DROP_CONFIRMED = sqlite_text(delete(holds_table).where(_OF_CONTACT))
 _KEEP_WORK = sqlite_text(
     update(holds_table)
@@ -206,6 +209,11 @@ def reserve(connection: sqlite3.Connection, reservation: Reservation, *, now: in
         if connection.execute(_TAKE, {**_key(one.window), "need": one.need, "limit": limit}).rowcount == 0:
             raise refusal(one, reservation)
     connection.executemany(_INSERT_HOLD, [_hold_row(hold) for hold in holds(reservation, wanted)])
+
+
+def given_back(connection: sqlite3.Connection, decision_id: str) -> frozenset[str]:
+    """The actions of a decision whose leases hold nothing of a capacity any more."""
+    return frozenset(row[0] for row in connection.execute(_GIVEN_BACK, {"decision_id": decision_id}).fetchall())
 
 
 def confirm(connection: sqlite3.Connection, contacts: Iterable[tuple[str, str]]) -> None:

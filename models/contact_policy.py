@@ -16,6 +16,7 @@ from models.records import NO_RESPONSE, CapLimit, Contact, CustomerRecords
 
 MARKETING: Final = "marketing"
 ALL: Final = "all"
+_OPEN: Final = (None, "granted")
 
 Held: TypeAlias = tuple[str, ...]
 """What a suppression holds: a channel, an issue, an issue with a group, an action, or nothing in particular."""
@@ -152,13 +153,14 @@ def failing_history(
 def failing_consent(channel: str, consent: Consent, consents: Mapping[str, str]) -> tuple[str, ...]:
     """Ids of what consent or objection stands against a channel. Only ``granted`` opens an opt-in channel.
 
-    Who withdraws the consent to ``marketing``, or to ``all``, objects to it: no channel is left open by that.
+    Who withdraws the consent to ``marketing``, or to ``all``, objects to it: no channel is left open by that. A state
+    that this release does not know is an objection.
     """
     failing = []
-    closed_to_all = {consents.get(ALL), consents.get(MARKETING)} & {"objected", "withdrawn"}
-    if closed_to_all or consents.get(channel) == "objected":
-        failing.append("contact.objection")
     given = consents.get(channel)
+    open_to_all = consents.get(ALL) in _OPEN and consents.get(MARKETING) in _OPEN
+    if not open_to_all or not (given in _OPEN or given == "withdrawn"):
+        failing.append("contact.objection")
     not_opted_in = channel in consent.opt_in and given != "granted"
     opted_out = channel in consent.opt_out and given == "withdrawn"
     if not_opted_in or opted_out:
@@ -214,8 +216,8 @@ def held_by(suppression: Suppression, contacts: Iterable[Contact], catalogue: Ca
     """
     moments: dict[Held, list[int]] = {}
     for contact in contacts:
-        moment = _moment(suppression, contact)
-        if moment is None or moment > at or not _counts(suppression, contact, catalogue):
+        moment = _moment(suppression, contact, at)
+        if moment is None or not _counts(suppression, contact, catalogue):
             continue
         action = catalogue.by_id.get(contact.action_id)
         shared = _shared(suppression, contact.channel, contact.action_id, action)
@@ -224,13 +226,17 @@ def held_by(suppression: Suppression, contacts: Iterable[Contact], catalogue: Ca
     return frozenset(shared for shared, found in moments.items() if _holds(suppression, sorted(found), at))
 
 
-def _moment(suppression: Suppression, contact: Contact) -> int | None:
-    """When a contact began to count for a suppression; None where it does not."""
+def _moment(suppression: Suppression, contact: Contact, at: int) -> int | None:
+    """When a contact began to count for a suppression; None where it does not count at a moment.
+
+    What was answered counts, also where the clock was set back behind the contact since.
+    """
     if contact.status != "confirmed":
         return None
     if suppression.ignored_after is None:
         return contact.at if contact.response == suppression.after else None
-    return contact.at + suppression.ignored_after if contact.response == NO_RESPONSE else None
+    ignored_at = contact.at + suppression.ignored_after
+    return ignored_at if contact.response == NO_RESPONSE and ignored_at <= at else None
 
 
 def _counts(suppression: Suppression, contact: Contact, catalogue: Catalogue) -> bool:

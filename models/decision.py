@@ -180,7 +180,8 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True)
     def expected_net_value(self) -> float:
         """Mean net value of slot 1 over the draw and the arms, by the record's own estimates, in money.
 
-        ``sum over scored a of selection_probability(a) * net_value(a)``; what was not scored is never selected.
+        ``sum over scored a of selection_probability(a) * net_value(a)``. What this arm's bundle did not score has no
+        estimate here, though another arm's may select it.
         """
         return math.fsum(one.selection_probability * one.net_value for one in self.candidates if one.is_scored)
 

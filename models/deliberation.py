@@ -391,7 +391,8 @@ def _candidates(plan: Plan, view: _View, marginal: Probabilities, given_arm: Pro
                 budget_price=known.budget_price,
                 net_value=score.net_value,
                 priority=score.priority,
-                selection_probability=marginal[treatment_id],
+                # Not there where nobody is in the arm that was asked for, and the others drop it.
+                selection_probability=marginal.get(treatment_id, 0.0),
                 arm_selection_probability=given_arm[treatment_id],
             )
         found.append(candidate)

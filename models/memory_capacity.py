@@ -53,6 +53,11 @@ class MemoryLedger:
         for hold in holds(reservation, wanted):
             self._holds[_key(hold)] = hold
 
+    def given_back(self, decision_id: str) -> frozenset[str]:
+        """The actions of a decision whose leases hold nothing of a capacity any more."""
+        holds = self._holds.values()
+        return frozenset(hold.action_id for hold in holds if hold.decision_id == decision_id and hold.is_released)
+
     def confirm(self, contacts: Iterable[tuple[str, str]]) -> None:
         """Let what leases hold stay taken, by decision and action; what was given back already is taken again."""
         for contact in contacts:

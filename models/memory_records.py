@@ -167,7 +167,8 @@ class MemoryRecordStore:
             own = [one for one in self._contacts.values() if one.decision_id == first.decision_id]
             spans = reservation.spans or (Span(first.customer_id),)
             others = [each for span in spans for each in self._of_span(span)]
-            for contact in activated(reservation, own, others, at=at):
+            given_back = self._ledger.given_back(first.decision_id)
+            for contact in activated(reservation, own, others, at=at, given_back=given_back):
                 self._contacts[_key(contact)] = contact
             self._ledger.confirm(decided_contacts(reservation.contacts))
             return tuple(self._contacts[_key(contact)] for contact in reservation.contacts)

@@ -516,7 +516,8 @@ def _activate(connection: sqlite3.Connection, reservation: Reservation, at: int)
     since = min((cap.since for cap in reservation.caps), default=at)
     spans = reservation.spans or (Span(first.customer_id),)
     others = _counted(connection, [_span_key(span, since=since, now=at) for span in spans])
-    rows = [_contact_row(contact) for contact in activated(reservation, own, others, at=at)]
+    given_back = capacity_tables.given_back(connection, first.decision_id)
+    rows = [_contact_row(contact) for contact in activated(reservation, own, others, at=at, given_back=given_back)]
     connection.executemany(_CONFIRM, rows)
     capacity_tables.confirm(connection, decided_contacts(reservation.contacts))
     by_action = {

@@ -16,7 +16,7 @@ def condition_holds(condition: Condition, situation: Situation) -> bool:
     if value is None:
         return condition.missing == "pass"
     if condition.equals is not None:
-        return value == condition.equals
+        return value == condition.equals and _are_alike(value, condition)
     if condition.one_of:
         return _text(value) in condition.one_of
     if condition.none_of:
@@ -24,8 +24,13 @@ def condition_holds(condition: Condition, situation: Situation) -> bool:
     return _within(value, condition)
 
 
+def _are_alike(value: Value, condition: Condition) -> bool:
+    """Whether equal values are of one type: to Python true is 1. A feature is a number, also where it says yes or no."""
+    return isinstance(value, bool) == isinstance(condition.equals, bool) or condition.field.startswith("feature:")
+
+
 def _within(value: Value, condition: Condition) -> bool:
-    if isinstance(value, str):
+    if isinstance(value, str | bool):
         return False
     above = condition.at_least is None or value >= condition.at_least
     below = condition.at_most is None or value <= condition.at_most
@@ -33,7 +38,10 @@ def _within(value: Value, condition: Condition) -> bool:
 
 
 def _text(value: Value) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    """A value as a list of texts names it: numbers as people write them, 1 and not 1.0."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def failing_rules(rules: Iterable[Rule], situation: Situation) -> tuple[Rule, ...]:

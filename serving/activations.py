@@ -136,7 +136,7 @@ class ActivationDesk:
         )
 
     def _refuse_held_out(self, record: DecisionRecord, person: Person) -> None:
-        """Refuse where the customer turned out since the decision to be somebody in the holdout.
+        """Refuse where the customer is in the holdout by now: an id was linked, or people were dealt anew.
 
         Raises:
             NotActivatable: they are.
@@ -144,8 +144,8 @@ class ActivationDesk:
         experiment = self._configuration().policy.experiment
         if arm_of(person.customer_id, experiment, linked_ids=person.linked_ids) == HOLDOUT:
             raise NotActivatable(
-                f"decision {record.decision_id}: the customer is in the holdout, by an id that was linked since; "
-                "expected one who may be contacted: do not contact them on this decision"
+                f"decision {record.decision_id}: the customer is in the holdout by now, by an id that was linked or by "
+                "an experiment that was changed since; expected one who may be contacted: do not contact them on it"
             )
 
     def _refuse_closed(self, contacts: Iterable[Contact], consents: Mapping[str, str]) -> None:

@@ -313,10 +313,16 @@ class Decider:
             at=at,
             served=self._served_model(journey_id),
             challenger=self._challenger(journey_id) if rulebook.policy.experiment.challenger > 0 else None,
-            charged=charged_prices(self._prices(journey_id), rulebook, at=at),
+            charged=charged_prices(self._published(journey_id, request), rulebook, at=at),
             epsilon=self._regret.epsilon(rulebook.policy.exploration),
             decision_id=decision_id(at=now, customer_id=observed.person.customer_id, randomness=self._randomness(9)),
         )
+
+    def _published(self, journey_id: str, request: DecisionRequest) -> PriceList | None:
+        """The prices of a journey; of the past none that were published later."""
+        prices = self._prices(journey_id)
+        is_of_later = prices is not None and request.as_of_at is not None and prices.created_at > request.as_of_at
+        return None if is_of_later else prices
 
     def _customer_records(self, asked: _Asked) -> CustomerRecords:
         request, rulebook, at = asked.request, asked.rulebook, asked.at

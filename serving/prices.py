@@ -66,6 +66,7 @@ class Prices:
         self._folder = folder
         self._current: dict[str, PriceList] = {}
         self._versions: dict[str, str] = {}
+        self._refused: frozenset[str] = frozenset()
         self._stamp: tuple[int, int, int] | None = None
 
     def current(self, journey_id: str) -> PriceList | None:
@@ -77,26 +78,31 @@ class Prices:
         stamp = self._file_stamp()
         if stamp == self._stamp:
             return
+        refused = self._read()
+        for reason in refused - self._refused:
+            log_event("prices_refused", level=logging.ERROR, reason=reason)
+        self._refused = refused
+        if not refused:  # else the next look tries again: a folder may have been away for a moment
+            self._stamp = stamp
+
+    def _read(self) -> frozenset[str]:
+        """Load the lists that are current and not loaded yet; why some were not."""
         try:
             versions = current_versions(self._folder)
         except HeadwayError as error:
-            log_event("prices_refused", level=logging.ERROR, error=error, reason=str(error))
-            self._stamp = stamp
-            return
+            return frozenset([str(error)])
+        refused = []
         for journey_id, version in versions.items():
-            if version != self._versions.get(journey_id):
-                self._load(journey_id, version)
-        self._stamp = stamp
-
-    def _load(self, journey_id: str, version: str) -> None:
-        try:
-            prices = read_prices(self._folder, version)
-        except HeadwayError as error:
-            log_event("prices_refused", level=logging.ERROR, journey_id=journey_id, version=version, reason=str(error))
-            return
-        self._current[journey_id] = prices
-        self._versions[journey_id] = version
-        log_event("prices_loaded", journey_id=journey_id, version=version)
+            if version == self._versions.get(journey_id):
+                continue
+            try:
+                self._current[journey_id] = read_prices(self._folder, version)
+            except HeadwayError as error:
+                refused.append(f"{journey_id}: {error}")
+                continue
+            self._versions[journey_id] = version
+            log_event("prices_loaded", journey_id=journey_id, version=version)
+        return frozenset(refused)
 
     def _file_stamp(self) -> tuple[int, int, int] | None:
         try:

@@ -45,7 +45,12 @@ class Turns:
         if self._is_taken:
             turn = loop.create_future()
             self._waiting.append(turn)
-            await turn
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():  # it was given already: who goes away passes it on
+                    self._pass_on()
+                raise
         self._is_taken = True
         loop.call_soon(self._pass_on)
 

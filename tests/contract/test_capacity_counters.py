@@ -21,6 +21,7 @@ from models.records import (
     CapacityWindow,
     Contact,
     ContactStatus,
+    LeaseEnded,
     LostRace,
     RecordStore,
     Reservation,
@@ -143,6 +144,17 @@ def test_a_lease_that_is_confirmed_late_takes_again(store: RecordStore) -> None:
     assert taken(store, now=DECIDED_AT + 300) == 2.0
     with pytest.raises(LostRace):
         decide(store, 3, need(2), decided_at=DECIDED_AT + 301)
+
+
+def test_a_lease_whose_unit_was_given_away_is_not_activated(store: RecordStore) -> None:
+    """By a decision of a later moment, though the clock of who activates it has not got there yet."""
+    lease = decide(store, 1, need(), status="lease")
+    decide(store, 2, need(), decided_at=lease.expires_at)
+
+    with pytest.raises(LeaseEnded):
+        store.activate(reservation(replace(lease, status="confirmed")), at=lease.expires_at - 1)
+
+    assert taken(store, now=lease.expires_at) == 1.0
 
 
 def test_a_lease_that_ended_unseen_is_confirmed_once(store: RecordStore) -> None:

@@ -195,3 +195,15 @@ def test_a_record_tells_who_could_handle_what() -> None:
     )
     made = record(candidates=(dropped,), selected=slots, assignees=("p1", None))
     assert recorded_assignees(made) == {"case": None, "call": "p1"}
+
+
+def test_a_limit_that_nobody_reaches_can_be_stored() -> None:
+    """In millionths it would be more than a 64-bit integer holds, and no decision could be committed."""
+    endless = capacity(
+        limits=[{"id": "calls", "units": 10**15, "period": "1d", "channel": "phone"}],
+        budgets=[{"id": "money", "amount": 1e15, "period": "1d"}],
+    )
+
+    limits = limits_in_millionths(endless)
+
+    assert all(10**18 < limit < 2**63 - 1 for limit in limits.values())

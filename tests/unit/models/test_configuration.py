@@ -151,6 +151,13 @@ def test_problems_of_all_files_come_at_once(edited: Edit) -> None:
     ("file", "old", "new", "path", "expected"),
     [
         ("taxonomy.yaml", "Europe/Amsterdam", "Europe/Atlantis", "time_zone", "an IANA time zone"),
+        (
+            "policy.yaml",
+            "epsilon: 0.05",
+            "epsilon: 0.05\n  regret_budget: inf",
+            "exploration.regret_budget",
+            "a finite number",
+        ),
         ("taxonomy.yaml", "[social, sem, partner]", "[social, fax]", "kinds.ad_clicked.channels[1]", "one of app,"),
         ("taxonomy.yaml", "  ad_clicked:", "  consent_changed:", "kinds.consent_changed", "another name"),
         ("taxonomy.yaml", "  ad_clicked:", "  identity_linked:", "kinds.identity_linked", "another name"),

@@ -49,6 +49,10 @@ NIGHT = QuietHours(start="21:00", end="08:00", channels=("phone",))
         ("web", {"marketing": "granted"}, ()),
         ("phone", {"phone": "objected"}, ("contact.objection",)),
         ("web", {}, ()),
+        # A kind of event that the taxonomy declares may bring a state that no release knows.
+        ("web", {"marketing": "blocked"}, ("contact.objection",)),
+        ("web", {"all": "OBJECTED"}, ("contact.objection",)),
+        ("phone", {"phone": "blocked"}, ("contact.objection",)),
     ],
 )
 def test_consent(channel: str, consents: dict[str, str], failing: tuple[str, ...]) -> None:
@@ -267,6 +271,14 @@ def test_who_ignored_it_twice_is_left_alone(contacts: tuple[Contact, ...], is_he
 def test_what_came_back_holds_what_shares_its_scope(suppression: dict[str, Any], one: Contact, is_held: bool) -> None:
     """By channel, issue, group, action or everything; filters say which contacts count, not what is held."""
     assert _held(suppression, one) is is_held
+
+
+def test_a_clock_that_was_set_back_lets_nothing_go() -> None:
+    """The answer is here already, whatever the clock says of when the contact was; silence is none yet."""
+    rejected, silent = _days_ago(-1, response="negative"), _days_ago(-1)
+
+    assert _held({"after": "negative", "hold": "90d"}, rejected)
+    assert not _held({"after": "ignored", "ignored_after": "0d", "hold": "90d"}, silent)
 
 
 @pytest.mark.parametrize("changes", [{"transactional": True}, {"mandatory": True}])

@@ -220,6 +220,26 @@ def test_a_challenger_decides_for_its_arm_alone() -> None:
         assert nothing.selection_probability == pytest.approx(0.2 + 0.05 + 0.3)
 
 
+def test_an_arm_that_nobody_is_in_can_be_asked_for() -> None:
+    """As a replay as the champion does where the challenger has everybody: its candidates then had no chance."""
+    sure, waiting = (
+        Scorer(scorer_of([fitted], len(FEATURES.names)).bundle, {("paid", "careful"): (0.2, 0.05)})
+        for fitted in (constant_waits(), FittedHeads(heads=(), boosters={}))
+    )
+    everybody = {"id": "exp", "salt": "s", "no_contact_holdout": 0.0, "random_eligible": 0.0, "challenger": 1.0}
+
+    found = decided(
+        action("careful", min_stall_propensity=0.5),
+        scorer=sure,
+        challenger=waiting,
+        policy_changes={"experiment": everybody},
+    )
+
+    assert found.choice.treatment_id == "careful_phone"
+    assert [one.selection_probability for one in found.candidates] == [0.0, 1.0]
+    assert [one.arm_selection_probability for one in found.candidates] == [1.0, 0.0]
+
+
 def test_without_a_challenger_the_champion_decides_for_it() -> None:
     """And the probabilities are those of what really happens."""
     found = decided(action("nudge"), arm="challenger", policy_changes={"experiment": CHALLENGED})

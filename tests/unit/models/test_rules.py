@@ -28,6 +28,12 @@ from tests.histories import FEATURES
         ("holding:card", {"equals": True}, True),
         ("holding:loan", {"equals": False}, True),
         ("context:device", {"equals": "mobile"}, True),
+        ("attribute:member", {"equals": 1.0}, False),
+        ("attribute:member", {"at_least": 0.5}, False),
+        ("context:visits", {"equals": 1.0}, True),
+        ("context:visits", {"equals": True}, False),
+        ("context:visits", {"one_of": ("1",)}, True),
+        ("context:visits", {"none_of": ("1",)}, False),
         ("stall_propensity", {"at_least": 0.4}, True),
         ("journey_status", {"equals": "open"}, True),
         ("state", {"equals": "ACTIVE"}, True),
@@ -51,7 +57,7 @@ def test_a_condition_means_what_it_says(field: str, operator: dict[str, Any], ho
     customer = situation(
         attributes=known(tier="gold", member=True, age=40.0),
         holdings=frozenset({"card"}),
-        context=known(device="mobile"),
+        context=known(device="mobile", visits=1.0),
         stall_propensity=0.41,
         abandon_probability=0.2,
         consents={"sms": "granted", "marketing": "objected"},
@@ -90,6 +96,14 @@ def test_a_feature_is_compared_by_its_number() -> None:
     customer = situation(features={**dict.fromkeys(FEATURES.names, math.nan), "calls_7d": 3.0})
 
     assert condition_holds(condition("feature:calls_7d", at_least=3), customer)
+
+
+def test_a_feature_that_says_yes_or_no_is_a_number() -> None:
+    """Vectors hold 1 and 0 for it, and rules may write either."""
+    customer = situation(features={**dict.fromkeys(FEATURES.names, math.nan), "calls_7d": 1.0})
+
+    assert condition_holds(condition("feature:calls_7d", equals=True), customer)
+    assert not condition_holds(condition("feature:calls_7d", equals=False), customer)
 
 
 def test_bounds_leave_something_between_them() -> None:

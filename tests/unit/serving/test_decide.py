@@ -251,6 +251,20 @@ def test_prices_that_no_longer_hold_are_not_charged() -> None:
     assert answer["ranked_actions"][0]["factors"]["channel_price"] == 0.0
 
 
+def test_as_of_is_not_charged_what_was_published_later() -> None:
+    """Nobody knew those prices then; a list from before is charged."""
+    world = _World(policy_changes={"capacity": CAPACITY})
+    then = START_AT + 61 * MINUTE_US
+
+    def named(created_at: int) -> Any:
+        world.prices = price_list(created_at=created_at, valid_until=NOW + 1)
+        answer = world.ask(mode="dry_run", as_of=dump_timestamp(then))
+        return answer["versions"]["prices"]
+
+    assert named(then + 1) is None
+    assert named(then) == world.prices.version
+
+
 SUPPRESSED = {
     "contact_policy": {
         "suppressions": [

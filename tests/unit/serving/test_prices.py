@@ -49,6 +49,22 @@ def test_what_cannot_be_read_leaves_the_last_good_prices(
     assert "prices_refused" in caplog.text
 
 
+def test_a_list_that_could_not_be_read_is_looked_for_again(tmp_path: Path) -> None:
+    """Nothing else is published meanwhile: a folder that was away for a moment must not leave old prices for ever."""
+    prices = Prices(tmp_path)
+    publish_prices(tmp_path, price_list())
+    prices.refresh()
+    version = publish_prices(tmp_path, price_list(created_at=AT + 1))
+    there, away = tmp_path / f"{version}.json", tmp_path / "away"
+    there.rename(away)
+    prices.refresh()
+    away.rename(there)
+
+    prices.refresh()
+
+    assert prices.current("application") == price_list(created_at=AT + 1)
+
+
 def test_prices_are_charged_while_they_hold() -> None:
     """After their end they are not, and the decision says so; those of another capacity are, and it says so too."""
     rules = rulebook(policy_changes={"capacity": CAPACITY})

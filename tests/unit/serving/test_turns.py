@@ -49,6 +49,28 @@ def test_who_went_away_gives_no_turn_away() -> None:
     assert asyncio.run(crowd()) == [0, 2, 3]
 
 
+def test_who_goes_away_when_the_turn_has_come_passes_it_on() -> None:
+    """The turn was given, and its taker went before it woke up: nobody else would ever get one."""
+
+    async def crowd() -> list[int]:
+        turns, seen = Turns(), list[int]()
+        tasks: list[asyncio.Task[None]] = []
+
+        async def caller(number: int) -> None:
+            await turns.take()
+            seen.append(number)
+            if number == 0:
+                # Right behind the end of this turn, which gives the next one away.
+                asyncio.get_running_loop().call_soon(tasks[1].cancel)
+
+        tasks.extend(asyncio.create_task(caller(number)) for number in range(4))
+        await asyncio.wait(tasks, timeout=1)
+        assert not turns.is_taken
+        return seen
+
+    assert asyncio.run(crowd()) == [0, 2, 3]
+
+
 def test_the_result_of_another_thread_is_waited_for() -> None:
     """Its value, or its error."""
 
