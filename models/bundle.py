@@ -75,6 +75,11 @@ class Bundle:
     hazards: HazardColumns | None = None
     waiting: HazardColumns | None = None
 
+    @property
+    def version(self) -> str:
+        """The first twelve digits of its digest, as answers and records name it."""
+        return self.manifest_sha256[:12]
+
 
 def write_bundle(
     directory: Path, *, lineage: Lineage, fitted: Sequence[FittedHeads], golden_rows: FloatArray, golden_raw: FloatArray

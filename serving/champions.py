@@ -12,12 +12,11 @@ from features.errors import BundleError
 from models.actions import Catalogue
 from models.bundle import check_horizon, load_bundle
 from models.heads import STALL, effect_head
-from models.registry import CHAMPION, NAME, Pointer, read_champions
+from models.registry import CHAMPION, Pointer, model_name, read_champions
 from models.scoring import Scorer
 from serving.decide import ServedModel
 from serving.telemetry import log_event
 
-_DIGEST_CHARACTERS: Final = 12
 _EFFECTS: Final = effect_head("", "").rstrip(":") + ":"
 
 
@@ -70,7 +69,7 @@ class Champions:
             self._stamp = stamp
             return
         for journey_id in self._feature_names:
-            pointer = pointers.get(NAME.format(journey_id=journey_id))
+            pointer = pointers.get(model_name(journey_id))
             if pointer is not None and pointer != self._loaded.get(journey_id):
                 self._load(journey_id, pointer)
         self._stamp = stamp
@@ -89,13 +88,13 @@ class Champions:
                 reason=str(error),
             )
             return
-        digest = bundle.manifest_sha256[:_DIGEST_CHARACTERS]
+        version = bundle.version
         names = [head.name for head in bundle.heads]
         self._served[journey_id] = ServedModel(
             scorer=Scorer(bundle, self._priors),
             label=f"{pointer.name}@{self._alias}/{pointer.version}",
-            stall_version=digest if bundle.hazards is not None or STALL in names else None,
-            uplift_version=digest if any(name.startswith(_EFFECTS) for name in names) else None,
+            stall_version=version if bundle.hazards is not None or STALL in names else None,
+            uplift_version=version if any(name.startswith(_EFFECTS) for name in names) else None,
         )
         self._loaded[journey_id] = pointer
         log_event("bundle_loaded", alias=self._alias, journey_id=journey_id, version=pointer.version)

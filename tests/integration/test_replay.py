@@ -19,7 +19,7 @@ from models.price_files import PriceLists, publish_prices
 from models.prices import PriceList, capacity_version
 from models.registry import LocalRegistry
 from models.replay import Replay
-from models.replaying import Replayer, Scorers, WhatIf
+from models.replayer import Replayer, Scorers, WhatIf
 from serving.runtime import Runtime
 from tests.doors import JOURNEY, Client, World
 from tests.recorded import live, promote, recorded_world
