@@ -240,11 +240,7 @@ class Replayer:
         if what_if.catalogue is not None:
             versions["actions"] = content_version(what_if.catalogue)
         if what_if.bundle is not None:
-            names = rulebook.feature_set.names
-            bundle = self._scorers.of_version(rulebook.journey.id, what_if.bundle, names).bundle
-            name = model_name(rulebook.journey.id)
-            versions |= {"bundle": f"{name}@what_if/{what_if.bundle}"}
-            versions |= dict.fromkeys(("stall", "uplift"), bundle.version)
+            versions["bundle"] = f"{model_name(rulebook.journey.id)}@what_if/{what_if.bundle}"
         # The recorded policy's version goes on seeding the draws: another seed alone would change every tenth choice.
         return replace(
             rulebook,

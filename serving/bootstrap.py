@@ -267,7 +267,7 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
     configuration = load_configuration(home, env)
     feature_sets = feature_sets_of(configuration)
     surroundings = Surroundings.of_process()
-    champions, challengers = _served_bundles(home, configuration, feature_sets)
+    champions, challengers = served_bundles(home, configuration, feature_sets)
     prices = Prices(home.prices)
     with ExitStack() as opened:
         stores = await asyncio.to_thread(_open_stores, opened, home, settings, configuration, feature_sets)
@@ -346,7 +346,7 @@ def _feature_store(
     return FeastStore(home, feature_sets, taxonomy, online_store=location.feast_config, keeper=keeper)
 
 
-def _served_bundles(
+def served_bundles(
     home: Home, configuration: Configuration, feature_sets: Mapping[str, FeatureSet]
 ) -> tuple[Champions, Champions]:
     """What decides for the champion's arm, and for the challenger's."""

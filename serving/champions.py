@@ -6,18 +6,14 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
 from features.errors import BundleError
 from models.actions import Catalogue
 from models.bundle import check_horizon, load_bundle
-from models.heads import STALL, effect_head
 from models.registry import CHAMPION, Pointer, model_name, read_champions
 from models.scoring import Scorer
 from serving.decide import ServedModel
 from serving.telemetry import log_event
-
-_EFFECTS: Final = effect_head("", "").rstrip(":") + ":"
 
 
 class Champions:
@@ -88,13 +84,8 @@ class Champions:
                 reason=str(error),
             )
             return
-        version = bundle.version
-        names = [head.name for head in bundle.heads]
         self._served[journey_id] = ServedModel(
-            scorer=Scorer(bundle, self._priors),
-            label=f"{pointer.name}@{self._alias}/{pointer.version}",
-            stall_version=version if bundle.hazards is not None or STALL in names else None,
-            uplift_version=version if any(name.startswith(_EFFECTS) for name in names) else None,
+            scorer=Scorer(bundle, self._priors), label=f"{pointer.name}@{self._alias}/{pointer.version}"
         )
         self._loaded[journey_id] = pointer
         log_event("bundle_loaded", alias=self._alias, journey_id=journey_id, version=pointer.version)
