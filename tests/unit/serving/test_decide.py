@@ -26,11 +26,12 @@ from models.records import Committed, ContactResponse, LostRace, Reservation
 from models.replay import inputs_of, replayed
 from models.scoring import StallScore, scorer_of
 from serving.decide import CHALLENGER_MISSING, DEADLINE, MODEL_MISSING, Decider, ServedModel
-from serving.observe import REBUILT, STORE_DOWN, Observer
+from serving.observe import REBUILT, STORE_DOWN
 from serving.schemas import DecisionRequest
 from tests.boosters import constant_waits
+from tests.deciders import decider
 from tests.decisions import DAY_US, action, condition, contact, rule, rulebook
-from tests.histories import FEATURE_SETS, FEATURES, MINUTE_US, START_AT, TAXONOMY, event
+from tests.histories import FEATURES, MINUTE_US, START_AT, TAXONOMY, event
 from tests.unit.models.test_prices import CAPACITY, price_list
 
 LOST = ("capacity.lost_race",)
@@ -90,21 +91,15 @@ class _World:
         self.store.write([state], [profile])
 
     def decider(self) -> Decider:
-        return Decider(
-            rulebooks=lambda: {"application": self.rulebook},
-            versions={"policy": "p1", "service": "test"},
-            observer=Observer(
-                feature_sets=FEATURE_SETS,
-                store=self.store,
-                log=self.log,
-                rebuild=self.rebuild,
-                moments=self.moments,
-            ),
-            moments=self.moments,
+        return decider(
+            lambda: self.rulebook,
             records=self.records,
+            store=self.store,
+            log=self.log,
+            rebuild=self.rebuild,
+            moments=self.moments,
             served_model=lambda _: self.served,
             challenger=lambda _: self.challenger,
-            randomness=bytes,
             timer=self._timer,
             deadline_ms=1,
             prices=lambda _: self.prices,
