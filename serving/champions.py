@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from features.errors import BundleError
+from features.home import Home
+from features.schema import FeatureSet
 from models.actions import Catalogue
 from models.bundle import check_horizon, load_bundle
-from models.registry import CHAMPION, Pointer, model_name, read_champions
+from models.configuration import Configuration
+from models.registry import CHALLENGER, CHAMPION, Pointer, model_name, read_champions
 from models.scoring import Scorer
 from serving.decide import ServedModel
 from serving.telemetry import log_event
@@ -96,3 +99,20 @@ class Champions:
         except FileNotFoundError:
             return None
         return (status.st_mtime_ns, status.st_ino, status.st_size)
+
+
+def served_bundles(
+    home: Home, configuration: Configuration, feature_sets: Mapping[str, FeatureSet]
+) -> tuple[Champions, Champions]:
+    """What decides for the champion's arm, and for the challenger's."""
+    champions, challengers = (
+        Champions(
+            file,
+            feature_names={journey_id: one.names for journey_id, one in feature_sets.items()},
+            horizons={journey.id: journey.horizon for journey in configuration.journeys.journeys},
+            catalogue=configuration.catalogue,
+            alias=alias,
+        )
+        for alias, file in ((CHAMPION, home.champion_file), (CHALLENGER, home.challenger_file))
+    )
+    return champions, challengers

@@ -24,11 +24,12 @@ from models.configuration import Configuration, built_in_configuration
 from models.explanation_requests import ExplanationReply, ExplanationRequest
 from models.journey_reports import KeptReports, ReportRequest
 from models.memory_records import MemoryRecordStore
+from models.rulebooks import feature_sets_of
 from serving.api.app import application
 from serving.api.openapi import api_document
+from serving.assembly import Stores, assemble
 from serving.auth import KeyFile
-from serving.bootstrap import Stores, assemble, feature_sets_of, served_bundles
-from serving.champions import Champions
+from serving.champions import Champions, served_bundles
 from serving.prices import Prices
 from serving.runtime import Runtime
 from serving.settings import Settings
