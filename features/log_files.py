@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -22,8 +21,9 @@ from xml.sax.saxutils import quoteattr
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.errors import Refused, StoreUnavailable
+from features.errors import Refused
 from features.parquet_files import written_whole
+from features.whole_files import whole_file
 
 LogFormat = Literal["csv", "parquet", "xes"]
 
@@ -92,25 +92,13 @@ def text_written_whole(path: Path, *, mode: int = 0o666) -> Iterator[IO[str]]:
     Raises:
         StoreUnavailable: if the file cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            partial.unlink(missing_ok=True)
-            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-            raw: IO[bytes] = stack.enter_context(os.fdopen(descriptor, "wb"))
-            if path.name.lower().endswith(".gz"):
-                # No name and no time: the same rows give the same bytes.
-                compressed = gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0)
-                raw = cast(IO[bytes], stack.enter_context(compressed))
-            yield stack.enter_context(io.TextIOWrapper(raw, encoding="utf-8", newline=""))
-        os.replace(partial, path)
-    except OSError as error:
-        raise StoreUnavailable(
-            f"cannot write {path}: {error}; expected a folder with room that can be written"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path, mode=mode) as partial, ExitStack() as stack:
+        raw: IO[bytes] = stack.enter_context(partial.open("wb"))
+        if path.name.lower().endswith(".gz"):
+            # No name and no time: the same rows give the same bytes.
+            compressed = gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0)
+            raw = cast(IO[bytes], stack.enter_context(compressed))
+        yield stack.enter_context(io.TextIOWrapper(raw, encoding="utf-8", newline=""))
 
 
 def guarded(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.errors import StoreUnavailable
+from features.whole_files import whole_file
 
 
 @contextmanager
@@ -25,22 +24,13 @@ def written_whole(path: Path, schema: pa.Schema, *, mode: int = 0o666) -> Iterat
     Raises:
         StoreUnavailable: if the file cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.unlink(missing_ok=True)  # what a process that was killed left would keep its mode
-        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
-        with pq.ParquetWriter(
+    with (
+        whole_file(path, mode=mode) as partial,
+        pq.ParquetWriter(
             partial, schema, compression="zstd", compression_level=1, use_dictionary=_texts(schema)
-        ) as writer:
-            yield writer
-        os.replace(partial, path)
-    except OSError as error:
-        raise StoreUnavailable(
-            f"cannot write {path}: {error}; expected a folder with room that can be written"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+        ) as writer,
+    ):
+        yield writer
 
 
 def _texts(schema: pa.Schema) -> list[str]:

@@ -75,10 +75,14 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """A stored request. What a canonical request leaves out had its default when it was asked.
 
     Attributes:
+        request_id: the idempotency key.
+        mode: never ``dry_run``, which is not stored.
         send_id: one send of a marketing tool.
         activate: count the contacts of the decision from its commit on.
     """
 
+    request_id: str = ""
+    mode: str = "live"
     channel: str | None = None
     direction: str = "outbound"
     placements: tuple[str, ...] = ()

@@ -25,13 +25,14 @@ from features.store import ProfileRow
 from features.taxonomy import Taxonomy
 from models.actions import Catalogue
 from models.allocation import NOTHING, Allocation, Constraints, Method, allocate
+from models.capacity import takes_money, takes_unit
 from models.contact_policy import fatigue_factor, longest_period
 from models.decision import DropStage
 from models.deliberation import UNKNOWN_STALL, Inputs, Rulebook, consider
 from models.experiment import arm_of
 from models.funnel import Question
 from models.policy import Arm, Budget, CapacityLimit
-from models.prices import PriceList, capacity_version, takes_money, takes_unit, window_end
+from models.prices import PriceList, capacity_version, window_end
 from models.ranking import CandidateTerms, candidate_terms, ranked_block
 from models.records import CustomerRecords, RecordStore, as_known
 from models.scoring import EffectBlock, Pair, Scorer, StallScore

@@ -12,7 +12,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,11 +27,13 @@ from models.hazards import DAY_US, Periods, periods_from_json
 from models.heads import (
     ABANDON,
     PROGRESS,
+    STALL,
     WAIT_ABANDON,
     WAIT_PROGRESS,
     FittedHeads,
     Head,
     HeadTable,
+    effect_head,
     head_from_json,
     head_table,
     head_values,
@@ -53,6 +55,9 @@ TOLERANCE: Final = 1e-9
 """How far a recomputed golden score may lie from LightGBM's: sums of some hundred leaves agree to 1e-14."""
 
 
+_EFFECTS: Final = effect_head("", "").rstrip(":") + ":"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
     """A verified bundle, ready to score.
@@ -65,6 +70,7 @@ class Bundle:
         manifest_sha256: names the exact bytes of all of it.
         hazards: of progress and abandonment, among the heads; None where it has none.
         waiting: likewise of stalled customers whom nobody contacts.
+        parts: version of each part that it has, ``stall`` and ``uplift``, as answers and records name it.
     """
 
     lineage: Lineage
@@ -74,6 +80,20 @@ class Bundle:
     manifest_sha256: str
     hazards: HazardColumns | None = None
     waiting: HazardColumns | None = None
+    parts: Mapping[str, str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Name the parts, once for all decisions."""
+        names = [head.name for head in self.heads]
+        has_stall = self.hazards is not None or STALL in names
+        has_uplift = any(name.startswith(_EFFECTS) for name in names)
+        found = [part for part, is_there in (("stall", has_stall), ("uplift", has_uplift)) if is_there]
+        object.__setattr__(self, "parts", dict.fromkeys(found, self.version))
+
+    @property
+    def version(self) -> str:
+        """The first twelve digits of its digest."""
+        return self.manifest_sha256[:12]
 
 
 def write_bundle(

@@ -86,25 +86,28 @@ def limits_in_millionths(capacity: Capacity) -> dict[str, int]:
     return {limit_id: min(limit, _MOST) for limit_id, limit in (units | money).items()}
 
 
+def takes_unit(limit: CapacityLimit, *, channel: str, queue: str | None) -> bool:
+    """Whether a treatment over a channel, of an action that a queue works, takes a unit of a capacity."""
+    return limit.channel in (None, channel) and limit.queue in (None, queue)
+
+
+def takes_money(budget: Budget, *, issue: str) -> bool:
+    """Whether actions of an issue are paid out of a budget."""
+    return not budget.issues or issue in budget.issues
+
+
 def needs_of(capacity: Capacity, action: Action, treatment: Treatment, incentive_share: float) -> dict[str, int]:
     """What a candidate takes of each capacity and budget that it falls under, in millionths, where it is more than 0.
 
     One unit of a capacity; of a budget ``contact_cost + share * incentive_cost``, where ``incentive_share`` is the
     probability that the incentive is paid.
     """
-    needs = {limit.id: MILLIONTHS for limit in capacity.limits if _is_under(limit, action, treatment)}
+    channel, queue = treatment.channel, action.assigned_to
+    needs = {one.id: MILLIONTHS for one in capacity.limits if takes_unit(one, channel=channel, queue=queue)}
     money = _money(action, treatment, incentive_share) if capacity.budgets else 0
     if money:
-        needs |= {budget.id: money for budget in capacity.budgets if _is_spent(budget, action)}
+        needs |= {budget.id: money for budget in capacity.budgets if takes_money(budget, issue=action.issue)}
     return needs
-
-
-def _is_under(limit: CapacityLimit, action: Action, treatment: Treatment) -> bool:
-    return limit.channel in (None, treatment.channel) and limit.queue in (None, action.assigned_to)
-
-
-def _is_spent(budget: Budget, action: Action) -> bool:
-    return not budget.issues or action.issue in budget.issues
 
 
 def _money(action: Action, treatment: Treatment, incentive_share: float) -> int:
@@ -133,7 +136,8 @@ class Room:
         """Ids of what has no room for a candidate whatever its score: of a budget, not even for the contact's cost."""
         if self._is_free:
             return ()
-        full = [limit.id for limit in self._full if _is_under(limit, action, treatment)]
+        channel, queue = treatment.channel, action.assigned_to
+        full = [limit.id for limit in self._full if takes_unit(limit, channel=channel, queue=queue)]
         nobody = (NOBODY_AVAILABLE,) if self._assignees.get(action.id, "") is None else ()
         return (*full, *self.too_dear(action, treatment, 0.0), *nobody)
 
@@ -142,7 +146,8 @@ class Room:
         if not self._budgets:
             return ()
         money = _money(action, treatment, incentive_share)
-        return tuple([one.id for one in self._budgets if 0 < money > self._left[one.id] and _is_spent(one, action)])
+        short = [one for one in self._budgets if 0 < money > self._left[one.id]]
+        return tuple([one.id for one in short if takes_money(one, issue=action.issue)])
 
     def fits_beside(self, needs: Mapping[str, int], others: Sequence[Mapping[str, int]]) -> bool:
         """Whether a candidate's needs fit together with those of others in the same decision."""

@@ -54,6 +54,6 @@ def refuse_another(bundle: Bundle, record: DecisionRecord, directory: Path) -> N
     promised = {record.versions[part] for part in ("stall", "uplift") if part in record.versions}
     if other := [digest for digest in sorted(promised) if not bundle.manifest_sha256.startswith(digest)]:
         raise BundleError(
-            f"{directory} has the manifest {bundle.manifest_sha256[:12]}, expected {other[0]}, which made decision "
+            f"{directory} has the manifest {bundle.version}, expected {other[0]}, which made decision "
             f"{record.decision_id}: restore the bundle"
         )

@@ -204,20 +204,13 @@ def fill_feature_store(
         with TemporaryDirectory(prefix="headway-", dir=home.state) as folder:
             events = Path(folder) / _BATCH_FILE
             total = export_events(log, events, until=log.head())
-            folded = 0
-
-            def advance(n_events: int) -> None:
-                nonlocal folded
-                folded += n_events
-                progress(folded, total)
-
             done = run(
                 events,
                 home=home,
                 store=store,
                 feature_sets=feature_sets,
                 taxonomy=configuration.taxonomy,
-                progress=advance,
+                progress=_adding_up(progress, total),
             )
         # While the lock is held: Feast makes the same tables where they are missing.
         online_store = None if location is None else location.feast_config
@@ -226,6 +219,18 @@ def fill_feature_store(
             customers = {logged.event.customer_id for page in islice(log.read(page=_SAMPLE), 1) for logged in page}
             check_parity(store, feast, product(sorted(customers), feature_sets))
     return done
+
+
+def _adding_up(progress: Callable[[int, int], None], total: int) -> Callable[[int], None]:
+    """Tells how many of all there are were done, given how many more were."""
+    done = 0
+
+    def advance(more: int) -> None:
+        nonlocal done
+        done += more
+        progress(done, total)
+
+    return advance
 
 
 def written_frame(
@@ -256,13 +261,6 @@ def written_frame(
     with closing(SqlEventLog(home.events_db, readonly=True)) as log, TemporaryDirectory(prefix="headway-") as folder:
         events = Path(folder) / _BATCH_FILE
         total = export_events(log, events, until=log.head())
-        folded = 0
-
-        def advance(n_events: int) -> None:
-            nonlocal folded
-            folded += n_events
-            progress(folded, total)
-
         return write_moment_frame(
             events,
             moments,
@@ -270,7 +268,7 @@ def written_frame(
             feature_set=feature_sets[chosen or next(iter(feature_sets))],
             taxonomy=configuration.taxonomy,
             names=names,
-            progress=advance,
+            progress=_adding_up(progress, total),
         )
 
 

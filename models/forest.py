@@ -22,17 +22,17 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int32]
 
 # LightGBM's decision_type byte (include/LightGBM/tree.h): bit 0 categorical, bit 1 default left, bits 2-3 missing type.
-_CATEGORICAL: Final = 1
-_DEFAULT_LEFT: Final = 2
-_MISSING_ZERO: Final = 1
-_MISSING_NAN: Final = 2
-_MISSING_LARGEST: Final = _MISSING_NAN
+CATEGORICAL: Final = 1
+DEFAULT_LEFT: Final = 2
+MISSING_ZERO: Final = 1
+MISSING_NAN: Final = 2
+_MISSING_LARGEST: Final = MISSING_NAN
 _ZERO: Final = float(np.float32(1e-35))
 """LightGBM's kZeroThreshold, a float there: what lies within it of zero is zero."""
 _INT_END: Final = 2147483648.0
 """Categories are cast to a 32-bit integer; beyond it the cast gives a negative number, which goes right."""
 _MOST_PERIODS: Final = 64
-_ROWS_PER_BLOCK: Final = 128
+ROWS_PER_BLOCK: Final = 128
 """Rows that walk one tree before the next tree: their features and the tree stay in the cache."""
 
 
@@ -174,7 +174,7 @@ def score_names(members: Sequence[str], n_timed: int, n_periods: int) -> tuple[s
 @njit(cache=True, nogil=True)
 def _goes_left(v: float, kind: int, threshold: float, set_start: IntArray, set_bits: NDArray[np.uint32]) -> bool:
     """LightGBM's NumericalDecision and CategoricalDecision."""
-    if kind & _CATEGORICAL:
+    if kind & CATEGORICAL:
         if not (v > -1.0 and v < _INT_END):
             return False
         category, which = int(v), int(threshold)
@@ -184,10 +184,10 @@ def _goes_left(v: float, kind: int, threshold: float, set_start: IntArray, set_b
         return bool((set_bits[word] >> np.uint32(category & 31)) & np.uint32(1) != 0)
     missing = kind >> 2
     unknown = np.isnan(v)
-    if unknown and missing != _MISSING_NAN:
+    if unknown and missing != MISSING_NAN:
         v, unknown = 0.0, False
-    if unknown or (missing == _MISSING_ZERO and v >= -_ZERO and v <= _ZERO):
-        return (kind & _DEFAULT_LEFT) != 0
+    if unknown or (missing == MISSING_ZERO and v >= -_ZERO and v <= _ZERO):
+        return (kind & DEFAULT_LEFT) != 0
     return v <= threshold
 
 
@@ -211,8 +211,8 @@ def _walk_rows(
     n_rows, n_features = x.shape
     # Branches that some periods still have to take: a split on the period parts those before from those after.
     waiting = np.empty((n_periods + 1, 3), dtype=np.int64)
-    for first in range(0, n_rows, _ROWS_PER_BLOCK):
-        last = min(first + _ROWS_PER_BLOCK, n_rows)
+    for first in range(0, n_rows, ROWS_PER_BLOCK):
+        last = min(first + ROWS_PER_BLOCK, n_rows)
         for member in range(n_timed):
             column = member * n_periods
             for tree in range(member_start[member], member_start[member + 1]):
@@ -372,7 +372,7 @@ class _Builder:
             columns["decision"] += [kind & 0xFF for kind in decision]
             threshold = _numbers(tree, "threshold", n_nodes, float)
             columns["threshold"] += [
-                first_set + bound if kind & _CATEGORICAL else bound
+                first_set + bound if kind & CATEGORICAL else bound
                 for kind, bound in zip(decision, threshold, strict=True)
             ]
             for side, key in (("left", "left_child"), ("right", "right_child")):
@@ -453,14 +453,14 @@ def check_forest(forest: Forest) -> None:
     bound = np.where(np.arange(n_nodes) < timed, forest.n_features + 1, forest.n_features)
     _require(bool(((forest.feature >= 0) & (forest.feature < bound)).all()), "a feature is out of bounds")
     _require(bool((forest.decision >> 2 <= _MISSING_LARGEST).all()), "a missing type is unknown")
-    categorical = (forest.decision & _CATEGORICAL) != 0
+    categorical = (forest.decision & CATEGORICAL) != 0
     sets = forest.threshold[categorical]
     _require(bool(((sets >= 0) & (sets < n_sets) & (sets == np.floor(sets))).all()), "a category set is out of bounds")
     _require(not np.isnan(forest.threshold).any(), "a threshold is not a number")
     # Periods run from 0 and are never unknown; another kind of split on them would be walked otherwise than meant.
     on_period = forest.feature == forest.n_features
     _require(not categorical[on_period].any(), "a period is split as a category")
-    _require(not (forest.decision[on_period] >> 2 == _MISSING_ZERO).any(), "period 0 is taken for unknown")
+    _require(not (forest.decision[on_period] >> 2 == MISSING_ZERO).any(), "period 0 is taken for unknown")
     _require(bool(np.isfinite(forest.threshold[on_period]).all()), "a period is split nowhere")
     _check_children(forest)
 
@@ -551,7 +551,7 @@ def splits_of(forest: Forest, members: Sequence[int]) -> Splits:
     ends = forest.node_start[forest.member_start]
     nodes = np.concatenate([np.arange(ends[member], ends[member + 1]) for member in members] or [np.empty(0, np.int64)])
     feature, threshold = forest.feature[nodes], forest.threshold[nodes].copy()
-    is_categorical = (forest.decision[nodes] & _CATEGORICAL) != 0
+    is_categorical = (forest.decision[nodes] & CATEGORICAL) != 0
     categories: dict[int, frozenset[int]] = {}
     for index, which in zip(feature[is_categorical].tolist(), threshold[is_categorical].astype(int), strict=True):
         words = forest.set_bits[forest.set_start[which] : forest.set_start[which + 1]].tolist()

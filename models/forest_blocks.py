@@ -16,7 +16,15 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from models.forest import Forest, raw_scores_block
+from models.forest import (
+    CATEGORICAL,
+    DEFAULT_LEFT,
+    MISSING_NAN,
+    MISSING_ZERO,
+    ROWS_PER_BLOCK,
+    Forest,
+    raw_scores_block,
+)
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int32]
@@ -25,11 +33,6 @@ Unsigned = NDArray[np.uint32]
 
 SMALLEST_BLOCK: Final = 16
 """Fewer rows than this are not worth turning."""
-_ROWS_PER_BLOCK: Final = 128
-_CATEGORICAL: Final = 1
-_DEFAULT_LEFT: Final = 2
-_MISSING_ZERO: Final = 1
-_MISSING_NAN: Final = 2
 
 
 class BlockForest:
@@ -45,7 +48,7 @@ class BlockForest:
         # The period comes last: it is no feature of the customer, and turned rows have a place of their own for it.
         self._used = np.unique(forest.feature[forest.feature < forest.n_features])
         missing = forest.decision >> 2
-        unknown_left = np.where(missing == _MISSING_NAN, (forest.decision & _DEFAULT_LEFT) != 0, forest.threshold >= 0)
+        unknown_left = np.where(missing == MISSING_NAN, (forest.decision & DEFAULT_LEFT) != 0, forest.threshold >= 0)
         leaves = np.arange(n_nodes, n_nodes + n_leaves)
         self._feature = np.r_[np.searchsorted(self._used, forest.feature), np.zeros(n_leaves)].astype(np.uint32)
         self._threshold = np.r_[forest.threshold, np.zeros(n_leaves)]
@@ -55,7 +58,7 @@ class BlockForest:
         self._value = np.r_[np.zeros(n_nodes), forest.value]
         self._root = _below(forest.root, n_nodes).astype(np.uint32)
         self._depth = _depths(forest, self._child)
-        is_other = ((forest.decision & _CATEGORICAL) != 0) | (missing == _MISSING_ZERO)
+        is_other = ((forest.decision & CATEGORICAL) != 0) | (missing == MISSING_ZERO)
         in_tree = np.r_[0, np.cumsum(is_other)][forest.node_start]
         others = in_tree[forest.member_start[1:]] > in_tree[forest.member_start[:-1]]
         others[: forest.n_timed] = others[: forest.n_timed].any()
@@ -198,12 +201,12 @@ def _descend_rows(
 ) -> None:
     """Add every plain member's leaves to ``out``, in LightGBM's order of addition."""
     n_used = used.shape[0]
-    turned = np.empty((n_used + 1, _ROWS_PER_BLOCK))
+    turned = np.empty((n_used + 1, ROWS_PER_BLOCK))
     turned[n_used] = 0.0
-    at = np.empty(_ROWS_PER_BLOCK, dtype=np.uint32)
-    total = np.empty((max(n_periods, 1), _ROWS_PER_BLOCK))
-    for first in range(0, x.shape[0], _ROWS_PER_BLOCK):
-        n = min(_ROWS_PER_BLOCK, x.shape[0] - first)
+    at = np.empty(ROWS_PER_BLOCK, dtype=np.uint32)
+    total = np.empty((max(n_periods, 1), ROWS_PER_BLOCK))
+    for first in range(0, x.shape[0], ROWS_PER_BLOCK):
+        n = min(ROWS_PER_BLOCK, x.shape[0] - first)
         for place in range(n_used):
             for row in range(n):
                 turned[place, row] = x[first + row, used[place]]

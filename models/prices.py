@@ -14,8 +14,8 @@ import msgspec
 
 from features.events import MICROSECONDS_PER_DAY
 from features.yaml_files import content_version
-from models.capacity import window_start
-from models.policy import Budget, Capacity, CapacityLimit, Policy
+from models.capacity import takes_money, takes_unit, window_start
+from models.policy import Capacity, Policy
 
 PRICES_OUTDATED: Final = "prices_outdated"
 """Said of a decision where the published prices are another capacity's, or are no longer valid."""
@@ -71,16 +71,6 @@ def dump_prices(prices: PriceList) -> bytes:
 def capacity_version(capacity: Capacity) -> str:
     """Changes when a capacity or a budget is declared otherwise."""
     return content_version(capacity)
-
-
-def takes_unit(limit: CapacityLimit, *, channel: str, queue: str | None) -> bool:
-    """Whether a treatment over a channel, of an action that a queue works, takes a unit of a capacity."""
-    return limit.channel in (None, channel) and limit.queue in (None, queue)
-
-
-def takes_money(budget: Budget, *, issue: str) -> bool:
-    """Whether actions of an issue are paid out of a budget."""
-    return not budget.issues or issue in budget.issues
 
 
 def unit_price(policy: Policy, prices: Mapping[str, float], *, channel: str, queue: str | None) -> float:

@@ -196,10 +196,10 @@ def _champion(
 ) -> tuple[Scorer | None, str | None]:
     """The scorer of a journey's champion and its label; None and None where none was promoted."""
     from models.bundle import check_horizon, load_bundle
-    from models.registry import CHAMPION, NAME, read_champion
+    from models.registry import CHAMPION, model_name, read_champion
     from models.scoring import Scorer
 
-    pointer = read_champion(home.champion_file, NAME.format(journey_id=journey_id))
+    pointer = read_champion(home.champion_file, model_name(journey_id))
     if pointer is None:
         return None, None
     bundle = load_bundle(pointer.path, feature_names, manifest_sha256=pointer.manifest_sha256)

@@ -23,12 +23,14 @@ from models.bundle import MANIFEST, load_bundle
 
 CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"
-NAME: Final = "nba-{journey_id}"
-"""Registered name of a journey's model."""
-
 ALIAS_FORMAT: Final = 1
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,99}")
 _TAGS: Final = "tags.json"
+
+
+def model_name(journey_id: str) -> str:
+    """The registered name of a journey's model."""
+    return f"nba-{journey_id}"
 
 
 class Registry(Protocol):

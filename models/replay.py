@@ -15,7 +15,7 @@ import numpy as np
 
 from models.actions import NO_ACTION
 from models.arbitration import Choice
-from models.asked import Asked, asked_in, question_of, request_hash, stated_context
+from models.asked import asked_in, question_of, request_hash, stated_context
 from models.capacity import recorded_assignees, slot_assignees
 from models.decision import DEADLINE, Candidate, DecisionRecord, dump_record
 from models.deliberation import Deliberation, Inputs, Rulebook, deliberate
@@ -26,6 +26,19 @@ from models.records import NO_RESPONSE, Contact, CustomerRecords, ResponseKind
 from models.scoring import Scorer
 
 LOST_RACE: Final = "capacity.lost_race"
+
+GIVEN: Final = frozenset(
+    {
+        *("decision_id", "source", "request", "customer_id", "linked_ids", "journey_id", "decided_at"),
+        *("vector", "log_position", "last_event_at", "attributes", "holdings", "time_zone"),
+        *("consents", "contacts", "contact_responses", "capacity_used", "assignees", "epsilon"),
+        *("degraded", "latency_us"),
+    }
+)
+"""Fields that a decision is made from, or that are of its moment alone: every other one follows from them.
+
+Who handles a slot is given too: the people at work are not recorded, only whom it fell to, or that there was nobody.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +170,8 @@ def replayed(
     """
     inputs = inputs_of(record, rulebook, arm=arm, prices=prices)
     deliberation = deliberate(inputs, rulebook, scorer, challenger)
-    again = msgspec.structs.replace(record, **_derived(record, inputs, deliberation, rulebook))
+    versions = _versions(record, rulebook, inputs.arm, scorer, challenger)
+    again = msgspec.structs.replace(record, **_derived(record, inputs, deliberation, rulebook), versions=versions)
     identical = dump_record(again) == dump_record(record)
     return Replay(
         recorded=record,
@@ -169,16 +183,18 @@ def replayed(
 
 
 def _derived(record: DecisionRecord, inputs: Inputs, deliberation: Deliberation, rulebook: Rulebook) -> dict[str, Any]:
-    """Every field of a record that follows from the others; the rest was given, or is of its moment alone."""
+    """Every field of a record that follows from the others, but for ``versions``; the rest is ``GIVEN``."""
     asked = asked_in(record.request)
     experiment, stall = rulebook.policy.experiment, deliberation.stall
     shares = arm_probabilities(experiment, n_linked=inputs.n_linked)
     return {
+        "request_id": asked.request_id,
+        "mode": asked.mode,
+        "as_of": record.decided_at,  # what is asked of the past is never recorded
         "expires_at": record.decided_at + rulebook.policy.ttl(outbound=inputs.question.outbound),
         "arm": str(inputs.arm),
         "experiment_id": experiment.id,
         "arm_probabilities": {str(arm): share for arm, share in shares.items()},
-        "versions": _versions(record, rulebook),
         "stage": deliberation.situation.stage,
         "state": deliberation.situation.state,
         "stall_propensity": stall.stall_propensity,
@@ -190,22 +206,29 @@ def _derived(record: DecisionRecord, inputs: Inputs, deliberation: Deliberation,
         "assignees": slot_assignees(deliberation.selected, inputs.records),
         "explored": _is_drawn(deliberation.choice),
         "request_hash": request_hash(record.request),
-        "activated": _is_activated(record, asked),
+        # Who activates a decision later writes it down elsewhere: the record stays as it was made.
+        "activated": asked.activate and asked.mode == "live",
         "send_id": asked.send_id,
     }
 
 
-def _versions(record: DecisionRecord, rulebook: Rulebook) -> dict[str, str]:
-    return {**record.versions, **rulebook.versions, "features": rulebook.feature_set.version}
+def _versions(
+    record: DecisionRecord, rulebook: Rulebook, arm: Arm, champion: Scorer | None, challenger: Scorer | None
+) -> dict[str, str]:
+    """Where both were asked, the arm says which bundle decided; its parts are those that it really has."""
+    versions = {name: version for name, version in record.versions.items() if name not in ("stall", "uplift")}
+    deciding: Arm = "champion" if challenger is None or arm != "challenger" else "challenger"
+    scorer = champion if deciding == "champion" else challenger
+    if challenger is not None and scorer is not None:
+        versions["bundle"] = versions[deciding]
+    if scorer is None:
+        versions.pop("bundle", None)
+    parts = {} if scorer is None else scorer.bundle.parts
+    return {**versions, **parts, **rulebook.versions, "features": rulebook.feature_set.version}
 
 
 def _is_drawn(choice: Choice) -> bool:
     return choice.how in ("explored", "random")
-
-
-def _is_activated(record: DecisionRecord, asked: Asked) -> bool:
-    # Who activates a decision later writes it down elsewhere: the record stays as it was made.
-    return asked.activate and record.mode == "live"
 
 
 def differences(recorded: DecisionRecord, again: DecisionRecord) -> Iterator[Difference]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # jitted code, which is imported once its folder is chosen
     from models.decision import DecisionRecord
     from models.record_store import SqlRecordStore
     from models.replay import Replay
-    from models.replaying import Tally, WhatIf
+    from models.replayer import Tally, WhatIf
 
 SHOWN: Final = 20
 """Differences that are printed; all of them are counted."""
@@ -60,7 +60,7 @@ def replay(
     from models.price_files import PriceLists
     from models.record_store import SqlRecordStore
     from models.registry import LocalRegistry
-    from models.replaying import Replayer, Scorers, Tally
+    from models.replayer import Replayer, Scorers, Tally
 
     chosen = _Chosen.of(decision_ids or [], since=since, until=until, last=last, every=every)
     what_if = _what_if(configuration, policy, actions, bundle, as_champion)
@@ -139,7 +139,7 @@ def _what_if(
     Raises:
         ConfigurationError: with every problem of the files.
     """
-    from models.replaying import WhatIf
+    from models.replayer import WhatIf
 
     if policy is None and actions is None:
         return WhatIf(bundle=bundle, as_champion=as_champion)

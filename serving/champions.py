@@ -6,19 +6,17 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
 from features.errors import BundleError
+from features.home import Home
+from features.schema import FeatureSet
 from models.actions import Catalogue
 from models.bundle import check_horizon, load_bundle
-from models.heads import STALL, effect_head
-from models.registry import CHAMPION, NAME, Pointer, read_champions
+from models.configuration import Configuration
+from models.registry import CHALLENGER, CHAMPION, Pointer, model_name, read_champions
 from models.scoring import Scorer
 from serving.decide import ServedModel
 from serving.telemetry import log_event
-
-_DIGEST_CHARACTERS: Final = 12
-_EFFECTS: Final = effect_head("", "").rstrip(":") + ":"
 
 
 class Champions:
@@ -70,7 +68,7 @@ class Champions:
             self._stamp = stamp
             return
         for journey_id in self._feature_names:
-            pointer = pointers.get(NAME.format(journey_id=journey_id))
+            pointer = pointers.get(model_name(journey_id))
             if pointer is not None and pointer != self._loaded.get(journey_id):
                 self._load(journey_id, pointer)
         self._stamp = stamp
@@ -89,13 +87,8 @@ class Champions:
                 reason=str(error),
             )
             return
-        digest = bundle.manifest_sha256[:_DIGEST_CHARACTERS]
-        names = [head.name for head in bundle.heads]
         self._served[journey_id] = ServedModel(
-            scorer=Scorer(bundle, self._priors),
-            label=f"{pointer.name}@{self._alias}/{pointer.version}",
-            stall_version=digest if bundle.hazards is not None or STALL in names else None,
-            uplift_version=digest if any(name.startswith(_EFFECTS) for name in names) else None,
+            scorer=Scorer(bundle, self._priors), label=f"{pointer.name}@{self._alias}/{pointer.version}"
         )
         self._loaded[journey_id] = pointer
         log_event("bundle_loaded", alias=self._alias, journey_id=journey_id, version=pointer.version)
@@ -106,3 +99,20 @@ class Champions:
         except FileNotFoundError:
             return None
         return (status.st_mtime_ns, status.st_ino, status.st_size)
+
+
+def served_bundles(
+    home: Home, configuration: Configuration, feature_sets: Mapping[str, FeatureSet]
+) -> tuple[Champions, Champions]:
+    """What decides for the champion's arm, and for the challenger's."""
+    champions, challengers = (
+        Champions(
+            file,
+            feature_names={journey_id: one.names for journey_id, one in feature_sets.items()},
+            horizons={journey.id: journey.horizon for journey in configuration.journeys.journeys},
+            catalogue=configuration.catalogue,
+            alias=alias,
+        )
+        for alias, file in ((CHAMPION, home.champion_file), (CHALLENGER, home.challenger_file))
+    )
+    return champions, challengers

@@ -114,14 +114,10 @@ class ServedModel:
 
     Attributes:
         label: ``name@alias/version``.
-        stall_version: version of its stall part.
-        uplift_version: version of its uplift part.
     """
 
     scorer: Scorer
     label: str
-    stall_version: str | None
-    uplift_version: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -405,11 +401,7 @@ class Decider:
         rulebook = asked.rulebook
         versions = {**self._versions, **rulebook.versions, "features": rulebook.feature_set.version}
         if deciding is not None:
-            versions["bundle"] = deciding.label
-            if deciding.stall_version is not None:
-                versions["stall"] = deciding.stall_version
-            if deciding.uplift_version is not None:
-                versions["uplift"] = deciding.uplift_version
+            versions |= {"bundle": deciding.label, **deciding.scorer.bundle.parts}
         # Both bundles stand behind the selection probabilities, whichever decided.
         if asked.challenger is not None:
             versions["challenger"] = asked.challenger.label

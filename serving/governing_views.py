@@ -14,7 +14,7 @@ from serving.problems import FieldError, field_errors
 
 if TYPE_CHECKING:  # they know jitted code, for which the composition root chooses the folder first
     from models.replay import Difference
-    from models.replaying import Tally
+    from models.replayer import Tally
     from serving.configurations import Document
     from serving.replays import Answered, Trial
 

@@ -16,7 +16,7 @@ from models.price_files import PriceLists
 from models.records import RecordStore, Stored
 from models.registry import Registry
 from models.replay import Replay
-from models.replaying import AS_RECORDED, Replayer, Scorers, Tally, WhatIf
+from models.replayer import AS_RECORDED, Replayer, Scorers, Tally, WhatIf
 from serving.answers import Answering, answer_bytes
 from serving.configurations import Configurations, Part, of_body
 from serving.governing_views import ReplayRequest

@@ -1,4 +1,4 @@
-"""Old decisions go once their time is over, in steps so small that nobody waits for them."""
+"""Old decisions and raw texts go once their time is over, in steps so small that nobody waits for them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Final
 
 from features.errors import StoreError
+from features.event_log import EventLog
 from models.records import RecordStore
 from serving.telemetry import log_event
 
 PAUSE_SECONDS: Final = 3_600.0
-"""How often decisions are looked for that have been kept for long enough."""
+"""How often is looked for what has been kept for long enough."""
 
 BATCH: Final = 100
 """Decisions in one transaction: what a commit may have to wait for."""
@@ -54,3 +55,18 @@ async def _forget_round(records: RecordStore, decided_before: int, between_secon
         log_event("decisions_not_forgotten", error=error)
     if forgotten:
         log_event("decisions_forgotten", decisions=forgotten)
+
+
+async def forget_texts(
+    log: EventLog, clock: Callable[[], int], kept_for: int, *, pause_seconds: float = PAUSE_SECONDS
+) -> None:
+    """Forget raw texts once their time is over; a log that does not answer is asked again an hour later."""
+    while True:
+        try:
+            forgotten = await asyncio.to_thread(log.forget_texts, arrived_before=clock() - kept_for)
+        except StoreError as error:
+            log_event("texts_not_forgotten", error=error)
+        else:
+            if forgotten:
+                log_event("texts_forgotten", texts=forgotten)
+        await asyncio.sleep(pause_seconds)

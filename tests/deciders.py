@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -12,12 +12,40 @@ from features.event_log import MemoryEventLog
 from features.moments import Moments
 from features.store import MemoryStore, ProfileRow, StateRow
 from models.actions import Action
+from models.deliberation import Rulebook
 from models.records import RecordStore
 from serving.decide import Decider
 from serving.observe import Observer
 from serving.schemas import DecisionRequest
 from tests.decisions import rulebook
 from tests.histories import FEATURE_SETS
+
+
+def decider(book: Callable[[], Rulebook], *, records: RecordStore, **parts: Any) -> Decider:
+    """A decider without a model over the journey of ``tests.histories``, in memory, unless told otherwise.
+
+    Args:
+        book: the rulebook at this moment.
+        records: keeps decisions.
+        parts: of the decider and of its observer.
+    """
+    moments = parts.pop("moments", None) or Moments()
+    observed = {"store": MemoryStore(), "log": MemoryEventLog(), "rebuild": _nothing}
+    observed = {name: parts.pop(name, default) for name, default in observed.items()}
+    deciding: dict[str, Any] = {
+        "served_model": lambda _: None,
+        "randomness": bytes,
+        "timer": lambda: 0,
+        "deadline_ms": 1_000,
+    }
+    return Decider(
+        rulebooks=lambda: {"application": book()},
+        versions={"policy": "p1", "service": "test"},
+        observer=Observer(feature_sets=FEATURE_SETS, moments=moments, **observed),
+        moments=moments,
+        records=records,
+        **(deciding | parts),
+    )
 
 
 class Desk:
@@ -27,23 +55,8 @@ class Desk:
         self.records = records
         self.rulebook = rulebook(*actions, policy_changes=policy_changes)
         self._chance = itertools.count(1)
-        moments = Moments()
-        self.decider = Decider(
-            rulebooks=lambda: {"application": self.rulebook},
-            versions={"policy": "p1", "service": "test"},
-            observer=Observer(
-                feature_sets=FEATURE_SETS,
-                store=MemoryStore(),
-                log=MemoryEventLog(),
-                rebuild=_nothing,
-                moments=moments,
-            ),
-            moments=moments,
-            records=records,
-            served_model=lambda _: None,
-            randomness=lambda n: next(self._chance).to_bytes(n, "big"),
-            timer=lambda: 0,
-            deadline_ms=1_000,
+        self.decider = decider(
+            lambda: self.rulebook, records=records, randomness=lambda n: next(self._chance).to_bytes(n, "big")
         )
 
     def ask(self, customer_id: str = "c1", *, now: int, **changes: Any) -> dict[str, Any]:

@@ -24,11 +24,12 @@ from models.configuration import Configuration, built_in_configuration
 from models.explanation_requests import ExplanationReply, ExplanationRequest
 from models.journey_reports import KeptReports, ReportRequest
 from models.memory_records import MemoryRecordStore
+from models.rulebooks import feature_sets_of
 from serving.api.app import application
 from serving.api.openapi import api_document
+from serving.assembly import Stores, assemble
 from serving.auth import KeyFile
-from serving.bootstrap import Stores, assemble, feature_sets_of
-from serving.champions import Champions
+from serving.champions import Champions, served_bundles
 from serving.prices import Prices
 from serving.runtime import Runtime
 from serving.settings import Settings
@@ -65,6 +66,7 @@ class World:
     reports_made: int = 0
     env: dict[str, str] = field(default_factory=dict)
     champions: list[Champions] = field(default_factory=list)
+    challengers: list[Champions] = field(default_factory=list)
     prices: list[Prices] = field(default_factory=list)
     explain: Callable[[ExplanationRequest], ExplanationReply] = lambda _: ExplanationReply(kind="failed")
     are_local: bool = True
@@ -87,14 +89,9 @@ class World:
     def runtime(self) -> Runtime:
         """The runtime over this installation."""
         configuration = self.configuration
-        names = {journey_id: one.names for journey_id, one in feature_sets_of(configuration).items()}
-        champions = Champions(
-            self.home.champion_file,
-            feature_names=names,
-            horizons={journey.id: journey.horizon for journey in configuration.journeys.journeys},
-            catalogue=configuration.catalogue,
-        )
+        champions, challengers = served_bundles(self.home, configuration, feature_sets_of(configuration))
         self.champions.append(champions)
+        self.challengers.append(challengers)
         self.prices.append(Prices(self.home.prices))
         self.prices[-1].refresh()
         return assemble(
@@ -103,6 +100,7 @@ class World:
             stores=Stores(log=self.log, records=self.records, features=self.features, are_local=self.are_local),
             keys=self.keys,
             champions=champions,
+            challengers=challengers,
             prices=self.prices[-1],
             metrics=Metrics(),
             surroundings=Surroundings(

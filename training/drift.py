@@ -24,10 +24,11 @@ from features.schema import feature_set
 from models.bundle import load_bundle
 from models.configuration import Configuration
 from models.record_store import SqlRecordStore
+from models.registry import model_name
 from models.scoring import Scorer
 from training.dataset import Frames, read_frames
 from training.params import DriftParams, Params
-from training.pipeline import CANDIDATE, model_name
+from training.pipeline import CANDIDATE
 from training.reports import write_json
 from training.snapshot import read_snapshot
 from training.split import is_flat, time_split

@@ -23,6 +23,7 @@ from models.boosting import lightgbm_raw_scores
 from models.bundle import member_texts, write_bundle
 from models.configuration import Configuration
 from models.manifest import Lineage
+from models.registry import model_name
 from training.dataset import Frames, build_frames, read_frames, write_frames
 from training.evaluate import evaluation
 from training.fit import JourneyFit, fit_journey
@@ -55,11 +56,6 @@ class Trained:
 def say(text: str) -> None:
     """Tell a person what is going on; never part of a command's answer."""
     print(text, file=sys.stderr)
-
-
-def model_name(journey_id: str) -> str:
-    """The registered name of a journey's model."""
-    return f"nba-{journey_id}"
 
 
 def params_version(params: Params) -> str:

@@ -14,11 +14,11 @@ from features.home import Home
 from features.schema import feature_set
 from models.bundle import load_bundle
 from models.configuration import Configuration
-from models.registry import CHALLENGER, CHAMPION, LocalRegistry, read_champions
+from models.registry import CHALLENGER, CHAMPION, LocalRegistry, model_name, read_champions
 from training.dataset import Frames
 from training.feature_check import FeatureCheck
 from training.params import Params
-from training.pipeline import Trained, fit_step, frames_step, model_name, params_version, say
+from training.pipeline import Trained, fit_step, frames_step, params_version, say
 from training.reports import evaluation_file, plots_folder
 from training.snapshot import EVENTS_FILE, Snapshot, freeze, is_current, read_snapshot, training_lock
 from training.tracking import TrackingProcess, job

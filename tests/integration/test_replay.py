@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,9 +18,9 @@ from models.configuration_history import ConfigurationHistory
 from models.decision import CountedContact, DecisionRecord
 from models.price_files import PriceLists, publish_prices
 from models.prices import PriceList, capacity_version
-from models.registry import LocalRegistry
-from models.replay import Replay
-from models.replaying import Replayer, Scorers, WhatIf
+from models.registry import CHALLENGER, LocalRegistry, model_name
+from models.replay import GIVEN, Replay
+from models.replayer import Replayer, Scorers, WhatIf
 from serving.runtime import Runtime
 from tests.doors import JOURNEY, Client, World
 from tests.recorded import live, promote, recorded_world
@@ -52,12 +53,14 @@ def lived_through(world: World, client: Client, runtime: Runtime, decisions: int
     for version in range(3):
         if version:
             promote(world, version)
+            promote(world, 3 - version, CHALLENGER)
             _publish_prices(world, runtime, version)
             runtime.configurations.refresh()
             _refresh_champions(world)
         if version == 2:
             before = runtime.configurations.document("policy")
-            wanted = before.content | {"channel_price": {"sms": 0.5}}
+            exploration = {"epsilon": 0.5, "temperature": 3.0}
+            wanted = before.content | {"channel_price": {"sms": 0.5}, "exploration": exploration}
             runtime.configurations.put("policy", wanted, if_match=f'"{before.version}"', source="test")
         live(world, client, decisions=third, customers=customers, seed=version)
 
@@ -84,7 +87,7 @@ def _publish_prices(world: World, runtime: Runtime, version: int) -> None:
 
 
 def _refresh_champions(world: World) -> None:
-    for champions in world.champions:
+    for champions in (*world.champions, *world.challengers):
         champions.refresh()
 
 
@@ -117,10 +120,45 @@ def test_the_recorded_decisions_are_of_every_kind(few: Recorded) -> None:
     assert {0, 1, 2} <= set(how)
     assert {rule.partition(".")[0] for rule in rules} >= {"capacity", "cap", "contact", "request", "elig"}
     assert rules["capacity.lost_race"] > 3
-    assert len({one.versions.get("bundle") for one in records}) == 3
     assert len({one.versions["policy"] for one in records}) == 2
     assert len({one.versions.get("prices") for one in records}) == 3
     assert any(one.budget_price > 0 for record in records for one in record.candidates)
+    assert {one.versions["bundle"] for one in records if one.arm == "challenger" and "challenger" in one.versions} == {
+        one.versions["challenger"] for one in records if "challenger" in one.versions
+    }
+    assert len({(one.versions.get("champion"), one.versions.get("challenger")) for one in records}) == 3
+
+
+def test_the_recorded_decisions_met_everything_that_limits_them(few: Recorded) -> None:
+    """Limits, holds, people, deadlines, budgets of regret, and races for them."""
+    records = few.records
+    rules = Counter(rule for one in records for candidate in one.candidates for rule in candidate.rule_ids)
+    slates = Counter(one.arm for one in records if len(one.selected) > 1)
+    epsilons = {one.epsilon for one in records if not math.isnan(one.epsilon)}
+
+    assert {*rules} >= {"hold.ignored", "hold.said_no", "hold.accepted", "suit.lead_class", "limit.sms"}
+    assert {*rules} >= {"limit.onboarding", "budget.grow", "scoring.deadline", "capacity.nobody_available"}
+    assert set(slates) == {"random_eligible", "champion", "challenger"}
+    assert {*map(_is_mandatory_first, records)} == {True, False}
+    assert len(epsilons) > 20
+    assert any(math.isnan(one.epsilon) for one in records)
+    assert {each for one in records for each in one.contact_responses} == {"", "positive", "negative"}
+    assert len({one.fatigue_cost for record in records for one in record.candidates if one.is_scored}) > 20
+    assert any(one.capacity_used.get("limit.sms") for one in records)
+    assert any(one.capacity_used.get("budget.all") for one in records)
+    assert sum(any(one.assignees) for one in records) > 5
+    assert sum(one.decision_id in few.world.records.race.taken for one in records) > 3
+    assert sum("deadline_exceeded" in one.degraded for one in records) > 3
+
+
+def _is_mandatory_first(record: DecisionRecord) -> bool:
+    return bool(record.selected) and record.selected[0].action_id == "tell_new_terms"
+
+
+def test_the_recorded_decisions_are_of_many_customers(few: Recorded) -> None:
+    """Linked ids, and people of whom nothing is known."""
+    records = few.records
+
     assert sum(one.explored for one in records) > 20
     assert sum(bool(one.linked_ids) for one in records) > 20
     assert sum(one.holdings is None for one in records) > 10
@@ -132,6 +170,38 @@ def test_recorded_decisions_come_out_identical(few: Recorded) -> None:
 
     assert [one.differences for one in replays if not one.identical] == []
     assert len(replays) == DECISIONS
+
+
+def test_every_field_that_was_not_given_is_made_again(few: Recorded) -> None:
+    """A field is named as given, or a wrong one is found: one that is new cannot be forgotten."""
+    record = next(one for one in few.records if "challenger" in one.versions and one.selected and not one.assignees)
+    derived = sorted({*DecisionRecord.__struct_fields__} - GIVEN)
+    replayer = few.replayer()
+
+    found = {name: replayer.replay(_with(record, **{name: _other(getattr(record, name))})) for name in derived}
+
+    assert {*DecisionRecord.__struct_fields__} > GIVEN
+    assert {name: {re.split(r"[.[]", each.field)[0] for each in one.differences} for name, one in found.items()} == {
+        name: {name} for name in derived
+    }
+
+
+def _other(value: object) -> object:
+    match value:
+        case {"bundle": _}:
+            return {**value, "bundle": "another"}
+        case dict():
+            return {name: each + 0.25 for name, each in value.items()}
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case float():
+            return 1.0 if math.isnan(value) else value + 1.0
+        case tuple():
+            return value[1:]
+        case _:
+            return f"{value}x"
 
 
 def test_nothing_is_different_where_nothing_is(few: Recorded) -> None:
@@ -163,6 +233,10 @@ def test_a_flipped_bit_is_found(few: Recorded) -> None:
         "request": _with(record, request=record.request.replace(b"{", b'{"a":1,', 1)),
         "person": _with(record, customer_id=_of_another_arm(few, record)),
         "stage": _with(record, stage="elsewhere"),
+        "bundle": _with(record, versions=record.versions | {"bundle": f"{model_name(JOURNEY)}@challenger/7"}),
+        "mode": _with(record, mode="shadow"),
+        "as_of": _with(record, as_of=record.as_of - 1),
+        "request_id": _with(record, request_id="another"),
         "expires_at": _with(record, expires_at=record.expires_at ^ 1),
         "contacts": _with(record, contacts=_many_contacts(record)),
     }
@@ -187,12 +261,12 @@ def test_a_record_that_no_decision_makes_is_told(few: Recorded) -> None:
 
 def test_what_is_not_here_is_named(few: Recorded) -> None:
     """An import, a configuration, a bundle, a feature set: each by its reason, with what to do."""
-    record = next(one for one in few.records if "bundle" in one.versions)
+    record = next(one for one in few.records if "challenger" in one.versions)
     versions = record.versions
     missing = {
         "imported": _with(record, mode="imported", request=b""),
         "configuration_missing": _with(record, versions=versions | {"policy": "0" * 12}),
-        "bundle_missing": _with(record, versions=versions | {"bundle": "nba-credit_card_application@champion/9"}),
+        "bundle_missing": _with(record, versions=versions | {"challenger": f"{model_name(JOURNEY)}@challenger/9"}),
         "bundle_damaged": _with(record, versions=versions | {"uplift": "0" * 12}),
         "features_changed": _with(record, versions=versions | {"features": "nba_v0"}),
         "prices_missing": _with(record, versions=versions | {"prices": "0" * 12}),
@@ -227,7 +301,7 @@ def test_a_dearer_channel_is_chosen_less(few: Recorded) -> None:
 
     replays = list(few.replays(what_if))
 
-    assert {one.record.first.action_id for one in replays} == {"no_action"}
+    assert {one.record.first.action_id for one in replays} == {"no_action", "tell_new_terms"}  # which must be said
     assert any(one.changes_choice for one in replays)
     assert {one.record.arm for one in replays} == {"champion"}
 

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from models.actions import NO_ACTION
-from models.arbitration import Factors, Scored, arm_selection, choose, exploration_loss, greedy_choice, ranked
+from models.arbitration import (
+    Factors,
+    Scored,
+    arm_selection,
+    choose,
+    exploration_loss,
+    greedy_choice,
+    marginal_selection,
+    ranked,
+)
 from models.experiment import arm_of, arm_probabilities
 from models.policy import Arm, Experiment
 from tests.decisions import exploration, scored
@@ -160,6 +169,28 @@ def test_draws_follow_their_probabilities(arm: Arm) -> None:
     )
 
     for treatment_id, probability in arm_selection(arm, candidates, explored).items():
+        error = (probability * (1 - probability) / n) ** 0.5
+        assert drawn[treatment_id] / n == pytest.approx(probability, abs=4 * error)
+
+
+def test_over_the_arms_draws_follow_their_marginal_probabilities() -> None:
+    """Of 100,000 customers, each in the arm that is dealt, within four standard errors."""
+    n = 100_000
+    candidates = [scored("a", 2.0), scored("b", 1.0), scored("c", -3.0, sigma=0.1)]
+    explored = exploration(epsilon=0.4, temperature=1.0)
+    experiment = Experiment(id="e", salt="s", no_contact_holdout=0.1, random_eligible=0.2, challenger=0.2)
+    shares = arm_probabilities(experiment)
+
+    drawn = Counter(
+        choose(
+            arm_of(f"c-{i}", experiment), candidates, explored, decision_id=f"d-{i}", policy_version="p"
+        ).treatment_id
+        for i in range(n)
+    )
+
+    marginal = marginal_selection(shares, {arm: arm_selection(arm, candidates, explored) for arm in shares})
+    assert sum(marginal.values()) == pytest.approx(1.0, abs=1e-12)
+    for treatment_id, probability in marginal.items():
         error = (probability * (1 - probability) / n) ** 0.5
         assert drawn[treatment_id] / n == pytest.approx(probability, abs=4 * error)
 

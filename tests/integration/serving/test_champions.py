@@ -78,7 +78,7 @@ def test_a_promoted_bundle_decides_from_the_next_look_on(registry: LocalRegistry
     assert champions.labels() == {"card": "nba-card@champion/1"}
     model = champions.served_model("card")
     assert model is not None
-    assert model.stall_version == model.uplift_version == model.scorer.bundle.manifest_sha256[:12]
+    assert model.scorer.bundle.parts == dict.fromkeys(("stall", "uplift"), model.scorer.bundle.manifest_sha256[:12])
 
 
 def test_a_stall_from_hazards_has_a_version(tmp_path: Path) -> None:
@@ -98,9 +98,9 @@ def test_a_stall_from_hazards_has_a_version(tmp_path: Path) -> None:
 
     timed, alone = found
     assert timed is not None
-    assert timed.stall_version == timed.scorer.bundle.manifest_sha256[:12]
+    assert timed.scorer.bundle.parts["stall"] == timed.scorer.bundle.manifest_sha256[:12]
     assert alone is not None
-    assert (alone.stall_version, alone.uplift_version) == (None, alone.scorer.bundle.manifest_sha256[:12])
+    assert alone.scorer.bundle.parts == {"uplift": alone.scorer.bundle.manifest_sha256[:12]}
 
 
 def test_the_next_promotion_takes_over(registry: LocalRegistry) -> None:

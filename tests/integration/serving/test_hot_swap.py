@@ -19,15 +19,14 @@ from models.configuration import built_in_configuration
 from models.forest import raw_scores_block
 from models.hazards import Periods
 from models.manifest import Lineage
-from models.registry import CHAMPION, LocalRegistry
+from models.registry import CHAMPION, LocalRegistry, model_name
 from serving.auth import Principal
 from serving.bootstrap import feature_sets_of, open_runtime
-from serving.champions import NAME
 from serving.runtime import Runtime
 from tests.boosters import constant_waits
 
 JOURNEY = "credit_card_application"
-MODEL = NAME.format(journey_id=JOURNEY)
+MODEL = model_name(JOURNEY)
 CALLERS = 8
 VERSIONS = 3
 CALLER = Principal("k", "web", frozenset({"caller"}))

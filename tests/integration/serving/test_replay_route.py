@@ -14,6 +14,8 @@ from tests import decision_records
 from tests.doors import Client, World
 from tests.recorded import live, promote, recorded_world
 
+DECISIONS = 80
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
@@ -28,7 +30,7 @@ def client(world: World) -> Iterator[Client]:
     """A client of it, after some decisions."""
     with world.client() as client:
         world.champions[0].refresh()
-        live(world, client, decisions=40, customers=10, seed=3)
+        live(world, client, decisions=DECISIONS, customers=20, seed=3)
         yield client
 
 
@@ -58,7 +60,7 @@ def test_record_and_answer_come_out_identical(client: Client, world: World) -> N
     ]
     empty = client.post(_path(_chosen(world)), {}).json()
 
-    assert len(told) == 40
+    assert len(told) == DECISIONS
     assert {(one["identical"], one["answer_identical"], one["n_differences"]) for one in told} == {(True, True, 0)}
     assert all(one["recorded"] == one["replayed"] for one in told)
     assert (empty["identical"], empty["differences"]) == (True, [])

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from features.errors import StoreUnavailable
 from features.event_log import MemoryEventLog
-from serving import bootstrap
+from serving import retention
 from tests.histories import START_AT, event
 
 DAY_US = 86_400_000_000
@@ -33,7 +33,7 @@ def test_texts_older_than_their_time_go_and_younger_stay() -> None:
 
     async def until_asked_again() -> None:
         forgetting = asyncio.create_task(
-            bootstrap._forget_texts(log, lambda: START_AT + 1 + DAY_US, DAY_US, pause_seconds=0.0)
+            retention.forget_texts(log, lambda: START_AT + 1 + DAY_US, DAY_US, pause_seconds=0.0)
         )
         while log.asked < 3:
             await asyncio.sleep(0)

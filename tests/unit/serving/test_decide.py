@@ -26,11 +26,12 @@ from models.records import Committed, ContactResponse, LostRace, Reservation
 from models.replay import inputs_of, replayed
 from models.scoring import StallScore, scorer_of
 from serving.decide import CHALLENGER_MISSING, DEADLINE, MODEL_MISSING, Decider, ServedModel
-from serving.observe import REBUILT, STORE_DOWN, Observer
+from serving.observe import REBUILT, STORE_DOWN
 from serving.schemas import DecisionRequest
 from tests.boosters import constant_waits
+from tests.deciders import decider
 from tests.decisions import DAY_US, action, condition, contact, rule, rulebook
-from tests.histories import FEATURE_SETS, FEATURES, MINUTE_US, START_AT, TAXONOMY, event
+from tests.histories import FEATURES, MINUTE_US, START_AT, TAXONOMY, event
 from tests.unit.models.test_prices import CAPACITY, price_list
 
 LOST = ("capacity.lost_race",)
@@ -90,21 +91,15 @@ class _World:
         self.store.write([state], [profile])
 
     def decider(self) -> Decider:
-        return Decider(
-            rulebooks=lambda: {"application": self.rulebook},
-            versions={"policy": "p1", "service": "test"},
-            observer=Observer(
-                feature_sets=FEATURE_SETS,
-                store=self.store,
-                log=self.log,
-                rebuild=self.rebuild,
-                moments=self.moments,
-            ),
-            moments=self.moments,
+        return decider(
+            lambda: self.rulebook,
             records=self.records,
+            store=self.store,
+            log=self.log,
+            rebuild=self.rebuild,
+            moments=self.moments,
             served_model=lambda _: self.served,
             challenger=lambda _: self.challenger,
-            randomness=bytes,
             timer=self._timer,
             deadline_ms=1,
             prices=lambda _: self.prices,
@@ -193,7 +188,7 @@ def test_what_a_journey_is_expected_to_do_is_answered_recorded_and_found_again()
     """Stalled since half an hour: likely to stay so, to leave, to take the mean of the day, or to go on by itself."""
     world = _World()
     scorer = scorer_of([constant_waits()], len(FEATURES.names))
-    world.served = ServedModel(scorer=scorer, label="nba-application@champion/1", stall_version="s", uplift_version="u")
+    world.served = ServedModel(scorer=scorer, label="nba-application@champion/1")
 
     answer = world.ask()
     record = world.records.decision(answer["decision_id"]).record
@@ -208,7 +203,7 @@ def test_of_a_customer_who_is_not_stalled_no_wait_is_answered() -> None:
     """Null, beside the stall propensity."""
     world = _World()
     scorer = scorer_of([constant_waits()], len(FEATURES.names))
-    world.served = ServedModel(scorer=scorer, label="nba-application@champion/1", stall_version="s", uplift_version="u")
+    world.served = ServedModel(scorer=scorer, label="nba-application@champion/1")
 
     journey = world.ask(now=START_AT + 59 * MINUTE_US)["journey"]
 
@@ -349,7 +344,7 @@ def test_a_decision_past_its_deadline_can_be_made_again() -> None:
     """What was degraded tells that no model was asked."""
     world = _World()
     scorer = scorer_of([constant_waits()], len(FEATURES.names))
-    world.served = ServedModel(scorer=scorer, label="nba-application@champion/1", stall_version="s", uplift_version="u")
+    world.served = ServedModel(scorer=scorer, label="nba-application@champion/1")
     world.took_us = 2_000
     record = world.records.decision(world.ask()["decision_id"]).record
 
@@ -694,16 +689,17 @@ def test_a_challenger_decides_for_its_arm_and_is_named() -> None:
     world = _World(policy_changes=CHALLENGE)
     world.backfill()
     scorer = scorer_of([constant_waits()], len(FEATURES.names))
-    world.served = ServedModel(scorer, "nba-application@champion/1", "c1", None)
+    world.served = ServedModel(scorer, "nba-application@champion/1")
 
     without = world.ask(request_id="r0")
-    world.challenger = ServedModel(scorer, "nba-application@challenger/2", "c2", None)
+    world.challenger = ServedModel(scorer, "nba-application@challenger/2")
     answer = world.ask(now=NOW + DAY_US)
 
     assert without["degraded"] == [CHALLENGER_MISSING]
     assert (without["experiment"]["arm"], without["versions"]["bundle"]) == ("challenger", "nba-application@champion/1")
     assert answer["degraded"] == []
-    assert (answer["versions"]["bundle"], answer["versions"]["stall"]) == ("nba-application@challenger/2", "c2")
+    assert answer["versions"]["bundle"] == "nba-application@challenger/2"
+    assert answer["versions"]["stall"] == scorer.bundle.version
     versions = world.records.decision(answer["decision_id"]).record.versions
     assert (versions["champion"], versions["challenger"]) == (
         "nba-application@champion/1",

@@ -27,14 +27,12 @@ from models.deliberation import Rulebook
 from models.policy import Arm, Policy
 from models.price_files import PriceLists
 from models.prices import PriceList
-from models.registry import Registry
+from models.registry import Registry, model_name
 from models.replay import Replay, replayed
 from models.rulebooks import feature_sets_of, rulebooks_of
 from models.scoring import Scorer
 
 _CACHED_BUNDLES: Final = 16
-_MODEL: Final = "nba-{journey_id}"
-_DIGEST_CHARACTERS: Final = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -109,7 +107,7 @@ class Scorers:
             CannotReplay: it is not here, or made for other features.
         """
         try:
-            directory = self._registry.path(_MODEL.format(journey_id=journey_id), version)
+            directory = self._registry.path(model_name(journey_id), version)
             return self._scorer(str(directory), feature_names)
         except BundleError as error:
             raise CannotReplay("bundle_damaged", str(error)) from error
@@ -242,11 +240,7 @@ class Replayer:
         if what_if.catalogue is not None:
             versions["actions"] = content_version(what_if.catalogue)
         if what_if.bundle is not None:
-            names = rulebook.feature_set.names
-            digest = self._scorers.of_version(rulebook.journey.id, what_if.bundle, names).bundle.manifest_sha256
-            name = _MODEL.format(journey_id=rulebook.journey.id)
-            versions |= {"bundle": f"{name}@what_if/{what_if.bundle}"}
-            versions |= dict.fromkeys(("stall", "uplift"), digest[:_DIGEST_CHARACTERS])
+            versions["bundle"] = f"{model_name(rulebook.journey.id)}@what_if/{what_if.bundle}"
         # The recorded policy's version goes on seeding the draws: another seed alone would change every tenth choice.
         return replace(
             rulebook,
