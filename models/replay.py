@@ -216,7 +216,8 @@ def _versions(
     record: DecisionRecord, rulebook: Rulebook, arm: Arm, champion: Scorer | None, challenger: Scorer | None
 ) -> dict[str, str]:
     """Where both were asked, the arm says which bundle decided; its parts are those that it really has."""
-    versions = {name: version for name, version in record.versions.items() if name not in ("stall", "uplift")}
+    others = ("stall", "uplift") if challenger is not None else ("stall", "uplift", "champion", "challenger")
+    versions = {name: version for name, version in record.versions.items() if name not in others}
     deciding: Arm = "champion" if challenger is None or arm != "challenger" else "challenger"
     scorer = champion if deciding == "champion" else challenger
     if challenger is not None and scorer is not None:

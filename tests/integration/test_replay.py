@@ -313,6 +313,15 @@ def test_another_bundle_says_other_numbers(few: Recorded) -> None:
     changed = {one.recorded.versions.get("bundle", "none").rpartition("/")[2] for one in replays if not one.identical}
     assert changed >= {"none", "2"}
     assert {one.record.versions["bundle"].rpartition("/")[2] for one in replays} == {"1"}
+    assert not any("challenger" in one.record.versions for one in replays)  # version 1 alone was asked
+
+
+def test_as_the_champion_its_bundle_decides(few: Recorded) -> None:
+    """What if: nobody had been in the challenger's arm; the version says so, and so do the numbers."""
+    replays = [one for one in few.replays(WhatIf(as_champion=True)) if "challenger" in one.recorded.versions]
+
+    assert {one.recorded.versions["bundle"] == one.recorded.versions["champion"] for one in replays} == {True, False}
+    assert all(one.record.versions["bundle"] == one.record.versions["champion"] for one in replays)
 
 
 @pytest.mark.slow
