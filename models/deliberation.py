@@ -209,7 +209,8 @@ def _view(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> _View:
         if one.dropped is None and (effect := effects[one.action.id]).source != "none"
     }
     room = Room(rulebook.policy.capacity, inputs.records)
-    considered, factors = _within_budgets(considered, factors, room)
+    if room.has_budgets:
+        considered, factors = _within_budgets(considered, factors, room)
     scored = [
         f.scored(one.action.id, one.treatment.id, mandatory=one.action.mandatory)
         for one in considered

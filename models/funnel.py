@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from features.taxonomy import Taxonomy
-from models.actions import Action, Catalogue, Direction, Treatment
+from models.actions import ALWAYS, Action, Catalogue, Direction, Treatment
 from models.capacity import Room
 from models.catalogue_plan import Plan, PlannedAction, PlannedTreatment, StageRules
 from models.contact_policy import ContactStanding, contact_standing, failing_history, failing_moment
@@ -46,6 +46,11 @@ class Question:
     out_of_time: bool = False
 
     @property
+    def is_narrow(self) -> bool:
+        """It leaves out some candidates by what they are."""
+        return self.channels is not None or bool(self.include or self.exclude or self.issues or self.placements)
+
+    @property
     def direction(self) -> Direction:
         """We reach out, or the customer is here."""
         return "outbound" if self.outbound else "inbound"
@@ -73,14 +78,18 @@ def considered_candidates(
 ) -> list[Considered]:
     """Every candidate of a journey in catalogue order, with the first stage that drops it and all its failing rules."""
     shared = _shared(plan, catalogue, policy, taxonomy, situation, records, question, time_zone)
+    is_narrow, direction = question.is_narrow, question.direction
+    has_room = shared.room.is_free and not question.lost
     found: list[Considered] = []
     for planned in plan.actions:
         action = planned.action
-        catalogue_ids = _failing_catalogue(action, question)
+        catalogue_ids = _failing_catalogue(action, question) if is_narrow or action.validity != ALWAYS else ()
         drop: tuple[DropStage | None, tuple[str, ...]] | None = None
         for one in planned.treatments:
             treatment = one.treatment
-            request_ids = catalogue_ids + _failing_request(treatment, question)
+            request_ids = catalogue_ids
+            if is_narrow or direction not in treatment.directions:
+                request_ids += _failing_request(treatment, question)
             if request_ids:
                 found.append(Considered(action, treatment, "catalogue", request_ids))
                 continue
@@ -89,7 +98,12 @@ def considered_candidates(
             if drop[0] is not None:
                 found.append(Considered(action, treatment, *drop))
                 continue
-            found.append(_considered_treatment(action, one, question, shared))
+            contact_ids = shared.failing_contact(action, one)
+            if contact_ids:
+                found.append(Considered(action, treatment, "contact_policy", contact_ids))
+                continue
+            full = () if has_room else _failing_capacity(action, treatment, question, shared)
+            found.append(Considered(action, treatment, "capacity" if full else None, full))
     return found
 
 
@@ -238,14 +252,6 @@ def _failing_request(treatment: Treatment, question: Question) -> tuple[str, ...
 
 
 def _failing_capacity(action: Action, treatment: Treatment, question: Question, shared: _Shared) -> tuple[str, ...]:
-    if question.lost and treatment.id in question.lost:
+    if treatment.id in question.lost:
         return ("capacity.lost_race", question.lost[treatment.id])
     return shared.room.failing(action, treatment)
-
-
-def _considered_treatment(action: Action, one: PlannedTreatment, question: Question, shared: _Shared) -> Considered:
-    failing = shared.failing_contact(action, one)
-    if failing:
-        return Considered(action, one.treatment, "contact_policy", failing)
-    full = _failing_capacity(action, one.treatment, question, shared)
-    return Considered(action, one.treatment, "capacity" if full else None, full)
