@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 from msgspec import structs
 
@@ -26,13 +27,17 @@ class StageRules:
     own: tuple[Rule, ...]
 
 
+Reach: TypeAlias = tuple[str, bool]
+"""A channel, and whether a message over it is transactional: all that consent and quiet hours ask for."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedTreatment:
     """A treatment, with what bears on contacts with it, and what is the same of its candidate in every decision.
 
     Attributes:
         caps: that contacts fall under.
-        reach: the channel, and whether the action is transactional: all that consent and quiet hours ask for.
+        reach: of its contacts.
         factors: of a customer of whom nothing is known; for one who is not tired of contacts, where nothing is scarce.
         scored: the candidate where it is scored, as far as it does not depend on the customer.
         dropped: the candidate where it is not scored.
@@ -40,7 +45,7 @@ class PlannedTreatment:
 
     treatment: Treatment
     caps: tuple[Cap, ...]
-    reach: tuple[str, bool]
+    reach: Reach
     factors: Factors
     scored: Candidate
     dropped: Candidate
@@ -77,6 +82,11 @@ class Plan:
     def treatments(self) -> tuple[PlannedTreatment, ...]:
         """Of all actions."""
         return tuple(one for action in self.actions for one in action.treatments)
+
+    @cached_property
+    def reaches(self) -> tuple[Reach, ...]:
+        """How the treatments reach a customer, each way once."""
+        return tuple(dict.fromkeys(one.reach for one in self.treatments))
 
 
 def plan_of(catalogue: Catalogue, policy: Policy, *, journey: Journey) -> Plan:
