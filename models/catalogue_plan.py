@@ -12,7 +12,7 @@ from msgspec import structs
 from features.journeys import Journey
 from models.actions import Action, Catalogue, Rule, RuleStage, Treatment
 from models.arbitration import Factors
-from models.contact_policy import Cap, caps_of
+from models.contact_policy import Cap, caps_of, longest_period
 from models.decision import Candidate
 from models.policy import Policy
 from models.prices import unit_price
@@ -73,10 +73,12 @@ class Plan:
 
     Attributes:
         caps: all of the policy.
+        looks_back: ``contact_policy.longest_period`` of the policy.
     """
 
     actions: tuple[PlannedAction, ...]
     caps: tuple[Cap, ...]
+    looks_back: int
 
     @cached_property
     def treatments(self) -> tuple[PlannedTreatment, ...]:
@@ -93,7 +95,8 @@ def plan_of(catalogue: Catalogue, policy: Policy, *, journey: Journey) -> Plan:
     """The plan for the candidates of a journey."""
     caps = caps_of(policy.contact_policy, catalogue)
     actions = (action for action in catalogue.actions if action.journey == journey.id)
-    return Plan(tuple(_planned(action, policy, journey, caps) for action in actions), caps)
+    planned = tuple(_planned(action, policy, journey, caps) for action in actions)
+    return Plan(planned, caps, longest_period(policy.contact_policy))
 
 
 def bears_on(rule: Rule, action: Action) -> bool:
