@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -102,6 +103,7 @@ def attribute_column(name: str) -> str:
     return name + _ATTRIBUTE_SUFFIX
 
 
+@lru_cache(maxsize=1024)  # every read asks for the same few
 def _attribute_of(column: str) -> str:
     """The attribute that a column holds; an empty text where it holds none."""
     return column.removesuffix(_ATTRIBUTE_SUFFIX) if column.endswith(_ATTRIBUTE_SUFFIX) else ""
@@ -162,11 +164,14 @@ def profile_row(
     """The profile that columns hold, the key left out; None where there is none."""
     if columns.get(UPDATED_AT) is None:
         return None
-    known = ((_attribute_of(column), value) for column, value in columns.items())
     return ProfileRow(
         customer_id=customer_id,
-        attributes={name: value for name, value in known if name in attributes and isinstance(value, _ATTRIBUTE_TYPES)},
-        consents=dict(_consent(text) for text in _texts(columns.get(CONSENTS))),
+        attributes={
+            name: value
+            for column, value in columns.items()
+            if (name := _attribute_of(column)) in attributes and isinstance(value, _ATTRIBUTE_TYPES)
+        },
+        consents=dict([_consent(text) for text in _texts(columns.get(CONSENTS))]),
         holdings=frozenset(_texts(columns.get(HOLDINGS))),
         updated_at=_integer(columns[UPDATED_AT]),
     )

@@ -19,6 +19,9 @@ OPERATORS: Final = ("equals", "one_of", "none_of", "at_least", "at_most", "known
 RuleStage = Literal["eligibility", "applicability", "suitability"]
 Direction = Literal["outbound", "inbound"]
 
+ALWAYS: Final = (-math.inf, math.inf)
+"""The validity of an action that is valid at any time."""
+
 PLACEMENT_SEPARATOR: Final = "/"
 """A placement is ``channel/name``, such as ``web/home_banner``."""
 

@@ -65,35 +65,40 @@ class Factors(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def net_value(self) -> float:
         """``uplift * value - contact - p_a * incentive - fatigue - channel price - budget price``."""
-        return (
-            self.uplift * self.value
-            - self.contact_cost
-            - self.incentive_share * self.incentive_cost
-            - self.fatigue_cost
-            - self.channel_price
-            - self.budget_price
-        )
+        return self._worth()[0]
 
     @property
     def net_value_sigma(self) -> float:
         """One standard deviation of the net value: the uplift's, times the money that moves with it."""
-        moves = self.is_binary and not math.isnan(self.control_response)
-        return self.sigma * abs(self.value - (self.incentive_cost if moves else 0.0))
+        return self._worth()[1]
 
     @property
     def priority(self) -> float:
         """``(1 + context/100)(1 + lever/100) V`` where V > 0, else V: a boost never lifts a harmful action."""
-        return self._priority_of(self.net_value)
+        return self._worth()[2]
 
-    def _priority_of(self, value: float) -> float:
-        if not value > 0:
-            return value
-        return (1 + self.context_weight_pct / 100) * (1 + self.lever_pct / 100) * value
+    def _worth(self) -> tuple[float, float, float]:
+        """Net value, its standard deviation and priority, all at once: a decision wants them of every candidate."""
+        uplift, value, incentive_cost = self.uplift, self.value, self.incentive_cost
+        if self.is_binary and not math.isnan(self.control_response):
+            share, moving = self.control_response + uplift, value - incentive_cost
+        else:
+            share, moving = 1.0, value
+        net_value = (
+            uplift * value
+            - self.contact_cost
+            - share * incentive_cost
+            - self.fatigue_cost
+            - self.channel_price
+            - self.budget_price
+        )
+        boost = (1 + self.context_weight_pct / 100) * (1 + self.lever_pct / 100) if net_value > 0 else 1.0
+        return net_value, self.sigma * abs(moving), boost * net_value
 
     def scored(self, action_id: str, treatment_id: str, *, mandatory: bool = False) -> Scored:
         """The candidate that these are the factors of, as arbitration sees it."""
-        value = self.net_value
-        return Scored(action_id, treatment_id, self._priority_of(value), value, self.net_value_sigma, mandatory)
+        net_value, sigma, priority = self._worth()
+        return Scored(action_id, treatment_id, priority, net_value, sigma, mandatory)
 
 
 def interval(center: float, sigma: float) -> tuple[float, float]:

@@ -26,7 +26,7 @@ from features.taxonomy import Taxonomy
 from models.actions import Catalogue
 from models.allocation import NOTHING, Allocation, Constraints, Method, allocate
 from models.capacity import takes_money, takes_unit
-from models.contact_policy import fatigue_factor, longest_period
+from models.contact_policy import fatigue_factor
 from models.decision import DropStage
 from models.deliberation import UNKNOWN_STALL, Inputs, Rulebook, consider
 from models.experiment import arm_of
@@ -233,7 +233,7 @@ def _inputs(
 
 
 def _customer_records(scene: Scene, person: Person, profile: ProfileRow, records: RecordStore) -> CustomerRecords:
-    since = scene.at - longest_period(scene.rulebook.policy.contact_policy)
+    since = scene.at - scene.rulebook.plan.looks_back
     found = records.customer(person.customer_id, since=since, now=scene.at, spans=person.spans)
     if not scene.is_past:
         return found

@@ -120,22 +120,25 @@ class Room:
     Args:
         capacity: of the policy.
         records: what was taken, and who could handle what.
+
+    Attributes:
+        is_free: nothing that is known before the scores is short.
+        has_budgets: what a candidate costs may be more than is left.
     """
 
     def __init__(self, capacity: Capacity, records: CustomerRecords) -> None:
         self._budgets = capacity.budgets
+        self.has_budgets = bool(capacity.budgets)
         self._assignees = records.assignees
         self._left = {
             limit_id: limit - millionths(records.capacity_used.get(limit_id, 0.0))
             for limit_id, limit in limits_in_millionths(capacity).items()
         }
         self._full = [limit for limit in capacity.limits if self._left[limit.id] < MILLIONTHS]
-        self._is_free = not (self._full or self._budgets or self._assignees)
+        self.is_free = not (self._full or self._budgets or self._assignees)
 
     def failing(self, action: Action, treatment: Treatment) -> tuple[str, ...]:
         """Ids of what has no room for a candidate whatever its score: of a budget, not even for the contact's cost."""
-        if self._is_free:
-            return ()
         channel, queue = treatment.channel, action.assigned_to
         full = [limit.id for limit in self._full if takes_unit(limit, channel=channel, queue=queue)]
         nobody = (NOBODY_AVAILABLE,) if self._assignees.get(action.id, "") is None else ()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 from msgspec import structs
 
 from features.journeys import Journey
 from models.actions import Action, Catalogue, Rule, RuleStage, Treatment
 from models.arbitration import Factors
-from models.contact_policy import Cap, caps_of
+from models.contact_policy import Cap, caps_of, longest_period
 from models.decision import Candidate
 from models.policy import Policy
 from models.prices import unit_price
@@ -26,13 +27,17 @@ class StageRules:
     own: tuple[Rule, ...]
 
 
+Reach: TypeAlias = tuple[str, bool]
+"""A channel, and whether a message over it is transactional: all that consent and quiet hours ask for."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedTreatment:
     """A treatment, with what bears on contacts with it, and what is the same of its candidate in every decision.
 
     Attributes:
         caps: that contacts fall under.
-        reach: the channel, and whether the action is transactional: all that consent and quiet hours ask for.
+        reach: of its contacts.
         factors: of a customer of whom nothing is known; for one who is not tired of contacts, where nothing is scarce.
         scored: the candidate where it is scored, as far as it does not depend on the customer.
         dropped: the candidate where it is not scored.
@@ -40,7 +45,7 @@ class PlannedTreatment:
 
     treatment: Treatment
     caps: tuple[Cap, ...]
-    reach: tuple[str, bool]
+    reach: Reach
     factors: Factors
     scored: Candidate
     dropped: Candidate
@@ -68,22 +73,30 @@ class Plan:
 
     Attributes:
         caps: all of the policy.
+        looks_back: ``contact_policy.longest_period`` of the policy.
     """
 
     actions: tuple[PlannedAction, ...]
     caps: tuple[Cap, ...]
+    looks_back: int
 
     @cached_property
     def treatments(self) -> tuple[PlannedTreatment, ...]:
         """Of all actions."""
         return tuple(one for action in self.actions for one in action.treatments)
 
+    @cached_property
+    def reaches(self) -> tuple[Reach, ...]:
+        """How the treatments reach a customer, each way once."""
+        return tuple(dict.fromkeys(one.reach for one in self.treatments))
+
 
 def plan_of(catalogue: Catalogue, policy: Policy, *, journey: Journey) -> Plan:
     """The plan for the candidates of a journey."""
     caps = caps_of(policy.contact_policy, catalogue)
     actions = (action for action in catalogue.actions if action.journey == journey.id)
-    return Plan(tuple(_planned(action, policy, journey, caps) for action in actions), caps)
+    planned = tuple(_planned(action, policy, journey, caps) for action in actions)
+    return Plan(planned, caps, longest_period(policy.contact_policy))
 
 
 def bears_on(rule: Rule, action: Action) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import time
+from datetime import datetime, time
 from functools import lru_cache
 from typing import Final, TypeAlias
 from zoneinfo import ZoneInfo
@@ -178,7 +178,7 @@ def is_quiet(quiet: QuietHours, channel: str, at: int, time_zone: str) -> bool:
     days = quiet.days.get(channel, ())
     if channel not in quiet.channels and not days:
         return False
-    local = moment_of(at).astimezone(ZoneInfo(time_zone))
+    local = _local(at, time_zone)
     if days and WEEKDAYS[local.weekday()] in days:
         return True
     if channel not in quiet.channels:
@@ -187,6 +187,11 @@ def is_quiet(quiet: QuietHours, channel: str, at: int, time_zone: str) -> bool:
     if start <= end:
         return start <= local.time() < end
     return local.time() >= start or local.time() < end
+
+
+@lru_cache(maxsize=64)  # all channels of a decision ask for the same
+def _local(at: int, time_zone: str) -> datetime:
+    return moment_of(at).astimezone(ZoneInfo(time_zone))
 
 
 @lru_cache(maxsize=64)

@@ -209,7 +209,8 @@ def _view(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> _View:
         if one.dropped is None and (effect := effects[one.action.id]).source != "none"
     }
     room = Room(rulebook.policy.capacity, inputs.records)
-    considered, factors = _within_budgets(considered, factors, room)
+    if room.has_budgets:
+        considered, factors = _within_budgets(considered, factors, room)
     scored = [
         f.scored(one.action.id, one.treatment.id, mandatory=one.action.mandatory)
         for one in considered
@@ -366,7 +367,7 @@ def _within_budgets(
 
 def _candidates(plan: Plan, view: _View, marginal: Probabilities, given_arm: Probabilities) -> tuple[Candidate, ...]:
     found = []
-    score_of = {one.treatment_id: one for one in view.scored}
+    scores = iter(view.scored)  # in the same order
     for planned, one in zip(plan.treatments, view.considered, strict=True):
         treatment_id = one.treatment.id
         known = view.factors.get(treatment_id)
@@ -379,7 +380,7 @@ def _candidates(plan: Plan, view: _View, marginal: Probabilities, given_arm: Pro
                 selection_probability=marginal.get(treatment_id, 0.0),
             )
         else:
-            score = score_of[treatment_id]
+            score = next(scores)
             candidate = structs.replace(
                 planned.scored,
                 control_response=known.control_response,

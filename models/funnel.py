@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import msgspec
 
 from features.taxonomy import Taxonomy
-from models.actions import Action, Catalogue, Direction, Treatment
+from models.actions import ALWAYS, Action, Catalogue, Direction, Treatment
 from models.capacity import Room
-from models.catalogue_plan import Plan, PlannedAction, PlannedTreatment, StageRules
+from models.catalogue_plan import Plan, PlannedAction, PlannedTreatment, Reach, StageRules
 from models.contact_policy import ContactStanding, contact_standing, failing_history, failing_moment
 from models.decision import DropStage
 from models.policy import Policy
@@ -46,6 +46,11 @@ class Question:
     out_of_time: bool = False
 
     @property
+    def is_narrow(self) -> bool:
+        """It leaves out some candidates by what they are."""
+        return self.channels is not None or bool(self.include or self.exclude or self.issues or self.placements)
+
+    @property
     def direction(self) -> Direction:
         """We reach out, or the customer is here."""
         return "outbound" if self.outbound else "inbound"
@@ -73,14 +78,19 @@ def considered_candidates(
 ) -> list[Considered]:
     """Every candidate of a journey in catalogue order, with the first stage that drops it and all its failing rules."""
     shared = _shared(plan, catalogue, policy, taxonomy, situation, records, question, time_zone)
+    is_narrow, direction, is_free = question.is_narrow, question.direction, shared.standing.is_free
+    moments = {reach: shared.failing_moment(reach) for reach in plan.reaches}
+    has_room = shared.room.is_free and not question.lost
     found: list[Considered] = []
     for planned in plan.actions:
         action = planned.action
-        catalogue_ids = _failing_catalogue(action, question)
+        catalogue_ids = _failing_catalogue(action, question) if is_narrow or action.validity != ALWAYS else ()
         drop: tuple[DropStage | None, tuple[str, ...]] | None = None
         for one in planned.treatments:
             treatment = one.treatment
-            request_ids = catalogue_ids + _failing_request(treatment, question)
+            request_ids = catalogue_ids
+            if is_narrow or direction not in treatment.directions:
+                request_ids += _failing_request(treatment, question)
             if request_ids:
                 found.append(Considered(action, treatment, "catalogue", request_ids))
                 continue
@@ -89,7 +99,14 @@ def considered_candidates(
             if drop[0] is not None:
                 found.append(Considered(action, treatment, *drop))
                 continue
-            found.append(_considered_treatment(action, one, question, shared))
+            contact_ids = moments[one.reach]
+            if not is_free:
+                contact_ids += shared.failing_history(action, one)
+            if contact_ids:
+                found.append(Considered(action, treatment, "contact_policy", contact_ids))
+                continue
+            full = () if has_room else _failing_capacity(action, treatment, question, shared)
+            found.append(Considered(action, treatment, "capacity" if full else None, full))
     return found
 
 
@@ -117,14 +134,14 @@ def every_failing_rule(
             stages: list[tuple[DropStage, tuple[str, ...]]] = [
                 ("catalogue", catalogue_ids + _failing_request(one.treatment, question)),
                 *of_action,
-                ("contact_policy", shared.failing_contact(planned.action, one)),
+                ("contact_policy", shared.failing_moment(one.reach) + shared.failing_history(planned.action, one)),
                 ("capacity", _failing_capacity(planned.action, one.treatment, question, shared)),
             ]
             found[one.treatment.id] = tuple((stage, rule_id) for stage, ids in stages for rule_id in ids)
     return found
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Shared:
     """What does not depend on the candidate, found once: thirty candidates share ten rules and five channels.
 
@@ -132,7 +149,6 @@ class _Shared:
         failing_rules: ids of the policy's rules that do not hold.
         standing: what the customer's contacts leave.
         room: what all customers together leave.
-        moments: what stands against each channel, for transactional actions and for others, as far as it was asked.
     """
 
     policy: Policy
@@ -143,27 +159,25 @@ class _Shared:
     failing_rules: frozenset[str]
     standing: ContactStanding
     room: Room
-    moments: dict[tuple[str, bool], tuple[str, ...]] = field(default_factory=dict)
 
-    def failing_contact(self, action: Action, one: PlannedTreatment) -> tuple[str, ...]:
-        """Ids of every contact rule that stands against a candidate."""
-        channel, is_transactional = one.reach
-        failing = self.moments.get(one.reach)
-        if failing is None:
-            failing = self.moments[one.reach] = failing_moment(
-                channel,
-                transactional=is_transactional,
-                outbound=self.question.outbound,
-                channel_is_outbound=self.taxonomy.channels[channel].outbound,
-                policy=self.policy.contact_policy,
-                records=self.records,
-                at=self.question.at,
-                time_zone=self.time_zone,
-            )
-        if self.standing.is_free:
-            return failing
+    def failing_moment(self, reach: Reach) -> tuple[str, ...]:
+        """Ids of what stands against reaching the customer now, whatever was done before."""
+        channel, is_transactional = reach
+        return failing_moment(
+            channel,
+            transactional=is_transactional,
+            outbound=self.question.outbound,
+            channel_is_outbound=self.taxonomy.channels[channel].outbound,
+            policy=self.policy.contact_policy,
+            records=self.records,
+            at=self.question.at,
+            time_zone=self.time_zone,
+        )
+
+    def failing_history(self, action: Action, one: PlannedTreatment) -> tuple[str, ...]:
+        """Ids of what stands against a candidate after what was done before."""
         suppressions = self.policy.contact_policy.suppressions
-        return failing + failing_history(action, channel, suppressions, one.caps, self.standing)
+        return failing_history(action, one.treatment.channel, suppressions, one.caps, self.standing)
 
 
 def _shared(
@@ -238,14 +252,6 @@ def _failing_request(treatment: Treatment, question: Question) -> tuple[str, ...
 
 
 def _failing_capacity(action: Action, treatment: Treatment, question: Question, shared: _Shared) -> tuple[str, ...]:
-    if question.lost and treatment.id in question.lost:
+    if treatment.id in question.lost:
         return ("capacity.lost_race", question.lost[treatment.id])
     return shared.room.failing(action, treatment)
-
-
-def _considered_treatment(action: Action, one: PlannedTreatment, question: Question, shared: _Shared) -> Considered:
-    failing = shared.failing_contact(action, one)
-    if failing:
-        return Considered(action, one.treatment, "contact_policy", failing)
-    full = _failing_capacity(action, one.treatment, question, shared)
-    return Considered(action, one.treatment, "capacity" if full else None, full)

@@ -8,7 +8,8 @@ from features.subjects import bucket_of
 
 PREFIX: Final = "d-"
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
-_DIGITS: Final = 26
+_PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]
+_SHIFTS: Final = range(120, -1, -10)  # of the 26 digits, two at a time
 _LATEST_MS: Final = 2**48 - 1
 
 
@@ -24,8 +25,7 @@ def decision_id(*, at: int, customer_id: str, randomness: bytes) -> str:
     'd-0000000000'
     """
     number = (at // 1000) << 80 | bucket_of(customer_id) << 72 | int.from_bytes(randomness[:9], "big")
-    digits = (_ALPHABET[number >> 5 * place & 31] for place in range(_DIGITS - 1, -1, -1))
-    return PREFIX + "".join(digits)
+    return _written(number)
 
 
 def first_id_at(at: int) -> str:
@@ -35,4 +35,8 @@ def first_id_at(at: int) -> str:
     True
     """
     number = min(max(at, 0) // 1000, _LATEST_MS) << 80
-    return PREFIX + "".join(_ALPHABET[number >> 5 * place & 31] for place in range(_DIGITS - 1, -1, -1))
+    return _written(number)
+
+
+def _written(number: int) -> str:
+    return PREFIX + "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])

@@ -183,9 +183,10 @@ def _dropped(
     rows: dict[tuple[str, DropStage, str], None] = {}
     for candidate in candidates:
         if (dropped := candidate.dropped) is not None:
-            rows |= dict.fromkeys([(candidate.action_id, dropped, rule_id) for rule_id in candidate.rule_ids])
-            others = failing.get(candidate.treatment_id, ())
-            rows |= dict.fromkeys([(candidate.action_id, stage, rule_id) for stage, rule_id in others])
+            for rule_id in candidate.rule_ids:
+                rows[candidate.action_id, dropped, rule_id] = None
+            for stage, rule_id in failing.get(candidate.treatment_id, ()):
+                rows[candidate.action_id, stage, rule_id] = None
     return tuple([DroppedAction(action_id=action, stage=stage, rule_id=rule) for action, stage, rule in rows])
 
 

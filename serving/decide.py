@@ -18,7 +18,7 @@ from features.moments import Moments
 from features.profile import time_zone_of
 from models.asked import question_of, request_hash, stated_context
 from models.capacity import capacity_windows, slot_assignees
-from models.contact_policy import cap_limits, longest_period
+from models.contact_policy import cap_limits
 from models.decision import DEADLINE, CountedContact, DecisionRecord
 from models.deliberation import Deliberation, Inputs, Rulebook, deliberate, failing_rules_of
 from models.experiment import arm_of, arm_probabilities
@@ -322,7 +322,7 @@ class Decider:
 
     def _customer_records(self, asked: _Asked) -> CustomerRecords:
         request, rulebook, at = asked.request, asked.rulebook, asked.at
-        since = at - longest_period(rulebook.policy.contact_policy)
+        since = at - rulebook.plan.looks_back
         person = asked.observed.person
         windows = capacity_windows(rulebook.policy.capacity, at, rulebook.taxonomy.time_zone)
         records = self._records.customer(
