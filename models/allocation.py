@@ -479,8 +479,10 @@ def _exact(problem: _Problem) -> IntArray | None:
     one_each = csr_array((amounts[0], (customer, pairs)), shape=(len(choice), n))
     rows = vstack([one_each, csr_array(np.array(amounts[1:]).reshape(-1, n))])
     most = np.concatenate([np.ones(len(choice)), problem.constraints.most])
+    worth = problem.values[customer, candidate]
     found = milp(
-        -problem.values[customer, candidate],
+        # The solver's gap is an amount of its own: of values much smaller than 1 it would leave some on the table.
+        -worth / worth.max(),
         constraints=LinearConstraint(rows, ub=most),
         bounds=Bounds(0, 1),
         integrality=np.ones(n),

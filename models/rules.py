@@ -25,7 +25,7 @@ def condition_holds(condition: Condition, situation: Situation) -> bool:
 
 
 def _are_alike(value: Value, condition: Condition) -> bool:
-    """Whether equal values are of one type: to Python true is 1. A feature is a number, also if it says yes or no."""
+    """Whether equal values are of one type: to Python true is 1. Features are numbers, those of yes and no too."""
     return isinstance(value, bool) == isinstance(condition.equals, bool) or condition.field.startswith("feature:")
 
 

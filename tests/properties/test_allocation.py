@@ -128,6 +128,30 @@ def test_the_optimum_lies_between_the_value_and_the_bound(problem: Problem) -> N
             assert found.value == pytest.approx(best)
 
 
+@pytest.mark.parametrize("unit", [1e-8, 1.0, 1e9])
+def test_the_unit_of_money_changes_no_proof(unit: float) -> None:
+    """What is proven best is so in any unit: a solver's own tolerance is an amount, not a share."""
+    values = np.array([[3.0, 3.0], [3.0, 1.0], [1.0, 2.0], [2.0, 2.0], [3.0, 1.0]]) * unit
+    spend = np.array([[0.5, 0.3], [0.3, 0.8], [0.2, 0.3], [0.2, 0.2], [0.3, 0.7]])
+    given_away = Constraints(
+        ids=("money", "units"),
+        most=np.array([1.0, 2.0]),
+        takes=np.array([[False, True], [True, False]]),
+        is_money=np.array([True, False]),
+    )
+    problem = Problem(values, given_away, spend)
+
+    found = solved(problem, "exact")
+
+    best = max(
+        worth(problem, choice)
+        for choice in itertools.product((NOTHING, 0, 1), repeat=5)
+        if (used(problem, choice) <= given_away.most).all()
+    )
+    assert found.is_exact
+    assert found.value == pytest.approx(best)
+
+
 @given(problems(max_customers=30, max_candidates=5))
 @settings(deadline=None, max_examples=200)
 def test_the_bound_is_that_of_the_relaxed_problem(problem: Problem) -> None:
