@@ -64,6 +64,16 @@ def test_record_and_answer_come_out_identical(client: Client, world: World) -> N
     assert (empty["identical"], empty["differences"]) == (True, [])
 
 
+@pytest.mark.parametrize("explain", ["stages", "factors"])
+def test_an_answer_that_lists_every_rule_comes_out_identical(client: Client, explain: str) -> None:
+    """What was asked to be told is part of the request, and so of the record."""
+    decided = client.post("/v1/decisions", {"customer_id": "c-1", "explain": explain}).json()
+
+    told = client.post(f"/v1/decisions/{decided['decision_id']}/replay", b"").json()
+
+    assert (told["identical"], told["answer_identical"]) == (True, True)
+
+
 def test_a_changed_record_tells_what_differs(client: Client, world: World) -> None:
     """Field by field, recorded and replayed."""
     stored = _chosen(world)
