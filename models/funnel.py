@@ -14,7 +14,7 @@ from models.catalogue_plan import Plan, PlannedAction, PlannedTreatment, Reach, 
 from models.contact_policy import ContactStanding, contact_standing, failing_history, failing_moment
 from models.decision import DropStage
 from models.policy import Policy
-from models.records import CustomerRecords
+from models.records import NOBODY_AVAILABLE, CustomerRecords
 from models.rules import failing_applicability, failing_rules, failing_suitability
 from models.situation import Situation
 
@@ -123,7 +123,8 @@ def every_failing_rule(
 ) -> dict[str, tuple[tuple[DropStage, str], ...]]:
     """Stage and id of every rule that stands against each candidate, by treatment, not only of the first stage.
 
-    For people who want to know what would have to change; a decision stops at the first stage.
+    For people who want to know what would have to change; a decision stops at the first stage. Who is at work is told
+    only of what got that far: of the rest no record keeps it, and the answer could not be made again.
     """
     shared = _shared(plan, catalogue, policy, taxonomy, situation, records, question, time_zone)
     found = {}
@@ -137,7 +138,11 @@ def every_failing_rule(
                 ("contact_policy", shared.failing_moment(one.reach) + shared.failing_history(planned.action, one)),
                 ("capacity", _failing_capacity(planned.action, one.treatment, question, shared)),
             ]
-            found[one.treatment.id] = tuple((stage, rule_id) for stage, ids in stages for rule_id in ids)
+            failing = [(stage, rule_id) for stage, ids in stages for rule_id in ids]
+            is_early = bool(failing) and failing[0][0] != "capacity"
+            found[one.treatment.id] = tuple(
+                (stage, rule_id) for stage, rule_id in failing if not (is_early and rule_id == NOBODY_AVAILABLE)
+            )
     return found
 
 

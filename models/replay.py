@@ -66,6 +66,7 @@ class Replay:
     Attributes:
         recorded: as it was stored.
         record: as it came out again.
+        inputs: what it was made from.
         deliberation: what led to it.
         identical: the canonical bytes are the same.
         differences: where they are not.
@@ -73,6 +74,7 @@ class Replay:
 
     recorded: DecisionRecord
     record: DecisionRecord
+    inputs: Inputs
     deliberation: Deliberation
     identical: bool
     differences: tuple[Difference, ...]
@@ -176,6 +178,7 @@ def replayed(
     return Replay(
         recorded=record,
         record=again,
+        inputs=inputs,
         deliberation=deliberation,
         identical=identical,
         differences=() if identical else tuple(differences(record, again)) or (_IN_BYTES,),

@@ -13,7 +13,7 @@ from features.events import MICROSECONDS_PER_DAY, dump_timestamp
 from models.arbitration import Factors as NetValueFactors
 from models.arbitration import interval
 from models.decision import Candidate, DecisionRecord, DropStage
-from models.deliberation import Deliberation, Rulebook
+from models.deliberation import Deliberation, Inputs, Rulebook, failing_rules_of
 from models.reasons import reason_codes
 from serving.schemas import (
     DecisionAnswer,
@@ -54,6 +54,13 @@ class Answering:
     rulebook: Rulebook
     request: DecisionRequest
     failing: Mapping[str, Sequence[tuple[DropStage, str]]] | None = None
+
+    @classmethod
+    def of(cls, rulebook: Rulebook, request: DecisionRequest, inputs: Inputs, deliberation: Deliberation) -> Answering:
+        """What the answer to a request needs, after what was decided from what."""
+        if request.explain == "none":
+            return cls(rulebook, request)
+        return cls(rulebook, request, failing_rules_of(inputs, deliberation.situation, rulebook))
 
 
 def answer_bytes(record: DecisionRecord, deliberation: Deliberation, about: Answering) -> bytes:

@@ -20,7 +20,7 @@ from models.asked import question_of, request_hash, stated_context
 from models.capacity import capacity_windows, slot_assignees
 from models.contact_policy import cap_limits
 from models.decision import DEADLINE, CountedContact, DecisionRecord
-from models.deliberation import Deliberation, Inputs, Rulebook, deliberate, failing_rules_of
+from models.deliberation import Deliberation, Inputs, Rulebook, deliberate
 from models.experiment import arm_of, arm_probabilities
 from models.funnel import Question
 from models.ids import decision_id
@@ -270,8 +270,7 @@ class Decider:
             inputs = _inputs(asked, records, question)
             deliberation = deliberate(inputs, rulebook, _scorer(asked.served), _scorer(asked.challenger))
             record = asked.charged.said_in(self._record(asked, inputs, deliberation))
-            failing = failing_rules_of(inputs, deliberation.situation, rulebook) if request.explain != "none" else None
-            answer = answer_bytes(record, deliberation, Answering(rulebook, request, failing))
+            answer = answer_bytes(record, deliberation, Answering.of(rulebook, request, inputs, deliberation))
             if request.mode == "dry_run":
                 return Answered(answer, _essence(record))
             needs = needs_of_decision(deliberation, rulebook, asked.now)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from features.errors import InvalidInput, Problem
-from features.events import parse_timestamp, shown
+from features.events import FUTURE_SKEW_US, dump_timestamp, parse_timestamp, shown
 from features.journeys import Journey
 from features.taxonomy import EXPOSED, OUTCOME_OBSERVED
 from models.actions import NO_ACTION
@@ -144,8 +144,7 @@ class OutcomeRecorder:
             raise InvalidInput(f"{path} is not valid", [problem])
         fields = Fields.of(item, _KEYS[str(kind)] if kind in TYPES else (), path=path)
         record = self._decision(fields)
-        if fields.required_text("occurred_at"):
-            fields.timestamp("occurred_at")
+        given = fields.timestamp("occurred_at") if fields.required_text("occurred_at") else None
         if record is None:
             fields.refuse(f"{path} is not valid")
             raise AssertionError("a decision that is not found is a problem")
@@ -153,6 +152,8 @@ class OutcomeRecorder:
             returned = _exposure(fields, record, index, tells=record.source == source)
         else:
             returned = self._outcome(fields, record, index)
+        if given is not None:
+            returned.event["occurred_at"] = _happened(fields, record, given)
         fields.refuse(f"{path} is not valid")
         return returned
 
@@ -175,6 +176,14 @@ class OutcomeRecorder:
         if not fields.problems and journey is not None:
             came_late = is_late(journey.outcome_by_id[outcome_id], record, parse_timestamp(fields.value("occurred_at")))
         return _Returned(index, _event(fields, record, OUTCOME_OBSERVED, outcome_id, None, facts), came_late)
+
+
+def _happened(fields: Fields, record: DecisionRecord, given: str) -> str:
+    """When something came of a decision: after it, also by a clock that is a little behind or tells whole seconds."""
+    at, first = parse_timestamp(given), record.decided_at + 1
+    if at < first - FUTURE_SKEW_US - 1:
+        fields.add("occurred_at", given, f"a time after the decision of {dump_timestamp(record.decided_at)}")
+    return given if at >= first else dump_timestamp(first)
 
 
 def _exposure(fields: Fields, record: DecisionRecord, index: int, *, tells: bool) -> _Returned:

@@ -97,7 +97,8 @@ class ReplayDesk:
         what_if = self._what_if(named)
         replayer = self._as_recorded if what_if is AS_RECORDED else self._replayer(what_if)
         replay = replayer.replay(stored.record)
-        about = Answering(replayer.rulebook(stored.record), decode_canonical_request(stored.record.request))
+        request = decode_canonical_request(stored.record.request)
+        about = Answering.of(replayer.rulebook(stored.record), request, replay.inputs, replay.deliberation)
         answer = answer_bytes(replay.record, replay.deliberation, about)
         return Answered(replay=replay, answer_identical=answer == stored.answer)
 

@@ -46,14 +46,20 @@ class DecisionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     Attributes:
         request_id: the idempotency key; the doors make one where the caller gave none.
+        customer_id: any id of theirs.
         channel: where given, only treatments of this channel are candidates.
+        direction: ``outbound``: we reach out; ``inbound``: the customer is here, and what is shown may not be seen.
         placements: places to fill, ``channel/name``, each by an action of its channel.
         send_id: one send of a marketing tool, which may ask several times for it.
         journey_id: the journey to decide in; None where the configuration has only one.
         context: facts of the moment, for rules ``context:<name>``; the models see those that the taxonomy declares.
+        max_actions: how many ranked actions the answer lists at most.
         deadline_ms: how long the caller will wait; None for the service's default.
+        mode: ``live``; ``shadow``: recorded, and no contact counts; ``dry_run``: not even recorded.
         as_of: an earlier moment to decide at, ISO 8601 with an offset; only with mode ``dry_run``.
         activate: count the contacts of this decision from its commit on.
+        explain: with ``stages`` or ``factors``, ``dropped`` lists the rules of all stages that stand against a
+            candidate, not only of the first; the factors of what is ranked are always told.
         require_known: refuse a customer of whom nothing is known.
     """
 

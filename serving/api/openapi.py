@@ -155,7 +155,7 @@ OPERATIONS: Final = (
         description="Each event is accepted, known already, or rejected by itself, with reasons. What is accepted is "
         "on disk before the answer leaves. The source of the events is the key's own. With `decide=true` the answer "
         "also holds a decision on the customer, who is taken to be here (`inbound`); the same batch again gives the "
-        "same one.",
+        "same one. For the roles caller, agent and marketer.",
         body=EventBatch,
         answer=EventsAnswer,
         parameters=_DECIDING,
@@ -167,7 +167,8 @@ OPERATIONS: Final = (
         operation_id="decide",
         summary="The ranked next best action for a customer",
         description="The same request id and body give the same answer again. Where nothing is to be done the answer "
-        "is still a 200, with `no_action.chosen` true and the funnel that says why. `degraded` names what was missing.",
+        "is still a 200, with `no_action.chosen` true and the funnel that says why. `degraded` names what was missing. "
+        "For the roles caller, agent and marketer.",
         body=DecisionRequest,
         answer=DecisionAnswer,
         parameters=(_IDEMPOTENCY_KEY,),
@@ -180,7 +181,8 @@ OPERATIONS: Final = (
         summary="A stored decision",
         description="The answer as it was given, the record (features, versions, and every candidate with its "
         "funnel stage, numbers and selection probabilities), and what has come of it. The roles admin and analyst read "
-        "every decision, other keys those of their own source.",
+        "every decision, other keys those of their own source. "
+        "For the roles caller, agent, marketer, analyst and privacy.",
         answer=StoredDecision,
         parameters=(_DECISION_ID,),
         failures=(*_KEYED, *_READING),
@@ -193,7 +195,9 @@ OPERATIONS: Final = (
         description="Each is accepted, known already, or rejected by itself, with reasons; sending it again changes "
         "nothing. An exposure confirms the contact that its decision had reserved. What happened after the reward "
         "window of its outcome is kept, told as `late`, and counts as no response; an outcome that nobody tells of is "
-        "a no when its window ends.",
+        "a no when its window ends. What came before the decision is refused; a clock up to "
+        "five minutes behind is forgiven. "
+        "For the roles caller, agent and marketer.",
         body=OutcomeBatch,
         answer=OutcomesAnswer,
         failures=(*_KEYED, *_WRITING),
@@ -217,7 +221,8 @@ OPERATIONS: Final = (
         summary="Say that an alias belongs to a customer",
         description="From then on events, contacts and consents of both are one person's, who may be asked about under "
         "either id. The alias's earlier events become the customer's; training sees that only from when the link was "
-        "known. A link that would lead in a circle is refused; one that is known already changes nothing.",
+        "known. A link that would lead in a circle is refused; one that is known already changes nothing. "
+        "For the roles caller and agent.",
         body=LinkRequest,
         answer=PersonAnswer,
         failures=(*_KEYED, *_WRITING),
@@ -228,7 +233,8 @@ OPERATIONS: Final = (
         operation_id="unlink",
         summary="Say that an alias does not belong to a customer",
         description="Without `valid_until` every earlier link between the two is withdrawn, as if it had never been; "
-        "with it the alias's events up to that moment stay the customer's.",
+        "with it the alias's events up to that moment stay the customer's. "
+        "For the roles caller and agent.",
         body=UnlinkRequest,
         answer=PersonAnswer,
         failures=(*_KEYED, *_WRITING),
@@ -239,7 +245,8 @@ OPERATIONS: Final = (
         operation_id="lookup",
         summary="Find people by an identifier",
         description="An identifier is an attribute that the taxonomy declares as one, such as a keyed hash of the "
-        "e-mail address. Whoever has that value now is found; where it is nobody, the list is empty.",
+        "e-mail address. Whoever has that value now is found; where it is nobody, the list is empty. "
+        "For the roles caller and agent.",
         answer=LookupAnswer,
         parameters=(_IDENTIFIER, _IDENTIFIER_VALUE),
         failures=(*_KEYED, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),
@@ -252,7 +259,8 @@ OPERATIONS: Final = (
         summary="Make a decision again from its record",
         description="With no body: under the very configuration and bundle that made it, and `identical` says whether "
         "the record came out with the same bytes. With a body: what another policy, catalogue or bundle would have "
-        "chosen, drawn with the same luck. Nothing is stored. Whoever may read a decision may replay it.",
+        "chosen, drawn with the same luck. Nothing is stored. Whoever may read a decision may replay it. "
+        "For the roles caller, agent, marketer, analyst and privacy.",
         body=ReplayRequest,
         is_body_optional=True,
         answer=ReplayAnswer,
@@ -277,8 +285,8 @@ OPERATIONS: Final = (
         summary="Put a catalogue in force",
         description="The whole catalogue as JSON. It is checked as at a start of the service, together with the other "
         "files in force, written to the home, and decides before the answer leaves; requests under way end as they "
-        "began. The same content again changes nothing. Comments of the file that it replaces are lost. For the role "
-        "marketer.",
+        "began. The same content again changes nothing. Comments of the file that it replaces are lost. "
+        "For the role marketer.",
         body=ActionsDocument,
         answer=DocumentAnswer,
         parameters=(_IF_MATCH,),
@@ -315,7 +323,8 @@ OPERATIONS: Final = (
         summary="Try a policy or a catalogue without putting it in force",
         description="Documents that may not be put in force are a 200 with `valid` false and every problem. Of valid "
         "ones it is told what they would have changed of the newest recorded decisions, made again from their records. "
-        "One trial runs at a time, in slices between the requests. For the roles marketer and analyst.",
+        "One trial runs at a time, in slices between the requests. "
+        "For the roles marketer and analyst.",
         body=ValidationRequest,
         answer=ValidationAnswer,
         failures=(*_KEYED, *_WRITING),
@@ -328,7 +337,8 @@ OPERATIONS: Final = (
         description="The very next decision knows them: actions of a queue that has people go to somebody who is "
         "available, has the skills and has room, by predicted result and load; where there is nobody the action is "
         "dropped with the rule `capacity.nobody_available`. A queue without people stays unassigned. All of the batch "
-        "is remembered, or nothing. For the role caller.",
+        "is remembered, or nothing. "
+        "For the role caller.",
         body=WorkforceBatch,
         answer=WorkforceAnswer,
         failures=(*_KEYED, *_WRITING),
@@ -338,7 +348,8 @@ OPERATIONS: Final = (
         path="/v1/workforce",
         operation_id="read_workforce",
         summary="Who works the queues, and what they have open",
-        description="Open work is what was told, and what decisions have given since and still hold.",
+        description="Open work is what was told, and what decisions have given since and still hold. "
+        "For the roles caller, agent, marketer and analyst.",
         answer=WorkforceAnswer,
         parameters=(_QUEUE,),
         failures=(*_KEYED, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),

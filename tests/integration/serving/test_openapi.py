@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
+from httpx import Response
 
 from features.events import _KEYS as EVENT_KEYS
 from models.actions import Catalogue
 from models.policy import Policy
 from serving.api.app import ROUTES
-from serving.api.openapi import api_document
+from serving.api.openapi import OPERATIONS, api_document
+from serving.api.operation import Operation
 from serving.api.reference import reference
+from serving.auth import ROLES
 from serving.outcomes import _KEYS as OUTCOME_KEYS
 from serving.problems import PROBLEM_TYPES
+from tests.doors import Client, World
 from tests.json_schema import resolved, violations
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "api.md"
@@ -125,3 +132,28 @@ def test_the_request_id_is_optional_to_callers() -> None:
 def test_the_reference_is_current() -> None:
     """docs/reference/api.md is what the description says."""
     assert REFERENCE.read_text(encoding="utf-8") == reference()
+
+
+@pytest.mark.parametrize("role", [role for role in ROLES if role != "admin"])
+def test_every_call_is_for_the_roles_that_its_description_names(tmp_path: Path, role: str) -> None:
+    """Whoever is not named is refused, whoever is named is not."""
+    world = World(tmp_path)
+    key = world.key("crm", role)
+    keyed = [one for one in OPERATIONS if not one.is_open and one.operation_id != "metrics"]
+
+    with world.client() as client:
+        refused = {one.operation_id: _asked(client, one, key).status_code == 403 for one in keyed}
+
+    said = {one.operation_id: re.search(r"For the roles? ([a-z, ]+)\.", one.description) for one in keyed}
+    assert refused == {
+        name: found is not None and role not in re.split(r", | and ", found[1]) for name, found in said.items()
+    }
+    assert None not in said.values()
+
+
+def _asked(client: Client, operation: Operation, key: str) -> Response:
+    path = re.sub(r"\{.*?\}", "x", operation.path)
+    if operation.method == "get":
+        return client.get(path, key=key)
+    ask = client.post if operation.method == "post" else client.put
+    return ask(path, {}, key=key)

@@ -47,6 +47,9 @@ def _chosen(world: World) -> Stored:
     return stored
 
 
+QUEUES = ("verification_desk", "onboarding_desk", "digital_support")
+
+
 def _path(stored: Stored) -> str:
     return f"/v1/decisions/{stored.record.decision_id}/replay"
 
@@ -64,6 +67,18 @@ def test_record_and_answer_come_out_identical(client: Client, world: World) -> N
     assert {(one["identical"], one["answer_identical"], one["n_differences"]) for one in told} == {(True, True, 0)}
     assert all(one["recorded"] == one["replayed"] for one in told)
     assert (empty["identical"], empty["differences"]) == (True, [])
+
+
+@pytest.mark.parametrize("explain", ["stages", "factors"])
+def test_an_answer_that_lists_every_rule_comes_out_identical(client: Client, explain: str) -> None:
+    """What was asked to be told is part of the request, and so of the record; who was at work is only in part."""
+    away = [{"person_id": f"p-{queue}", "queues": [queue], "available": False} for queue in QUEUES]
+    client.put("/v1/workforce", {"persons": away})
+    decided = client.post("/v1/decisions", {"customer_id": "c-1", "explain": explain}).json()
+
+    told = client.post(f"/v1/decisions/{decided['decision_id']}/replay", b"").json()
+
+    assert (told["identical"], told["answer_identical"]) == (True, True)
 
 
 def test_a_changed_record_tells_what_differs(client: Client, world: World) -> None:

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from features.event_log import MemoryEventLog
-from features.events import JourneyEvent, dump_timestamp
+from features.events import FUTURE_SKEW_US, JourneyEvent, dump_timestamp
 from features.ingest import Ingestor
 from features.store import MemoryStore
 from models.actions import Catalogue
@@ -262,3 +262,28 @@ def test_an_exposure_known_from_before_still_confirms() -> None:
 
     assert report.duplicates == 1
     assert [one.status for one in after.contacts()] == ["confirmed"]
+
+
+@pytest.mark.parametrize("item", [_outcome, _exposure])
+def test_a_clock_a_little_behind_loses_nothing(item: Any) -> None:
+    """Told to the second, what follows at once would seem to come before the decision, and count for nothing."""
+    world = _World()
+    decided_at = record(1).decided_at
+
+    report = world.send(item(occurred_at=dump_timestamp(decided_at - 900_000)))
+
+    (logged,) = world.log.of_customer("c1")
+    assert report.rejected == ()
+    assert logged.event.occurred_at == decided_at + 1
+
+
+@pytest.mark.parametrize("item", [_outcome, _exposure])
+def test_what_was_long_before_the_decision_is_none_of_it(item: Any) -> None:
+    """It would count for nothing, and its sender would not hear of it."""
+    decided_at = record(1).decided_at
+
+    report = _World().send(item(occurred_at=dump_timestamp(decided_at - FUTURE_SKEW_US - 1)))
+
+    assert _problems(report) == {
+        "outcomes[0].occurred_at": f"a time after the decision of {dump_timestamp(decided_at)}"
+    }
