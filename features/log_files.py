@@ -62,17 +62,23 @@ def format_of(path: Path) -> LogFormat:
 
 
 @contextmanager
-def log_writer(path: Path, form: LogFormat, schema: pa.Schema) -> Iterator[LogWriter]:
+def log_writer(path: Path, form: LogFormat, schema: pa.Schema, *, mode: int = 0o666) -> Iterator[LogWriter]:
     """A writer of ``path``, which holds what it held before until the block ends without an error.
+
+    Args:
+        path: the file.
+        form: of the file.
+        schema: of the tables.
+        mode: who may read and write it, less what the process's umask takes.
 
     Raises:
         StoreUnavailable: if the file cannot be written.
     """
     with ExitStack() as stack:
         if form == "parquet":
-            yield _ParquetWriter(stack.enter_context(written_whole(path, schema)))
+            yield _ParquetWriter(stack.enter_context(written_whole(path, schema, mode=mode)))
             return
-        text = stack.enter_context(text_written_whole(path))
+        text = stack.enter_context(text_written_whole(path, mode=mode))
         if form == "csv":
             yield _CsvWriter(text, schema)
             return

@@ -35,6 +35,10 @@ _ROWS_PER_WRITE: Final = 50_000
 _ID_COLUMN: Final = "customer_id"
 
 
+_OWNER_ONLY: Final = 0o600
+"""What a customer is worth is nobody else's business."""
+
+
 class Format(StrEnum):
     """How a ranking is written."""
 
@@ -297,7 +301,7 @@ def write_ranking(found: Ranked, output: Path, form: str) -> None:
     from features.log_files import log_writer
 
     schema = ranking_schema()
-    with log_writer(output, "csv" if form == "csv" else "parquet", schema) as writer:
+    with log_writer(output, "csv" if form == "csv" else "parquet", schema, mode=_OWNER_ONLY) as writer:
         for rows in _rows(found):
             writer.write(pa.Table.from_pylist(rows, schema=schema))
 

@@ -39,7 +39,7 @@ from serving.observe import Observer
 from serving.outcomes import OutcomeRecorder
 from serving.pace import Pace
 from serving.prices import Prices
-from serving.readiness import Readiness
+from serving.readiness import ReadinessCheck
 from serving.replays import ReplayDesk
 from serving.reservations import used_shares
 from serving.runtime import Runtime
@@ -221,7 +221,7 @@ def assemble(
         ),
         feature_names={one.version: one.names for one in feature_sets.values()},
         loaded_bundles=champions.labels,
-        readiness=Readiness(lambda: _check(stores), surroundings.timer),
+        readiness=ReadinessCheck(lambda: _check(stores), surroundings.timer),
         workers=workers,
         metrics=metrics,
         clock=surroundings.clock,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # they know jitted code, for which the composition root choos
     from models.replay import Difference
     from models.replayer import Tally
     from serving.configurations import Document
-    from serving.replays import Answered, Trial
+    from serving.replays import ReplayedAnswer, Trial
 
 Json = dict[str, Any]
 
@@ -233,7 +233,7 @@ def what_if_answer(tally: Tally) -> WhatIfAnswer:
     )
 
 
-def replay_answer(answered: Answered) -> ReplayAnswer:
+def replay_answer(answered: ReplayedAnswer) -> ReplayAnswer:
     """A replay as it leaves."""
     replay = answered.replay
     return ReplayAnswer(

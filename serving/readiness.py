@@ -17,7 +17,7 @@ PATIENCE_SECONDS: Final = 2.0
 """A store that takes longer takes no work."""
 
 
-class Readiness:
+class ReadinessCheck:
     """Tells whether the service takes work.
 
     Args:

@@ -32,7 +32,7 @@ _PAUSE_SECONDS: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Answered:
+class ReplayedAnswer:
     """A replay, with its answer.
 
     Attributes:
@@ -86,7 +86,7 @@ class ReplayDesk:
         self._as_recorded = Replayer(configurations.history, self._scorers, prices)
         self._trying = threading.Lock()
 
-    def replay(self, stored: Stored, named: ReplayRequest) -> Answered:
+    def replay(self, stored: Stored, named: ReplayRequest) -> ReplayedAnswer:
         """A decision made again, with its answer.
 
         Raises:
@@ -100,7 +100,7 @@ class ReplayDesk:
         request = decode_canonical_request(stored.record.request)
         about = Answering.of(replayer.rulebook(stored.record), request, replay.inputs, replay.deliberation)
         answer = answer_bytes(replay.record, replay.deliberation, about)
-        return Answered(replay=replay, answer_identical=answer == stored.answer)
+        return ReplayedAnswer(replay=replay, answer_identical=answer == stored.answer)
 
     def tried(self, documents: Mapping[Part, object], *, decisions: int) -> Trial:
         """Whether documents may be put in force, and what they would have changed of the newest decisions.

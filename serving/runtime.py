@@ -13,7 +13,7 @@ from serving.decision_search import DecisionSearch
 from serving.explanations import ExplanationDesk
 from serving.journey_reports import ReportDesk
 from serving.outcomes import Ingest, OutcomeRecorder
-from serving.readiness import Readiness
+from serving.readiness import ReadinessCheck
 from serving.schemas import DecisionRequest
 from serving.settings import Settings
 from serving.telemetry import Metrics
@@ -73,7 +73,7 @@ class Runtime:
     replays: ReplayDesk
     feature_names: Mapping[str, tuple[str, ...]]
     loaded_bundles: Callable[[], Mapping[str, str | None]]
-    readiness: Readiness
+    readiness: ReadinessCheck
     workers: Workers
     metrics: Metrics
     clock: Callable[[], int]

@@ -210,6 +210,7 @@ def test_the_holdout_gets_no_action_and_says_so(home: Home, tmp_path: Path, caps
     assert any(row["reason"] == "holdout" for row in rows)
     assert Counter(row["reason"] for row in rows if row["reason"]) == about["reasons"]
     assert {row["prices_version"] for row in rows} == {about["version"]}
+    assert output.stat().st_mode & 0o077 == 0
     calls = sum(row["channel"] == "call" for row in chosen)
     assert calls == about["used"]["limit.call"] <= 6
     assert {"value", "bound", "gap", "prices"} <= about.keys()

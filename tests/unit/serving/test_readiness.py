@@ -1,4 +1,4 @@
-"""Readiness: the stores take work now, not a while ago, and looking is cheap."""
+"""ReadinessCheck: the stores take work now, not a while ago, and looking is cheap."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import threading
 
 from features.errors import StoreUnavailable
-from serving.readiness import Readiness
+from serving.readiness import ReadinessCheck
 
 
 class _Stores:
@@ -25,8 +25,8 @@ class _Stores:
         if self.is_down:
             raise StoreUnavailable("down")
 
-    def readiness(self) -> Readiness:
-        return Readiness(self.check, lambda: self.now, patience_seconds=5.0 if self.hangs is None else 0.05)
+    def readiness(self) -> ReadinessCheck:
+        return ReadinessCheck(self.check, lambda: self.now, patience_seconds=5.0 if self.hangs is None else 0.05)
 
 
 def test_a_service_is_ready_as_long_as_its_stores_take_work() -> None:
