@@ -105,7 +105,7 @@ def dump_timestamp(at: int) -> str:
     >>> dump_timestamp(1)
     '1970-01-01T00:00:00.000001Z'
     """
-    return moment_of(at).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    return moment_of(at).isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
 
 
 def day_of(at: int) -> int:

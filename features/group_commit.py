@@ -89,6 +89,8 @@ class GroupCommit:
         """Seconds that the oldest job waits that is not on disk yet; 0 where there is none."""
         since = self._writing_since
         if since is None:
+            if not self._waiting:
+                return 0.0
             try:
                 since = self._waiting[0].since
             except IndexError:  # also where another thread took it just now

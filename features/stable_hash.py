@@ -21,12 +21,9 @@ def stable_hash(salt: str, *parts: str) -> int:
     >>> stable_hash("arm", "ab", "c") == stable_hash("arm", "a", "bc")
     False
     """
-    digest = hashlib.blake2b(digest_size=8)
-    for part in (salt, *parts):
-        encoded = part.encode("utf-8")
-        digest.update(len(encoded).to_bytes(4, "big"))
-        digest.update(encoded)
-    return int.from_bytes(digest.digest(), "big")
+    encoded = [part.encode() for part in (salt, *parts)]
+    data = b"".join([len(part).to_bytes(4, "big") + part for part in encoded])
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
 
 
 def stable_unit(salt: str, *parts: str) -> float:

@@ -260,4 +260,5 @@ class Taxonomy(ConfigModel):
 
     def without_personal(self, attributes: Mapping[str, str | float | bool]) -> dict[str, str | float | bool]:
         """Attributes of a customer, the personal ones left out."""
-        return {name: value for name, value in attributes.items() if name not in self.personal_attributes}
+        personal = self.personal_attributes
+        return {name: value for name, value in attributes.items() if name not in personal}

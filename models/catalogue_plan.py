@@ -17,6 +17,7 @@ from models.decision import Candidate
 from models.policy import Policy
 from models.prices import unit_price
 from models.rules import failing_suitability
+from models.scoring import Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class PlannedTreatment:
     Attributes:
         caps: that contacts fall under.
         reach: of its contacts.
+        pair: outcome and action, as a scorer wants them.
+        is_mandatory: the action is.
         factors: of a customer of whom nothing is known; for one who is not tired of contacts, where nothing is scarce.
         scored: the candidate where it is scored, as far as it does not depend on the customer.
         dropped: the candidate where it is not scored.
@@ -46,6 +49,8 @@ class PlannedTreatment:
     treatment: Treatment
     caps: tuple[Cap, ...]
     reach: Reach
+    pair: Pair
+    is_mandatory: bool
     factors: Factors
     scored: Candidate
     dropped: Candidate
@@ -143,6 +148,8 @@ def _planned_treatment(
         treatment,
         tuple(cap for cap in caps if cap.at(0).covers(treatment.channel, action.id)),
         (treatment.channel, action.transactional),
+        (action.outcome, action.id),
+        action.mandatory,
         factors,
         structs.replace(
             dropped,

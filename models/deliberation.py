@@ -40,7 +40,7 @@ from models.leads import lead_standing
 from models.policy import Arm, Exploration, Policy
 from models.prices import PriceList, money_price, unit_price
 from models.records import CustomerRecords
-from models.scoring import CustomerScores, EffectScore, Scorer, StallScore
+from models.scoring import CustomerScores, EffectScore, Pair, Scorer, StallScore
 from models.situation import Situation, Value, situation_of
 from models.slots import Filling, filled_slots
 
@@ -139,7 +139,7 @@ class _View:
     situation: Situation
     stall: StallScore
     considered: list[Considered]
-    effects: Mapping[str, EffectScore]
+    effects: Mapping[Pair, EffectScore]
     factors: Mapping[str, Factors]
     scored: list[Scored]
     room: Room
@@ -200,21 +200,22 @@ def _view(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> _View:
     )
     if inputs.question.out_of_time:
         considered = [_out_of_time(one) for one in considered]
-    effects = _effects(considered, scores)
+    left = [planned for planned, one in zip(rulebook.plan.treatments, considered, strict=True) if one.dropped is None]
+    effects = _effects(left, scores, rulebook.catalogue)
     fatigue = fatigue_factor(rulebook.policy.contact_policy.fatigue, inputs.records.contacts, at=inputs.question.at)
     prices = {} if inputs.prices is None else inputs.prices.prices
     factors = {
-        one.treatment.id: _factors(one.action, planned, effect, rulebook.policy, fatigue, prices)
-        for planned, one in zip(rulebook.plan.treatments, considered, strict=True)
-        if one.dropped is None and (effect := effects[one.action.id]).source != "none"
+        planned.dropped.treatment_id: _factors(planned, effect, rulebook, fatigue, prices)
+        for planned in left
+        if (effect := effects[planned.pair]).source != "none"
     }
     room = Room(rulebook.policy.capacity, inputs.records)
     if room.has_budgets:
         considered, factors = _within_budgets(considered, factors, room)
     scored = [
-        f.scored(one.action.id, one.treatment.id, mandatory=one.action.mandatory)
-        for one in considered
-        if (f := factors.get(one.treatment.id)) is not None
+        known.scored(planned.pair[1], treatment_id, mandatory=planned.is_mandatory)
+        for planned in left
+        if (known := factors.get(treatment_id := planned.dropped.treatment_id)) is not None
     ]
     return _View(
         situation=situation,
@@ -306,12 +307,13 @@ def _situation(inputs: Inputs, rulebook: Rulebook) -> Situation:
     )
 
 
-def _effects(considered: list[Considered], scores: CustomerScores | None) -> dict[str, EffectScore]:
-    actions = {one.action.id: one.action for one in considered if one.dropped is None}
+def _effects(
+    left: list[PlannedTreatment], scores: CustomerScores | None, catalogue: Catalogue
+) -> dict[Pair, EffectScore]:
+    pairs = list(dict.fromkeys([planned.pair for planned in left]))
     if scores is None:
-        return {action.id: _prior(action) for action in actions.values()}
-    pairs = [(action.outcome, action.id) for action in actions.values()]
-    return dict(zip(actions, scores.effects(pairs), strict=True))
+        return {pair: _prior(catalogue.by_id[pair[1]]) for pair in pairs}
+    return dict(zip(pairs, scores.effects(pairs), strict=True))
 
 
 def _prior(action: Action) -> EffectScore:
@@ -321,12 +323,7 @@ def _prior(action: Action) -> EffectScore:
 
 
 def _factors(
-    action: Action,
-    planned: PlannedTreatment,
-    effect: EffectScore,
-    policy: Policy,
-    fatigue: float,
-    prices: Mapping[str, float],
+    planned: PlannedTreatment, effect: EffectScore, rulebook: Rulebook, fatigue: float, prices: Mapping[str, float]
 ) -> Factors:
     control_response, uplift, sigma, _ = effect
     found = structs.replace(
@@ -338,6 +335,7 @@ def _factors(
     )
     if not prices:
         return found
+    policy, action = rulebook.policy, rulebook.catalogue.by_id[planned.pair[1]]
     per_money = money_price(policy, prices, issue=action.issue)
     return structs.replace(
         found,
@@ -369,7 +367,7 @@ def _candidates(plan: Plan, view: _View, marginal: Probabilities, given_arm: Pro
     found = []
     scores = iter(view.scored)  # in the same order
     for planned, one in zip(plan.treatments, view.considered, strict=True):
-        treatment_id = one.treatment.id
+        treatment_id = planned.dropped.treatment_id
         known = view.factors.get(treatment_id)
         if known is None:
             candidate = structs.replace(
@@ -386,7 +384,7 @@ def _candidates(plan: Plan, view: _View, marginal: Probabilities, given_arm: Pro
                 control_response=known.control_response,
                 uplift=known.uplift,
                 sigma=known.sigma,
-                effect_source=view.effects[one.action.id].source,
+                effect_source=view.effects[planned.pair].source,
                 fatigue_cost=known.fatigue_cost,
                 channel_price=known.channel_price,
                 budget_price=known.budget_price,

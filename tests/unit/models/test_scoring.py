@@ -102,6 +102,15 @@ def test_stall_of_many_customers_is_that_of_each(scorer: Scorer) -> None:
         assert np.array_equal(scorer.stall(x), [column[row] for column in block], equal_nan=True)
 
 
+def test_who_is_not_stalled_has_no_benign_wait(scorer: Scorer, timed: Scorer) -> None:
+    """The rest is the same to the last bit."""
+    for one in (scorer, timed):
+        scores = one.customer(ROWS[0])
+        moving, stalled = scores.stall(is_stalled=False), scores.stall()
+        assert math.isnan(moving.benign_wait)
+        assert np.array_equal(moving[:3], stalled[:3], equal_nan=True)
+
+
 def test_no_pairs_give_no_scores(scorer: Scorer) -> None:
     """A customer without a candidate is scored for stall only."""
     assert scorer.effects(ROWS[0], ()) == ()
