@@ -63,8 +63,8 @@ def model_name(journey_id: str) -> str:
 
 
 def params_version(params: Params) -> str:
-    """Content hash of the parameters."""
-    document = json.dumps(params.model_dump(mode="json"), sort_keys=True)
+    """Content hash of the parameters that a bundle depends on; how it is judged afterwards is none of them."""
+    document = json.dumps(params.model_dump(mode="json", exclude={"gate"}), sort_keys=True)
     return hashlib.blake2b(document.encode(), digest_size=6).hexdigest()
 
 
