@@ -6,7 +6,7 @@ Only reads the home, beside a service that writes it; the log is exported into a
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -57,6 +57,7 @@ class Contest:
         champion: version.
         challenger: version.
         learned_until: id of the last decision that either learned from; empty where none was.
+        features: versions of the feature sets that the two read.
     """
 
     journey: Journey
@@ -64,6 +65,7 @@ class Contest:
     champion: int
     challenger: int
     learned_until: str
+    features: frozenset[str]
 
 
 def contest(home: Home, configuration: Configuration, journey_id: str | None, version: int | None) -> Contest:
@@ -85,11 +87,15 @@ def contest(home: Home, configuration: Configuration, journey_id: str | None, ve
     challenger = wanted_version(home, journey, version)
     if challenger == champion:
         raise Refused(f"version {challenger} of {name} is the champion already, expected another one")
-    learned = [
-        str(load_bundle(registry.path(name, one), None).lineage.training.get("last_decision_id") or "")
-        for one in (champion, challenger)
-    ]
-    return Contest(journey=journey, name=name, champion=champion, challenger=challenger, learned_until=max(learned))
+    lineages = [load_bundle(registry.path(name, one), None).lineage for one in (champion, challenger)]
+    return Contest(
+        journey=journey,
+        name=name,
+        champion=champion,
+        challenger=challenger,
+        learned_until=max(str(one.training.get("last_decision_id") or "") for one in lineages),
+        features=frozenset(one.features_version for one in lineages),
+    )
 
 
 def named_journey(configuration: Configuration, journey_id: str | None) -> Journey:
@@ -195,14 +201,14 @@ def comparison(home: Home, configuration: Configuration, params: GateParams, con
         until = _observed_until(events)
         longest = max((one.window for one in contest.journey.outcomes), default=0)
         with closing(SqlRecordStore(home.records_db, readonly=True)) as records:
-            chosen = list(_chosen(records, contest, decided_until=until - longest, most=params.decisions))
-        chosen.reverse()
-        made, skipped = _made_again(home, configuration, contest, chosen)
+            chosen = _chosen(records, contest, decided_until=until - longest, most=params.decisions)
+            made, skipped = _made_again(home, configuration, contest, chosen)
+        made.reverse()
         people, came = what_came(
             events,
-            pa.array([one.record.decision_id for one in made], pa.string()),
-            pa.array([one.record.customer_id for one in made], pa.string()),
-            np.array([one.record.decided_at for one in made], dtype=np.int64),
+            pa.array([one.decision_id for one in made], pa.string()),
+            pa.array([one.customer_id for one in made], pa.string()),
+            np.array([one.decided_at for one in made], dtype=np.int64),
             table=whole_table(events, configuration.taxonomy),
             feature_set=feature_set(configuration.taxonomy, contest.journey),
             journey=contest.journey,
@@ -233,16 +239,45 @@ def _chosen(records: SqlRecordStore, contest: Contest, *, decided_until: int, mo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Made:
-    """A record, and the candidates of either model for it, by treatment."""
+class _Offer:
+    """A treatment that some model could choose.
 
-    record: DecisionRecord
-    champion: Mapping[str, Candidate]
-    challenger: Mapping[str, Candidate]
+    Attributes:
+        told: its estimates: the challenger's, else the champion's, else the recorded ones.
+        own: the challenger's, if it has any.
+        logged: recorded marginal selection probability.
+        champion: probability with which the champion chooses it.
+        challenger: the same of the challenger.
+    """
+
+    told: Candidate
+    own: Candidate | None
+    logged: float
+    champion: float
+    challenger: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """A decision made again with either model: what is kept of it, since a record holds many that none could choose.
+
+    Attributes:
+        first: the treatment that was chosen.
+        none: probabilities of no action: logged, the champion's and the challenger's.
+        offers: by treatment.
+    """
+
+    decision_id: str
+    customer_id: str
+    decided_at: int
+    stage: str
+    first: str
+    none: tuple[float, float, float]
+    offers: Mapping[str, _Offer]
 
 
 def _made_again(
-    home: Home, configuration: Configuration, contest: Contest, records: Sequence[DecisionRecord]
+    home: Home, configuration: Configuration, contest: Contest, records: Iterable[DecisionRecord]
 ) -> tuple[list[_Made], int]:
     """Decisions made again with either model in the champion's place, and how many could not be."""
     history, prices = ConfigurationHistory(home, configuration), PriceLists(home.prices)
@@ -251,20 +286,55 @@ def _made_again(
         Replayer(history, scorers, prices, WhatIf(bundle=version, as_champion=True))
         for version in (contest.champion, contest.challenger)
     )
+    outcomes = frozenset(one.id for one in contest.journey.outcomes)
     made, skipped = [], 0
     for record in records:
+        if record.versions.get("features") not in contest.features or len(contest.features) > 1:
+            skipped += 1  # one of the two cannot read what was recorded
+            continue
         try:
             champion, challenger = (
                 {one.treatment_id: one for one in replayer.replay(record).record.candidates}
                 for replayer in (of_champion, of_challenger)
             )
-        except CannotReplay as error:
-            if error.reason == "bundle_damaged":
-                raise
+            made.append(_reduced(record, champion, challenger, outcomes))
+        except (CannotReplay, LookupError):
             skipped += 1
-        else:
-            made.append(_Made(record=record, champion=champion, challenger=challenger))
     return made, skipped
+
+
+def _reduced(
+    record: DecisionRecord,
+    champion: Mapping[str, Candidate],
+    challenger: Mapping[str, Candidate],
+    outcomes: frozenset[str],
+) -> _Made:
+    offers = {}
+    for one in record.candidates:
+        theirs, ours = champion[one.treatment_id], challenger[one.treatment_id]
+        told = next((it for it in (ours, theirs, one) if it.is_scored and it.outcome in outcomes), None)
+        if told is not None and one.treatment_id != NO_ACTION:
+            offers[one.treatment_id] = _Offer(
+                told=told,
+                own=ours if ours.is_scored else None,
+                logged=one.selection_probability,
+                champion=theirs.arm_selection_probability,
+                challenger=ours.arm_selection_probability,
+            )
+    recorded = {one.treatment_id: one for one in record.candidates}[NO_ACTION]
+    return _Made(
+        decision_id=record.decision_id,
+        customer_id=record.customer_id,
+        decided_at=record.decided_at,
+        stage=record.stage or "unknown",
+        first=record.selected[0].treatment_id if record.selected else NO_ACTION,
+        none=(
+            recorded.selection_probability,
+            champion[NO_ACTION].arm_selection_probability,
+            challenger[NO_ACTION].arm_selection_probability,
+        ),
+        offers=offers,
+    )
 
 
 def _table(
@@ -276,46 +346,40 @@ def _table(
 ) -> Comparison:
     """What was made again as arrays."""
     number = {name: place for place, (name, _) in enumerate(outcomes)}
-    known = [_told(one, number) for one in made]
     options: dict[_Option, int] = {_NONE: 0}
-    for row in known:
-        for treatment_id, told in row.items():
-            options.setdefault((treatment_id, told.outcome or ""), len(options))
+    for one in made:
+        for treatment_id, offer in one.offers.items():
+            options.setdefault((treatment_id, offer.told.outcome or ""), len(options))
     n, m, k = len(made), len(options), len(outcomes)
-    tables = {
-        name: np.zeros((n, m))
-        for name in ("logged", "champion", "challenger", "predicted", "value", "incentive", "cost")
-    }
+    names = ("logged", "champion", "challenger", "predicted", "value", "incentive", "cost")
+    tables = {name: np.zeros((n, m)) for name in names}
     own, control, own_control = np.full((n, m), np.nan), np.zeros((n, k)), np.full((n, k), np.nan)
     taken = np.zeros(n, dtype=np.int64)
     binary = np.array([is_binary for _, is_binary in outcomes], dtype=np.bool_)
     fits = np.ones(n, dtype=np.bool_)
-    for i, (one, row) in enumerate(zip(made, known, strict=True)):
-        first = one.record.selected[0].treatment_id if one.record.selected else NO_ACTION
-        if first != NO_ACTION and first not in row:
+    for i, one in enumerate(made):
+        if one.first != NO_ACTION and one.first not in one.offers:
             fits[i] = False  # the action's outcome is no longer declared
             continue
-        taken[i] = 0 if first == NO_ACTION else options[first, row[first].outcome or ""]
-        recorded = {candidate.treatment_id: candidate for candidate in one.record.candidates}
-        tables["logged"][i, 0] = recorded[NO_ACTION].selection_probability
-        for name in ("champion", "challenger"):
-            tables[name][i, 0] = getattr(one, name)[NO_ACTION].arm_selection_probability
-        for treatment_id, told in row.items():
+        taken[i] = 0 if one.first == NO_ACTION else options[one.first, one.offers[one.first].told.outcome or ""]
+        for name, probability in zip(("logged", "champion", "challenger"), one.none, strict=True):
+            tables[name][i, 0] = probability
+        for treatment_id, offer in one.offers.items():
+            told = offer.told
             at, aim = options[treatment_id, told.outcome or ""], number[told.outcome or ""]
-            tables["logged"][i, at] = recorded[treatment_id].selection_probability
-            for name in ("champion", "challenger"):
-                tables[name][i, at] = getattr(one, name)[treatment_id].arm_selection_probability
-            tables["predicted"][i, at] = _response(told, is_binary=bool(binary[aim]))
+            is_binary = bool(binary[aim])
+            for name in ("logged", "champion", "challenger"):
+                tables[name][i, at] = getattr(offer, name)
+            tables["predicted"][i, at] = _response(told, is_binary=is_binary)
             tables["value"][i, at] = told.value
             # As in the policy's value: an incentive is paid for each yes, and once for what is a sum.
-            tables["incentive"][i, at] = told.incentive_cost if binary[aim] else 0.0
+            tables["incentive"][i, at] = told.incentive_cost if is_binary else 0.0
             tables["cost"][i, at] = told.contact_cost + told.fatigue_cost + told.channel_price
-            tables["cost"][i, at] += 0.0 if binary[aim] else told.incentive_cost
+            tables["cost"][i, at] += 0.0 if is_binary else told.incentive_cost
             control[i, aim] = told.control_response
-            ours = one.challenger[treatment_id]
-            if ours.is_scored:
-                own[i, at] = _response(ours, is_binary=bool(binary[aim]))
-                own_control[i, aim] = ours.control_response
+            if offer.own is not None:
+                own[i, at] = _response(offer.own, is_binary=is_binary)
+                own_control[i, aim] = offer.own.control_response
     response = np.stack([responses[name] for name, _ in outcomes], axis=1) if outcomes and n else np.zeros((n, k))
     for name in ("champion", "challenger"):
         fits &= np.abs(tables[name].sum(axis=1) - 1) <= 1e-6  # a model may choose what is declared no longer
@@ -337,19 +401,9 @@ def _table(
         own=own[usable],
         own_control=own_control[usable],
         people=people[usable],
-        groups=np.array([f"stage {one.record.stage or 'unknown'}" for one in made], dtype=np.str_)[usable],
+        groups=np.array([f"stage {one.stage}" for one in made], dtype=np.str_)[usable],
         skipped=skipped + lost,
     )
-
-
-def _told(made: _Made, outcomes: Mapping[str, int]) -> dict[str, Candidate]:
-    """By treatment what is known of it: by the challenger's estimates, else the champion's, else the recorded ones."""
-    found: dict[str, Candidate] = {}
-    for candidates in (made.challenger.values(), made.champion.values(), made.record.candidates):
-        for one in candidates:
-            if one.treatment_id != NO_ACTION and one.is_scored and one.outcome in outcomes:
-                found.setdefault(one.treatment_id, one)
-    return found
 
 
 def _response(candidate: Candidate, *, is_binary: bool) -> float:

@@ -44,7 +44,7 @@ TRUTH = {"no_action": 0.2, GOOD: 0.6, BAD: 0.1}
 """Chance of progress by action; 0.2 of any other."""
 
 
-def _bundle(world: World, directory: Path, best: str, learned_until: str = "") -> Path:
+def _bundle(world: World, directory: Path, best: str, learned_until: str = "", features_version: str = "") -> Path:
     """A bundle that believes in one action and knows the response without any."""
     configuration = world.configuration
     features = feature_sets_of(configuration)[JOURNEY]
@@ -77,7 +77,7 @@ def _bundle(world: World, directory: Path, best: str, learned_until: str = "") -
         journey_id=JOURNEY,
         created_at=world.now,
         feature_names=features.names,
-        features_version=features.version,
+        features_version=features_version or features.version,
         configuration=dict(configuration.versions),
         training={"last_decision_id": learned_until},
     )
@@ -235,6 +235,30 @@ def test_decisions_that_a_version_learned_from_do_not_judge_it(home: Home, capsy
     code, told, _ = headway(capsys, "promote", "--version", str(version))
 
     assert (code, codes(told), told["verdict"]["decisions"]) == (1, {"few_decisions"}, 0)
+
+
+def test_a_version_that_reads_other_features_cannot_be_compared(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    """No record holds what both would have read."""
+    world = World(home.root)
+    world.configuration = load_configuration(home, {})
+    made = _bundle(world, home.root / "made-4", GOOD, features_version="another")
+    version = LocalRegistry(home.bundles).register(made, NAME, {})
+
+    code, told, _ = headway(capsys, "promote", "--version", str(version))
+
+    assert (code, codes(told)) == (1, {"few_decisions", "not_replayable"})
+    assert told["verdict"]["skipped"] == CUSTOMERS
+
+
+def test_people_are_told_in_a_few_lines(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    """Who was compared, by how much they differ, and what became of it."""
+    assert run(["promote"], os.environ, commands=COMMANDS) == 0
+    told = capsys.readouterr().out
+    assert "version 2 against the champion, version 1, on 1,500 decisions of 1,500 customers" in told
+    assert told.endswith(f"the gate: passed\n{NAME} version 2 is the champion now\n")
+
+    assert run(["rollback"], os.environ, commands=COMMANDS) == 0
+    assert capsys.readouterr().out == f"{NAME} version 1 is the champion again; it was version 2\n"
 
 
 def test_a_forced_promotion_asks_nobody_and_says_so(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
