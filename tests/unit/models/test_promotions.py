@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,26 @@ def test_a_rollback_goes_to_the_champion_before(registry: LocalRegistry) -> None
     assert registry.alias(NAME, CHAMPION) == 1
     with pytest.raises(Refused, match="names no champion"):
         promoter.rollback(NAME, at=AT, by="bob")
+
+
+def test_the_first_champion_has_none_before(registry: LocalRegistry) -> None:
+    """It can be promoted, and not rolled back from."""
+    (registry.root / "champion.json").unlink()
+
+    assert promoted(registry, 2).before is None
+
+    with pytest.raises(Refused, match="names no champion"):
+        Promoter(registry).rollback(NAME, at=AT, by="bob")
+    assert registry.alias(NAME, CHAMPION) == 2
+
+
+def test_a_champion_whose_bundle_is_gone_can_be_left(registry: LocalRegistry) -> None:
+    """That is when a rollback is needed most."""
+    promoted(registry, 2)
+    shutil.rmtree(registry.root / NAME / "2")
+
+    assert Promoter(registry).rollback(NAME, at=AT, by="bob").after.version == 1
+    assert registry.alias(NAME, CHAMPION) == 1
 
 
 def test_a_rollback_leaves_what_another_hand_promoted(registry: LocalRegistry) -> None:
