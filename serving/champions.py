@@ -1,4 +1,8 @@
-"""The bundles that serve: read from the local disk, replaced while requests run, never by a damaged one."""
+"""The bundles that serve: read from the local disk, replaced while requests run, never by a damaged one.
+
+Where a service starts and its champion cannot be used, the one before it by the promotion log decides, and says so: the
+bundle in answers and records is ``name@champion_fallback/version``, and every one of them is logged as an error.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,22 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
-from features.errors import BundleError
+from features.errors import BundleError, StoreUnavailable
 from features.home import Home
 from features.schema import FeatureSet
 from models.actions import Catalogue
 from models.bundle import check_horizon, load_bundle
 from models.configuration import Configuration
+from models.promotions import champions_before, promotions_file, read_promotions
 from models.registry import CHALLENGER, CHAMPION, Pointer, model_name, read_champions
 from models.scoring import Scorer
 from serving.decide import ServedModel
 from serving.telemetry import log_event
+
+FALLBACK: Final = "champion_fallback"
+"""The alias that answers name where a champion before decides, because the present one cannot be used."""
 
 
 class Champions:
@@ -65,15 +74,42 @@ class Champions:
             pointers = read_champions(self._file)
         except BundleError as error:
             log_event("aliases_refused", level=logging.ERROR, alias=self._alias, error=error, reason=str(error))
+            for journey_id in self._feature_names:
+                self._fall_back(journey_id, refused=None)
             self._stamp = stamp
             return
         for journey_id in self._feature_names:
             pointer = pointers.get(model_name(journey_id))
-            if pointer is not None and pointer != self._loaded.get(journey_id):
-                self._load(journey_id, pointer)
+            if pointer is None or pointer == self._loaded.get(journey_id):
+                continue
+            if not self._load(journey_id, pointer, self._alias):
+                self._fall_back(journey_id, refused=pointer)
         self._stamp = stamp
 
-    def _load(self, journey_id: str, pointer: Pointer) -> None:
+    def _fall_back(self, journey_id: str, *, refused: Pointer | None) -> None:
+        """Where no model decides, take the newest champion of the promotion log that can be used."""
+        if self._alias != CHAMPION or self._served[journey_id] is not None:
+            return
+        folder, name = self._file.parent, model_name(journey_id)
+        try:
+            entries = read_promotions(promotions_file(folder))
+        except StoreUnavailable as error:
+            log_event("promotions_unreadable", level=logging.ERROR, error=error, reason=str(error))
+            return
+        for pointer in champions_before(entries, folder, name):
+            is_refused = refused is not None and pointer.version == refused.version
+            if not is_refused and self._load(journey_id, pointer, FALLBACK):
+                log_event(
+                    "champion_fallback",
+                    level=logging.ERROR,
+                    journey_id=journey_id,
+                    version=pointer.version,
+                    refused=None if refused is None else refused.version,
+                )
+                return
+
+    def _load(self, journey_id: str, pointer: Pointer, alias: str) -> bool:
+        """Whether a bundle decides for a journey from now on."""
         try:
             bundle = load_bundle(pointer.path, self._feature_names[journey_id], manifest_sha256=pointer.manifest_sha256)
             check_horizon(bundle, self._horizons[journey_id])
@@ -81,17 +117,19 @@ class Champions:
             log_event(
                 "bundle_refused",
                 level=logging.ERROR,
-                alias=self._alias,
+                alias=alias,
                 journey_id=journey_id,
                 version=pointer.version,
                 reason=str(error),
             )
-            return
+            return False
         self._served[journey_id] = ServedModel(
-            scorer=Scorer(bundle, self._priors), label=f"{pointer.name}@{self._alias}/{pointer.version}"
+            scorer=Scorer(bundle, self._priors), label=f"{pointer.name}@{alias}/{pointer.version}"
         )
-        self._loaded[journey_id] = pointer
-        log_event("bundle_loaded", alias=self._alias, journey_id=journey_id, version=pointer.version)
+        if alias == self._alias:  # a fallback gives way to what the alias is on, be it the same version
+            self._loaded[journey_id] = pointer
+        log_event("bundle_loaded", alias=alias, journey_id=journey_id, version=pointer.version)
+        return True
 
     def _file_stamp(self) -> tuple[int, int, int] | None:
         try:

@@ -29,7 +29,7 @@ from models.actions import Catalogue
 from training.moments import HOUR_US, Aftermath, Booleans, Moments, labelled_moments, settled
 from training.params import MomentParams
 from training.past_decisions import PastDecisions, past_decisions
-from training.responses import Reported, reported_outcomes, responses
+from training.responses import Reported, Responses, reported_outcomes, responses
 
 MOMENTS_FILE: Final = "moments.parquet"
 DECISIONS_FILE: Final = "decisions.parquet"
@@ -246,23 +246,16 @@ def decision_frame(
     to have been now.
     """
     graph = identities_of(events)
-    people = _owners(graph, past.customer_ids, past.decided_at)
-    course, _ = settled(table)
-    codes, _ = transitions(course, feature_set)
-    came = {
-        outcome.id: responses(
-            outcome,
-            decision_ids=past.decision_ids,
-            customer_ids=people,
-            decided_at=past.decided_at,
-            table=course,
-            codes=codes,
-            kind=-1 if outcome.event == PROGRESS else feature_set.kind_index[outcome.event],
-            reported=_of_people(graph, reported_outcomes(events, outcome.id)),
-            observed_until=observed_until,
-        )
-        for outcome in journey.outcomes
-    }
+    people, came = what_came(
+        events,
+        past.decision_ids,
+        past.customer_ids,
+        past.decided_at,
+        table=table,
+        feature_set=feature_set,
+        journey=journey,
+        observed_until=observed_until,
+    )
     x = past.vector
     rebuilt = ~past.has_vector
     if rebuilt.any():
@@ -283,6 +276,49 @@ def decision_frame(
         observed_until=observed_until,
         settled_after={name: one.settled_after for name, one in came.items()},
     )
+
+
+def what_came(
+    events: Path | pa.Table,
+    decision_ids: pa.Array,
+    customer_ids: pa.Array,
+    decided_at: Integers,
+    *,
+    table: EventTable,
+    feature_set: FeatureSet,
+    journey: Journey,
+    observed_until: int,
+) -> tuple[pa.Array, dict[str, Responses]]:
+    """Whom decisions were on, as is known by now, and what came of each by outcome.
+
+    Args:
+        events: of the snapshot.
+        decision_ids: ``(n,)`` text in Arrow.
+        customer_ids: ``(n,)`` likewise, as recorded.
+        decided_at: ``(n,)`` microseconds since the epoch.
+        table: the events as ``features.history`` reads them.
+        feature_set: of the journey.
+        journey: as declared.
+        observed_until: end of observation, microseconds since the epoch.
+    """
+    graph = identities_of(events)
+    people = _owners(graph, customer_ids, decided_at)
+    course, _ = settled(table)
+    codes, _ = transitions(course, feature_set)
+    return people, {
+        outcome.id: responses(
+            outcome,
+            decision_ids=decision_ids,
+            customer_ids=people,
+            decided_at=decided_at,
+            table=course,
+            codes=codes,
+            kind=-1 if outcome.event == PROGRESS else feature_set.kind_index[outcome.event],
+            reported=_of_people(graph, reported_outcomes(events, outcome.id)),
+            observed_until=observed_until,
+        )
+        for outcome in journey.outcomes
+    }
 
 
 def _owners(graph: Identities, customer_ids: pa.Array, at: Integers) -> pa.Array:

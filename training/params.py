@@ -181,6 +181,48 @@ class DriftParams(ConfigModel):
     drift_share: float = Field(gt=0, le=1)
 
 
+class GateParams(ConfigModel):
+    """When a challenger may become the champion; see ``models.gate.Gate``.
+
+    Attributes:
+        decisions: the newest decisions that are compared, at most.
+        margin: money per decision that the lower bound of the difference must exceed.
+        level: of the interval; a challenger that is no better passes half of the rest.
+        resamples: of the bootstrap, by customer.
+        smallest_ess: effective decisions for either model.
+        smallest_ess_share: the same as a share of all.
+        smallest_changed: effective decisions on which the two differ.
+        largest_unsupported: share of what a model does that could not have been logged.
+        largest_broken_share: share of decisions with missing or wrong probabilities.
+        largest_skipped_share: share of decisions that could not be made again.
+        calibration: bounds of the calibration slope of the challenger's responses.
+        largest_contact_rise: of the share of decisions that contact somebody.
+        largest_cost_rise: of the cost of a decision, money; null where there is no limit.
+        smallest_group: decisions of a stage below which it is not looked at by itself.
+    """
+
+    decisions: int = Field(default=50_000, ge=100)
+    margin: float = 0.0
+    level: float = Field(default=0.95, ge=0.8, lt=1)
+    resamples: int = Field(default=1000, ge=100)
+    smallest_ess: float = Field(default=100.0, ge=1)
+    smallest_ess_share: float = Field(default=0.02, ge=0, lt=1)
+    smallest_changed: float = Field(default=100.0, ge=1)
+    largest_unsupported: float = Field(default=0.01, ge=0, le=1)
+    largest_broken_share: float = Field(default=0.01, ge=0, lt=1)
+    largest_skipped_share: float = Field(default=0.2, ge=0, le=1)
+    calibration: tuple[float, float] = (0.5, 2.0)
+    largest_contact_rise: float = Field(default=0.1, ge=0, le=1)
+    largest_cost_rise: float | None = None
+    smallest_group: int = Field(default=500, ge=1)
+
+    @model_validator(mode="after")
+    def _holds_the_ideal(self) -> Self:
+        if not 0 < self.calibration[0] <= 1 <= self.calibration[1]:
+            raise ValueError("calibration bounds around 1, the ideal")
+        return self
+
+
 class Params(ConfigModel):
     """Everything that one training run may be tuned by.
 
@@ -193,6 +235,7 @@ class Params(ConfigModel):
         uplift: how responses and effects are fitted.
         evaluation: how the judging is done.
         drift: how drift is judged.
+        gate: when a challenger may become the champion.
     """
 
     seed: int = Field(ge=0)
@@ -203,6 +246,7 @@ class Params(ConfigModel):
     uplift: UpliftFitParams
     evaluation: EvaluationParams
     drift: DriftParams
+    gate: GateParams = GateParams()
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

@@ -10,6 +10,7 @@ from models.actions import Catalogue
 from models.bundle import FOREST
 from models.hazards import DAY_US
 from models.heads import FittedHeads
+from models.promotions import Promoter
 from models.registry import CHALLENGER, CHAMPION, LocalRegistry
 from serving.champions import Champions
 from tests.boosters import FEATURES, PERIODS, fitted_heads, small_bundle, timed_bundle, written
@@ -174,3 +175,68 @@ def test_the_model_stays_when_its_pointer_is_gone(registry: LocalRegistry) -> No
     champions.refresh()
 
     assert champions.served_model("card") is not None
+
+
+def _damage(registry: LocalRegistry, version: int) -> None:
+    forest = registry.path(NAME, version) / FOREST
+    forest.write_bytes(forest.read_bytes()[:-1])
+
+
+def test_a_start_with_a_damaged_champion_takes_the_one_before(
+    registry: LocalRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the promotion log, loudly: answers and records name it a fallback, and errors are logged."""
+    registry.set_alias(NAME, CHAMPION, 1, at=AT)
+    Promoter(registry).promote(NAME, 2, at=AT, by="ann")
+    _damage(registry, 2)
+    champions = _champions(registry)
+
+    champions.refresh()
+
+    assert champions.labels() == {"card": "nba-card@champion_fallback/1"}
+    assert {one.levelname for one in caplog.records if "champion_fallback" in one.getMessage()} == {"ERROR"}
+
+
+def test_a_fallback_gives_way_to_what_is_promoted(registry: LocalRegistry) -> None:
+    """A champion that can be used takes its place again, also the same version rolled back to."""
+    registry.set_alias(NAME, CHAMPION, 1, at=AT)
+    Promoter(registry).promote(NAME, 2, at=AT, by="ann")
+    _damage(registry, 2)
+    champions = _champions(registry)
+    champions.refresh()
+
+    Promoter(registry).rollback(NAME, at=AT + 1, by="ann")
+    champions.refresh()
+
+    assert champions.labels() == {"card": "nba-card@champion/1"}
+
+
+def test_a_start_with_a_damaged_pointer_takes_the_last_promoted(registry: LocalRegistry) -> None:
+    """The log says which it was."""
+    registry.set_alias(NAME, CHAMPION, 1, at=AT)
+    Promoter(registry).promote(NAME, 2, at=AT, by="ann")
+    (registry.root / "champion.json").write_text("{")
+    champions = _champions(registry)
+
+    champions.refresh()
+
+    assert champions.labels() == {"card": "nba-card@champion_fallback/2"}
+
+    (registry.root / "champion.json").unlink()
+    registry.set_alias(NAME, CHAMPION, 2, at=AT)
+    champions.refresh()
+
+    assert champions.labels() == {"card": "nba-card@champion/2"}
+
+
+def test_a_fallback_that_is_damaged_too_is_no_model(registry: LocalRegistry) -> None:
+    """Nothing that cannot be proven ever decides."""
+    registry.set_alias(NAME, CHAMPION, 1, at=AT)
+    Promoter(registry).promote(NAME, 2, at=AT, by="ann")
+    for version in (1, 2):
+        _damage(registry, version)
+    champions = _champions(registry)
+
+    champions.refresh()
+
+    assert champions.labels() == {"card": None}

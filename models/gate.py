@@ -1,0 +1,485 @@
+"""Whether a challenger may replace a champion: what both would have earned on the log, and every reason against it.
+
+Pure: logged decisions beside what both models would do in, a verdict with reasons that a machine can read out.
+
+Both are valued by the same doubly robust scores of the same decisions, so what they would have done alike cancels and
+only where they differ counts. A decision's score of the policy ``pi`` is, in money over doing nothing,
+
+    ``sum_a pi(a) (v_a (q_a - q_0a) - i_a q_a - c_a)  +  [A != 0] pi(A)/e(A) (v_A - i_A) (y_A - q_A)
+    - [A == 0] sum_a pi(a)/e(0) v_a (y_a - q_0a)``
+
+with ``y_a`` the outcome that ``a`` aims at, ``v_a`` its value, ``i_a`` the incentive paid for a response, ``c_a`` the
+cost of the contact, ``q_a`` and ``q_0a`` the predicted outcome under ``a`` and under no action, ``A`` what was done and
+``e`` its logged probabilities.
+
+References:
+    Dudik, Erhan, Langford and Li 2014, Doubly robust policy evaluation and optimization; Thomas, Theocharous and
+    Ghavamzadeh 2015, High confidence policy improvement (a lower confidence bound decides).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.errors import NotEnoughData
+from models.metrics import Interval, bootstrap_interval, calibration_slope
+from models.off_policy import Guard, Logged, effective_sample_size, refusals
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+_SUM_TOLERANCE: Final = 1e-6
+_NOTHING: Final = 1e-12
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Comparison:
+    """Logged decisions beside what champion and challenger would do. Option 0 is no action.
+
+    Attributes:
+        taken: ``(n,)`` the option taken.
+        logged: ``(n, m)`` logged marginal probability of each option; NaN where none was logged.
+        champion: ``(n, m)`` probability with which the champion takes each option; rows sum to 1.
+        challenger: ``(n, m)`` the same of the challenger.
+        predicted: ``(n, m)`` predicted response of the outcome that each option aims at, by a model that did not see
+            the decision; column 0 is not read.
+        control: ``(n, k)`` the same of each outcome under no action.
+        response: ``(n, k)`` what came of each outcome.
+        value: ``(n, m)`` money of one more response of the outcome that each option aims at.
+        incentive: ``(n, m)`` money paid for each response to it.
+        cost: ``(n, m)`` money of the contact.
+        aim: ``(m,)`` the outcome that each option aims at; that of column 0 is not read.
+        binary: ``(k,)`` whether it is 0 or 1.
+        own: ``(n, m)`` the challenger's own predicted responses, NaN where it has none: what is asked to be calibrated.
+        own_control: ``(n, k)`` likewise under no action.
+        people: ``(n,)`` whose decisions these are.
+        groups: ``(n,)`` names of the groups in which the challenger must not be worse.
+        skipped: decisions of the same time that could not be compared.
+    """
+
+    taken: IntArray
+    logged: FloatArray
+    champion: FloatArray
+    challenger: FloatArray
+    predicted: FloatArray
+    control: FloatArray
+    response: FloatArray
+    value: FloatArray
+    incentive: FloatArray
+    cost: FloatArray
+    aim: IntArray
+    binary: BoolArray
+    own: FloatArray
+    own_control: FloatArray
+    people: NDArray[np.generic]
+    groups: NDArray[np.str_]
+    skipped: int = 0
+
+    def __len__(self) -> int:
+        """Number of decisions."""
+        return len(self.taken)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What is asked of a challenger.
+
+    Attributes:
+        margin: money per decision that the lower bound of the difference must exceed.
+        level: of the two-sided interval; a challenger that is no better passes half of the rest at the most.
+        resamples: of the bootstrap, by customer.
+        seed: fixes them.
+        guard: what is asked of the log for either policy: effective sample size, overlap, mean weight.
+            Paired differences need less overlap than values: at 3.5 % of effective decisions two models that earn the
+            same passed in 2 of 100 logs, where 2.5 were allowed.
+        smallest_changed: effective decisions on which the two would differ.
+        largest_broken_share: share of decisions whose logged probabilities are missing or do not sum to 1.
+        largest_skipped_share: share of decisions that could not be made again.
+        probability_errors: standard errors by which an option may be taken more or less often than was logged.
+        calibration: between which the slope of the challenger's responses must lie; 1 is ideal.
+        largest_contact_rise: of the share of decisions that contact somebody.
+        largest_cost_rise: money per decision, costs of contacts; None where there is no limit.
+        smallest_group: decisions below which a group is not looked at.
+    """
+
+    margin: float = 0.0
+    level: float = 0.95
+    resamples: int = 1000
+    seed: int = 7
+    guard: Guard = field(default_factory=lambda: Guard(smallest_ess_share=0.02))
+    smallest_changed: float = 100.0
+    largest_broken_share: float = 0.01
+    largest_skipped_share: float = 0.2
+    probability_errors: float = 5.0
+    calibration: tuple[float, float] = (0.5, 2.0)
+    largest_contact_rise: float = 0.1
+    largest_cost_rise: float | None = None
+    smallest_group: int = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """One reason not to promote.
+
+    Attributes:
+        code: for machines; never changes its meaning.
+        value: what was found; None where it cannot be told.
+        threshold: what was expected.
+        text: for people.
+    """
+
+    code: str
+    value: float | None
+    threshold: float | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether to promote, and what that rests on.
+
+    Attributes:
+        reasons: against it; empty where there is none.
+        decisions: that were compared.
+        customers: whose they are.
+        skipped: decisions that could not be compared.
+        difference: money per decision, challenger less champion; None where it could not be estimated.
+        champion_value: money per decision over doing nothing.
+        challenger_value: likewise.
+        ess: effective sample size of the challenger's weights.
+        changed: share of the probability that goes to another option.
+        changed_ess: effective sample size of the decisions on which they differ.
+        calibration_slope: of the challenger's responses; None where there is no binary outcome, or it cannot be told.
+        contact_rise: of the share of decisions that contact somebody.
+        cost_rise: money per decision.
+    """
+
+    reasons: tuple[Reason, ...]
+    decisions: int
+    customers: int = 0
+    skipped: int = 0
+    difference: Interval | None = None
+    champion_value: float | None = None
+    challenger_value: float | None = None
+    ess: float = 0.0
+    changed: float = 0.0
+    changed_ess: float = 0.0
+    calibration_slope: float | None = None
+    contact_rise: float | None = None
+    cost_rise: float | None = None
+
+    @property
+    def promotes(self) -> bool:
+        """Whether nothing speaks against it."""
+        return not self.reasons
+
+
+def judged(compared: Comparison, gate: Gate) -> Verdict:
+    """The verdict on a challenger.
+
+    Raises:
+        NotEnoughData: an array does not fit the others, or a policy is no distribution.
+    """
+    _check_shapes(compared)
+    broken = broken_rows(compared)
+    reasons = list(_logging_reasons(compared, broken, gate))
+    kept = _kept(compared, ~broken)
+    if not len(kept):
+        reasons.append(Reason(code="few_decisions", value=0.0, threshold=gate.guard.smallest_ess, text=_NO_DECISIONS))
+        return Verdict(reasons=tuple(reasons), decisions=0, skipped=compared.skipped)
+    reasons += _wrong_probabilities(kept, gate)
+    at = np.arange(len(kept))
+    chance = kept.logged[at, kept.taken]
+    weights = {name: getattr(kept, name)[at, kept.taken] / chance for name in ("champion", "challenger")}
+    reasons += _guard_reasons(kept, weights, gate)
+    moved = weights["challenger"] - weights["champion"]
+    changed = float(np.abs(kept.challenger - kept.champion).sum(axis=1).mean() / 2)
+    changed_ess = effective_sample_size(np.abs(moved))
+    if changed < _NOTHING:
+        reasons.append(
+            Reason(code="same_choices", value=0.0, threshold=None, text="both models would decide the same everywhere")
+        )
+    elif changed_ess < gate.smallest_changed:
+        reasons.append(
+            Reason(
+                code="few_changed",
+                value=changed_ess,
+                threshold=gate.smallest_changed,
+                text=f"{changed_ess:.0f} effective decisions on which the two differ, expected at least "
+                f"{gate.smallest_changed:.0f}: log more of what the challenger would do",
+            )
+        )
+    scores = {name: policy_scores(kept, getattr(kept, name)) for name in weights}
+    terms = scores["challenger"] - scores["champion"]
+    difference = _interval(terms, kept.people, gate)
+    reasons += _value_reasons(kept, terms, difference, gate)
+    slope = response_slope(kept)
+    reasons += _slope_reasons(slope, kept, gate)
+    rises = {
+        "contact_rise": float((kept.champion[:, 0] - kept.challenger[:, 0]).mean()),
+        "cost_rise": float((((kept.challenger - kept.champion) * kept.cost)[:, 1:]).sum(axis=1).mean()),
+    }
+    reasons += _rise_reasons(rises, gate)
+    return Verdict(
+        reasons=tuple(reasons),
+        decisions=len(kept),
+        customers=len(np.unique(kept.people)),
+        skipped=compared.skipped + int(broken.sum()),
+        difference=difference,
+        champion_value=float(scores["champion"].mean()),
+        challenger_value=float(scores["challenger"].mean()),
+        ess=effective_sample_size(weights["challenger"]),
+        changed=changed,
+        changed_ess=changed_ess,
+        calibration_slope=None if math.isnan(slope) else slope,
+        contact_rise=rises["contact_rise"],
+        cost_rise=rises["cost_rise"],
+    )
+
+
+_NO_DECISIONS: Final = "no decision to compare the two on, expected some that were made since both were trained"
+
+
+def policy_scores(compared: Comparison, policy: FloatArray) -> FloatArray:
+    """``(n,)`` doubly robust scores whose mean is what the policy earns a decision over doing nothing."""
+    option, aim = policy[:, 1:], compared.aim[1:]
+    value, incentive = compared.value[:, 1:], compared.incentive[:, 1:]
+    none, predicted = compared.control[:, aim], compared.predicted[:, 1:]
+    earned = value * (predicted - none) - incentive * predicted - compared.cost[:, 1:]
+    score: FloatArray = (option * earned).sum(axis=1)
+    rows = np.flatnonzero(compared.taken > 0)
+    taken = compared.taken[rows]
+    weight = policy[rows, taken] / compared.logged[rows, taken]
+    money = compared.value[rows, taken] - compared.incentive[rows, taken]
+    score[rows] += weight * money * (compared.response[rows, compared.aim[taken]] - compared.predicted[rows, taken])
+    rows = np.flatnonzero(compared.taken == 0)
+    surprise = (compared.response - compared.control)[rows][:, aim]
+    score[rows] -= (option[rows] * value[rows] * surprise).sum(axis=1) / compared.logged[rows, 0]
+    return score
+
+
+def broken_rows(compared: Comparison) -> BoolArray:
+    """``(n,)`` decisions whose logged probabilities are missing, outside [0, 1], not summing to 1, or 0 for the taken.
+
+    A log without the probability of what was done cannot tell what another policy would have earned.
+    """
+    table = compared.logged
+    inside = ((table >= 0) & (table <= 1 + _SUM_TOLERANCE)).all(axis=1)  # NaN is not
+    sums = np.abs(table.sum(axis=1) - 1) <= _SUM_TOLERANCE
+    taken = table[np.arange(len(compared)), compared.taken] > 0
+    broken: BoolArray = ~(inside & sums & taken)
+    return broken
+
+
+def response_slope(compared: Comparison) -> float:
+    """Calibration slope of the challenger's responses to what was taken, over all binary outcomes; NaN if unknown."""
+    at = np.arange(len(compared))
+    happened, probability = [], []
+    for k in np.flatnonzero(compared.binary):
+        rows = at[(compared.taken == 0) | (compared.aim[compared.taken] == k)]
+        none = compared.taken[rows] == 0
+        told = np.where(none, compared.own_control[rows, k], compared.own[rows, compared.taken[rows]])
+        known = ~np.isnan(told)
+        happened.append(compared.response[rows, k][known])
+        probability.append(told[known])
+    if not happened:
+        return math.nan
+    return calibration_slope(np.concatenate(happened), np.concatenate(probability))
+
+
+def _check_shapes(compared: Comparison) -> None:
+    n, m = compared.logged.shape
+    k = len(compared.binary)
+    tables = ("champion", "challenger", "predicted", "value", "incentive", "cost", "own")
+    wrong = [name for name in tables if getattr(compared, name).shape != (n, m)]
+    wrong += [name for name in ("control", "response", "own_control") if getattr(compared, name).shape != (n, k)]
+    wrong += [name for name in ("taken", "people", "groups") if len(getattr(compared, name)) != n]
+    if wrong or len(compared.aim) != m:
+        raise NotEnoughData(f"arrays that do not fit {n} decisions, {m} options and {k} outcomes: {wrong}")
+    for name in ("champion", "challenger"):
+        policy = getattr(compared, name)
+        if not (np.allclose(policy.sum(axis=1), 1.0, atol=_SUM_TOLERANCE) and (policy >= 0).all()):
+            raise NotEnoughData(f"probabilities of the {name} that are no distribution, expected rows that sum to 1")
+
+
+_BY_ROW: Final = (
+    *("taken", "logged", "champion", "challenger", "predicted", "control", "response", "value"),
+    *("incentive", "cost", "own", "own_control", "people", "groups"),
+)
+
+
+def _kept(compared: Comparison, rows: BoolArray) -> Comparison:
+    if rows.all():
+        return compared
+    parts = {name: getattr(compared, name)[rows] for name in _BY_ROW}
+    return Comparison(**parts, aim=compared.aim, binary=compared.binary)
+
+
+def _interval(terms: FloatArray, people: NDArray[np.generic], gate: Gate) -> Interval:
+    return bootstrap_interval(
+        lambda drawn: float(terms[drawn].mean()),
+        len(terms),
+        clusters=people,
+        seed=gate.seed,
+        n_resamples=gate.resamples,
+        level=gate.level,
+    )
+
+
+def _logging_reasons(compared: Comparison, broken: BoolArray, gate: Gate) -> Iterator[Reason]:
+    n = len(compared)
+    share = float(broken.mean()) if n else 0.0
+    if share > gate.largest_broken_share:
+        yield Reason(
+            code="broken_probabilities",
+            value=share,
+            threshold=gate.largest_broken_share,
+            text=f"the selection probabilities of {share:.1%} of {n} decisions are missing, do not sum to 1, or give "
+            f"what was done none; expected at most {gate.largest_broken_share:.1%}",
+        )
+    skipped = compared.skipped / (n + compared.skipped) if n + compared.skipped else 0.0
+    if skipped > gate.largest_skipped_share:
+        yield Reason(
+            code="not_replayable",
+            value=skipped,
+            threshold=gate.largest_skipped_share,
+            text=f"{skipped:.1%} of the decisions could not be made again, expected at most "
+            f"{gate.largest_skipped_share:.1%}: those that can may not stand for the rest",
+        )
+
+
+def _wrong_probabilities(kept: Comparison, gate: Gate) -> list[Reason]:
+    """Where an option was taken more or less often than its logged probabilities say.
+
+    A customer's decisions share the arm of the experiment, so errors are summed by customer before they are squared.
+    """
+    off = -kept.logged.copy()
+    off[np.arange(len(kept)), kept.taken] += 1
+    person = np.unique(kept.people, return_inverse=True)[1]
+    sums = np.zeros((int(person.max()) + 1, off.shape[1]))
+    np.add.at(sums, person, off)
+    # Never below what so many draws of that probability would have if they were one customer's each.
+    noise = np.sqrt(np.maximum((sums**2).sum(axis=0), (kept.logged * (1 - kept.logged)).sum(axis=0)))
+    errors = np.abs(off.sum(axis=0)) / np.maximum(noise, 1.0)
+    worst = int(errors.argmax())
+    if errors[worst] <= gate.probability_errors:
+        return []
+    n = len(kept)
+    return [
+        Reason(
+            code="wrong_probabilities",
+            value=float(errors[worst]),
+            threshold=gate.probability_errors,
+            text=f"option {worst} was taken {int((kept.taken == worst).sum())} times in {n} decisions, where the "
+            f"logged probabilities say {kept.logged[:, worst].sum():.0f}: {errors[worst]:.1f} standard errors off, "
+            f"expected at most {gate.probability_errors:g}",
+        )
+    ]
+
+
+def _guard_reasons(kept: Comparison, weights: dict[str, FloatArray], gate: Gate) -> Iterator[Reason]:
+    at = np.arange(len(kept))
+    zeros = np.zeros(len(kept))
+    impossible = kept.logged <= 0
+    for name, weight in weights.items():
+        policy = getattr(kept, name)
+        logged = Logged(
+            reward=kept.response[:, 0] if kept.response.shape[1] else zeros,
+            weight=weight,
+            predicted_taken=kept.predicted[at, kept.taken],
+            predicted_policy=zeros,
+            unsupported=(policy * impossible).sum(axis=1),
+            clusters=kept.people,
+        )
+        ess = effective_sample_size(weight)
+        found = {
+            "few_decisions": (ess, gate.guard.smallest_ess),
+            "low_share": (ess / len(kept), gate.guard.smallest_ess_share),
+            "no_support": (float(logged.unsupported.mean()), gate.guard.largest_unsupported),
+        }
+        # The guard's own look at the mean weight takes rows for independent; those of a customer share an arm.
+        for one in refusals(logged, replace(gate.guard, weight_errors=math.inf)):
+            value, threshold = found[one.code]
+            yield Reason(code=one.code, value=value, threshold=threshold, text=f"{name}: {one.reason}")
+        mean, error = float(weight.mean()), _clustered_error(weight, kept.people)
+        if abs(mean - 1) > gate.guard.weight_errors * error + _SUM_TOLERANCE:
+            yield Reason(
+                code="wrong_weights",
+                value=mean,
+                threshold=1.0,
+                text=f"{name}: a mean weight of {mean:.3f}, expected 1 within {gate.guard.weight_errors:g} standard "
+                f"errors of {error:.3f}: the logged probabilities are not those of this log, or the model does what "
+                f"was never logged",
+            )
+
+
+def _clustered_error(values: FloatArray, people: NDArray[np.generic]) -> float:
+    """Standard error of the mean, errors summed by customer."""
+    sums = np.bincount(np.unique(people, return_inverse=True)[1], weights=values - values.mean())
+    return float(np.sqrt((sums**2).sum())) / len(values)
+
+
+def _value_reasons(kept: Comparison, terms: FloatArray, difference: Interval, gate: Gate) -> Iterator[Reason]:
+    percent = f"{gate.level:.0%}"
+    if not difference.low > gate.margin:
+        is_worse = difference.high < 0
+        yield Reason(
+            code="worse" if is_worse else "not_better",
+            value=difference.low,
+            threshold=gate.margin,
+            text=f"{difference.estimate:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}] money per decision "
+            f"({percent}), expected a lower bound above {gate.margin:g}",
+        )
+    for group in np.unique(kept.groups).tolist():
+        rows = kept.groups == group
+        if int(rows.sum()) < gate.smallest_group or rows.all():
+            continue
+        found = _interval(terms[rows], kept.people[rows], gate)
+        if found.high < 0:
+            yield Reason(
+                code="worse_for_group",
+                value=found.high,
+                threshold=0.0,
+                text=f"{group}: {found.estimate:+.4f} [{found.low:+.4f}, {found.high:+.4f}] money per decision "
+                f"({percent}), expected no group that is certainly worse off",
+            )
+
+
+def _slope_reasons(slope: float, kept: Comparison, gate: Gate) -> Iterator[Reason]:
+    low, high = gate.calibration
+    if math.isnan(slope):
+        if kept.binary.any():
+            yield Reason(
+                code="calibration_unknown",
+                value=None,
+                threshold=None,
+                text="the calibration of the challenger's responses cannot be told: the outcome always or never came, "
+                "or all predictions are the same",
+            )
+    elif not low <= slope <= high:
+        yield Reason(
+            code="calibration",
+            value=slope,
+            threshold=low if slope < low else high,
+            text=f"a calibration slope of {slope:.2f} of the challenger's responses, expected {low:g} to {high:g}",
+        )
+
+
+def _rise_reasons(rises: dict[str, float], gate: Gate) -> Iterator[Reason]:
+    limits = {"contact_rise": gate.largest_contact_rise, "cost_rise": gate.largest_cost_rise}
+    said = {"contact_rise": "of the share of decisions that contact somebody", "cost_rise": "of the cost of a decision"}
+    for name, limit in limits.items():
+        if limit is not None and rises[name] > limit:
+            yield Reason(
+                code=name,
+                value=rises[name],
+                threshold=limit,
+                text=f"a rise {said[name]} by {rises[name]:.4f}, expected at most {limit:g}",
+            )

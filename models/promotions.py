@@ -1,0 +1,408 @@
+"""Promotion and rollback: the champion's alias is moved in one step, and a log that only grows says who did it and why.
+
+One line of ``bundles/promotions.jsonl`` is one entry, synced before the next step. A move is two of them: what is
+intended, then, once the alias is moved, that it was done. A process that dies between them leaves an intent; the next
+one sees from the alias whether it was carried out, and says so in the log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from features.durable_files import sync_folder
+from features.errors import BundleError, Refused, StoreUnavailable, UnknownObject
+from features.events import dump_timestamp, parse_timestamp
+from features.home import FileLock, lock_file
+from models.bundle import MANIFEST, load_bundle
+from models.registry import CHAMPION, LocalRegistry, Pointer, read_champions
+
+PROMOTIONS_FILE: Final = "promotions.jsonl"
+FORMAT: Final = 1
+
+Step = Literal["intended", "done", "abandoned", "refused"]
+Kind = Literal["promote", "rollback"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A version that an alias was or is to be on.
+
+    Attributes:
+        manifest_sha256: digest of its manifest, which names all its bytes; empty where it could not be read.
+    """
+
+    version: int
+    manifest_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One line of the promotion log.
+
+    Attributes:
+        number: of the move; its lines share it.
+        step: ``refused`` stands alone, ``intended`` is followed by ``done`` or ``abandoned``.
+        kind: promotion or rollback.
+        name: of the registered model.
+        at: microseconds since the epoch.
+        by: who.
+        before: where the champion's alias was; None where there was none.
+        after: where it was to go.
+        forced: moved against the gate, or without asking it.
+        reason: what who did it says.
+        evidence: what the gate found; JSON values.
+        recovered: written by a later process, for one that died.
+    """
+
+    number: int
+    step: Step
+    kind: Kind
+    name: str
+    at: int
+    by: str
+    before: Placed | None
+    after: Placed
+    forced: bool = False
+    reason: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    recovered: bool = False
+
+
+def promotions_file(root: Path) -> Path:
+    """The promotion log of a folder of bundles."""
+    return root / PROMOTIONS_FILE
+
+
+def read_promotions(file: Path) -> list[Entry]:
+    """Every entry, oldest first; none where nothing was ever promoted.
+
+    A line that was cut off when its writer died is passed over: an intent that was not written moved nothing.
+
+    Raises:
+        StoreUnavailable: the file is there and cannot be read.
+    """
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StoreUnavailable(f"cannot read {file}: {error.strerror}; expected a readable file") from error
+    found = (_entry(line) for line in data.split(b"\n") if line.strip())
+    return [one for one in found if one is not None]
+
+
+def history_of(entries: Sequence[Entry], name: str) -> list[Placed]:
+    """The champions that a rollback goes back through, the present one last.
+
+    A promotion adds one, a rollback takes the last away: rolling back twice goes back two, not there and back.
+    """
+    line: list[Placed] = []
+    for one in entries:
+        if one.name != name or one.step != "done":
+            continue
+        if one.before is not None and (not line or line[-1].version != one.before.version):
+            line.append(one.before)
+        if one.kind == "promote":
+            line.append(one.after)
+        else:
+            while line and line[-1].version != one.after.version:
+                line.pop()
+            line = line or [one.after]
+    return line
+
+
+class Promoter:
+    """Moves the champion's alias; one process at a time.
+
+    Args:
+        registry: whose alias it is.
+        command: what the lock says of its holder.
+    """
+
+    def __init__(self, registry: LocalRegistry, *, command: str | None = None) -> None:
+        self._registry = registry
+        self._file = promotions_file(registry.root)
+        self._command = command
+
+    def lock(self) -> FileLock:
+        """The right to promote in this home, until it is closed.
+
+        Raises:
+            HomeLocked: somebody else promotes or rolls back.
+        """
+        return lock_file(self._file, command=self._command)
+
+    def promote(
+        self,
+        name: str,
+        version: int,
+        *,
+        at: int,
+        by: str,
+        forced: bool = False,
+        reason: str = "",
+        evidence: Mapping[str, Any] | None = None,
+        expected: int | None = None,
+    ) -> Entry:
+        """Put the champion's alias on a version; the gate was asked before, or is passed over with a reason.
+
+        Args:
+            name: of the registered model.
+            version: the new champion.
+            at: now, microseconds since the epoch.
+            by: who.
+            forced: against the gate, or without asking it.
+            reason: why; asked for where it is forced.
+            evidence: what the gate found.
+            expected: the champion that the evidence is about; another one by now is refused. None: whatever it is.
+
+        Raises:
+            Refused: it is the champion already, was forced without a reason, or the champion is no longer the expected.
+            UnknownObject: there is no such version.
+            BundleError: its bundle is damaged.
+            HomeLocked: somebody else promotes or rolls back.
+        """
+        if forced and not reason.strip():
+            raise Refused("a promotion past the gate without a reason, expected one: it is kept in the promotion log")
+        load_bundle(self._registry.path(name, version), None)
+        with self.lock():
+            entries = self._settled(at)
+            before = self._placed(name)
+            if expected is not None and (before is None or before.version != expected):
+                raise Refused(
+                    f"{name} has {'no champion' if before is None else f'version {before.version} as its champion'} "
+                    f"by now, expected version {expected}, which the evidence is about: ask again"
+                )
+            if before is not None and before.version == version:
+                raise Refused(f"version {version} of {name} is the champion already, expected another one")
+            return self._moved(
+                Entry(
+                    number=_next_number(entries),
+                    step="intended",
+                    kind="promote",
+                    name=name,
+                    at=at,
+                    by=by,
+                    before=before,
+                    after=self._version(name, version),
+                    forced=forced,
+                    reason=reason,
+                    evidence=dict(evidence or {}),
+                )
+            )
+
+    def rollback(self, name: str, *, at: int, by: str, reason: str = "") -> Entry:
+        """Put the champion's alias back on the champion before.
+
+        Raises:
+            Refused: the promotion log names none before this one.
+            UnknownObject: its bundle is no longer there.
+            BundleError: its bundle is damaged.
+            HomeLocked: somebody else promotes or rolls back.
+        """
+        with self.lock():
+            entries = self._settled(at)
+            before = self._placed(name)
+            line = history_of(entries, name)
+            if before is not None and line and line[-1].version == before.version:
+                line.pop()
+            if not line:
+                raise Refused(f"the promotion log names no champion of {name} before this one, expected one to go to")
+            target = line[-1]
+            load_bundle(self._registry.path(name, target.version), None, manifest_sha256=target.manifest_sha256 or None)
+            return self._moved(
+                Entry(
+                    number=_next_number(entries),
+                    step="intended",
+                    kind="rollback",
+                    name=name,
+                    at=at,
+                    by=by,
+                    before=before,
+                    after=target,
+                    reason=reason,
+                )
+            )
+
+    def refused(
+        self, name: str, version: int, *, at: int, by: str, reason: str = "", evidence: Mapping[str, Any]
+    ) -> Entry:
+        """Keep in the log that the gate refused a version."""
+        with self.lock():
+            entry = Entry(
+                number=_next_number(self._settled(at)),
+                step="refused",
+                kind="promote",
+                name=name,
+                at=at,
+                by=by,
+                before=self._placed(name),
+                after=self._version(name, version),
+                reason=reason,
+                evidence=dict(evidence),
+            )
+            self._append(entry)
+            return entry
+
+    def _moved(self, intent: Entry) -> Entry:
+        self._append(intent)
+        self._registry.set_alias(intent.name, CHAMPION, intent.after.version, at=intent.at)
+        done = _following(intent, "done", at=intent.at)
+        self._append(done)
+        return done
+
+    def _settled(self, at: int) -> list[Entry]:
+        """The log, once every intent whose process died has been settled in it. Called under the lock."""
+        entries = read_promotions(self._file)
+        self._mended(entries, at)
+        ended = {one.number for one in entries if one.step != "intended"}
+        for one in [one for one in entries if one.number not in ended]:
+            current = self._placed(one.name)
+            moved = current is not None and current.version == one.after.version
+            settled = _following(one, "done" if moved else "abandoned", at=at, recovered=True)
+            self._append(settled)
+            entries.append(settled)
+        return entries
+
+    def _mended(self, entries: Sequence[Entry], at: int) -> None:
+        """Put a damaged alias file aside, and the aliases of the log in its place. Called under the lock."""
+        file = self._registry.root / f"{CHAMPION}.json"
+        try:
+            read_champions(file)
+        except BundleError:
+            file.replace(file.with_name(f"{CHAMPION}.damaged"))
+            for name in dict.fromkeys(one.name for one in entries):
+                line = history_of(entries, name)
+                if line and line[-1].version in self._registry.versions(name):
+                    self._registry.set_alias(name, CHAMPION, line[-1].version, at=at)
+
+    def _placed(self, name: str) -> Placed | None:
+        version = self._registry.alias(name, CHAMPION)
+        return None if version is None else self._version(name, version)
+
+    def _version(self, name: str, version: int) -> Placed:
+        try:
+            data = (self._registry.path(name, version) / MANIFEST).read_bytes()
+        except (OSError, UnknownObject):
+            return Placed(version=version, manifest_sha256="")  # the alias is on what is gone: that can be left
+        return Placed(version=version, manifest_sha256=sha256(data).hexdigest())
+
+    def _append(self, entry: Entry) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        data = json.dumps(_document(entry), allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                data = b"\n" + data  # the last writer died within its line
+            if os.write(descriptor, data) != len(data):
+                raise StoreUnavailable(f"{self._file} took half a line, expected space for a whole one")
+            os.fsync(descriptor)
+        except OSError as error:
+            raise StoreUnavailable(f"cannot write {self._file}: {error.strerror}; expected a writable file") from error
+        finally:
+            os.close(descriptor)
+        sync_folder(self._file.parent)
+
+
+def champions_before(entries: Sequence[Entry], root: Path, name: str) -> list[Pointer]:
+    """The champions that the log names, the latest first, as a worker loads them.
+
+    Args:
+        entries: of the log.
+        root: the folder of bundles.
+        name: of the registered model.
+    """
+    set_at = {one.after.version: one.at for one in entries if one.name == name and one.step == "done"}
+    return [
+        Pointer(
+            name=name,
+            version=one.version,
+            path=root / name / str(one.version),
+            manifest_sha256=one.manifest_sha256,
+            set_at=set_at.get(one.version, 0),
+        )
+        for one in reversed(history_of(entries, name))
+        if one.manifest_sha256
+    ]
+
+
+def entry_document(entry: Entry) -> dict[str, Any]:
+    """An entry as JSON values, as the log holds it."""
+    return _document(entry)
+
+
+def _next_number(entries: Sequence[Entry]) -> int:
+    return max((one.number for one in entries), default=0) + 1
+
+
+def _following(intent: Entry, step: Step, *, at: int, recovered: bool = False) -> Entry:
+    return Entry(
+        number=intent.number,
+        step=step,
+        kind=intent.kind,
+        name=intent.name,
+        at=at,
+        by=intent.by,
+        before=intent.before,
+        after=intent.after,
+        forced=intent.forced,
+        reason=intent.reason,
+        recovered=recovered,
+    )
+
+
+def _document(entry: Entry) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "number": entry.number,
+        "step": entry.step,
+        "kind": entry.kind,
+        "name": entry.name,
+        "at": dump_timestamp(entry.at),
+        "by": entry.by,
+        "before": None if entry.before is None else _placed_document(entry.before),
+        "after": _placed_document(entry.after),
+        "forced": entry.forced,
+        "reason": entry.reason,
+        "recovered": entry.recovered,
+        "evidence": dict(entry.evidence),
+    }
+
+
+def _placed_document(placed: Placed) -> dict[str, Any]:
+    return {"version": placed.version, "manifest_sha256": placed.manifest_sha256}
+
+
+def _entry(line: bytes) -> Entry | None:
+    try:
+        document = json.loads(line)
+        if document["format"] != FORMAT:
+            return None
+        before = document["before"]
+        return Entry(
+            number=int(document["number"]),
+            step=document["step"],
+            kind=document["kind"],
+            name=str(document["name"]),
+            at=parse_timestamp(document["at"]),
+            by=str(document["by"]),
+            before=None if before is None else _read_placed(before),
+            after=_read_placed(document["after"]),
+            forced=bool(document["forced"]),
+            reason=str(document["reason"]),
+            evidence=dict(document["evidence"]),
+            recovered=bool(document["recovered"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _read_placed(document: Mapping[str, Any]) -> Placed:
+    return Placed(version=int(document["version"]), manifest_sha256=str(document["manifest_sha256"]))
