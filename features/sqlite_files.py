@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -79,19 +79,22 @@ class Readers:
         self._opened: list[sqlite3.Connection] = []
         self._is_closed = False
 
-    @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
         """This thread's connection; errors of the driver leave as errors of the store.
 
         Raises:
             StoreUnavailable: if the store was closed or does not answer.
             StoreCorrupted: if the file is damaged.
         """
+        return self
+
+    def __enter__(self) -> sqlite3.Connection:
         if self._is_closed:
             raise StoreUnavailable(f"{self._path} was closed; expected to be open: open the store again")
-        try:
-            yield self._connection()
-        except sqlite3.Error as error:
+        return self._connection()
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, sqlite3.Error):
             raise store_error(self._path, error) from error
 
     def _connection(self) -> sqlite3.Connection:

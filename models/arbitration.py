@@ -120,11 +120,6 @@ class Scored(msgspec.Struct, frozen=True, gc=False):
     net_value_sigma: float
     mandatory: bool = False
 
-    @property
-    def is_safe(self) -> bool:
-        """The upper bound of its net value is above that of doing nothing."""
-        return self.net_value + Z_95 * self.net_value_sigma > 0
-
 
 _NOTHING: Final = Scored(NO_ACTION, NO_ACTION, 0.0, 0.0, 0.0)
 _PRIORITY: Final = attrgetter("priority")
@@ -148,7 +143,8 @@ def _first_mandatory(candidates: Sequence[Scored]) -> Scored | None:
 
 
 def _explorable(candidates: Sequence[Scored]) -> list[Scored]:
-    return [*[candidate for candidate in candidates if candidate.is_safe], _NOTHING]
+    """Nothing, and what may be worth more by the upper bound of its net value."""
+    return [*[one for one in candidates if one.net_value + Z_95 * one.net_value_sigma > 0], _NOTHING]
 
 
 def softmax(scored: Sequence[Scored], temperature: float) -> Probabilities:

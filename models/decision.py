@@ -7,9 +7,11 @@ frozen by golden files: a new version adds a decoder and never changes an old on
 from __future__ import annotations
 
 import math
+from operator import attrgetter
 from typing import Final, Literal
 
 import msgspec
+from msgspec import structs
 
 from features.errors import StoreCorrupted
 from models.actions import NO_ACTION
@@ -192,14 +194,16 @@ DEADLINE: Final = "deadline_exceeded"
 _CANDIDATES: Final = DecisionRecord.__struct_fields__.index("candidates")
 _FIRST_LATER: Final = DecisionRecord.__struct_fields__.index("linked_ids")
 _FIRST_SCORE: Final = Candidate.__struct_fields__.index("control_response")
+_before_scores: Final = attrgetter(*Candidate.__struct_fields__[:_FIRST_SCORE])
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 _DECODER = msgspec.msgpack.Decoder(DecisionRecord)
 
 
 def dump_record(record: DecisionRecord) -> bytes:
     """Canonical bytes of a record: ``HWD``, one byte of version, then MessagePack. NaN survives bit for bit."""
-    fields = [getattr(record, name) for name in DecisionRecord.__struct_fields__]
-    fields[_CANDIDATES] = [one if one.is_scored else _without_scores(one) for one in record.candidates]
+    fields: list[object] = [*structs.astuple(record)]
+    # Most candidates may be dropped, and their scores would be most of the record.
+    fields[_CANDIDATES] = [one if one.is_scored else _before_scores(one) for one in record.candidates]
     # What came later stands last and is left out where it says nothing: the bytes are those from before there was any.
     while _says_nothing(fields[-1]) and len(fields) > _FIRST_LATER:
         fields.pop()
@@ -208,11 +212,6 @@ def dump_record(record: DecisionRecord) -> bytes:
 
 def _says_nothing(value: object) -> bool:
     return math.isnan(value) if isinstance(value, float) else not value
-
-
-def _without_scores(candidate: Candidate) -> tuple[object, ...]:
-    """The fields before the first score: most candidates are dropped, and their scores would be most of the record."""
-    return tuple(getattr(candidate, name) for name in Candidate.__struct_fields__[:_FIRST_SCORE])
 
 
 def load_record(data: bytes) -> DecisionRecord:
