@@ -15,13 +15,14 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import yaml
 
 from features.cli import run
 from features.event_store import SqlEventLog
 from features.events import dump_timestamp
 from features.home import HOME_VARIABLE, Home, lock_file
 from models.bundle import compiled, write_bundle
-from models.configuration import load_configuration
+from models.configuration import Configuration, built_in_configuration, install_texts, load_configuration
 from models.decision import dump_record, load_record
 from models.forest import raw_scores_block
 from models.hazards import Periods
@@ -33,7 +34,7 @@ from models.registry import CHALLENGER, CHAMPION, LocalRegistry
 from models.rulebooks import feature_sets_of
 from tests.boosters import booster, stump
 from tests.doors import HOUR_US, JOURNEY, World, event
-from tests.recorded import NAME, recorded_world
+from tests.recorded import NAME
 
 COMMANDS = [
     EntryPoint(name, f"training.promote_commands:{name}", "headway.commands") for name in ("promote", "rollback")
@@ -87,6 +88,16 @@ def _bundle(world: World, directory: Path, best: str, learned_until: str = "", f
     return directory
 
 
+def _roomy(configuration: Configuration) -> dict[str, str]:
+    """The texts of the built-in files under a policy that draws often: what is chosen is up to the models."""
+    texts = {f"{part}.yaml": text for part, text in configuration.texts.items()}
+    policy = yaml.safe_load(texts["policy.yaml"])
+    policy["experiment"] |= {"no_contact_holdout": 0.1, "random_eligible": 0.25, "challenger": 0.1}
+    policy["exploration"] = {"epsilon": 0.5, "temperature": 3.0}
+    policy["rules"] = [rule for rule in policy["rules"] if rule["id"] == "elig.journey_open"]
+    return {**texts, "policy.yaml": yaml.safe_dump(policy)}
+
+
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A home in which version 1 decided, versions 1 and 3 believe in what harms, 2 in what helps. Copy it to write."""
@@ -94,7 +105,9 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Home:
     home = Home(folder).create()
     log = SqlEventLog(home.events_db, durability="NORMAL")
     with closing(log), closing(SqlRecordStore(home.records_db, durability="NORMAL")) as records:
-        world = recorded_world(folder, records=records, log=log)
+        world = World(folder, records=records, log=log)
+        install_texts(home, _roomy(built_in_configuration()))
+        world.configuration = load_configuration(home, {})
         registry = LocalRegistry(home.bundles)
         for version, best in enumerate((BAD, GOOD, BAD), start=1):
             registry.register(_bundle(world, folder / f"made-{version}", best), NAME, {})
