@@ -21,7 +21,7 @@ from models.configuration import Configuration
 from models.promotions import champions_before, promotions_file, read_promotions
 from models.registry import CHALLENGER, CHAMPION, Pointer, model_name, read_champions
 from models.scoring import Scorer
-from serving.decide import ServedModel
+from serving.recording import ServedModel
 from serving.telemetry import log_event
 
 FALLBACK: Final = "champion_fallback"

@@ -6,31 +6,23 @@ import math
 import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, NamedTuple, TypeAlias, cast
 
 import msgspec
 
 from features.errors import Conflict, InFlight, UnknownObject
 from features.events import shown
-from features.identity import Person
 from features.moments import Moments
-from features.profile import time_zone_of
 from models.asked import question_of, request_hash, stated_context
-from models.capacity import capacity_windows, slot_assignees
-from models.contact_policy import cap_limits
-from models.decision import DEADLINE, CountedContact, DecisionRecord
+from models.capacity import capacity_windows
+from models.decision import DecisionRecord
 from models.deliberation import Deliberation, Inputs, Rulebook, deliberate
-from models.experiment import arm_of, arm_probabilities
-from models.funnel import Question
 from models.ids import decision_id
-from models.policy import Arm, ContactPolicy
 from models.prices import PriceList
 from models.records import (
     AssigneeTaken,
-    CapacityNeed,
     Committed,
-    Contact,
     CustomerRecords,
     LostRace,
     RecordStore,
@@ -40,15 +32,13 @@ from models.records import (
 from models.scoring import Scorer
 from serving.answers import Answering, answer_bytes
 from serving.observe import Observed, Observer
-from serving.prices import Charged, charged_prices
+from serving.prices import charged_prices
 from serving.questions import rulebook_for
+from serving.recording import Asked, Asking, ServedModel, inputs_of, record_of
 from serving.regret import RegretMeter
-from serving.reservations import Staffing, needs_of_decision
+from serving.reservations import Staffing, needs_of_decision, reservation_of
 from serving.schemas import DecisionRequest, canonical_request
 
-MODEL_MISSING: Final = "model_missing"
-CHALLENGER_MISSING: Final = "challenger_missing"
-RECORDS_SLOW: Final = "record_store_slow"
 EXPLORING: Final = ("champion", "challenger")
 
 SLOW_SECONDS: Final = 0.25
@@ -84,64 +74,11 @@ class Answered(NamedTuple):
     essence: Essence
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asking:
-    """Who asks, and when.
-
-    Attributes:
-        source: from the caller's key.
-        now: microseconds since the epoch.
-        arrived: when the request came, by the timer, in microseconds; from then on its deadline counts.
-        may_be_known: the request id may have been used before; not where it was made just now.
-    """
-
-    source: str
-    now: int
-    arrived: int
-    may_be_known: bool = True
-
-
 Steps: TypeAlias = Generator[Commit, Committed, Answered]
 """A decision up to its answer. Each commit that it asks for is answered with what holds, or with ``LostRace``."""
 
 Observe: TypeAlias = Callable[..., Observed]
 """``Observer.observe``, or ``observe_at_hand``."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """The bundle that decides for a journey.
-
-    Attributes:
-        label: ``name@alias/version``.
-    """
-
-    scorer: Scorer
-    label: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """A request with what was found for it: what stays the same however often it has to be decided again.
-
-    Attributes:
-        now: the moment of the decision.
-        at: the moment that it is decided as of.
-        served: the champion.
-        challenger: where the policy gives it a share.
-    """
-
-    request: DecisionRequest
-    asking: Asking
-    rulebook: Rulebook
-    observed: Observed
-    now: int
-    at: int
-    served: ServedModel | None
-    challenger: ServedModel | None
-    charged: Charged
-    epsilon: float | None
-    decision_id: str
 
 
 class Decider:
@@ -267,7 +204,7 @@ class Decider:
             records = staffing.assigned(records, asked.decision_id)
             out_of_time = self._timer() - asking.arrived > 1000 * self.deadline_ms(request)
             question = question_of(request, at=asked.at, lost=lost, out_of_time=out_of_time)
-            inputs = _inputs(asked, records, question)
+            inputs = inputs_of(asked, records, question)
             deliberation = deliberate(inputs, rulebook, _scorer(asked.served), _scorer(asked.challenger))
             record = asked.charged.said_in(self._record(asked, inputs, deliberation))
             answer = answer_bytes(record, deliberation, Answering.of(rulebook, request, inputs, deliberation))
@@ -275,7 +212,7 @@ class Decider:
                 return Answered(answer, _essence(record))
             needs = needs_of_decision(deliberation, rulebook, asked.now)
             try:
-                committed = yield Commit(record, answer, _reservation(request, record, person, rulebook, needs))
+                committed = yield Commit(record, answer, reservation_of(request, record, person, rulebook, needs))
             except AssigneeTaken as race:
                 staffing = staffing.without(race.treatment_id, race.person_id)
                 continue
@@ -288,7 +225,7 @@ class Decider:
                 self._regret.note(deliberation.exploration_loss)
             return Answered(committed.answer, _essence(record))
 
-    def _asked(self, request: DecisionRequest, asking: Asking, observe: Observe) -> _Asked:
+    def _asked(self, request: DecisionRequest, asking: Asking, observe: Observe) -> Asked:
         rulebook = rulebook_for(request, self._rulebooks(), now=asking.now)
         now = self._moments.question(asking.now)
         if request.as_of_at is None:
@@ -299,7 +236,7 @@ class Decider:
         observed = observe(request.customer_id, journey_id, at=at, context=stated_context(request))
         if request.require_known and not observed.is_known:
             raise UnknownObject(f"customer {shown(request.customer_id)} is not known, and require_known is true")
-        return _Asked(
+        return Asked(
             request=request,
             asking=asking,
             rulebook=rulebook,
@@ -319,7 +256,7 @@ class Decider:
         is_of_later = prices is not None and request.as_of_at is not None and prices.created_at > request.as_of_at
         return None if is_of_later else prices
 
-    def _customer_records(self, asked: _Asked) -> CustomerRecords:
+    def _customer_records(self, asked: Asked) -> CustomerRecords:
         request, rulebook, at = asked.request, asked.rulebook, asked.at
         since = at - rulebook.plan.looks_back
         person = asked.observed.person
@@ -337,96 +274,9 @@ class Decider:
         contacts = tuple(as_known(contact, at) for contact in records.contacts if contact.at < at)
         return CustomerRecords(contacts=contacts, consents=asked.observed.profile.consents)
 
-    def _record(self, asked: _Asked, inputs: Inputs, deliberation: Deliberation) -> DecisionRecord:
-        request, rulebook, observed = asked.request, asked.rulebook, asked.observed
-        latency_us = self._timer() - asked.asking.arrived
-        body = canonical_request(request)
-        degraded = [*observed.degraded]
-        is_challenged = inputs.arm == "challenger"
-        if is_challenged and asked.challenger is None:
-            degraded.append(CHALLENGER_MISSING)
-        deciding = asked.challenger if is_challenged and asked.challenger is not None else asked.served
-        if deciding is None:
-            degraded.append(MODEL_MISSING)
-        if inputs.question.out_of_time:
-            degraded.append(DEADLINE)
-        if self._records.commits().delay_seconds > SLOW_SECONDS:
-            degraded.append(RECORDS_SLOW)
-        return DecisionRecord(
-            decision_id=inputs.decision_id,
-            source=asked.asking.source,
-            request_id=request.request_id,
-            request_hash=request_hash(body),
-            request=body,
-            customer_id=observed.person.customer_id,
-            journey_id=rulebook.journey.id,
-            mode=request.mode,
-            decided_at=asked.now,
-            as_of=inputs.question.at,
-            expires_at=asked.now + rulebook.policy.ttl(outbound=request.direction == "outbound"),
-            arm=inputs.arm,
-            experiment_id=rulebook.policy.experiment.id,
-            arm_probabilities=_by_name(arm_probabilities(rulebook.policy.experiment, n_linked=inputs.n_linked)),
-            versions=self._versions_of(asked, deciding),
-            vector=tuple(inputs.vector.tolist()),
-            log_position=observed.log_position,
-            last_event_at=observed.last_event_at,
-            attributes=dict(inputs.attributes),
-            holdings=None if inputs.holdings is None else tuple(sorted(inputs.holdings)),
-            consents=dict(inputs.records.consents),
-            contacts=_counted(inputs.records),
-            time_zone=inputs.time_zone,
-            stage=deliberation.situation.stage,
-            state=deliberation.situation.state,
-            stall_propensity=deliberation.stall.stall_propensity,
-            abandon_probability=deliberation.stall.abandon_probability,
-            expected_days_to_progress=deliberation.stall.expected_days_to_progress,
-            benign_wait=deliberation.stall.benign_wait,
-            candidates=deliberation.candidates,
-            selected=deliberation.selected,
-            explored=deliberation.choice.how in ("explored", "random"),
-            activated=request.activate and request.mode == "live",
-            send_id=request.send_id,
-            degraded=tuple(degraded),
-            latency_us=latency_us,
-            linked_ids=observed.person.linked_ids,
-            capacity_used=dict(inputs.records.capacity_used),
-            assignees=slot_assignees(deliberation.selected, inputs.records),
-            epsilon=math.nan if inputs.epsilon is None else inputs.epsilon,
-            contact_responses=_responses(inputs.records, rulebook.policy.contact_policy),
-        )
-
-    def _versions_of(self, asked: _Asked, deciding: ServedModel | None) -> dict[str, str]:
-        rulebook = asked.rulebook
-        versions = {**self._versions, **rulebook.versions, "features": rulebook.feature_set.version}
-        if deciding is not None:
-            versions |= {"bundle": deciding.label, **deciding.scorer.bundle.parts}
-        # Both bundles stand behind the selection probabilities, whichever decided.
-        if asked.challenger is not None:
-            versions["challenger"] = asked.challenger.label
-            if asked.served is not None:
-                versions["champion"] = asked.served.label
-        return versions
-
-
-def _inputs(asked: _Asked, records: CustomerRecords, question: Question) -> Inputs:
-    request, rulebook, observed = asked.request, asked.rulebook, asked.observed
-    person = observed.person
-    return Inputs(
-        decision_id=asked.decision_id,
-        vector=observed.vector,
-        attributes=rulebook.taxonomy.without_personal(observed.profile.attributes),
-        holdings=observed.profile.holdings if observed.is_known else None,
-        context=stated_context(request),
-        channel=request.channel,
-        records=records,
-        question=question,
-        time_zone=time_zone_of(observed.profile, rulebook.taxonomy.time_zone),
-        arm=arm_of(person.customer_id, rulebook.policy.experiment, linked_ids=person.linked_ids),
-        n_linked=len(person.linked_ids),
-        epsilon=asked.epsilon,
-        prices=asked.charged.prices,
-    )
+    def _record(self, asked: Asked, inputs: Inputs, deliberation: Deliberation) -> DecisionRecord:
+        is_slow = self._records.commits().delay_seconds > SLOW_SECONDS
+        return record_of(asked, inputs, deliberation, service=self._versions, at_us=self._timer(), is_slow=is_slow)
 
 
 def _scorer(model: ServedModel | None) -> Scorer | None:
@@ -461,59 +311,4 @@ def _essence_of_answer(answer: bytes) -> Essence:
     told = _TOLD.decode(answer)
     return Essence(
         told.decision_id, "no_action" if told.no_action.chosen else "action", told.experiment.arm, told.degraded
-    )
-
-
-def _by_name(arms: Mapping[Arm, float]) -> dict[str, float]:
-    return {str(arm): share for arm, share in arms.items()}
-
-
-def _counted(records: CustomerRecords) -> tuple[CountedContact, ...]:
-    return tuple(
-        CountedContact(action_id=one.action_id, channel=one.channel, at=one.at, is_lease=one.status == "lease")
-        for one in records.contacts
-    )
-
-
-def _responses(records: CustomerRecords, policy: ContactPolicy) -> tuple[str, ...]:
-    """What came back for each contact; nothing where no rule asks for it."""
-    return tuple(one.response for one in records.contacts) if policy.suppressions else ()
-
-
-def _reservation(
-    request: DecisionRequest,
-    record: DecisionRecord,
-    person: Person,
-    rulebook: Rulebook,
-    needs: tuple[CapacityNeed, ...],
-) -> Reservation | None:
-    """The contacts of a live decision: counted at once where we reach out and activate, leased otherwise.
-
-    They take the place of the leases of their send, also where there are none.
-    """
-    if record.mode != "live" or not (record.selected or record.send_id):
-        return None
-    channel_of = {candidate.treatment_id: candidate.channel for candidate in record.candidates}
-    counted = record.activated and request.direction == "outbound"
-    contacts = tuple(
-        Contact(
-            decision_id=record.decision_id,
-            customer_id=record.customer_id,
-            action_id=selected.action_id,
-            channel=channel_of[selected.treatment_id] or "",
-            at=record.decided_at,
-            status="confirmed" if counted else "lease",
-            expires_at=record.expires_at,
-            send_id=record.send_id,
-        )
-        for selected in record.selected
-    )
-    caps = {
-        cap.rule_id: cap
-        for contact in contacts
-        for cap in cap_limits(rulebook.plan.caps, contact.channel, contact.action_id, record.decided_at)
-    }
-    treatment_ids = tuple(selected.treatment_id for selected in record.selected)
-    return Reservation(
-        contacts, treatment_ids, tuple(caps.values()), record.send_id, person.spans, needs, record.assignees
     )

@@ -16,9 +16,10 @@ from typing import Final, cast
 from features.errors import StoreUnavailable
 from models.records import Committed, LostRace, RecordStore
 from serving.auth import Principal
-from serving.decide import Answered, Asking, Commit, Decider
+from serving.decide import Answered, Commit, Decider
 from serving.observe import NotAtHand
 from serving.pace import Pace
+from serving.recording import Asking
 from serving.requests import parse_decision_request
 from serving.schemas import DecisionRequest
 from serving.surroundings import Surroundings

@@ -1,4 +1,4 @@
-"""What a decision takes of capacities and people: read before it is made, reserved with its record."""
+"""What a decision takes of contacts, capacities and people: read before it is made, reserved with its record."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 
 from features.identity import Person
 from models.capacity import capacity_windows, reserved_needs
+from models.contact_policy import cap_limits
+from models.decision import DecisionRecord
 from models.deliberation import Deliberation, Rulebook
 from models.policy import Capacity
-from models.records import CapacityNeed, CustomerRecords, RecordStore, customer_ids
+from models.records import CapacityNeed, Contact, CustomerRecords, RecordStore, Reservation, customer_ids
 from models.workforce import OpenPerson, assignees
 from serving.schemas import DecisionRequest
 
@@ -64,3 +66,42 @@ def needs_of_decision(deliberation: Deliberation, rulebook: Rulebook, at: int) -
         treatment = next(each for each in action.treatments if each.id == one.treatment_id)
         chosen.append((action, treatment, deliberation.factors[one.treatment_id].incentive_share))
     return reserved_needs(chosen, rulebook.policy.capacity, at, rulebook.taxonomy.time_zone)
+
+
+def reservation_of(
+    request: DecisionRequest,
+    record: DecisionRecord,
+    person: Person,
+    rulebook: Rulebook,
+    needs: tuple[CapacityNeed, ...],
+) -> Reservation | None:
+    """The contacts of a live decision: counted at once where we reach out and activate, leased otherwise.
+
+    They take the place of the leases of their send, also where there are none.
+    """
+    if record.mode != "live" or not (record.selected or record.send_id):
+        return None
+    channel_of = {candidate.treatment_id: candidate.channel for candidate in record.candidates}
+    counted = record.activated and request.direction == "outbound"
+    contacts = tuple(
+        Contact(
+            decision_id=record.decision_id,
+            customer_id=record.customer_id,
+            action_id=selected.action_id,
+            channel=channel_of[selected.treatment_id] or "",
+            at=record.decided_at,
+            status="confirmed" if counted else "lease",
+            expires_at=record.expires_at,
+            send_id=record.send_id,
+        )
+        for selected in record.selected
+    )
+    caps = {
+        cap.rule_id: cap
+        for contact in contacts
+        for cap in cap_limits(rulebook.plan.caps, contact.channel, contact.action_id, record.decided_at)
+    }
+    treatment_ids = tuple(selected.treatment_id for selected in record.selected)
+    return Reservation(
+        contacts, treatment_ids, tuple(caps.values()), record.send_id, person.spans, needs, record.assignees
+    )

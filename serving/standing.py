@@ -14,8 +14,8 @@ from features.store import ProfileRow
 from features.taxonomy import Taxonomy
 from models.situation import situation_of
 from serving.customer_views import Standing
-from serving.decide import MODEL_MISSING, ServedModel
 from serving.observe import Observer
+from serving.recording import MODEL_MISSING, ServedModel
 
 _HOUR_US = 3_600_000_000
 

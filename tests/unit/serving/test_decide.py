@@ -18,15 +18,16 @@ from features.moments import Moments
 from features.profile import fold_profile
 from features.store import CustomerRow, MemoryStore, ProfileRow, StateRow
 from models.actions import Action
-from models.decision import DecisionRecord
+from models.decision import DEADLINE, DecisionRecord
 from models.deliberation import deliberate
 from models.memory_records import MemoryRecordStore
 from models.prices import PRICES_OUTDATED, PriceList
 from models.records import Committed, ContactResponse, LostRace, Reservation
 from models.replay import inputs_of, replayed
 from models.scoring import StallScore, scorer_of
-from serving.decide import CHALLENGER_MISSING, DEADLINE, MODEL_MISSING, Decider, ServedModel
+from serving.decide import Decider
 from serving.observe import REBUILT, STORE_DOWN
+from serving.recording import CHALLENGER_MISSING, MODEL_MISSING, ServedModel
 from serving.schemas import DecisionRequest
 from tests.boosters import constant_waits
 from tests.deciders import decider

@@ -15,12 +15,12 @@ import pytest
 from features.commit_figures import CommitFigures
 from features.errors import InFlight, StoreUnavailable
 from features.store import CustomerRow, MemoryStore
-from models.decision import DecisionRecord
+from models.decision import DEADLINE, DecisionRecord
 from models.memory_records import MemoryRecordStore
 from models.records import Committed, LostRace, Reservation
 from serving.auth import Principal
-from serving.decide import DEADLINE, RECORDS_SLOW
 from serving.problems import TooManyRequests
+from serving.recording import RECORDS_SLOW
 from serving.runtime import Runtime
 from serving.settings import Settings
 from tests.doors import NOW, World, event
