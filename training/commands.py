@@ -30,18 +30,18 @@ def train(
 
     The first bundle of a journey becomes its champion; later ones become challengers. Each is one MLflow run.
     """
-    home, configuration = _opened()
+    home, configuration = opened_home()
     from training.params import load_params
     from training.train import is_needed
     from training.train import train as run
 
     params = load_params()
     if if_needed and not is_needed(home, configuration, params):
-        _print(
+        print_result(
             {"trained": False, "registered": []}, as_json, ["Nothing to do: no new events, decisions or parameters."]
         )
         return
-    snapshot, registered = run(home, configuration, params, at=_now())
+    snapshot, registered = run(home, configuration, params, at=present_moment())
     document = {
         "trained": True,
         "fingerprint": snapshot.fingerprint,
@@ -53,7 +53,7 @@ def train(
     lines = [f"{one.name} version {one.version} is registered as {one.alias}" for one in registered]
     for one in registered:
         lines += summary_lines(one.evaluation)
-    _print(document, as_json, [*lines, "Next: headway evaluate, headway serve"])
+    print_result(document, as_json, [*lines, "Next: headway evaluate, headway serve"])
 
 
 def evaluate(as_json: AsJson = False, journey: Journey = None) -> None:
@@ -63,19 +63,19 @@ def evaluate(as_json: AsJson = False, journey: Journey = None) -> None:
     judged = read_evaluation(Home.from_environment(os.environ), journey)
     for note in judged["about"]["notes"]:
         print(f"note: {note}", file=sys.stderr)
-    _print({key: judged[key] for key in SHOWN}, as_json, summary_lines(judged))
+    print_result({key: judged[key] for key in SHOWN}, as_json, summary_lines(judged))
 
 
 def snapshot(as_json: AsJson = False) -> None:
     """Freeze the home's events and decisions for training, and move the watermark to them."""
-    home, configuration = _opened()
+    home, configuration = opened_home()
     from training.snapshot import freeze, snapshot_document, training_lock
 
     home.create()
     with training_lock(home):
-        document = snapshot_document(freeze(home, configuration, at=_now()))
+        document = snapshot_document(freeze(home, configuration, at=present_moment()))
     counts = ", ".join(f"{count:,} {name}" for name, count in document["counts"].items())
-    _print(document, as_json, [f"{counts} frozen in {home.snapshot}, fingerprint {document['fingerprint']}"])
+    print_result(document, as_json, [f"{counts} frozen in {home.snapshot}, fingerprint {document['fingerprint']}"])
 
 
 def drift(as_json: AsJson = False, journey: Journey = None) -> None:
@@ -83,7 +83,7 @@ def drift(as_json: AsJson = False, journey: Journey = None) -> None:
 
     Decisions since the training, if there are enough; else the latest ones, or moments, among those trained on.
     """
-    home, configuration = _opened()
+    home, configuration = opened_home()
     from training.drift import drift_step, recent_vectors
     from training.params import load_params
     from training.snapshot import training_lock
@@ -98,7 +98,7 @@ def drift(as_json: AsJson = False, journey: Journey = None) -> None:
         + (f" ({one['drifted']} of {one['columns']} columns)" if one["columns"] else "")
         for name, one in found.items()
     ]
-    _print(found, as_json, [*lines, f"Reports are in {home.reports / 'drift'}"])
+    print_result(found, as_json, [*lines, f"Reports are in {home.reports / 'drift'}"])
 
 
 def summary_lines(judged: Mapping[str, Any]) -> list[str]:
@@ -141,7 +141,7 @@ def _number(value: float | None, digits: int = 3) -> str:
     return "unknown" if value is None else f"{value:.{digits}f}"
 
 
-def _opened() -> tuple[Home, Configuration]:
+def opened_home() -> tuple[Home, Configuration]:
     """The home and the configuration of this process; jitted code is cached in the home."""
     home = Home.from_environment(os.environ)
     use_numba_cache(home)
@@ -150,11 +150,13 @@ def _opened() -> tuple[Home, Configuration]:
     return home, load_configuration(home, os.environ)
 
 
-def _now() -> int:
+def present_moment() -> int:
+    """Now, microseconds since the epoch."""
     return time.time_ns() // 1000
 
 
-def _print(document: Mapping[str, Any], as_json: bool, lines: list[str]) -> None:
+def print_result(document: Mapping[str, Any], as_json: bool, lines: list[str]) -> None:
+    """Print a result: the document for machines, or the lines for people."""
     if as_json:
         json.dump(document, sys.stdout, indent=1, allow_nan=False)
         sys.stdout.write("\n")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from features.errors import Refused
-from training.commands import AsJson, Journey, _now, _opened, _print
+from training.commands import AsJson, Journey, opened_home, present_moment, print_result
 
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the promotion log.")]
 
@@ -31,7 +31,7 @@ def promote(
     """
     if force and (dry_run or not reason.strip()):
         raise Refused("--force without a --reason, or with --dry-run; expected a reason, which the promotion log keeps")
-    home, configuration = _opened()
+    home, configuration = opened_home()
     from models.promotions import Promoter, entry_document
     from models.registry import LocalRegistry, model_name
     from training.params import load_params
@@ -42,9 +42,9 @@ def promote(
     if force:
         declared = named_journey(configuration, journey)
         name, wanted = model_name(declared.id), wanted_version(home, declared, version)
-        entry = promoter.promote(name, wanted, at=_now(), by=_who(), forced=True, reason=reason)
+        entry = promoter.promote(name, wanted, at=present_moment(), by=_who(), forced=True, reason=reason)
         said = [f"{name} version {wanted} is the champion now, FORCED past the gate: {reason}"]
-        _print({"promoted": True, "verdict": None, "entry": entry_document(entry)}, as_json, said)
+        print_result({"promoted": True, "verdict": None, "entry": entry_document(entry)}, as_json, said)
         return
     params = load_params()
     compared = contest(home, configuration, journey, version)
@@ -57,7 +57,7 @@ def promote(
         entry = promoter.promote(
             compared.name,
             compared.challenger,
-            at=_now(),
+            at=present_moment(),
             by=_who(),
             reason=reason,
             evidence=evidence,
@@ -67,25 +67,25 @@ def promote(
         lines.append(f"{compared.name} version {compared.challenger} is the champion now")
     elif not dry_run:
         entry = promoter.refused(
-            compared.name, compared.challenger, at=_now(), by=_who(), reason=reason, evidence=evidence
+            compared.name, compared.challenger, at=present_moment(), by=_who(), reason=reason, evidence=evidence
         )
         document["entry"] = entry_document(entry)
-    _print(document, as_json, lines)
+    print_result(document, as_json, lines)
     if not verdict.promotes:
         raise typer.Exit(1)
 
 
 def rollback(journey: Journey = None, reason: Reason = "", as_json: AsJson = False) -> None:
     """Put the champion before back in its place, by the promotion log. The gate is not asked."""
-    home, configuration = _opened()
+    home, configuration = opened_home()
     from models.promotions import Promoter, entry_document
     from models.registry import LocalRegistry, model_name
     from training.promote import named_journey
 
     name = model_name(named_journey(configuration, journey).id)
-    entry = Promoter(LocalRegistry(home.bundles)).rollback(name, at=_now(), by=_who(), reason=reason)
+    entry = Promoter(LocalRegistry(home.bundles)).rollback(name, at=present_moment(), by=_who(), reason=reason)
     was = "none" if entry.before is None else f"version {entry.before.version}"
-    _print(
+    print_result(
         {"rolled_back": True, "entry": entry_document(entry)},
         as_json,
         [f"{name} version {entry.after.version} is the champion again; it was {was}"],
