@@ -17,13 +17,15 @@ Part = Literal["bundle", "champion", "challenger"]
 _LABEL: Final = re.compile(r"(?P<name>[a-z0-9_-]+)@[a-z_]+/(?P<version>\d+)")
 
 
-def deciding_bundle(record: DecisionRecord, registry: Registry) -> Path:
-    """The folder of the bundle that a decision was made with.
+def deciding_bundle(record: DecisionRecord, registry: Registry) -> Path | None:
+    """The folder of the bundle that a decision was made with; None where it was made without a model.
 
     Raises:
-        Refused: it was made without a model.
+        Refused: it was imported, and nobody here knows what made it.
         UnknownObject: the bundle is not registered here.
     """
+    if "bundle" not in record.versions and record.mode != "imported":
+        return None
     return named_bundle(record, "bundle", registry)
 
 

@@ -65,6 +65,7 @@ class Explanation:
         control: by outcome, the response under no action, on the control model's raw scale.
         effects: by action that was scored, what it changes of its outcome.
         largest_difference: between what was recorded and the same scored again; 0 is expected.
+        scorer: of the bundle that decided; None where no model did, and there is nothing to take apart.
     """
 
     record: DecisionRecord
@@ -74,7 +75,7 @@ class Explanation:
     effects: Mapping[str, Explained]
     largest_difference: float
     is_binary: Mapping[str, bool]
-    scorer: Scorer
+    scorer: Scorer | None
 
     @property
     def vector(self) -> FloatArray:
@@ -90,7 +91,9 @@ class Explanation:
         return to_win(self.record.candidates, action_id, is_binary=self.is_binary)
 
     def flips(self, action_id: str) -> tuple[Flip, ...]:
-        """The single features that would have put an action first, the nearest first."""
+        """The single features that would have put an action first, the nearest first; none where no model decided."""
+        if self.scorer is None:
+            return ()
         return feature_flips(
             self.scorer,
             self.vector,
@@ -122,13 +125,14 @@ class Explanation:
 
 
 def explain(
-    record: DecisionRecord, directory: Path, *, journey: Journey, catalogue: Catalogue, feature_set: FeatureSet
+    record: DecisionRecord, directory: Path | None, *, journey: Journey, catalogue: Catalogue, feature_set: FeatureSet
 ) -> Explanation:
     """Why a decision came out as it did.
 
     Args:
         record: the decision.
-        directory: of the bundle that decided; ``deciding_bundle`` finds it.
+        directory: of the bundle that decided; ``deciding_bundle`` finds it. None where no model decided: then rules
+            and beliefs alone made the decision, and what would have won is all there is to say.
         journey: of the decision, with its reason templates.
         catalogue: its actions; the priors of those that the bundle does not know.
         feature_set: of the journey, at the version that the decision was made with.
@@ -137,6 +141,18 @@ def explain(
         Refused: the decision was made with other features, or without any.
         BundleError: the bundle is damaged, or is not the one that decided.
     """
+    is_binary = {outcome.id: outcome.type == "binary" for outcome in journey.outcomes}
+    if directory is None:
+        return Explanation(
+            record=record,
+            feature_set=feature_set,
+            stall=None,
+            control={},
+            effects={},
+            largest_difference=0.0,
+            is_binary=is_binary,
+            scorer=None,
+        )
     if record.versions.get("features") != feature_set.version or len(record.vector) != len(feature_set.names):
         raise Refused(
             f"decision {record.decision_id} was made with {len(record.vector)} features of version "
@@ -179,7 +195,7 @@ def explain(
         control=control,
         effects=effects,
         largest_difference=_largest_difference(record, scorer, row[0], scored),
-        is_binary={outcome.id: outcome.type == "binary" for outcome in journey.outcomes},
+        is_binary=is_binary,
         scorer=scorer,
     )
 

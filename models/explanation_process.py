@@ -30,7 +30,7 @@ def explained(home: Home, request: ExplanationRequest) -> bytes:
     """The explanation of a decision as JSON.
 
     Raises:
-        Refused: it was made with other features, without a model, in a journey or by a bundle that is not here.
+        Refused: it was made with other features, in a journey or by a bundle that is not here.
         BundleError: the bundle is damaged, or is not the one that decided.
     """
     from features.schema import feature_set

@@ -26,6 +26,8 @@ def explanation_text(explanation: Explanation, action_id: str | None = None) -> 
     record = explanation.record
     drawn = ", drawn and not ranked first" if record.explored else ""
     lines = [f"decision {record.decision_id}: {record.first.action_id}{drawn}", f"({SCOPE})"]
+    if explanation.scorer is None:
+        lines.append("no model made it: what actions change is what the catalogue believes, the same for everybody")
     if explanation.largest_difference > 0:
         lines.append(f"NOT the same when scored again: differs by up to {explanation.largest_difference:.3g}")
     if explanation.stall is not None:

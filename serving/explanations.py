@@ -203,11 +203,6 @@ class ExplanationDesk:
         if action_id is not None and action_id not in known:
             query.add("action", action_id, f"a candidate of the decision: {', '.join(known) or 'there were none'}")
         query.refuse("the decision cannot be explained like this")
-        if "bundle" not in record.versions:
-            raise NotExplainable(
-                f"decision {record.decision_id} was made without a model, expected one that a bundle scored: there is "
-                "nothing to take apart"
-            )
         reply = self._make(ExplanationRequest(record=dump_record(record), action_id=action_id))
         if reply.kind == "explained":
             return bytes(reply.document)

@@ -242,7 +242,7 @@ NOT_EXPLAINABLE = ProblemType(
     "not-explainable",
     409,
     "The decision cannot be explained",
-    "The decision was made without a model, or with a model or features that this installation does not have.",
+    "The decision was made with a model or features that this installation does not have, or not any more.",
     "Read the decision itself: its record holds every candidate with its numbers and the rules that dropped it.",
 )
 LEASE_ENDED = ProblemType(

@@ -346,15 +346,39 @@ def test_a_damaged_text_is_refused_before_it_is_parsed(small: World, rows: Float
 
 
 def test_the_deciding_bundle_is_found_by_its_label(small: World, rows: Floats) -> None:
-    """Also after another one became the champion; a decision without one says so."""
+    """Also after another one became the champion; one without a model has none, and of an imported one nobody knows."""
     registry = LocalRegistry(small.directory.parents[1])
     record = small.decided(rows[0])
 
     assert deciding_bundle(record, registry) == small.directory
+    without = small.decided(rows[0], versions={"features": FEATURES.version})
+    assert deciding_bundle(without, registry) is None
     with pytest.raises(Refused, match="was made without a bundle"):
-        deciding_bundle(small.decided(rows[0], versions={"features": FEATURES.version}), registry)
+        deciding_bundle(msgspec.structs.replace(without, mode="imported"), registry)
     with pytest.raises(UnknownObject, match="has no version 7"):
         deciding_bundle(small.decided(rows[0], versions=record.versions | {"bundle": f"{NAME}@champion/7"}), registry)
+
+
+def test_a_decision_without_a_model_is_explained_by_its_rules(small: World, rows: Floats) -> None:
+    """Nothing is taken apart; what would have put an action first is still told."""
+    record = small.decided(rows[0])
+    found = explain(
+        msgspec.structs.replace(record, versions={"features": FEATURES.version}),
+        None,
+        journey=small.rulebook.journey,
+        catalogue=small.rulebook.catalogue,
+        feature_set=FEATURES,
+    )
+
+    document = explanation_document(found, action_id="offer")
+
+    assert (document["stall"], document["control"], document["effects"]) == (None, {}, {})
+    assert document["to_win"]["flips"] == []
+    assert (
+        document["to_win"]["treatments"]
+        == explanation_document(explained(small, record), action_id="offer")["to_win"]["treatments"]
+    )
+    assert "no model made it" in explanation_text(found, "offer")
 
 
 def test_people_read_it_on_a_terminal(small: World, rows: Floats) -> None:
