@@ -14,11 +14,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import pytest
 import uvicorn
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from models.explanation_process import reply
 from serving.api.app import application
 from serving.api.openapi import OPERATIONS, api_document
 from serving.runtime import Runtime
@@ -53,6 +55,7 @@ class _Served:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Served]:
     """The application behind a real server, over stores in memory."""
     world = World(tmp_path_factory.mktemp("fuzzed"))
+    world.explain = lambda request: reply(world.home, msgspec.json.encode(request))
     with world.client() as client:
         _lived(client)
         asked = [{"customer_id": "c-1", "mode": mode, "activate": False} for mode in ("live", "live", "shadow")]
