@@ -40,11 +40,11 @@ async def take_events(request: Call) -> Response[bytes]:
     runtime, principal = runtime_of(request), principal_of(request)
     asked = _asked(words_of(request))
     body = await admitted_body(request, runtime.settings.max_batch_bytes, pace=runtime.workers.pace)
-    documents = parse_batch(decode_json(body), key="events", limit=runtime.settings.max_batch_items)
+    # In a thread from the first byte on: megabytes of events must not keep decisions waiting.
+    answer, about = await runtime.workers.run(_taken, runtime, body, principal, asked is not None)
     if asked is None:
-        return as_json(await runtime.workers.run(_taken, runtime, documents, principal))
-    question = {**asked, **_about(documents)}
-    taken = msgspec.structs.asdict(await runtime.workers.run(_taken, runtime, documents, principal))
+        return as_json(answer)
+    question, taken = asked | about, msgspec.structs.asdict(answer)
     try:
         decision = await runtime.desk.answer(
             lambda: question, principal, idempotency_key=None, arrived=arrival_of(request)
@@ -89,12 +89,15 @@ def _about(documents: list[object]) -> dict[str, str]:
     return {"customer_id": str(named[0]), "request_id": f"events-{digest}"}
 
 
-def _taken(runtime: Runtime, documents: list[object], principal: Principal) -> BatchAnswer:
+def _taken(runtime: Runtime, body: bytes, principal: Principal, is_asked: bool) -> tuple[BatchAnswer, dict[str, str]]:
+    """What became of a batch, and whom a decision is asked about, if one is: a batch that it cannot be is not taken."""
+    documents = parse_batch(decode_json(body), key="events", limit=runtime.settings.max_batch_items)
+    about = _about(documents) if is_asked else {}
     report = runtime.ingest.ingest(documents, source=principal.source, arrived_at=runtime.clock())
     answer = batch_answer(report)
     runtime.metrics.count_events(accepted=answer.accepted, duplicate=answer.duplicate, rejected=answer.rejected)
     log_event("events_taken", accepted=answer.accepted, duplicate=answer.duplicate, rejected=answer.rejected)
-    return answer
+    return answer, about
 
 
 def batch_answer(report: Report) -> BatchAnswer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from features.errors import StoreUnavailable
 from features.events import dump_timestamp
 from models.configuration import built_in_configuration
 from models.records import Contact
+from serving.api import events as events_route
+from serving.requests import decode_json
 from serving.settings import Settings
 from tests.decision_records import record
 from tests.doors import BOOTSTRAP, HOUR_US, JOURNEY, NOW, Client, World, event
@@ -97,6 +100,21 @@ def test_a_decision_that_cannot_be_made_loses_no_event(client: Client) -> None:
     assert answer["accepted"] == 3
     assert answer["decision_problem"]["errors"][0]["pointer"] == "/channel"
     assert "decision" not in answer
+
+
+@pytest.mark.parametrize("query", ["", "?decide=true"])
+def test_a_batch_is_read_beside_the_event_loop(client: Client, monkeypatch: pytest.MonkeyPatch, query: str) -> None:
+    """Decisions are made in its thread, and must not wait for megabytes of events to be decoded."""
+    threads = []
+
+    def noting(body: bytes) -> object:
+        threads.append(threading.current_thread().name)
+        return decode_json(body)
+
+    monkeypatch.setattr(events_route, "decode_json", noting)
+
+    assert client.post(f"/v1/events{query}", {"events": _applied()}).status_code == 200
+    assert [name.startswith("headway") for name in threads] == [True]
 
 
 @pytest.mark.parametrize("query", ["decide=maybe", "decide=true&decide=true", "journey_id=x", "wish=1"])
