@@ -21,6 +21,8 @@ from serving.telemetry import log_event
 
 if TYPE_CHECKING:  # they know jitted code, for which the composition root chooses the folder first
     from serving.configurations import Document, Part
+    from serving.replays import Trial
+    from serving.runtime import Runtime
 
 _READERS: Final = allowed("agent", "marketer", "analyst")
 _WRITERS: Final = allowed("marketer")
@@ -56,16 +58,20 @@ async def validate_policy(request: Call) -> Response[bytes]:
     """Whether a policy or a catalogue may be put in force, and what it would have changed."""
     runtime = runtime_of(request)
     body = await body_of(request, runtime.settings.max_body_bytes, pace=runtime.workers.pace)
+    trial = await runtime.workers.run(_tried, runtime, body)
+    tried = 0 if trial.tally is None else trial.tally.decisions
+    log_event("configuration_tried", source=principal_of(request).source, valid=not trial.problems, decisions=tried)
+    return as_json(validation_answer(trial))
+
+
+def _tried(runtime: Runtime, body: bytes) -> Trial:
     fields = Fields.of(decode_json(body), (*_DOCUMENTS, "decisions"))
     documents: dict[Part, object] = {part: value for part in _DOCUMENTS if (value := fields.value(part)) is not None}
     decisions = fields.integer("decisions", 1, MOST_DECISIONS, DEFAULT_DECISIONS) or DEFAULT_DECISIONS
     if not documents:
         fields.add("policy", None, f"{REQUIRED} where there are no actions")
     fields.refuse("the body cannot be tried")
-    trial = await runtime.workers.run(lambda: runtime.replays.tried(documents, decisions=decisions))
-    tried = 0 if trial.tally is None else trial.tally.decisions
-    log_event("configuration_tried", source=principal_of(request).source, valid=not trial.problems, decisions=tried)
-    return as_json(validation_answer(trial))
+    return runtime.replays.tried(documents, decisions=decisions)
 
 
 async def _read(request: Call, part: Part) -> Response[bytes]:

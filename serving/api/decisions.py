@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from litestar import Response, get, post
 from litestar.params import FromPath
 
@@ -29,6 +31,9 @@ from serving.requests import Fields, decode_json
 from serving.runtime import Runtime
 from serving.telemetry import log_event
 from serving.views import decision_view
+
+if TYPE_CHECKING:  # it knows jitted code, for which the composition root chooses the folder first
+    from serving.replays import ReplayedAnswer
 
 
 @post("/v1/decisions", guards=[allowed("caller", "agent", "marketer")], status_code=200)
@@ -103,9 +108,12 @@ async def replay_decision(request: Call, decision_id: FromPath[str]) -> Response
     """A decision made again from its record, as it was or under something else."""
     runtime, principal = runtime_of(request), principal_of(request)
     body = await body_of(request, runtime.settings.max_body_bytes, pace=runtime.workers.pace)
-    named = parse_replay_request(decode_json(body) if body else {})
-    stored = await runtime.workers.run(visible_decision, runtime, decision_id, principal)
-    return as_json(replay_answer(await runtime.workers.run(runtime.replays.replay, stored, named)))
+
+    def replayed() -> ReplayedAnswer:
+        named = parse_replay_request(decode_json(body) if body else {})
+        return runtime.replays.replay(visible_decision(runtime, decision_id, principal), named)
+
+    return as_json(replay_answer(await runtime.workers.run(replayed)))
 
 
 def parse_replay_request(document: object) -> ReplayRequest:

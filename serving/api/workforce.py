@@ -15,9 +15,9 @@ from serving.telemetry import log_event
 async def put_workforce(request: Call) -> Response[bytes]:
     """Remember people; the very next decision knows them."""
     runtime = runtime_of(request)
-    document = decode_json(await body_of(request, runtime.settings.max_batch_bytes, pace=runtime.workers.pace))
+    body = await body_of(request, runtime.settings.max_batch_bytes, pace=runtime.workers.pace)
     now = runtime.clock()
-    answer = await runtime.workers.run(lambda: runtime.workforce.put(document, now=now))
+    answer = await runtime.workers.run(lambda: runtime.workforce.put(decode_json(body), now=now))
     log_event("workforce_told", persons=len(answer.persons))
     return as_json(answer)
 
