@@ -1,12 +1,13 @@
-"""How contacts and leases are counted against caps inside a commit, for every record store alike."""
+"""Which contacts a decision makes, and how they are counted against caps inside a commit, for every store alike."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from models.contact_policy import contacts_under
-from models.decision import DecisionRecord
-from models.records import Contact, LostRace, Reservation
+from features.identity import Span
+from models.contact_policy import Cap, cap_limits, contacts_under
+from models.decision import DecisionRecord, Selected
+from models.records import Contact, ContactStatus, LostRace, Reservation
 
 
 def counts(contact: Contact, *, now: int) -> bool:
@@ -43,3 +44,43 @@ def conflict_message(record: DecisionRecord) -> str:
         f"request_id {record.request_id!r} of source {record.source!r} was used before for another request; "
         f"expected the same body again, or a new request_id"
     )
+
+
+def held_contacts(
+    record: DecisionRecord,
+    selected: Sequence[Selected],
+    caps: Sequence[Cap],
+    *,
+    at: int,
+    status: ContactStatus,
+    spans: tuple[Span, ...],
+) -> Reservation:
+    """The contacts of some slots of a decision as they are from a moment on, with every cap that they fall under.
+
+    Args:
+        record: the decision.
+        selected: slots of it.
+        caps: all that hold.
+        at: the moment.
+        status: of the contacts.
+        spans: of the person.
+    """
+    channel_of = {candidate.treatment_id: candidate.channel or "" for candidate in record.candidates}
+    contacts = tuple(
+        Contact(
+            decision_id=record.decision_id,
+            customer_id=record.customer_id,
+            action_id=one.action_id,
+            channel=channel_of[one.treatment_id],
+            at=at,
+            status=status,
+            expires_at=record.expires_at,
+            send_id=record.send_id,
+        )
+        for one in selected
+    )
+    limits = {
+        cap.rule_id: cap for contact in contacts for cap in cap_limits(caps, contact.channel, contact.action_id, at)
+    }
+    treatment_ids = tuple(one.treatment_id for one in selected)
+    return Reservation(contacts, treatment_ids, tuple(limits.values()), record.send_id, spans)

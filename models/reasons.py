@@ -8,6 +8,9 @@ from features.journeys import ACTIVE
 from models.arbitration import Choice, Factors, interval
 from models.situation import Situation
 
+MANDATORY: Final = "MANDATORY"
+"""It goes before everything else, whatever it is worth."""
+
 STALL_HIGH: Final = 0.5
 """From this stall propensity on, a stall is likelier than progress."""
 
@@ -28,7 +31,7 @@ def reason_codes(
     if choice is not None and choice.how in ("explored", "random"):
         codes.append("EXPLORED")
     if choice is not None and choice.how == "mandatory":
-        codes.append("MANDATORY")
+        codes.append(MANDATORY)
     if situation.stall_propensity >= STALL_HIGH:
         codes.append("STALL_HIGH")
     if situation.stall_state is not None:

@@ -10,8 +10,9 @@ import msgspec
 from features.event_log import EventLog
 from features.events import dump_timestamp
 from features.identity import Person, Span
+from models.caps import held_contacts
 from models.configuration import Configuration
-from models.contact_policy import cap_limits, caps_of, failing_consent
+from models.contact_policy import caps_of, failing_consent
 from models.decision import DecisionRecord, Selected
 from models.experiment import arm_of
 from models.records import Contact, LeaseEnded, LostRace, RecordStore, Reservation
@@ -112,28 +113,7 @@ class ActivationDesk:
     ) -> Reservation:
         configuration = self._configuration()
         declared = caps_of(configuration.policy.contact_policy, configuration.catalogue)
-        channel_of = {candidate.treatment_id: candidate.channel or "" for candidate in record.candidates}
-        contacts = tuple(
-            Contact(
-                decision_id=record.decision_id,
-                customer_id=record.customer_id,
-                action_id=one.action_id,
-                channel=channel_of[one.treatment_id],
-                at=now,
-                status="confirmed",
-                expires_at=record.expires_at,
-                send_id=record.send_id,
-            )
-            for one in chosen
-        )
-        caps = {
-            cap.rule_id: cap
-            for contact in contacts
-            for cap in cap_limits(declared, contact.channel, contact.action_id, now)
-        }
-        return Reservation(
-            contacts, tuple(one.treatment_id for one in chosen), tuple(caps.values()), record.send_id, person.spans
-        )
+        return held_contacts(record, chosen, declared, at=now, status="confirmed", spans=person.spans)
 
     def _refuse_held_out(self, record: DecisionRecord, person: Person) -> None:
         """Refuse where the customer is in the holdout by now: an id was linked, or people were dealt anew.

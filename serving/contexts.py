@@ -18,6 +18,7 @@ from features.events import dump_timestamp, shown
 from features.identity import Person
 from features.moments import Moments
 from features.taxonomy import BOOKKEEPING, Taxonomy
+from models.reasons import MANDATORY
 from models.records import RecordStore
 from serving.customer_views import CustomerContext, LastEvent, NextBestAction, Standing
 from serving.queries import Query, Words
@@ -173,7 +174,7 @@ def _asked(standings: tuple[Standing, ...], journey_id: str | None) -> tuple[Sta
 
 
 def _best(answers: Sequence[DecisionAnswer]) -> NextBestAction | None:
-    """Of what each journey would choose first, what is worth most."""
+    """Of what each journey would choose first, what has to be said, else what is worth most."""
     found = [
         (answer.journey.journey_id, ranked)
         for answer in answers
@@ -183,7 +184,7 @@ def _best(answers: Sequence[DecisionAnswer]) -> NextBestAction | None:
     ]
     if not found:
         return None
-    journey_id, best = max(found, key=lambda one: one[1].priority or 0.0)
+    journey_id, best = max(found, key=lambda one: (MANDATORY in one[1].reasons, one[1].priority or 0.0))
     return NextBestAction(
         journey_id=journey_id,
         action_id=best.action_id,

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 from features.identity import Person
 from models.capacity import capacity_windows, reserved_needs
-from models.contact_policy import cap_limits
+from models.caps import held_contacts
 from models.decision import DecisionRecord
 from models.deliberation import Deliberation, Rulebook
 from models.policy import Capacity
-from models.records import CapacityNeed, Contact, CustomerRecords, RecordStore, Reservation, customer_ids
+from models.records import CapacityNeed, CustomerRecords, RecordStore, Reservation, customer_ids
 from models.workforce import OpenPerson, assignees
 from serving.schemas import DecisionRequest
 
@@ -81,27 +81,13 @@ def reservation_of(
     """
     if record.mode != "live" or not (record.selected or record.send_id):
         return None
-    channel_of = {candidate.treatment_id: candidate.channel for candidate in record.candidates}
     counted = record.activated and request.direction == "outbound"
-    contacts = tuple(
-        Contact(
-            decision_id=record.decision_id,
-            customer_id=record.customer_id,
-            action_id=selected.action_id,
-            channel=channel_of[selected.treatment_id] or "",
-            at=record.decided_at,
-            status="confirmed" if counted else "lease",
-            expires_at=record.expires_at,
-            send_id=record.send_id,
-        )
-        for selected in record.selected
+    held = held_contacts(
+        record,
+        record.selected,
+        rulebook.plan.caps,
+        at=record.decided_at,
+        status="confirmed" if counted else "lease",
+        spans=person.spans,
     )
-    caps = {
-        cap.rule_id: cap
-        for contact in contacts
-        for cap in cap_limits(rulebook.plan.caps, contact.channel, contact.action_id, record.decided_at)
-    }
-    treatment_ids = tuple(selected.treatment_id for selected in record.selected)
-    return Reservation(
-        contacts, treatment_ids, tuple(caps.values()), record.send_id, person.spans, needs, record.assignees
-    )
+    return replace(held, needs=needs, assignees=record.assignees)
