@@ -1,11 +1,14 @@
 """The console script. Commands are entry points, found without importing them: only the one that was asked for loads.
 
+An entry point named by two words is a sub-command of the group that the first word names, which another package may own.
+
 Exit codes: 0 done, 1 failed, 2 refused (bad input, usage, configuration or lock), 130 interrupted.
 """
 
 from __future__ import annotations
 
 import ast
+import copy
 import importlib.util
 import os
 import sys
@@ -78,12 +81,12 @@ def run(
     return code if isinstance(code, int) else 0
 
 
-def _asked(arguments: Sequence[str]) -> str | None:
-    """The sub-command of a command line: its first word that is not an option."""
-    return next((word for word in arguments if not word.startswith("-")), None)
+def _asked(arguments: Sequence[str]) -> tuple[str, ...]:
+    """The command and sub-command of a command line: its first two words that are no options."""
+    return tuple([word for word in arguments if not word.startswith("-")][:2])
 
 
-def application_of(commands: Mapping[str, EntryPoint], *, asked: str | None) -> typer.Typer:
+def application_of(commands: Mapping[str, EntryPoint], *, asked: Sequence[str]) -> typer.Typer:
     """The command tree: the asked command in full, every other one by its name and first line of help."""
     application = typer.Typer(
         name="headway",
@@ -94,11 +97,28 @@ def application_of(commands: Mapping[str, EntryPoint], *, asked: str | None) -> 
     )
     application.callback()(_headway)
     for name, command in sorted(commands.items()):
-        if name == asked:
-            _add(application, name, command.load())
-        else:
+        if " " in name:
+            continue
+        if name != next(iter(asked), None):
             application.command(name, help=first_line_of_help(command))(_never_called)
+            continue
+        _add(application, name, _with_sub_commands(command.load(), name, commands, asked=asked[1:]))
     return application
+
+
+def _with_sub_commands(loaded: Any, name: str, commands: Mapping[str, EntryPoint], *, asked: Sequence[str]) -> Any:
+    """A group with the commands that others add to it; it is left as it was."""
+    added = {words.removeprefix(f"{name} "): one for words, one in commands.items() if words.startswith(f"{name} ")}
+    if not added:
+        return loaded
+    group = copy.copy(loaded)
+    group.registered_commands = list(loaded.registered_commands)
+    for sub_name, command in added.items():
+        if sub_name in asked:
+            group.command(sub_name)(command.load())
+        else:
+            group.command(sub_name, help=first_line_of_help(command))(_never_called)
+    return group
 
 
 def _add(application: typer.Typer, name: str, command: object) -> None:

@@ -36,10 +36,15 @@ This page is generated from the command line by `python -m features.command_refe
 def reference(commands: Iterable[EntryPoint]) -> str:
     """The reference of all commands in Markdown; ``docs/reference/commands.md`` is this text. Loads all of them."""
     by_name = {command.name: command for command in commands}
+    names = sorted(name for name in by_name if " " not in name)
     trees: list[tuple[str, Any]] = [
-        (name, get_command(application_of(by_name, asked=name))) for name in sorted(by_name)
+        (name, get_command(application_of(by_name, asked=[name, *_added_to(name, by_name)]))) for name in names
     ]
     return "\n".join([_INTRODUCTION, *(line for name, tree in trees for line in _lines(tree.commands[name], name))])
+
+
+def _added_to(group: str, names: Iterable[str]) -> list[str]:
+    return [name.removeprefix(f"{group} ") for name in names if name.startswith(f"{group} ")]
 
 
 def _lines(command: Any, path: str) -> Iterator[str]:

@@ -102,6 +102,23 @@ def test_a_command_of_a_group_runs(commands: list[EntryPoint], capsys: pytest.Ca
     assert capsys.readouterr().out == "count 3\n"
 
 
+def test_a_command_of_another_package_joins_a_group(
+    commands: list[EntryPoint], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name of two words is a command of a group, listed beside its own and loaded only where it is asked for."""
+    module = commands[0].value.partition(":")[0]
+    added = EntryPoint("group outer", f"{module}:leave", "headway.commands")
+    broken = EntryPoint("group broken", "no_such_module:command", "headway.commands")
+    together = [*commands, added, broken]
+    assert run(["group", "outer"], {}, commands=together) == 1
+    assert run(["group", "inner", "3"], {}, commands=together) == 0
+    run(["group", "--help"], {}, commands=together)
+    said = capsys.readouterr().out
+    assert "count 3" in said
+    assert "Leave with a code." in said
+    assert run(["group", "outer"], {}, commands=commands) == 2
+
+
 def test_a_refusal_ends_with_2(commands: list[EntryPoint]) -> None:
     """A refusal is its message on stderr and exit code 2."""
     assert _run(["refuse"], commands) == (2, "Error: got a bad thing, expected a good one\n")
