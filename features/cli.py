@@ -1,6 +1,6 @@
 """The console script. Commands are entry points, found without importing them: only the one that was asked for loads.
 
-An entry point named by two words is a sub-command of the group that the first word names, which another package may own.
+An entry point named by two words is a sub-command of the group that the first names, which another package may own.
 
 Exit codes: 0 done, 1 failed, 2 refused (bad input, usage, configuration or lock), 130 interrupted.
 """
