@@ -29,7 +29,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,33 +143,42 @@ class PolicyValues:
     changed: float
 
 
-def policy_values(log: LoggedChoices, policy: FloatArray, params: EstimateParams) -> PolicyValues:
+def policy_values(
+    log: LoggedChoices,
+    policy: FloatArray,
+    params: EstimateParams,
+    *,
+    names: Collection[EstimatorName] = tuple(ESTIMATORS),
+) -> PolicyValues:
     """What the log says of a policy.
 
     Args:
         log: at least one decision, whose logged probabilities are whole.
         policy: ``(n, m)`` probability with which it takes each option.
         params: of the estimates.
+        names: the estimators that are asked.
 
     Raises:
         NotEnoughData: the table is none of these decisions.
     """
     logged = money_over_nothing(log, policy)
     found = value_refusals(logged, params.guard)
-    difference = None
-    if not found:
-        terms = policy_scores(log, policy) - policy_scores(log, log.logged)
-        difference = _mean_interval(terms, log, params)
+    difference = None if found else paired_difference(log, policy, log.logged, params)
     choices = logged.weight if logged.choice_weight is None else logged.choice_weight
     return PolicyValues(
         refusals=found,
-        estimates={} if found else {name: estimate(logged, params) for name, estimate in ESTIMATORS.items()},
+        estimates={} if found else {name: ESTIMATORS[name](logged, params) for name in names},
         difference=difference,
         tail=weight_tail(choices),
         untreated_ess=effective_sample_size(logged.weight[log.taken == 0]),
         unsupported=float(logged.unsupported.mean()),
         changed=float(np.abs(policy - log.logged).sum(axis=1).mean() / 2),
     )
+
+
+def paired_difference(log: LoggedChoices, policy: FloatArray, other: FloatArray, params: EstimateParams) -> Interval:
+    """What a policy earns more than another one, doubly robust on the same decisions, with its interval by customer."""
+    return _mean_interval(policy_scores(log, policy) - policy_scores(log, other), log, params)
 
 
 def on_policy_value(log: LoggedChoices, params: EstimateParams) -> Interval:
