@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -75,39 +76,53 @@ def one_sided_bundle(
     return directory
 
 
-def roomy(configuration: Configuration) -> dict[str, str]:
+EXPERIMENT = {"no_contact_holdout": 0.1, "random_eligible": 0.25, "challenger": 0.1}
+EXPLORATION = {"epsilon": 0.5, "temperature": 3.0}
+
+
+def roomy(
+    configuration: Configuration,
+    experiment: Mapping[str, float] = EXPERIMENT,
+    exploration: Mapping[str, float] = EXPLORATION,
+) -> dict[str, str]:
     """The texts of the built-in files under a policy that draws often: what is chosen is up to the models."""
     texts = {f"{part}.yaml": text for part, text in configuration.texts.items()}
     policy = yaml.safe_load(texts["policy.yaml"])
-    policy["experiment"] |= {"no_contact_holdout": 0.1, "random_eligible": 0.25, "challenger": 0.1}
-    policy["exploration"] = {"epsilon": 0.5, "temperature": 3.0}
+    policy["experiment"] |= experiment
+    policy["exploration"] = dict(exploration)
     policy["rules"] = [rule for rule in policy["rules"] if rule["id"] == "elig.journey_open"]
     return {**texts, "policy.yaml": yaml.safe_dump(policy)}
 
 
-def lived_home(folder: Path) -> Home:
-    """A home in which version 1 decided, versions 1 and 3 believe in what harms, 2 in what helps."""
+def lived_home(folder: Path, texts: Mapping[str, str] | None = None, *, customers: int = CUSTOMERS) -> Home:
+    """A home in which version 1 decided, versions 1 and 3 believe in what harms, 2 in what helps.
+
+    Args:
+        folder: of the home.
+        texts: of the configuration; ``roomy`` where None.
+        customers: how many, one decision each.
+    """
     home = Home(folder).create()
     log = SqlEventLog(home.events_db, durability="NORMAL")
     with closing(log), closing(SqlRecordStore(home.records_db, durability="NORMAL")) as records:
         world = World(folder, records=records, log=log)
-        install_texts(home, roomy(built_in_configuration()))
+        install_texts(home, texts or roomy(built_in_configuration()))
         world.configuration = load_configuration(home, {})
         registry = LocalRegistry(home.bundles)
         for version, best in enumerate((BAD, GOOD, BAD), start=1):
             registry.register(one_sided_bundle(world, folder / f"made-{version}", best), NAME, {})
         registry.set_alias(NAME, CHAMPION, 1, at=world.now)
         registry.set_alias(NAME, CHALLENGER, 2, at=world.now)
-        _lived(world)
+        _lived(world, customers)
     return home
 
 
-def _lived(world: World) -> None:
+def _lived(world: World, customers: int) -> None:
     rng = np.random.default_rng(5)
     with world.client() as client:
         world.champions[-1].refresh()
-        people = [f"c-{number}" for number in range(CUSTOMERS)]
-        for start in range(0, CUSTOMERS, 250):
+        people = [f"c-{number}" for number in range(customers)]
+        for start in range(0, customers, 250):
             applied = [
                 event(f"applied-{one}", customer_id=one, occurred_at=dump_timestamp(world.now - 100 * HOUR_US))
                 for one in people[start : start + 250]

@@ -23,11 +23,11 @@ BASELINES_TOLD: Final = {
     "no_action": "nothing, to anybody",
     "random": "chance among what is eligible",
     "best_single": "the best single action for everybody",
-    "response_ranking": "whoever is likeliest to say yes",
-    "rules_only": "rules only: the first eligible of the catalogue",
-    "shuffled_model": "the same, with the estimates of other customers",
-    "without_levers": "the same, without business levers",
-    "by_priority": "what was ranked first, without exploration",
+    "response_ranking": "whatever is likeliest to get a yes",
+    "rules_only": "rules only: the first of the catalogue that is eligible",
+    "shuffled_model": "the ranking of the time, by estimates of other customers",
+    "without_levers": "the ranking of the time, without business levers",
+    "by_priority": "the ranking of the time, without exploration",
 }
 
 
@@ -59,8 +59,8 @@ def policy_page(report: Mapping[str, Any]) -> str:
     """The report as an HTML page."""
     data = report["data"]
     about = (
-        f"Report {report['id']}; journey {report['journey']}; decisions from {data['first_decided_at'] or 'never'} to "
-        f"{data['last_decided_at'] or 'never'}; intervals hold {report['params']['level']:.0%}, by customer."
+        f"Report {report['id']}; journey {report['journey']}; decisions of {_day(data['first_decided_at'])} to "
+        f"{_day(data['last_decided_at'])}; intervals hold {report['params']['level']:.0%}, by customer."
     )
     return page(
         f"What {_policy(report)} would have earned",
@@ -157,10 +157,10 @@ def _estimators(report: Mapping[str, Any]) -> Iterator[Markup]:
 def _baselines(report: Mapping[str, Any]) -> Iterator[Markup]:
     found = report["baselines"]
     known = {BASELINES_TOLD[name]: one["value"] for name, one in found.items() if one["value"] is not None}
+    if report["logging"]:
+        known = {"what was really done": report["logging"], **known}
     if report["estimates"]:
         known = {"this policy": report["estimates"]["DR"], **known}
-    if report["logging"]:
-        known["what was really done"] = report["logging"]
     yield paragraph(
         "All on the same decisions, doubly robust. A lead whose ends are both above 0 is more than chance explains."
     )
@@ -258,6 +258,10 @@ def _slates(slates: Mapping[str, Any]) -> Iterator[Markup]:
         ],
         numeric=(1, 2, 3),
     )
+
+
+def _day(moment: str | None) -> str:
+    return "no day" if moment is None else moment[:10]
 
 
 def _drawn(found: Mapping[str, Mapping[str, Any]], unit: str) -> str:
