@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -94,13 +95,24 @@ def roomy(
     return {**texts, "policy.yaml": yaml.safe_dump(policy)}
 
 
-def lived_home(folder: Path, texts: Mapping[str, str] | None = None, *, customers: int = CUSTOMERS) -> Home:
+ONE_SLOT: Mapping[str, Any] = {"max_actions": 1}
+"""What a decision is asked."""
+
+
+def lived_home(
+    folder: Path,
+    texts: Mapping[str, str] | None = None,
+    *,
+    customers: int = CUSTOMERS,
+    asked: Mapping[str, Any] = ONE_SLOT,
+) -> Home:
     """A home in which version 1 decided, versions 1 and 3 believe in what harms, 2 in what helps.
 
     Args:
         folder: of the home.
         texts: of the configuration; ``roomy`` where None.
         customers: how many, one decision each.
+        asked: of each decision.
     """
     home = Home(folder).create()
     log = SqlEventLog(home.events_db, durability="NORMAL")
@@ -113,11 +125,15 @@ def lived_home(folder: Path, texts: Mapping[str, str] | None = None, *, customer
             registry.register(one_sided_bundle(world, folder / f"made-{version}", best), NAME, {})
         registry.set_alias(NAME, CHAMPION, 1, at=world.now)
         registry.set_alias(NAME, CHALLENGER, 2, at=world.now)
-        _lived(world, customers)
+        _lived(world, customers, asked)
     return home
 
 
-def _lived(world: World, customers: int) -> None:
+_PATIENT: Mapping[str, Any] = {"deadline_ms": 5_000}
+"""On a busy machine too every decision is answered by its models."""
+
+
+def _lived(world: World, customers: int, asked: Mapping[str, Any]) -> None:
     rng = np.random.default_rng(5)
     with world.client() as client:
         world.champions[-1].refresh()
@@ -142,7 +158,9 @@ def _lived(world: World, customers: int) -> None:
         outcomes = []
         for number, person in enumerate(people):
             world.now += HOUR_US // 20
-            told = client.done("/v1/decisions", {"request_id": f"q-{number}", "customer_id": person, "max_actions": 1})
+            told = client.done(
+                "/v1/decisions", {"request_id": f"q-{number}", "customer_id": person, **_PATIENT, **asked}
+            )
             stored = world.records.decision(told["decision_id"])
             if rng.random() < TRUTH.get(stored.record.first.action_id, 0.2):
                 facts = {"decision_id": told["decision_id"], "outcome_id": "progress_7d", "value": 1}

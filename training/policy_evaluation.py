@@ -25,13 +25,16 @@ from features.yaml_files import content_version
 from models.baseline_policies import baseline_policies
 from models.bundle import load_bundle
 from models.configuration import Configuration
+from models.configuration_history import ConfigurationHistory
 from models.logged_choices import LoggedChoices, broken_rows
 from models.metrics import Interval
 from models.off_policy import Estimate, EstimateParams, EstimatorName, Guard, Refusal
 from models.policy_values import PolicyValues, on_policy_value, paired_difference, policy_values
+from models.price_files import PriceLists
 from models.registry import LocalRegistry, model_name
-from models.replayer import WhatIf
+from models.replayer import AS_RECORDED, Replayer, Scorers, WhatIf
 from training.decision_log import RECORDED, DecisionLog, Wanted, decision_log
+from training.logged_slates import MetSlates, slates_document
 from training.params import Params
 
 FORMAT: Final = 1
@@ -73,6 +76,7 @@ class _Data:
         policy: ``(n, m)`` of the policy that is valued.
         broken: decisions left out for their probabilities.
         learned_until: id of the last decision that the named version learned from; empty where none is named.
+        slates: the section ``slates``.
     """
 
     log: DecisionLog
@@ -81,6 +85,7 @@ class _Data:
     kept: NDArray[np.bool_]
     broken: int
     learned_until: str
+    slates: Mapping[str, Any]
 
     @property
     def skipped(self) -> Counter[str]:
@@ -138,6 +143,7 @@ def _data(home: Home, configuration: Configuration, params: Params, question: Po
         features = frozenset({lineage.features_version})
     if not home.records_db.exists():
         raise Refused(f"no decision was ever made in {home.root}, expected a log to value a policy on")
+    met = MetSlates(ASKED)
     log = decision_log(
         home,
         configuration,
@@ -151,7 +157,11 @@ def _data(home: Home, configuration: Configuration, params: Params, question: Po
         ),
         {ASKED: what_if},
         predicted_by=(RECORDED,),
+        noted=met,
     )
+    history, prices = ConfigurationHistory(home, configuration), PriceLists(home.prices)
+    scorers = Scorers(LocalRegistry(home.bundles))
+    recorded, asked = (Replayer(history, scorers, prices, one) for one in (AS_RECORDED, what_if))
     kept = ~broken_rows(log.choices)
     return _Data(
         log=log,
@@ -160,6 +170,7 @@ def _data(home: Home, configuration: Configuration, params: Params, question: Po
         kept=kept,
         broken=int((~kept).sum()),
         learned_until=learned_until,
+        slates=slates_document(log, met, recorded, asked, estimate_params(params)),
     )
 
 
@@ -214,7 +225,7 @@ def _found(data: _Data, params: Params, estimating: EstimateParams) -> dict[str,
         return {
             "refused": [refusal_document(one) for one in about_log],
             **dict.fromkeys((*unknown, "stages")),
-            **_slates(data),
+            **data.slates,
         }
     values = policy_values(data.choices, data.policy, estimating)
     logging = policy_values(data.choices, data.choices.logged, estimating, names=())
@@ -233,7 +244,7 @@ def _found(data: _Data, params: Params, estimating: EstimateParams) -> dict[str,
         "baselines": None if about_log else _baselines(data, estimating, is_valued=is_valued),
         "actions": _action_mix(data),
         "stages": None if about_log else _stages(data, params, estimating),
-        **_slates(data),
+        **data.slates,
     }
 
 
@@ -350,7 +361,3 @@ def _stages(data: _Data, params: Params, estimating: EstimateParams) -> dict[str
         values = policy_values(data.choices.of(rows), data.policy[rows], estimating, names=_BRIEFLY)
         found[stage] = {"decisions": int(rows.sum()), **_valued(values)}
     return found
-
-
-def _slates(data: _Data) -> dict[str, Any]:
-    return {"slates": None}
