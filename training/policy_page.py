@@ -249,15 +249,16 @@ def _evidence(report: Mapping[str, Any]) -> Iterator[Markup]:
 
 
 def _slates(slates: Mapping[str, Any]) -> Iterator[Markup]:
-    yield paragraph(slates["about"])
-    yield table(
-        ["estimator", "value", "from", "to"],
-        [
-            (name, _number(one["value"]), _number(one["low"]), _number(one["high"]))
-            for name, one in (slates["estimates"] or {}).items()
-        ],
-        numeric=(1, 2, 3),
-    )
+    yield paragraph(f"{slates['about']} {slates['decisions']:,} decisions of up to {slates['slots']} slots.")
+    known = {"what the arm itself earned": slates["logging"], **(slates["estimates"] or {})}
+    rows = [
+        (name, _number(one["value"]), _number(one["low"]), _number(one["high"])) for name, one in known.items() if one
+    ]
+    if rows:
+        yield table(["estimator", "value", "from", "to"], rows, numeric=(1, 2, 3))
+    if slates["refused"]:
+        reasons = [(one["code"], one["text"]) for one in slates["refused"]]
+        yield table(["not valued because", "what was found"], reasons)
 
 
 def _day(moment: str | None) -> str:
