@@ -7,10 +7,12 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from features.errors import Refused
 from features.home import Home, use_numba_cache
 
 if TYPE_CHECKING:
@@ -56,14 +58,82 @@ def train(
     print_result(document, as_json, [*lines, "Next: headway evaluate, headway serve"])
 
 
-def evaluate(as_json: AsJson = False, journey: Journey = None) -> None:
-    """Print how the models trained last did on held-out rows: stall, uplift by outcome and action, policy value."""
+def evaluate(
+    as_json: AsJson = False,
+    journey: Journey = None,
+    log: Annotated[
+        bool, typer.Option("--log", help="Value a policy on the recorded decisions instead, over doing nothing.")
+    ] = False,
+    policy: Annotated[
+        Path | None, typer.Option(help="With --log: this policy.yaml decides.", exists=True, dir_okay=False)
+    ] = None,
+    actions: Annotated[
+        Path | None, typer.Option(help="With --log: this actions.yaml decides.", exists=True, dir_okay=False)
+    ] = None,
+    version: Annotated[
+        int | None, typer.Option(help="With --log: this version of the journey's registered model decides.", min=1)
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="With --log: decisions from this moment on: ISO 8601 with an offset.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="With --log: decisions before this moment.")] = None,
+    last: Annotated[int | None, typer.Option(help="With --log: so many of the newest decisions.", min=1)] = None,
+) -> None:
+    """Print how the models trained last did on held-out rows: stall, uplift by outcome and action, policy value.
+
+    With --log: what a policy, a catalogue or a version would have earned on the recorded decisions whose outcomes are
+    known, made again by the champion's rule for everybody. What is not given is what it was at each decision. Exit
+    code 1 where the log cannot tell. The report is kept in reports/ope; a server may run.
+    """
+    asked: dict[str, object] = {"--policy": policy, "--actions": actions, "--version": version}
+    asked |= {"--since": since, "--until": until, "--last": last}
+    if log:
+        _evaluate_on_log(as_json, journey, policy, actions, version, since, until, last)
+        return
+    if given := [name for name, value in asked.items() if value is not None]:
+        raise Refused(f"{', '.join(given)} without --log, expected --log with it")
     from training.reports import SHOWN, read_evaluation
 
     judged = read_evaluation(Home.from_environment(os.environ), journey)
     for note in judged["about"]["notes"]:
         print(f"note: {note}", file=sys.stderr)
     print_result({key: judged[key] for key in SHOWN}, as_json, summary_lines(judged))
+
+
+def _evaluate_on_log(
+    as_json: bool,
+    journey: str | None,
+    policy: Path | None,
+    actions: Path | None,
+    version: int | None,
+    since: str | None,
+    until: str | None,
+    last: int | None,
+) -> None:
+    home, configuration = opened_home()
+    from models.command_options import moment_option, what_if_options
+    from models.ope_reports import ope_folder
+    from training.params import load_params
+    from training.policy_evaluation import PolicyQuestion, policy_evaluation
+    from training.policy_page import evaluation_lines, policy_page
+    from training.promote import named_journey
+    from training.report_page import write_page
+    from training.reports import write_json
+
+    question = PolicyQuestion(
+        journey=named_journey(configuration, journey),
+        what_if=what_if_options(configuration, policy, actions, version, as_champion=True),
+        since=moment_option("--since", since),
+        until=moment_option("--until", until),
+        last=last,
+    )
+    report = policy_evaluation(home, configuration, load_params(), question)
+    folder = ope_folder(home.reports)
+    write_json(folder / f"{report['id']}.json", report)
+    write_page(folder / f"{report['id']}.html", policy_page(report))
+    print_result(report, as_json, [*evaluation_lines(report), f"The report is {folder / report['id']}.html"])
+    if report["refused"]:
+        raise typer.Exit(1)
 
 
 def snapshot(as_json: AsJson = False) -> None:
