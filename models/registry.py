@@ -52,6 +52,10 @@ class Registry(Protocol):
         """
         ...
 
+    def remove_alias(self, name: str, alias: str) -> None:
+        """Take an alias from whatever it is on; nothing happens where it is on nothing."""
+        ...
+
     def alias(self, name: str, alias: str) -> int | None:
         """The version that an alias is on, if any."""
         ...
@@ -189,6 +193,15 @@ class LocalRegistry:
             entries = {pointer.name: pointer for pointer in read_champions(file).values()}
             digest = sha256((path / MANIFEST).read_bytes()).hexdigest()
             entries[name] = Pointer(name=name, version=version, path=path, manifest_sha256=digest, set_at=at)
+            self._replace(file, entries)
+
+    def remove_alias(self, name: str, alias: str) -> None:
+        """As ``Registry.remove_alias``; the aliases of other names stay."""
+        file = self.root / f"{_checked(alias)}.json"
+        if read_champion(file, name) is None:
+            return
+        with lock_file(file):
+            entries = {pointer.name: pointer for pointer in read_champions(file).values() if pointer.name != name}
             self._replace(file, entries)
 
     def _replace(self, file: Path, entries: Mapping[str, Pointer]) -> None:

@@ -181,6 +181,20 @@ class DriftParams(ConfigModel):
     drift_share: float = Field(gt=0, le=1)
 
 
+class RetrainParams(ConfigModel):
+    """How much must be new for ``headway train --if-needed`` to train; see ``training.schedule``.
+
+    Attributes:
+        smallest_new_decisions: decisions that models learn from, since the last snapshot.
+        smallest_new_share: events since the last snapshot, as a share of those in it.
+        largest_age_days: days since the last snapshot after which a single new row is enough.
+    """
+
+    smallest_new_decisions: int = Field(default=500, ge=1)
+    smallest_new_share: float = Field(default=0.05, gt=0)
+    largest_age_days: float = Field(default=30.0, gt=0)
+
+
 class GateParams(ConfigModel):
     """When a challenger may become the champion; see ``models.gate.Gate``.
 
@@ -236,6 +250,7 @@ class Params(ConfigModel):
         evaluation: how the judging is done.
         drift: how drift is judged.
         gate: when a challenger may become the champion.
+        retrain: how much must be new for a training on a schedule.
     """
 
     seed: int = Field(ge=0)
@@ -247,6 +262,7 @@ class Params(ConfigModel):
     evaluation: EvaluationParams
     drift: DriftParams
     gate: GateParams = GateParams()
+    retrain: RetrainParams = RetrainParams()
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import entry_points
@@ -30,9 +31,10 @@ from tests.histories import event
 from training.dataset import read_frames
 from training.params import load_params
 from training.pipeline import CANDIDATE, Trained
+from training.registering import register
 from training.reports import evaluation_file
 from training.snapshot import EVENTS_FILE, RECORDS_FILE, fingerprint, read_snapshot, restore, training_lock
-from training.train import is_needed, register, train
+from training.train import train
 
 JOURNEY = "credit_card_application"
 NAME = f"nba-{JOURNEY}"
@@ -221,13 +223,17 @@ class Tracking:
     def __init__(self, *, up: bool) -> None:
         self.up = up
         self.jobs: list[dict[str, Any]] = []
+        self.aliases: list[dict[str, Any]] = []
 
-    def record(self, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def record(
+        self, jobs: Sequence[Mapping[str, Any]], aliases: Sequence[Mapping[str, Any]] = ()
+    ) -> tuple[list[dict[str, Any]], list[str]]:
         """As ``TrackingProcess.record``."""
         if not self.up:
             raise StoreError("MLflow could not record the run")
-        self.jobs += jobs
-        return [{"run_id": "r1", "mlflow_version": 1} for _ in jobs]
+        self.jobs += [dict(one) for one in jobs]
+        self.aliases = [dict(one) for one in aliases]
+        return [{"run_id": "r1", "mlflow_version": 1} for _ in jobs], []
 
 
 def test_a_training_that_could_not_be_tracked_is_taken_up_by_the_next(home: Home) -> None:
@@ -238,18 +244,18 @@ def test_a_training_that_could_not_be_tracked_is_taken_up_by_the_next(home: Home
     evaluation = json.loads(evaluation_file(home).read_bytes())["journeys"][JOURNEY]
     lineage = load_bundle(candidate, None).lineage
     one = Trained(journey_id=JOURNEY, name=NAME, bundle=candidate, evaluation=evaluation, lineage=lineage)
-    params, registry = load_params(), LocalRegistry(home.bundles)
+    configuration, params, registry = load_configuration(home, {}), load_params(), LocalRegistry(home.bundles)
 
     with pytest.raises(StoreError):
-        register(home, params, [one], Tracking(up=False), at=1)
+        register(home, configuration, params, [one], Tracking(up=False), at=1)
     assert read_champion(home.champion_file, NAME) is None
 
     mended = Tracking(up=True)
-    registered = register(home, params, [one], mended, at=2)
+    registered = register(home, configuration, params, [one], mended, at=2)
     assert [(found.version, found.alias) for found in registered] == [(1, "champion")]
     assert (registry.alias(NAME, "champion"), registry.versions(NAME)) == (1, (1,))
     assert [job["bundle"] for job in mended.jobs] == [str(registry.path(NAME, 1))]
-    assert register(home, params, [one], mended, at=3) == []
+    assert register(home, configuration, params, [one], mended, at=3) == []
 
 
 def test_new_events_need_a_training(home: Home) -> None:
