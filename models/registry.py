@@ -262,7 +262,12 @@ def _unknown(name: str, version: int, known: tuple[int, ...]) -> UnknownObject:
     return UnknownObject(f"{name} has no version {version}, expected one of {list(known)}: train and register one")
 
 
+def is_name(text: str) -> bool:
+    """Whether a model can be registered under this name."""
+    return _NAME.fullmatch(text) is not None
+
+
 def _checked(name: str) -> str:
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise UnknownObject(f"the name {name!r:.120}, expected lower case letters, digits, - and _")
     return name

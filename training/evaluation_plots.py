@@ -26,7 +26,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def reliability_diagram(points: Rows) -> str:
-    """Predicted against observed shares with their 95 % intervals, and below how many rows there are at each prediction.
+    """Predicted against observed shares with their 95 % intervals, and below how many rows get which prediction.
 
     Args:
         points: ``predicted``, ``observed``, ``low``, ``high`` and ``n`` of each bin.

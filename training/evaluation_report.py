@@ -21,8 +21,8 @@ FEW_MOMENTS: Final = 200
 """Below so many the numbers of a stage are shown, but no sentence is built on them."""
 _DRIVERS: Final = 6
 _CANNOT: Final = (
-    "A prediction for one customer is a chance and no certainty: of customers with a stall propensity of 70 %, three in "
-    "ten go on by themselves.",
+    "A prediction for one customer is a chance and no certainty: of customers with a stall propensity of 70 %, three "
+    "in ten go on by themselves.",
     "Effects are known for groups of customers, not for a single one: the intervals above are those of tenths of the "
     "customers, and a single customer's is wider.",
     "What drives the stall model is what it looks at, not what causes stalls: changing it need not change the stall.",
@@ -107,8 +107,8 @@ class _Told:
     def _discrimination(self, value: float) -> str:
         return (
             f"Shown two moments, one of which was followed by no progress within {self._days} and one by progress, the "
-            f"stall model gives the higher risk to the right one in {value * 100:.0f} of 100 cases (50 is guessing, 100 "
-            f"is perfect)."
+            f"stall model gives the higher risk to the right one in {value * 100:.0f} of 100 cases (50 is guessing, "
+            f"100 is perfect)."
         )
 
     def sections(self, reliability: Rows, qini: Rows) -> Iterator[Section]:
@@ -142,8 +142,13 @@ class _Told:
                 "intervals. Below: how many moments get which prediction.",
             )
         rows = [
-            [self._stages.get(name, name), _number(found["auc"], 2), _points(found["ece"]), f"{found['n']:,}"]
-            + ["" if found["n"] >= FEW_MOMENTS else "few moments"]
+            [
+                self._stages.get(name, name),
+                _number(found["auc"], 2),
+                _points(found["ece"]),
+                f"{found['n']:,}",
+                "" if found["n"] >= FEW_MOMENTS else "few moments",
+            ]
             for name, found in stall["by_stage"].items()
         ]
         yield table(["Stage", "right order (AUC)", "off by, points", "moments", ""], rows, numeric=(1, 2, 3))
@@ -160,8 +165,8 @@ class _Told:
             return
         yield paragraph(
             "The effect of an action is how many more customers reach its outcome with it than without it, in "
-            "percentage points (for amounts, in their unit). Where a comparison is not randomised, what was not recorded "
-            "may explain the difference."
+            "percentage points (for amounts, in their unit). Where a comparison is not randomised, what was not "
+            "recorded may explain the difference."
         )
         rows = [
             [
@@ -181,9 +186,9 @@ class _Told:
             shown = f"The first {drawings.MOST_PANELS} of {len(curves)}. " if len(curves) > drawings.MOST_PANELS else ""
             yield figure(
                 drawings.qini_curves(curves),
-                f"{shown}Gain when the customers with the highest predicted effect are contacted first (blue, with its 95 % "
-                f"interval), beside contacting them in random order (orange). A curve well above the line: the models know "
-                f"whom to contact first. Where it falls again, the last ones contacted are harmed.",
+                f"{shown}Gain when the customers with the highest predicted effect are contacted first (blue, with its "
+                f"95 % interval), beside contacting them in random order (orange). A curve well above the line: the "
+                f"models know whom to contact first. Where it falls again, the last ones contacted are harmed.",
             )
 
     def _curves(self, qini: Rows) -> dict[str, Rows]:
@@ -218,8 +223,8 @@ class _Told:
             all_tenths += len(known)
         yield paragraph(
             f"Customers are sorted by the effect that was predicted for them and cut into tenths. In {inside} of "
-            f"{all_tenths} tenths the predicted effect lies within the 95 % interval of the observed one; 95 of 100 are "
-            f"expected where all predictions are right."
+            f"{all_tenths} tenths the predicted effect lies within the 95 % interval of the observed one; 95 of 100 "
+            f"are expected where all predictions are right."
         )
         shown = f"The first {drawings.MOST_PANELS} of {len(tables)}. " if len(tables) > drawings.MOST_PANELS else ""
         yield figure(
@@ -227,8 +232,8 @@ class _Told:
                 {self._action_on(*key): tenths for key, tenths in tables.items()},
                 are_shares=all(self._is_binary(outcome_id) for outcome_id, _ in tables),
             ),
-            f"{shown}Each dot is a tenth of the customers; bars are 95 % intervals. On the dashed line the prediction is "
-            f"right; below the grey line the action does harm.",
+            f"{shown}Each dot is a tenth of the customers; bars are 95 % intervals. On the dashed line the prediction "
+            f"is right; below the grey line the action does harm.",
         )
         rows = [
             [
@@ -251,15 +256,15 @@ class _Told:
             single = self._actions.get(beside["single_action"], "doing nothing")
             certain = low is not None and low > 0
             yield paragraph(
-                f"Choosing for each customer earns {_money(more, self._currency)} per decision more than the best single "
-                f"choice for everybody, “{single}” ({_range(low, high)})"
+                f"Choosing for each customer earns {_money(more, self._currency)} per decision more than the best "
+                f"single choice for everybody, “{single}” ({_range(low, high)})"
                 + ("." if certain else ": from these data it is not certain that choosing pays."),
                 tone="good" if certain else "",
             )
             yield paragraph(
-                f"The recommendations contact somebody in {beside['contacts']:.0%} of {beside['n']:,} decisions. They agree "
-                f"with what was done then in as many as {policy['ess']:,.0f} independent decisions would; below a few "
-                f"hundred the values are rough."
+                f"The recommendations contact somebody in {beside['contacts']:.0%} of {beside['n']:,} decisions. What "
+                f"is known of their worth is as much as {policy['ess']:,.0f} decisions made by them would tell; below "
+                f"a few hundred it is rough."
             )
             yield figure(
                 intervals(

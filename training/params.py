@@ -211,6 +211,8 @@ class GateParams(ConfigModel):
         largest_skipped_share: share of decisions that could not be made again.
         calibration: bounds of the calibration slope of the challenger's responses.
         largest_contact_rise: of the share of decisions that contact somebody.
+        contact_cost_factor: a greater rise passes where it pays with every contact costing so many times as much; null
+            where it never passes.
         largest_cost_rise: of the cost of a decision, money; null where there is no limit.
         smallest_group: decisions of a stage below which it is not looked at by itself.
     """
@@ -227,6 +229,7 @@ class GateParams(ConfigModel):
     largest_skipped_share: float = Field(default=0.2, ge=0, le=1)
     calibration: tuple[float, float] = (0.5, 2.0)
     largest_contact_rise: float = Field(default=0.1, ge=0, le=1)
+    contact_cost_factor: float | None = Field(default=3.0, ge=1)
     largest_cost_rise: float | None = None
     smallest_group: int = Field(default=500, ge=1)
 

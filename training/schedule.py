@@ -161,8 +161,8 @@ def _what_came(home: Home, configuration: Configuration, wanted: RetrainParams, 
         return Reason(code="age", text=f"{text}, at most {wanted.largest_age_days:g} days may pass", **found)
     return Reason(
         code="few_new",
-        text=f"{events:,} new events ({share:.1%} of those trained on, {wanted.smallest_new_share:.1%} would be enough) "
-        f"and {decisions:,} new decisions ({wanted.smallest_new_decisions:,} would be) in {age:.1f} days (of "
+        text=f"{events:,} new events ({share:.1%} of those trained on, {wanted.smallest_new_share:.1%} are enough) and "
+        f"{decisions:,} new decisions ({wanted.smallest_new_decisions:,} are) in {age:.1f} days (of "
         f"{wanted.largest_age_days:g})",
         **found,
     )

@@ -123,8 +123,8 @@ def _first_line(error: Exception) -> str:
 def aliases_followed(home: Home, names: Sequence[str]) -> list[str]:
     """Move MLflow's aliases after the local ones, in a process of its own; some seconds.
 
-    Nothing happens in a home without MLflow's database. Never raises for MLflow's sake: the local aliases are moved, and
-    the next training or promotion moves MLflow's again.
+    Nothing happens in a home without MLflow's database. Never raises for MLflow's sake: the local aliases are moved,
+    and the next training or promotion moves MLflow's again.
 
     Args:
         home: of the installation.

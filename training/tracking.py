@@ -1,8 +1,8 @@
 """One MLflow run for each trained bundle, and its registration; run as a process of its own beside the training.
 
 MLflow takes some seconds to import and to make its database. As a child process (``python -m training.tracking``) it
-does so while the models are fitted; then it reads what to record, a line of JSON, and answers with one. MLflow's aliases
-follow the local registry's, which are the truth: see ``training.tracked_aliases``.
+does so while the models are fitted; then it reads what to record, a line of JSON, and answers with one. MLflow's
+aliases follow the local registry's, which are the truth: see ``training.tracked_aliases``.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -19,7 +18,6 @@ import pytest
 
 from features.cli import COMMAND_GROUP, run
 from features.errors import Refused, StoreError
-from features.event_store import SqlEventLog
 from features.home import HOME_VARIABLE, Home
 from features.schema import feature_set
 from features.subjects import SUBJECTS_FILE, subject_buckets
@@ -27,7 +25,6 @@ from models.bundle import load_bundle
 from models.configuration import load_configuration
 from models.registry import LocalRegistry, read_champion
 from models.scoring import Scorer
-from tests.histories import event
 from training.dataset import read_frames
 from training.params import load_params
 from training.pipeline import CANDIDATE, Trained
@@ -121,18 +118,14 @@ def test_train_without_events_names_the_next_step(
 
 
 def test_train_if_needed_does_nothing_when_nothing_changed(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
-    """No new rows, parameters or configuration: no new version."""
+    """No new rows, parameters or configuration: no new version, and the reason is told to machines and people."""
     assert headway("train", "--if-needed", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"trained": False, "registered": []}
+    told = json.loads(capsys.readouterr().out)
+    assert (told["trained"], told["registered"], told["reason"]["code"]) == (False, [], "nothing_new")
     assert LocalRegistry(home.bundles).versions(NAME) == (1,)
 
-
-def test_other_parameters_need_a_training(trained_home: Home) -> None:
-    """A bundle is a function of its parameters too."""
-    params = load_params()
-    configuration = load_configuration(trained_home, {})
-    assert not is_needed(trained_home, configuration, params)
-    assert is_needed(trained_home, configuration, params.model_copy(update={"seed": params.seed + 1}))
+    assert headway("train", "--if-needed") == 0
+    assert capsys.readouterr().out.startswith("Nothing to do: no new events")
 
 
 def test_the_same_data_give_the_same_bundle(home: Home) -> None:
@@ -256,15 +249,6 @@ def test_a_training_that_could_not_be_tracked_is_taken_up_by_the_next(home: Home
     assert (registry.alias(NAME, "champion"), registry.versions(NAME)) == (1, (1,))
     assert [job["bundle"] for job in mended.jobs] == [str(registry.path(NAME, 1))]
     assert register(home, configuration, params, [one], mended, at=3) == []
-
-
-def test_new_events_need_a_training(home: Home) -> None:
-    """One event more, and the snapshot is no longer current."""
-    configuration = load_configuration(home, {})
-    kind = configuration.journeys.by_id[JOURNEY].entry[0]
-    with closing(SqlEventLog(home.events_db)) as log:
-        log.append([event("new", customer_id="somebody", kind=kind)])
-    assert is_needed(home, configuration, load_params())
 
 
 def test_rows_that_changed_under_the_watermark_are_refused(home: Home) -> None:
