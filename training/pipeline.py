@@ -29,6 +29,7 @@ from training.dataset import Frames, build_frames, read_frames, write_frames
 from training.evaluate import evaluation
 from training.evaluation_report import evaluation_page
 from training.fit import JourneyFit, fit_journey
+from training.kept_frames import forget_key, frames_key, kept_frames, write_key
 from training.params import Params
 from training.report_page import write_page
 from training.reports import page_file, plot_points, plots_folder, write_evaluations, write_json
@@ -87,8 +88,17 @@ def snapshot_step(home: Home, configuration: Configuration, *, at: int) -> Snaps
 
 
 def frames_step(home: Home, configuration: Configuration, params: Params, snapshot: Snapshot) -> dict[str, Frames]:
-    """The frames of every journey, built from the snapshot's files and kept under ``frames/``."""
+    """The frames of every journey, built from the snapshot's files and kept under ``frames/``.
+
+    Those that are there already are taken where they would come out the same; see ``training.kept_frames``.
+    """
     _same_configuration(configuration, snapshot)
+    key = frames_key(configuration, params, snapshot)
+    kept = kept_frames(home, configuration, key)
+    if kept is not None:
+        say("the frames of the last training are those of these rows")
+        return kept
+    forget_key(home)
     events = home.snapshot / EVENTS_FILE
     table = whole_table(events, configuration.taxonomy)
     frames = {}
@@ -104,6 +114,7 @@ def frames_step(home: Home, configuration: Configuration, params: Params, snapsh
             params=params.moments,
         )
         write_frames(frames[journey.id], home.frames / journey.id)
+    write_key(home, key)
     return frames
 
 
