@@ -6,7 +6,7 @@ Made of the documents of a judgement alone. Every number is said in a sentence b
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from markupsafe import Markup
 
@@ -96,7 +96,7 @@ class _Told:
                 f"than doing nothing ({_range(low, high)})"
                 + ("." if certain else ": from these data it is not certain that it is worth anything.")
             )
-        ranked = [found for _, _, found in self._judged_actions() if _ranks(found) is True]
+        ranked = [found for _, _, found in self._judged_actions() if _ranking(found) == "yes"]
         listed = list(self._judged_actions())
         if listed:
             yield (
@@ -173,7 +173,7 @@ class _Told:
                 self._actions.get(action_id, action_id),
                 self._outcome(outcome_id),
                 self._effect(outcome_id, found["mean_effect"], found["mean_effect_interval"]),
-                _RANKING[_ranks(found)],
+                _ranking(found),
                 f"{found['n_treated']:,} / {found['n_control']:,}".replace(" ", _NO_BREAK),
                 "" if found["randomised"] else "not randomised",
             ]
@@ -197,7 +197,7 @@ class _Told:
         for point in qini:
             by_curve.setdefault(point["curve"], []).append(point)
         ranked = [
-            (_ranks(found) is not True, outcome_id, action_id)
+            (_ranking(found) != "yes", outcome_id, action_id)
             for outcome_id, action_id, found in self._judged_actions()
             if found["auuc"] is not None and f"{outcome_id}: {action_id}" in by_curve
         ]
@@ -337,19 +337,17 @@ class _Told:
 
 _NO_BREAK: Final = "\N{NO-BREAK SPACE}"
 
-_RANKING: Final = {
-    True: "yes",
-    False: "not certain",
-    None: "no: the same effect is used for everybody",
-}
+Ranking = Literal["yes", "not certain", "no: the same effect is used for everybody", "cannot be judged"]
 
 
-def _ranks(found: Judged) -> bool | None:
-    """Whether an action's predictions certainly order customers; None where they are the same for everybody."""
+def _ranking(found: Judged) -> Ranking:
+    """Whether an action's predictions order customers by whom it helps more."""
+    if found["qini_sklift"] is None:
+        return "cannot be judged"
     if found["auuc"] is None:
-        return None
+        return "no: the same effect is used for everybody"
     low = found["qini_interval"][0]
-    return low is not None and low > 0
+    return "yes" if low is not None and low > 0 else "not certain"
 
 
 def _money(value: float, currency: str) -> str:

@@ -79,6 +79,12 @@ def test_all_code_that_models_are_made_and_judged_by_is_a_dependency() -> None:
     assert used - readers_of_yaml - {*declared["train"]["deps"], *declared["frames"]["deps"]} == set()
 
 
+def test_all_code_that_judgements_are_drawn_and_told_by_is_a_dependency() -> None:
+    """The page and the points of the plots are outputs too."""
+    drawn_by = {"evaluation_plots", "evaluation_report", "plots", "report_page", "reports"}
+    assert {f"training/{name}.py" for name in drawn_by} - {*stages()["train"]["deps"]} == set()
+
+
 def _own_imports(path: Path) -> set[str]:
     """Modules of ``models`` and ``training`` that a module imports."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
