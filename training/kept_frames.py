@@ -1,7 +1,7 @@
 """Frames that a training left are used again where they would come out the same.
 
-That is where rows, configuration, parameters and code are the same. Other parameters of the fit, or another policy, call
-for no other frames.
+That is where rows, configuration, parameters and code are the same. Other parameters of the fit, or another policy,
+call for no other frames.
 """
 
 from __future__ import annotations
