@@ -107,6 +107,13 @@ def verdict_lines(evidence: dict[str, Any]) -> list[str]:
             f"champion {evidence['champion_value']:.4f}, challenger {evidence['challenger_value']:.4f} over doing "
             f"nothing; ESS {evidence['ess']:.0f}, {evidence['changed']:.1%} decided differently"
         )
+    dear = evidence["dear_contacts"]
+    if dear is not None:
+        lines.append(
+            f"contacts rise by {evidence['contact_rise']:.1%} of the decisions; if each cost "
+            f"{evidence['gate']['contact_cost_factor']:g} times as much the difference were {dear['estimate']:+.4f} "
+            f"[{dear['low']:+.4f}, {dear['high']:+.4f}]"
+        )
     if evidence["promotes"]:
         return [*lines, "the gate: passed"]
     return [*lines, "the gate: refused", *(f"  {one['code']}: {one['text']}" for one in evidence["reasons"])]
