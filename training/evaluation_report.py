@@ -6,7 +6,7 @@ Made of the documents of a judgement alone. Every number is said in a sentence b
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from markupsafe import Markup
 
@@ -34,6 +34,18 @@ Rows = Sequence[Mapping[str, Any]]
 Judged = Mapping[str, Any]
 
 
+class EvaluationPage(NamedTuple):
+    """A page, and its figures.
+
+    Attributes:
+        text: HTML.
+        figures: SVG by name: of each journey ``reliability``, ``qini``, ``effects``, ``policy`` and ``drivers``.
+    """
+
+    text: str
+    figures: dict[str, str]
+
+
 def evaluation_page(
     configuration: Configuration,
     evaluations: Mapping[str, Judged],
@@ -41,8 +53,8 @@ def evaluation_page(
     qini: Rows,
     *,
     about: str,
-) -> str:
-    """The page on every journey that was trained.
+) -> EvaluationPage:
+    """The page on every journey that was trained, and its figures by themselves.
 
     Args:
         configuration: titles, currency and the meaning of features.
@@ -52,7 +64,7 @@ def evaluation_page(
         about: what it was made from and when.
     """
     many = len(evaluations) > 1
-    lead, sections = [], []
+    lead, sections, figures = [], [], {}
     for journey_id, judged in evaluations.items():
         told = _Told(configuration, configuration.journeys.by_id[journey_id], judged)
         lead += [f"{told.journey.title}: {line}" if many else line for line in told.lead()]
@@ -60,9 +72,12 @@ def evaluation_page(
             [one for one in reliability if one["journey"] == journey_id],
             [one for one in qini if one["journey"] == journey_id],
         )
+        found = list(found)
+        figures |= {f"{journey_id}-{name}": svg for name, svg in told.figures.items()}
         sections += [Section(f"{told.journey.title}: {one.title}", one.parts) if many else one for one in found]
     titles = ", ".join(configuration.journeys.by_id[journey_id].title for journey_id in evaluations)
-    return page(f"What the models can do: {titles}", lead=lead, about=about, sections=sections)
+    text = page(f"What the models can do: {titles}", lead=lead, about=about, sections=sections)
+    return EvaluationPage(text, figures)
 
 
 class _Told:
@@ -70,12 +85,17 @@ class _Told:
 
     def __init__(self, configuration: Configuration, journey: Journey, judged: Judged) -> None:
         self.journey = journey
+        self.figures: dict[str, str] = {}
         self._judged = judged
         self._currency = configuration.taxonomy.currency
         self._actions = {action.id: action.title for action in configuration.catalogue.actions}
         self._stages = {stage.id: stage.title for stage in journey.stages}
         self._meanings = {spec.name: spec.meaning for spec in feature_set(configuration.taxonomy, journey).specs}
         self._days = f"{judged['about']['horizon_days']:g} days"
+
+    def _figure(self, name: str, svg: str, caption: str) -> Markup:
+        self.figures[name] = svg
+        return figure(svg, caption)
 
     def lead(self) -> Iterator[str]:
         stall, policy = self._judged["stall"], self._judged["policy"]
@@ -136,7 +156,8 @@ class _Told:
             way = "too extreme: high risks are said too high, low ones too low" if slope < 1 else "too timid"
             yield paragraph(f"Predictions are {way} (calibration slope {slope:.2f}, 1 is ideal).", tone="bad")
         if reliability:
-            yield figure(
+            yield self._figure(
+                "reliability",
                 drawings.reliability_diagram(reliability),
                 "Each dot is an equal share of the moments. On the grey line predictions are right; bars are 95 % "
                 "intervals. Below: how many moments get which prediction.",
@@ -184,7 +205,8 @@ class _Told:
         curves = self._curves(qini)
         if curves:
             shown = f"The first {drawings.MOST_PANELS} of {len(curves)}. " if len(curves) > drawings.MOST_PANELS else ""
-            yield figure(
+            yield self._figure(
+                "qini",
                 drawings.qini_curves(curves),
                 f"{shown}Gain when the customers with the highest predicted effect are contacted first (blue, with its "
                 f"95 % interval), beside contacting them in random order (orange). A curve well above the line: the "
@@ -227,7 +249,8 @@ class _Told:
             f"are expected where all predictions are right."
         )
         shown = f"The first {drawings.MOST_PANELS} of {len(tables)}. " if len(tables) > drawings.MOST_PANELS else ""
-        yield figure(
+        yield self._figure(
+            "effects",
             drawings.effects_by_tenths(
                 {self._action_on(*key): tenths for key, tenths in tables.items()},
                 are_shares=all(self._is_binary(outcome_id) for outcome_id, _ in tables),
@@ -266,7 +289,8 @@ class _Told:
                 f"is known of their worth is as much as {policy['ess']:,.0f} decisions made by them would tell; below "
                 f"a few hundred it is rough."
             )
-            yield figure(
+            yield self._figure(
+                "policy",
                 intervals(
                     ["as recommended", "best single action", "random choice", "no action"],
                     [policy["value"], policy["best_single"], policy["random"], 0.0],
@@ -288,7 +312,8 @@ class _Told:
             for stage, listed in self._judged["about"]["drivers"].items()
             if listed
         }
-        yield figure(
+        yield self._figure(
+            "drivers",
             drawings.driver_bars(named, most=_DRIVERS),
             "The longer the bar, the more the feature moves the predicted risk at this stage. Features that go along "
             "with each other share what they have in common.",

@@ -32,7 +32,7 @@ from training.fit import JourneyFit, fit_journey
 from training.kept_frames import forget_key, frames_key, kept_frames, write_key
 from training.params import Params
 from training.report_page import write_page
-from training.reports import page_file, plot_points, plots_folder, write_evaluations, write_json
+from training.reports import page_file, plot_points, plots_folder, write_evaluations, write_figures, write_json
 from training.snapshot import EVENTS_FILE, RECORDS_FILE, Snapshot, freeze, read_snapshot, restore
 
 GOLDEN_ROWS: Final = 32
@@ -174,10 +174,9 @@ def fit_step(
     write_evaluations(home, evaluations)
     write_json(plots_folder(home) / "reliability.json", reliability)
     write_json(plots_folder(home) / "qini.json", qini)
-    write_page(
-        page_file(home),
-        evaluation_page(configuration, evaluations, reliability, qini, about=_made_from(snapshot)),
-    )
+    told = evaluation_page(configuration, evaluations, reliability, qini, about=_made_from(snapshot))
+    write_page(page_file(home), told.text)
+    write_figures(home, told.figures)
     return trained
 
 

@@ -20,7 +20,7 @@ from models.promotions import free_challenger, had_its_turn
 from models.registry import CHALLENGER, CHAMPION, LocalRegistry, model_name
 from training.params import Params
 from training.pipeline import Trained, say
-from training.reports import evaluation_file, page_file, plots_folder
+from training.reports import evaluation_file, figures_folder, page_file, plots_folder
 from training.snapshot import Snapshot, read_snapshot
 from training.tracked_aliases import version_tags, wanted_aliases, warn_of
 from training.tracking import job
@@ -105,6 +105,7 @@ def register(
                     "evaluation": evaluation_file(home),
                     "report": page_file(home),
                     "plots": plots_folder(home),
+                    "figures": figures_folder(home),
                 },
                 texts={**facts.texts, "features.json": feature_list(configuration, one)},
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +32,11 @@ def page_file(home: Home) -> Path:
     return home.reports / "evaluation.html"
 
 
+def figures_folder(home: Home) -> Path:
+    """The figures of that page, one SVG each."""
+    return home.reports / "figures"
+
+
 def plots_folder(home: Home) -> Path:
     """Points of the plots: ``reliability.json`` and ``qini.json``."""
     return home.reports / "plots"
@@ -45,6 +51,15 @@ def write_evaluations(home: Home, evaluations: Mapping[str, Mapping[str, Any]]) 
     """Keep the judgement of every journey, and its headline numbers apart."""
     write_json(evaluation_file(home), {"format": FORMAT, "journeys": evaluations})
     write_json(metrics_file(home), {journey_id: headline(judged) for journey_id, judged in evaluations.items()})
+
+
+def write_figures(home: Home, figures: Mapping[str, str]) -> None:
+    """Keep the figures of the page, and none of an earlier one."""
+    folder = figures_folder(home)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, svg in figures.items():
+        (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
 
 
 def headline(judged: Mapping[str, Any]) -> dict[str, Any]:

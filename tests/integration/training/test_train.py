@@ -171,6 +171,7 @@ def test_boosters_and_plots_are_logged(trained_home: Home) -> None:
     """The run's artefacts hold LightGBM's texts, the evaluation as data and as a page, and the points of the plots."""
     logged = {path.name for path in trained_home.mlflow_artifacts.rglob("*") if path.is_file()}
     assert {"0000.txt", "manifest.json", "evaluation.json", "evaluation.html", "reliability.json"} <= logged
+    assert {f"{JOURNEY}-{name}.svg" for name in ("reliability", "qini", "effects", "policy", "drivers")} <= logged
     (qini,) = trained_home.mlflow_artifacts.rglob("qini.json")
     assert {"low", "high", "gain", "share"} <= json.loads(qini.read_text())[0].keys()
 

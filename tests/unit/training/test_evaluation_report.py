@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import pytest
+from defusedxml import ElementTree
 
 from models.configuration import built_in_configuration
 from training.evaluation_report import evaluation_page
@@ -89,7 +90,7 @@ def page(judged: dict[str, Any] | None = None, qini: list[dict[str, Any]] | None
         RELIABILITY,
         QINI if qini is None else qini,
         about="made from a test",
-    )
+    ).text
     return re.sub(r"\s+", " ", text)
 
 
@@ -117,6 +118,16 @@ def test_what_was_found_is_said_in_sentences() -> None:
 def test_every_part_is_drawn_once() -> None:
     """Calibration, Qini curves, effects by tenths, the policy's value, drivers."""
     assert page().count("<svg") == 5
+
+
+def test_figures_stand_alone() -> None:
+    """Each is an SVG that any viewer opens, and is the one on the page."""
+    told = evaluation_page(built_in_configuration(), {JOURNEY: JUDGED}, RELIABILITY, QINI, about="")
+    names = ("reliability", "qini", "effects", "policy", "drivers")
+    assert set(told.figures) == {f"{JOURNEY}-{name}" for name in names}
+    for svg in told.figures.values():
+        assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
+        assert svg in told.text
 
 
 def test_titles_stand_for_ids_and_notes_are_escaped() -> None:
