@@ -64,15 +64,17 @@ def evaluation_page(
         about: what it was made from and when.
     """
     many = len(evaluations) > 1
-    lead, sections, figures = [], [], {}
+    lead, sections = [], []
+    figures: dict[str, str] = {}
     for journey_id, judged in evaluations.items():
         told = _Told(configuration, configuration.journeys.by_id[journey_id], judged)
         lead += [f"{told.journey.title}: {line}" if many else line for line in told.lead()]
-        found = told.sections(
-            [one for one in reliability if one["journey"] == journey_id],
-            [one for one in qini if one["journey"] == journey_id],
+        found = list(
+            told.sections(
+                [one for one in reliability if one["journey"] == journey_id],
+                [one for one in qini if one["journey"] == journey_id],
+            )
         )
-        found = list(found)
         figures |= {f"{journey_id}-{name}": svg for name, svg in told.figures.items()}
         sections += [Section(f"{told.journey.title}: {one.title}", one.parts) if many else one for one in found]
     titles = ", ".join(configuration.journeys.by_id[journey_id].title for journey_id in evaluations)

@@ -30,7 +30,7 @@ from training.dataset import read_frames
 from training.params import load_params
 from training.pipeline import CANDIDATE, Trained
 from training.registering import register
-from training.reports import evaluation_file, page_file
+from training.reports import evaluation_file, figures_folder, page_file
 from training.snapshot import EVENTS_FILE, RECORDS_FILE, fingerprint, read_snapshot, restore, training_lock
 from training.train import train
 
@@ -171,9 +171,9 @@ def test_boosters_and_plots_are_logged(trained_home: Home) -> None:
     """The run's artefacts hold LightGBM's texts, the evaluation as data and as a page, and the points of the plots."""
     logged = {path.name for path in trained_home.mlflow_artifacts.rglob("*") if path.is_file()}
     assert {"0000.txt", "manifest.json", "evaluation.json", "evaluation.html", "reliability.json"} <= logged
-    assert {f"{JOURNEY}-{name}.svg" for name in ("reliability", "qini", "effects", "policy", "drivers")} <= logged
-    (qini,) = trained_home.mlflow_artifacts.rglob("qini.json")
-    assert {"low", "high", "gain", "share"} <= json.loads(qini.read_text())[0].keys()
+    assert {f"{JOURNEY}-{name}.svg" for name in ("reliability", "policy", "drivers")} <= logged
+    (points,) = trained_home.mlflow_artifacts.rglob("qini.json")
+    assert all({"low", "high", "gain", "share"} <= point.keys() for point in json.loads(points.read_text()))
 
 
 def test_what_a_run_was_made_with_is_logged(trained_home: Home) -> None:
@@ -193,7 +193,7 @@ def test_what_a_run_was_made_with_is_logged(trained_home: Home) -> None:
 def test_the_page_is_written_and_named(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     """In sentences, with figures, and for each stage, action and outcome by its title."""
     text = page_file(home).read_text()
-    assert text.count("<svg") == 5
+    assert text.count("<svg") == len(list(figures_folder(home).iterdir())) >= 3
     titles = ("Who will stall", "Whom an action helps", "Remind of the next step", "Application submitted")
     assert [title for title in titles if title not in text] == []
 
