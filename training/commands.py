@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,27 +26,34 @@ Journey = Annotated[str | None, typer.Option("--journey", help="Which journey; m
 def train(
     as_json: AsJson = False,
     if_needed: Annotated[
-        bool, typer.Option("--if-needed", help="Do nothing where nothing changed since the last training.")
+        bool, typer.Option("--if-needed", help="Do nothing where too little is new; see `retrain` in params.yaml.")
     ] = False,
 ) -> None:
     """Train stall and uplift models on the home's history, judge them, and register the bundle.
 
-    The first bundle of a journey becomes its champion; later ones become challengers. Each is one MLflow run.
+    The first bundle of a journey becomes its champion; later ones become challengers. Each is one MLflow run. With
+    --if-needed it says why it trains, or why not.
     """
     home, configuration = opened_home()
     from training.params import load_params
-    from training.train import is_needed
+    from training.pipeline import say
     from training.train import train as run
 
-    params = load_params()
-    if if_needed and not is_needed(home, configuration, params):
-        print_result(
-            {"trained": False, "registered": []}, as_json, ["Nothing to do: no new events, decisions or parameters."]
-        )
-        return
+    params, reason = load_params(), None
+    if if_needed:
+        from training.schedule import reason_to_train
+
+        found = reason_to_train(home, configuration, params, at=present_moment())
+        reason = asdict(found)
+        if not found.is_needed:
+            document: dict[str, Any] = {"trained": False, "reason": reason, "registered": []}
+            print_result(document, as_json, [f"Nothing to do: {found.text}."])
+            return
+        say(f"training is needed: {found.text}")
     snapshot, registered = run(home, configuration, params, at=present_moment())
     document = {
         "trained": True,
+        "reason": reason,
         "fingerprint": snapshot.fingerprint,
         "counts": dict(snapshot.counts),
         "registered": [
@@ -92,12 +100,14 @@ def evaluate(
         return
     if given := [name for name, value in asked.items() if value is not None]:
         raise Refused(f"{', '.join(given)} without --log, expected --log with it")
-    from training.reports import SHOWN, read_evaluation
+    from training.reports import SHOWN, page_file, read_evaluation
 
-    judged = read_evaluation(Home.from_environment(os.environ), journey)
+    home = Home.from_environment(os.environ)
+    judged = read_evaluation(home, journey)
     for note in judged["about"]["notes"]:
         print(f"note: {note}", file=sys.stderr)
-    print_result({key: judged[key] for key in SHOWN}, as_json, summary_lines(judged))
+    shown = {key: judged[key] for key in SHOWN}
+    print_result(shown, as_json, [*summary_lines(judged), f"As a page, with figures: {page_file(home)}"])
 
 
 def _evaluate_on_log(

@@ -181,6 +181,20 @@ class DriftParams(ConfigModel):
     drift_share: float = Field(gt=0, le=1)
 
 
+class RetrainParams(ConfigModel):
+    """How much must be new for ``headway train --if-needed`` to train; see ``training.schedule``.
+
+    Attributes:
+        smallest_new_decisions: decisions that models learn from, since the last snapshot.
+        smallest_new_share: events since the last snapshot, as a share of those in it.
+        largest_age_days: days since the last snapshot after which a single new row is enough.
+    """
+
+    smallest_new_decisions: int = Field(default=500, ge=1)
+    smallest_new_share: float = Field(default=0.05, gt=0)
+    largest_age_days: float = Field(default=30.0, gt=0)
+
+
 class GateParams(ConfigModel):
     """When a challenger may become the champion; see ``models.gate.Gate``.
 
@@ -197,6 +211,8 @@ class GateParams(ConfigModel):
         largest_skipped_share: share of decisions that could not be made again.
         calibration: bounds of the calibration slope of the challenger's responses.
         largest_contact_rise: of the share of decisions that contact somebody.
+        contact_cost_factor: a greater rise passes where it pays with every contact costing so many times as much; null
+            where it never passes.
         largest_cost_rise: of the cost of a decision, money; null where there is no limit.
         smallest_group: decisions of a stage below which it is not looked at by itself.
     """
@@ -213,6 +229,7 @@ class GateParams(ConfigModel):
     largest_skipped_share: float = Field(default=0.2, ge=0, le=1)
     calibration: tuple[float, float] = (0.5, 2.0)
     largest_contact_rise: float = Field(default=0.1, ge=0, le=1)
+    contact_cost_factor: float | None = Field(default=3.0, ge=1)
     largest_cost_rise: float | None = None
     smallest_group: int = Field(default=500, ge=1)
 
@@ -236,6 +253,7 @@ class Params(ConfigModel):
         evaluation: how the judging is done.
         drift: how drift is judged.
         gate: when a challenger may become the champion.
+        retrain: how much must be new for a training on a schedule.
     """
 
     seed: int = Field(ge=0)
@@ -247,6 +265,7 @@ class Params(ConfigModel):
     evaluation: EvaluationParams
     drift: DriftParams
     gate: GateParams = GateParams()
+    retrain: RetrainParams = RetrainParams()
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

@@ -14,7 +14,7 @@ SOFT: Final = "#8a94a3"
 COLOURS: Final = ("#2f6fb5", "#c8662b", "#2f8f5b", "#8a4fb0", "#b3261e", "#4f6d7a")
 """Told apart also where colours are not seen well, and in print."""
 
-_STYLE: Final[dict[Any, Any]] = {
+STYLE: Final[dict[Any, Any]] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -30,13 +30,13 @@ _STYLE: Final[dict[Any, Any]] = {
 
 def new_figure(width: float = 7.0, height: float = 3.2) -> Figure:
     """An empty figure in our style, inches; it belongs to no window and no global state."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         return Figure(figsize=(width, height), layout="constrained")
 
 
 def svg_of(figure: Figure) -> str:
     """A figure as an ``<svg>`` element."""
-    with mpl.rc_context(_STYLE), io.StringIO() as out:
+    with mpl.rc_context(STYLE), io.StringIO() as out:
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
         text = out.getvalue()
     return text[text.index("<svg") :]
@@ -60,7 +60,7 @@ def intervals(
         reference: where a line is drawn to compare with; None for none.
     """
     drawn = new_figure(height=0.9 + 0.36 * len(labels))
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         axes = drawn.subplots()
         if reference is not None:
             axes.axvline(reference, color=SOFT, linewidth=1)

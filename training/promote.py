@@ -134,6 +134,7 @@ def gate_of(params: Params) -> Gate:
         largest_skipped_share=wanted.largest_skipped_share,
         calibration=wanted.calibration,
         largest_contact_rise=wanted.largest_contact_rise,
+        contact_cost_factor=wanted.contact_cost_factor,
         largest_cost_rise=wanted.largest_cost_rise,
         smallest_group=wanted.smallest_group,
     )
@@ -150,9 +151,8 @@ def verdict_document(contest: Contest, verdict: Verdict, gate: Gate) -> dict[str
         "promotes": verdict.promotes,
         **found,
         "reasons": [asdict(one) for one in verdict.reasons],
-        "difference": None
-        if difference is None
-        else {"estimate": difference.estimate, "low": difference.low, "high": difference.high},
+        "difference": None if difference is None else difference._asdict(),
+        "dear_contacts": None if verdict.dear_contacts is None else verdict.dear_contacts._asdict(),
         "learned_until": contest.learned_until,
         "gate": asdict(gate),
     }

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from features.errors import Refused
+from features.home import Home
 from training.commands import AsJson, Journey, opened_home, present_moment, print_result
 
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the promotion log.")]
@@ -44,7 +45,8 @@ def promote(
         name, wanted = model_name(declared.id), wanted_version(home, declared, version)
         entry = promoter.promote(name, wanted, at=present_moment(), by=_who(), forced=True, reason=reason)
         said = [f"{name} version {wanted} is the champion now, FORCED past the gate: {reason}"]
-        print_result({"promoted": True, "verdict": None, "entry": entry_document(entry)}, as_json, said)
+        document: dict[str, Any] = {"promoted": True, "verdict": None, "entry": entry_document(entry)}
+        print_result({**document, "mlflow": _told_mlflow(home, name)}, as_json, said)
         return
     params = load_params()
     compared = contest(home, configuration, journey, version)
@@ -52,7 +54,7 @@ def promote(
     verdict = verdict_on(home, configuration, params, compared)
     evidence = verdict_document(compared, verdict, gate_of(params))
     lines = verdict_lines(evidence)
-    document: dict[str, Any] = {"promoted": False, "verdict": evidence, "entry": None}
+    document = {"promoted": False, "verdict": evidence, "entry": None, "mlflow": None}
     if verdict.promotes and not dry_run:
         entry = promoter.promote(
             compared.name,
@@ -63,7 +65,7 @@ def promote(
             evidence=evidence,
             expected=compared.champion,
         )
-        document |= {"promoted": True, "entry": entry_document(entry)}
+        document |= {"promoted": True, "entry": entry_document(entry), "mlflow": _told_mlflow(home, compared.name)}
         lines.append(f"{compared.name} version {compared.challenger} is the champion now")
     elif not dry_run:
         entry = promoter.refused(
@@ -86,7 +88,7 @@ def rollback(journey: Journey = None, reason: Reason = "", as_json: AsJson = Fal
     entry = Promoter(LocalRegistry(home.bundles)).rollback(name, at=present_moment(), by=_who(), reason=reason)
     was = "none" if entry.before is None else f"version {entry.before.version}"
     print_result(
-        {"rolled_back": True, "entry": entry_document(entry)},
+        {"rolled_back": True, "entry": entry_document(entry), "mlflow": _told_mlflow(home, name)},
         as_json,
         [f"{name} version {entry.after.version} is the champion again; it was {was}"],
     )
@@ -105,9 +107,25 @@ def verdict_lines(evidence: dict[str, Any]) -> list[str]:
             f"champion {evidence['champion_value']:.4f}, challenger {evidence['challenger_value']:.4f} over doing "
             f"nothing; ESS {evidence['ess']:.0f}, {evidence['changed']:.1%} decided differently"
         )
+    dear = evidence["dear_contacts"]
+    if dear is not None:
+        lines.append(
+            f"contacts rise by {evidence['contact_rise']:.1%} of the decisions; if each cost "
+            f"{evidence['gate']['contact_cost_factor']:g} times as much the difference were {dear['estimate']:+.4f} "
+            f"[{dear['low']:+.4f}, {dear['high']:+.4f}]"
+        )
     if evidence["promotes"]:
         return [*lines, "the gate: passed"]
     return [*lines, "the gate: refused", *(f"  {one['code']}: {one['text']}" for one in evidence["reasons"])]
+
+
+def _told_mlflow(home: Home, name: str) -> dict[str, Any]:
+    """What became of MLflow's aliases after the local ones moved, with a warning where they did not follow."""
+    from training.tracked_aliases import aliases_followed, warn_of
+
+    problems = aliases_followed(home, [name])
+    warn_of(problems)
+    return {"followed": not problems, "problems": problems}
 
 
 def _who() -> str:
