@@ -12,6 +12,10 @@ from features.errors import Refused
 from training.commands import AsJson, Journey, opened_home, present_moment, print_result
 
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the promotion log.")]
+By = Annotated[
+    str | None,
+    typer.Option("--by", help="Who, as the promotion log names them; the user of this process if not given."),
+]
 
 
 def promote(
@@ -22,6 +26,7 @@ def promote(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Ask the gate, and change nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Without asking the gate; needs a --reason.")] = False,
     reason: Reason = "",
+    by: By = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a version the champion, if it would have earned more on the decisions made since it was trained.
@@ -42,7 +47,7 @@ def promote(
     if force:
         declared = named_journey(configuration, journey)
         name, wanted = model_name(declared.id), wanted_version(home, declared, version)
-        entry = promoter.promote(name, wanted, at=present_moment(), by=_who(), forced=True, reason=reason)
+        entry = promoter.promote(name, wanted, at=present_moment(), by=by or _who(), forced=True, reason=reason)
         said = [f"{name} version {wanted} is the champion now, FORCED past the gate: {reason}"]
         print_result({"promoted": True, "verdict": None, "entry": entry_document(entry)}, as_json, said)
         return
@@ -58,7 +63,7 @@ def promote(
             compared.name,
             compared.challenger,
             at=present_moment(),
-            by=_who(),
+            by=by or _who(),
             reason=reason,
             evidence=evidence,
             expected=compared.champion,
@@ -67,7 +72,7 @@ def promote(
         lines.append(f"{compared.name} version {compared.challenger} is the champion now")
     elif not dry_run:
         entry = promoter.refused(
-            compared.name, compared.challenger, at=present_moment(), by=_who(), reason=reason, evidence=evidence
+            compared.name, compared.challenger, at=present_moment(), by=by or _who(), reason=reason, evidence=evidence
         )
         document["entry"] = entry_document(entry)
     print_result(document, as_json, lines)
@@ -75,7 +80,7 @@ def promote(
         raise typer.Exit(1)
 
 
-def rollback(journey: Journey = None, reason: Reason = "", as_json: AsJson = False) -> None:
+def rollback(journey: Journey = None, reason: Reason = "", by: By = None, as_json: AsJson = False) -> None:
     """Put the champion before back in its place, by the promotion log. The gate is not asked."""
     home, configuration = opened_home()
     from models.promotions import Promoter, entry_document
@@ -83,7 +88,7 @@ def rollback(journey: Journey = None, reason: Reason = "", as_json: AsJson = Fal
     from training.promote import named_journey
 
     name = model_name(named_journey(configuration, journey).id)
-    entry = Promoter(LocalRegistry(home.bundles)).rollback(name, at=present_moment(), by=_who(), reason=reason)
+    entry = Promoter(LocalRegistry(home.bundles)).rollback(name, at=present_moment(), by=by or _who(), reason=reason)
     was = "none" if entry.before is None else f"version {entry.before.version}"
     print_result(
         {"rolled_back": True, "entry": entry_document(entry)},
