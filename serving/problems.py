@@ -294,8 +294,8 @@ PROMOTION_REFUSED = ProblemType(
     "The model is not promoted",
     "The promotion gate found reasons against this version, or it cannot be promoted at all: it is the champion "
     "already, or there is no champion to go back to. `reasons` lists what the gate found, each with a `code` that "
-    "never changes its meaning, `evidence` holds its figures. The aliases are where they were; what the gate refused is "
-    "in the promotion log.",
+    "never changes its meaning, `evidence` holds its figures. The aliases are where they were; that the gate refused "
+    "is in the promotion log.",
     "Read `reasons`. Start with a smaller share where more has to be seen first, or promote with `force` and a "
     "`reason` where you know better.",
 )

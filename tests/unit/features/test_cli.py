@@ -40,7 +40,7 @@ def refuse() -> None:
     raise Refused("got a bad thing, expected a good one")
 
 
-def find_problems() -> None:
+def check() -> None:
     """Find what is wrong."""
     raise InvalidInput("two wrong", [Problem("a.b", "1", "2")])
 
@@ -67,7 +67,7 @@ def leave() -> None:
 
 number = 3
 '''
-_NAMES = ("group", "refuse", "find_problems", "fail", "crash", "interrupt", "leave", "number")
+_NAMES = ("group", "refuse", "check", "fail", "crash", "interrupt", "leave", "number")
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_programs_are_told_errors_as_json(commands: list[EntryPoint]) -> None:
     env = {"HEADWAY_ERRORS": "json"}
 
     code, said = _run(["refuse"], commands, env)
-    bad_code, bad = _run(["find_problems"], commands, env)
+    bad_code, bad = _run(["check"], commands, env)
 
     expected = {"error": "Refused", "message": "got a bad thing, expected a good one", "problems": []}
     assert (code, json.loads(said)) == (2, expected)
