@@ -73,9 +73,17 @@ def rollout_of(entries: Sequence[Entry], name: str, share: float) -> Rollout | N
     return found if found is not None and found.share == share else None
 
 
-def largest_share(policy: Policy) -> float:
-    """What holdout and random arm leave."""
-    return max(0.0, round(1.0 - policy.experiment.no_contact_holdout - policy.experiment.random_eligible, 9))
+def check_room(policy: Policy, share: float) -> None:
+    """Refuse a share that holdout and random arm do not leave.
+
+    Raises:
+        Refused: it is larger than what is left.
+    """
+    most = round(1.0 - policy.experiment.no_contact_holdout - policy.experiment.random_eligible, 9)
+    if share > most:
+        raise Refused(
+            f"a share of {share:g}, expected at most {most:g}: holdout and random arm have the rest of everybody"
+        )
 
 
 def write_share(home: Home, env: Mapping[str, str], share: float) -> Configuration:
@@ -116,21 +124,24 @@ def with_share(text: str, share: float, *, file: str) -> str:
     """The text of a policy with another ``experiment.challenger``, every other character as it was.
 
     Raises:
-        ConfigurationError: the text is no valid policy, or would be none with that share.
-        Refused: the share stands where a plain edit does not reach, such as behind an alias.
+        ConfigurationError: the text is no valid policy.
+        Refused: there is no room for it, or it stands where a plain edit does not reach, such as behind an alias.
 
     >>> print(with_share(_EXAMPLE, 0.1, file="policy.yaml").splitlines()[2])
       random_eligible: 0.1  # learns
     >>> print(with_share(_EXAMPLE, 0.1, file="policy.yaml").splitlines()[3])
       challenger: 0.1
     """
-    before = _policy(text, file)
+    loaded = read_yaml(Policy, text, file=file)
+    if loaded.value is None:
+        raise ConfigurationError(f"{file} is not valid:", loaded.problems)
+    before = loaded.value
     if before.experiment.challenger == share:
         return text
+    check_room(before, share)
     experiment = before.experiment.model_copy(update={"challenger": share})
     edited = _edited(text, f"{share:.12g}")
-    after = _policy(edited, file)
-    if after != before.model_copy(update={"experiment": experiment}):
+    if read_yaml(Policy, edited, file=file).value != before.model_copy(update={"experiment": experiment}):
         raise Refused(
             f"{file} holds its experiment in a form that cannot be changed in place, expected plain keys: set "
             f"experiment.challenger to {share:.12g} by hand"
@@ -148,13 +159,6 @@ experiment: # who learns
 exploration: {epsilon: 0.05, temperature: 2.0}
 decision_ttl: 24h
 """
-
-
-def _policy(text: str, file: str) -> Policy:
-    loaded = read_yaml(Policy, text, file=file)
-    if loaded.value is None:
-        raise ConfigurationError(f"{file} is not valid:", loaded.problems)
-    return loaded.value
 
 
 def _edited(text: str, share: str) -> str:

@@ -13,7 +13,7 @@ from models.configuration import Configuration, load_configuration
 from models.gate_steps import step_verdict
 from models.promotions import Promoter, Shares, entry_document, promotions_file, read_promotions
 from models.registry import CHALLENGER, CHAMPION, LocalRegistry, model_name
-from models.rollouts import Rollout, largest_share, rollout_of, write_share
+from models.rollouts import Rollout, check_room, rollout_of, write_share
 from training.params import Params
 from training.promote import contest, gate_of, named_journey, verdict_document, verdict_on, wanted_version
 
@@ -78,44 +78,35 @@ def take_step(home: Home, configuration: Configuration, params: Params, wanted: 
     else:
         version = wanted_version(home, journey, wanted.version)
     if shares.before == shares.after and (version == challenger or not wanted.share):
-        document = _document()
-        return StepTaken(is_refused=False, document=document, said=["The share is that already: nothing to do."])
+        return StepTaken(is_refused=False, document=_document(), said=["The share is that already: nothing to do."])
     if wanted.share and version == champion:
         raise Refused(f"version {version} of {name} is the champion already, expected another one")
-    most = largest_share(configuration.policy)
-    if wanted.share > most:
-        raise Refused(
-            f"a share of {wanted.share:g}, expected at most {most:g}: holdout and random arm have the rest of everybody"
-        )
+    check_room(configuration.policy, wanted.share)
     promoter = Promoter(registry, share=present_share)
-    is_growing = wanted.share > 0 and (shares.after > shares.before or version != challenger)
     evidence = None
+    is_growing = wanted.share > 0 and (shares.after > shares.before or version != challenger)
     if is_growing and not wanted.force:
         _refuse_others(registry, configuration, name)
-        compared = contest(home, configuration, journey.id, version)
-        full = verdict_on(home, configuration, params, compared)
-        verdict = step_verdict(full, wanted.share, largest_blind_share=params.gate.largest_blind_share)
-        evidence = verdict_document(compared, verdict, gate_of(params)) | {"share": wanted.share}
-        if not verdict.promotes and not wanted.dry_run:
-            entry = promoter.refused(
-                name,
-                version,
-                at=wanted.at,
-                by=wanted.by,
-                reason=wanted.reason,
-                evidence=evidence,
-                shares=shares,
-            )
-            document = _document(verdict=evidence, entry=entry_document(entry))
-            return StepTaken(is_refused=True, document=document, said=[])
-        if wanted.dry_run:
-            document = _document(verdict=evidence)
-            return StepTaken(is_refused=not verdict.promotes, document=document, said=[])
-    elif wanted.dry_run:
-        document = _document()
-        said = ["the gate is not asked of a share that does not grow"]
-        return StepTaken(is_refused=False, document=document, said=said)
+        evidence = _asked(home, configuration, params, journey.id, version, wanted.share)
+    is_refused = evidence is not None and not evidence["promotes"]
+    if wanted.dry_run:
+        said = [] if is_growing else ["The gate is not asked of a share that does not grow."]
+        return StepTaken(is_refused=is_refused, document=_document(verdict=evidence), said=said)
+    if evidence is not None and is_refused:
+        told: dict[str, Any] = {"at": wanted.at, "by": wanted.by, "reason": wanted.reason, "shares": shares}
+        entry = entry_document(promoter.refused(name, version, evidence=evidence, **told))
+        return StepTaken(is_refused=True, document=_document(verdict=evidence, entry=entry), said=[])
     return _given(home, promoter, name, version, shares, wanted, evidence=evidence, expected=champion)
+
+
+def _asked(
+    home: Home, configuration: Configuration, params: Params, journey_id: str, version: int, share: float
+) -> dict[str, Any]:
+    """What the gate says of a version and a share, as JSON values."""
+    compared = contest(home, configuration, journey_id, version)
+    full = verdict_on(home, configuration, params, compared)
+    verdict = step_verdict(full, share, largest_blind_share=params.gate.largest_blind_share)
+    return verdict_document(compared, verdict, gate_of(params)) | {"share": share}
 
 
 def rollout_under_way(home: Home, name: str) -> Rollout | None:
