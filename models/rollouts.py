@@ -80,7 +80,7 @@ def check_room(policy: Policy, share: float) -> None:
         Refused: it is larger than what is left.
     """
     most = round(1.0 - policy.experiment.no_contact_holdout - policy.experiment.random_eligible, 9)
-    if share > most:
+    if not 0 <= share <= most:
         raise Refused(
             f"a share of {share:g}, expected at most {most:g}: holdout and random arm have the rest of everybody"
         )
