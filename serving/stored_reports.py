@@ -31,6 +31,9 @@ LARGEST_BYTES: Final = 16 << 20
 HISTORY_BYTES: Final = 1 << 20
 """So much of the end of a history is read."""
 
+HISTORY: Final = ("history.1.jsonl", "history.jsonl")
+"""The headlines so far, oldest first: what was put aside, and what is being written."""
+
 SHOWN_HISTORY: Final = 100
 SHOWN_REPORTS: Final = 200
 FIGURES: Final = (
@@ -77,7 +80,7 @@ class JourneyDrift(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         written_at: when the report was written.
         report: the latest, as `headway drift --json` prints it.
-        history: headlines of earlier runs and the latest, oldest first; at most 100.
+        history: what earlier runs and the latest said in short, oldest first; at most 100.
     """
 
     journey_id: str
@@ -201,7 +204,7 @@ class DriftDesk(Collector):
         query = Query.of_words(words, ("journey_id",))
         named = query.choice("journey_id", self._journeys, "")
         query.refuse("there is no drift report like this")
-        history = _tail(self._folder / "history.jsonl")
+        history = [entry for name in HISTORY for entry in _tail(self._folder / name)]
         found = []
         for journey_id in (named,) if named else self._journeys:
             read = _read(self._folder / f"{journey_id}.json")

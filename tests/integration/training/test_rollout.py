@@ -15,18 +15,15 @@ from models.promotions import promotions_file, read_promotions
 from models.registry import CHALLENGER, CHAMPION, LocalRegistry, model_name
 from models.rollouts import write_share
 from tests.doors import World
-from tests.integration.training.test_promote import (  # the home is grown there, once for each module
-    _bundle,
-    codes,
-    headway,
-    home,
-    lived,
-)
+from tests.integration.training.test_promote import codes, headway
+from tests.lived import GOOD, believing_bundle
 from tests.recorded import NAME
 
-__all__ = ["home", "lived"]
 
-BAD, GOOD = "nudge_documents", "callback_help"
+@pytest.fixture
+def home(decided_home: Home) -> Home:
+    """A home of a service that decided, a tenth of everybody by the challenger."""
+    return decided_home
 
 
 @pytest.fixture
@@ -94,7 +91,7 @@ def test_what_nobody_has_seen_may_begin_small(unshared: Home, capsys: pytest.Cap
     world = World(unshared.root)
     world.configuration = load_configuration(unshared, {})
     registry = LocalRegistry(unshared.bundles)
-    version = registry.register(_bundle(world, unshared.root / "made-4", GOOD, newest), NAME, {})
+    version = registry.register(believing_bundle(world, unshared.root / "made-4", GOOD, newest), NAME, {})
 
     code, told, _ = headway(capsys, "promote", "--version", str(version), "--share", "0.1")
     assert (code, codes(told)) == (1, {"few_decisions"})
