@@ -224,6 +224,14 @@ VARIABLES: Final = (
         "Least severe log entries to write.",
     ),
     Variable("HEADWAY_DEBUG", None, str, "anything", "", "Where set, the command line shows tracebacks."),
+    Variable(
+        "HEADWAY_ERRORS",
+        None,
+        str,
+        "json",
+        "",
+        "Where it is json, commands say an error as one line of JSON: `error` (its type), `message`, `problems`.",
+    ),
 )
 
 

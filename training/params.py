@@ -232,6 +232,7 @@ class GateParams(ConfigModel):
     contact_cost_factor: float | None = Field(default=3.0, ge=1)
     largest_cost_rise: float | None = None
     smallest_group: int = Field(default=500, ge=1)
+    largest_blind_share: float = Field(default=0.05, ge=0, le=1)
 
     @model_validator(mode="after")
     def _holds_the_ideal(self) -> Self:

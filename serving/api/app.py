@@ -30,6 +30,7 @@ from serving.api.events import take_events
 from serving.api.failures import Failure, failure, failure_of
 from serving.api.identities import link, lookup, unlink
 from serving.api.journeys import report_journey
+from serving.api.measuring import list_evaluations, read_drift, read_evaluation, report_experiment, simulate
 from serving.api.operations import (
     docs,
     docs_asset,
@@ -41,6 +42,7 @@ from serving.api.operations import (
     readyz,
 )
 from serving.api.outcomes import take_outcomes
+from serving.api.registered_models import list_models, promote_model, roll_back_model
 from serving.api.workforce import put_workforce, read_workforce
 from serving.runtime import Runtime
 
@@ -51,6 +53,8 @@ ROUTES: Final = (
     *(customer_journey, customer_context),
     *(link, unlink, lookup),
     *(put_workforce, read_workforce),
+    *(list_models, promote_model, roll_back_model),
+    *(report_experiment, list_evaluations, read_evaluation, simulate, read_drift),
     *(livez, readyz, metrics, openapi_json, index, docs, docs_asset, problem_page),
 )
 

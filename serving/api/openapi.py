@@ -14,6 +14,7 @@ from features.journey_findings import JourneyReport
 from features.journey_question import DEFAULT_TOP, LARGEST_TOP
 from serving import problems
 from serving.api.control_operations import CONTROL_OPERATIONS
+from serving.api.measuring_operations import MEASURING_OPERATIONS
 from serving.api.operation import DECISION_ID as _DECISION_ID
 from serving.api.operation import KEYED as _KEYED
 from serving.api.operation import READING as _READING
@@ -354,6 +355,7 @@ OPERATIONS: Final = (
         parameters=(_QUEUE,),
         failures=(*_KEYED, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),
     ),
+    *MEASURING_OPERATIONS,
     Operation(
         method="get",
         path="/livez",
