@@ -342,7 +342,7 @@ def _guard_reasons(kept: Comparison, weights: dict[str, FloatArray], gate: Gate)
         for one in refusals(logged, replace(gate.guard, weight_errors=math.inf)):
             value, threshold = found[one.code]
             yield Reason(code=one.code, value=value, threshold=threshold, text=f"{name}: {one.reason}")
-        mean, error = float(weight.mean()), _clustered_error(weight, kept.log.people)
+        mean, error = float(weight.mean()), clustered_error(weight, kept.log.people)
         if abs(mean - 1) > gate.guard.weight_errors * error + SUM_TOLERANCE:
             yield Reason(
                 code="wrong_weights",
@@ -354,7 +354,7 @@ def _guard_reasons(kept: Comparison, weights: dict[str, FloatArray], gate: Gate)
             )
 
 
-def _clustered_error(values: FloatArray, people: NDArray[np.generic]) -> float:
+def clustered_error(values: FloatArray, people: NDArray[np.generic]) -> float:
     """Standard error of the mean, errors summed by customer."""
     sums = np.bincount(np.unique(people, return_inverse=True)[1], weights=values - values.mean())
     return float(np.sqrt((sums**2).sum())) / len(values)

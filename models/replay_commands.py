@@ -63,7 +63,7 @@ def replay(
     from models.replayer import Replayer, Scorers, Tally
 
     chosen = _Chosen.of(decision_ids or [], since=since, until=until, last=last, every=every)
-    what_if = _what_if(configuration, policy, actions, bundle, as_champion)
+    what_if = what_if_of(configuration, policy, actions, bundle, as_champion)
     history = ConfigurationHistory(home, configuration)
     replayer = Replayer(history, Scorers(LocalRegistry(home.bundles)), PriceLists(home.prices), what_if)
     tally = Tally()
@@ -131,7 +131,7 @@ class _Chosen:
         return (self._since is None or at >= self._since) and (self._until is None or at < self._until)
 
 
-def _what_if(
+def what_if_of(
     configuration: Configuration, policy: Path | None, actions: Path | None, bundle: int | None, as_champion: bool
 ) -> WhatIf:
     """What is to be different, checked with the taxonomy and the journeys in force.
