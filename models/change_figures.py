@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 
 from models.actions import NO_ACTION
 from models.change_tally import BoolArray, ChangedDecisions, FloatArray, Side
+from models.decision import DropStage
 from models.group_differences import GroupMeans, group_means, mean_intervals, simultaneous_interval
 from models.metrics import Interval
 
@@ -104,9 +105,10 @@ def _moves(table: ChangedDecisions) -> list[dict[str, Any]]:
 
 
 def _funnel(before: Side, after: Side) -> dict[str, Any]:
+    """Counts by stage, in the funnel's order, and by rule, those that the change moves most first."""
     sides = (before, after)
-    stages = dict.fromkeys([*before.dropped, *after.dropped])
-    rules = sorted({*before.rules, *after.rules}, key=lambda one: (-max(side.rules[one] for side in sides), one))
+    stages = [stage for stage in get_args(DropStage) if before.dropped[stage] or after.dropped[stage]]
+    rules = sorted({*before.rules, *after.rules}, key=lambda one: (-abs(after.rules[one] - before.rules[one]), one))
     return {
         "candidates": {name: side.candidates for name, side in zip(_SIDES, sides, strict=True)},
         "allowed": {name: int(side.allowed.sum()) for name, side in zip(_SIDES, sides, strict=True)},
@@ -221,36 +223,29 @@ def fairness(table: ChangedDecisions, figuring: Figuring) -> dict[str, Any]:
     found = {
         attribute: group_means(figures, labels, table.people, seed=figuring.seed, n_resamples=figuring.resamples)
         for attribute, labels in table.groups.items()
+        if len(np.unique(labels)) > 1
     }
     told = {
         attribute: [one for one in groups if one.people >= figuring.smallest_group]
         for attribute, groups in found.items()
     }
-    comparisons = sum(not math.isnan(float(one.difference[0])) for groups in told.values() for one in groups)
-    rows = []
+    comparisons = sum(map(len, told.values()))
+    rows: list[dict[str, Any]] = []
     for attribute, groups in found.items():
-        highest = {
-            place: max((float(one.mean[place]) for one in told[attribute]), default=0.0) for place in (0, len(names))
-        }
-        acting = {
-            place: max((1 - float(one.mean[place]) for one in told[attribute]), default=0.0)
-            for place in (1, len(names) + 1)
-        }
-        labels = table.groups[attribute]
         for one in groups:
-            if one not in told[attribute]:
-                rows.append({"attribute": attribute, "group": one.name, "suppressed": True})
+            beginning = {"attribute": attribute, "group": one.name}
+            if one.people < figuring.smallest_group:
+                rows.append(beginning | {"suppressed": True})
                 continue
-            access = _access(table, labels == one.name, 0)
+            access = _access(table, table.groups[attribute] == one.name, 0)
             rows.append(
                 {
-                    "attribute": attribute,
-                    "group": one.name,
+                    **beginning,
                     "suppressed": False,
                     "decisions": one.rows,
                     "customers": one.people,
                     **{
-                        side: _group_side(one, names, start, highest[start], acting[start + 1], comparisons, figuring)
+                        side: _group_side(one, told[attribute], names, start, comparisons, figuring.level)
                         for side, start in zip(_SIDES, (0, len(names)), strict=True)
                     },
                     "lost_all": access["lost_all"]["decisions"],
@@ -258,7 +253,8 @@ def fairness(table: ChangedDecisions, figuring: Figuring) -> dict[str, Any]:
                 }
             )
     return {
-        "attributes": list(table.groups),
+        "attributes": list(found),
+        "without_groups": [name for name in table.groups if name not in found],
         "level": figuring.level,
         "comparisons": comparisons,
         "smallest_group": figuring.smallest_group,
@@ -274,14 +270,9 @@ def _of_side(side: Side, table: ChangedDecisions, actions: list[str], reaching: 
 
 
 def _group_side(
-    one: GroupMeans,
-    names: tuple[str, ...],
-    start: int,
-    highest_contact: float,
-    highest_acting: float,
-    comparisons: int,
-    figuring: Figuring,
+    one: GroupMeans, peers: Sequence[GroupMeans], names: Sequence[str], start: int, comparisons: int, level: float
 ) -> dict[str, Any]:
+    """One side of a group; ``start`` is where its figures begin, ``peers`` are all groups told of its attribute."""
     mean = {name: float(one.mean[start + place]) for place, name in enumerate(names)}
     differences = {
         name: interval_document(
@@ -289,13 +280,13 @@ def _group_side(
                 float(one.difference[start + place]),
                 float(one.error[start + place]),
                 comparisons=comparisons,
-                level=figuring.level,
+                level=level,
             )
         )
         for place, name in enumerate(names)
     }
-    contact_ratio = _ratio(mean["contact_rate"], highest_contact)
-    acting_ratio = _ratio(1 - mean["no_action_rate"], highest_acting)
+    contact_ratio = _ratio(mean["contact_rate"], max(float(each.mean[start]) for each in peers))
+    acting_ratio = _ratio(1 - mean["no_action_rate"], max(1 - float(each.mean[start + 1]) for each in peers))
     return {
         "contact_rate": mean["contact_rate"],
         "no_action_rate": mean["no_action_rate"],

@@ -36,7 +36,7 @@ def simulation_page(document: Mapping[str, Any]) -> str:
         f"What would change: {_words(question)}",
         lead=list(_lead(document)),
         about=f"{sample['compared']:,} live decisions of {sample['customers']:,} customers of {question['journey_id']}"
-        + (f", {sample['first']} to {sample['last']}" if sample["first"] else "")
+        + (f", {sample['first'][:10]} to {sample['last'][:10]}" if sample["first"] else "")
         + f", made again from their records; {sum(sample['skipped'].values()):,} could not be. {document['id']}.",
         sections=[*sections, Section("What this cannot tell", [paragraph(one["text"]) for one in document["caveats"]])],
     )
@@ -64,13 +64,13 @@ def _lead(document: Mapping[str, Any]) -> Iterator[str]:
     )
     currency, estimated = value["currency"], value["estimated"]["difference"]
     yield (
-        f"By the models' estimates a decision would be worth {_money(estimated)} {currency} {_direction(estimated)}. "
+        f"By the models' estimates a decision would be worth {_worth(estimated, currency)}. "
         + _robust_words(value["doubly_robust"], currency)
     )
     lost, gained = document["access"]["lost_all"], document["access"]["gained_some"]
     yield (
         f"{lost['decisions']:,} decisions ({lost['customers']:,} customers) would be left without any allowed action, "
-        f"{gained['decisions']:,} would have one for the first time."
+        f"{gained['decisions']:,} that had none would have one."
     )
 
 
@@ -80,19 +80,14 @@ def _robust_words(robust: Mapping[str, Any], currency: str) -> str:
         return (
             "What really came of the decisions cannot say: " + "; ".join(one["text"] for one in robust["refused"]) + "."
         )
-    return f"What really came of {robust['decisions']:,} of them says {_money(found)} {currency} {_direction(found)}."
+    return f"What really came of {robust['decisions']:,} of them says {_worth(found, currency)}."
 
 
-def _direction(found: Mapping[str, float]) -> str:
-    if found["low"] > 0:
-        return "more, which is more than chance explains"
-    if found["high"] < 0:
-        return "less, which is more than chance explains"
-    return "more or less, which chance alone may explain"
-
-
-def _money(found: Mapping[str, float]) -> str:
-    return f"{found['estimate']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})"
+def _worth(found: Mapping[str, float], currency: str) -> str:
+    interval = f"({found['low']:+.3f} to {found['high']:+.3f})"
+    amount = f"{abs(found['estimate']):.3f} {currency} {'more' if found['estimate'] >= 0 else 'less'} {interval}"
+    is_clear = found["low"] > 0 or found["high"] < 0
+    return f"{amount}, {'more than chance explains' if is_clear else 'which chance alone may explain'}"
 
 
 def _sections(document: Mapping[str, Any]) -> Iterator[Section]:
@@ -186,6 +181,7 @@ def _funnel(funnel: Mapping[str, Any]) -> Section:
                 f"{total['after']:,} after."
             ),
             table(["stage", *head], rows("stages", ["stage"]), numeric=(1, 2, 3, 4)),
+            paragraph("Rules, those that the change moves most first; several may stand against one candidate:"),
             table(["stage", "rule", *head], rows("rules", ["stage", "rule_id"]), numeric=(2, 3, 4, 5)),
         ],
     )
@@ -247,15 +243,15 @@ def _fairness(found: Mapping[str, Any], currency: str) -> Section:
             f"customers are not told."
         )
     ]
-    drawn = [one for one in told if one["after"]["difference_to_rest"]["contact_rate"] is not None]
+    gaps = {f"{one['attribute']}: {one['group']}": one["after"]["difference_to_rest"]["contact_rate"] for one in told}
+    drawn = {name: gap for name, gap in gaps.items() if gap is not None and gap["low"] is not None}
     if drawn:
-        gaps = [one["after"]["difference_to_rest"]["contact_rate"] for one in drawn]
         parts.append(
             figure(
                 intervals(
-                    [f"{one['attribute']}: {one['group']}" for one in drawn],
-                    [100 * one["estimate"] for one in gaps],
-                    [(100 * one["low"], 100 * one["high"]) for one in gaps],
+                    list(drawn),
+                    [100 * one["estimate"] for one in drawn.values()],
+                    [(100 * one["low"], 100 * one["high"]) for one in drawn.values()],
                     unit="contacts after the change, percentage points more or less than everybody else",
                 ),
                 "A group whose line does not touch zero is contacted more, or less, than the rest.",
@@ -276,7 +272,8 @@ def _points(difference: float | None) -> str:
     return "" if difference is None else f"{100 * difference:+.1f} points"
 
 
-def _interval(found: Mapping[str, float], *, percent: bool = False) -> str:
-    if percent:
-        return f"{100 * found['estimate']:+.1f} [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
-    return f"{found['estimate']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]"
+def _interval(found: Mapping[str, float | None], *, percent: bool = False) -> str:
+    scale, digits = (100, 1) if percent else (1, 4)
+    estimate, low, high = (None if one is None else scale * one for one in found.values())
+    said = f"{estimate:+.{digits}f}"
+    return said if low is None or high is None else f"{said} [{low:+.{digits}f}, {high:+.{digits}f}]"
