@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import NotEnoughData
-from models.logged_choices import SUM_TOLERANCE, LoggedChoices, broken_rows, check_policy, policy_scores
+from models.logged_choices import LoggedChoices, broken_rows, check_policy, policy_scores
 from models.metrics import Interval, bootstrap_interval, calibration_slope
 from models.off_policy import Guard, Logged, effective_sample_size, refusals
 
@@ -332,32 +332,8 @@ def _guard_reasons(kept: Comparison, weights: dict[str, FloatArray], gate: Gate)
             unsupported=(policy * impossible).sum(axis=1),
             clusters=kept.log.people,
         )
-        ess = effective_sample_size(weight)
-        found = {
-            "few_decisions": (ess, gate.guard.smallest_ess),
-            "low_share": (ess / len(kept), gate.guard.smallest_ess_share),
-            "no_support": (float(logged.unsupported.mean()), gate.guard.largest_unsupported),
-        }
-        # The guard's own look at the mean weight takes rows for independent; those of a customer share an arm.
-        for one in refusals(logged, replace(gate.guard, weight_errors=math.inf)):
-            value, threshold = found[one.code]
-            yield Reason(code=one.code, value=value, threshold=threshold, text=f"{name}: {one.reason}")
-        mean, error = float(weight.mean()), clustered_error(weight, kept.log.people)
-        if abs(mean - 1) > gate.guard.weight_errors * error + SUM_TOLERANCE:
-            yield Reason(
-                code="wrong_weights",
-                value=mean,
-                threshold=1.0,
-                text=f"{name}: a mean weight of {mean:.3f}, expected 1 within {gate.guard.weight_errors:g} standard "
-                f"errors of {error:.3f}: the logged probabilities are not those of this log, or the model does what "
-                f"was never logged",
-            )
-
-
-def clustered_error(values: FloatArray, people: NDArray[np.generic]) -> float:
-    """Standard error of the mean, errors summed by customer."""
-    sums = np.bincount(np.unique(people, return_inverse=True)[1], weights=values - values.mean())
-    return float(np.sqrt((sums**2).sum())) / len(values)
+        for one in refusals(logged, gate.guard):
+            yield Reason(code=one.code, value=one.value, threshold=one.threshold, text=f"{name}: {one.reason}")
 
 
 def _value_reasons(kept: Comparison, terms: FloatArray, difference: Interval, gate: Gate) -> Iterator[Reason]:

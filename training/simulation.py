@@ -220,7 +220,10 @@ def _valued(value: ValueOfChange, *, compared: int, learned_from: int) -> dict[s
         "before": interval_document(value.before),
         "after": interval_document(value.after),
         "difference": interval_document(value.difference),
-        "refused": [{"code": one.code, "text": one.reason} for one in value.refusals],
+        "refused": [
+            {"code": one.code, "value": one.value, "threshold": one.threshold, "text": one.reason}
+            for one in value.refusals
+        ],
     }
 
 

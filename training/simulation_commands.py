@@ -37,8 +37,7 @@ def simulate_policy(
     the report is written, and a server may run. Exit code 2 with every problem where a file is not valid.
     """
     home, configuration = opened_home()
-    from models.command_options import moment_option
-    from models.replay_commands import what_if_of
+    from models.command_options import moment_option, what_if_options
     from training.params import load_params
     from training.promote import named_journey
     from training.simulation import Simulation, declared_groups, simulated_change
@@ -46,7 +45,7 @@ def simulate_policy(
 
     asked = Simulation(
         journey=named_journey(configuration, journey),
-        what_if=what_if_of(configuration, policy, actions, version, False),
+        what_if=what_if_options(configuration, policy, actions, version, as_champion=False),
         most=last,
         since=moment_option("--since", since),
         until=moment_option("--until", until),
