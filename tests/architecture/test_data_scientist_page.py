@@ -41,7 +41,7 @@ def test_the_page_runs_to_its_end(tmp_path: Path) -> None:
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
 
     done = subprocess.run(
-        ["bash", "-c", script.replace("uv run ", "")],
+        [str(shutil.which("bash")), "-c", script.replace("uv run ", "")],
         cwd=project,
         env=environment,
         capture_output=True,

@@ -17,10 +17,13 @@ from features.cli import run
 from features.event_store import SqlEventLog
 from features.events import dump_timestamp
 from features.home import HOME_VARIABLE, Home
+from models.configuration import load_configuration
 from models.decision import DecisionRecord
 from models.record_store import SqlRecordStore
-from models.registry import CHALLENGER
-from tests.recorded import live, promote, recorded_world
+from models.registry import CHALLENGER, LocalRegistry
+from tests.doors import World
+from tests.lived import GOOD, believing_bundle
+from tests.recorded import NAME, live, promote, recorded_world
 
 COMMANDS = [EntryPoint("simulate-policy", "training.simulation_commands:simulate_policy", "headway.commands")]
 DECISIONS = 150
@@ -237,3 +240,73 @@ def test_every_problem_of_a_file_is_told(home: Home, tmp_path: Path, capsys: pyt
     assert (code, capsys.readouterr().out) == (2, "")
     assert "contacts" in errors
     assert "period" in errors
+
+
+def test_a_changed_catalogue_changes_the_spend(home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Dearer contacts are spent on or done without; outcomes go on being valued as they were recorded."""
+    catalogue = yaml.safe_load((home.config / "actions.yaml").read_text())
+    for action in catalogue["actions"]:
+        for treatment in action["treatments"]:
+            treatment["contact_cost"] = treatment.get("contact_cost", 0.0) + 0.25
+    file = tmp_path / "actions.yaml"
+    file.write_text(yaml.safe_dump(catalogue))
+
+    found = _json(capsys, "--actions", str(file))
+
+    assert found["spend"]["contact_cost"]["after"] > found["spend"]["contact_cost"]["before"]
+    assert found["value"]["estimated"]["difference"]["high"] < 0
+    assert "recorded_money" in {one["code"] for one in found["caveats"]}
+    assert (found["question"]["policy"], found["question"]["version"]) == (None, None)
+
+
+def test_what_no_record_holds_is_told(home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A new capacity counts as untouched, and another salt deals the arms anew."""
+    policy = yaml.safe_load((home.config / "policy.yaml").read_text())
+    policy["capacity"]["limits"].append({"id": "limit.new", "channel": "email", "units": 5, "period": "1d"})
+    policy["experiment"]["salt"] = "another"
+    file = tmp_path / "policy.yaml"
+    file.write_text(yaml.safe_dump(policy))
+
+    caveats = {one["code"]: one["text"] for one in _json(capsys, "--policy", str(file))["caveats"]}
+
+    assert "limit.new" in caveats["unknown_capacity"]
+    assert "other_arms" in caveats
+
+
+def test_a_truly_better_model_is_valued_as_better(decided_home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    """Version 1 decided and believes in what harms, version 2 in what helps: outcomes show it, beyond chance."""
+    found = _json(capsys, "--version", "2")
+
+    robust = found["value"]["doubly_robust"]
+    assert (robust["refused"], robust["learned_from"]) == ([], 0)
+    assert robust["difference"]["low"] > 0
+    assert robust["decisions"] + robust["not_valued"] == found["sample"]["compared"]
+
+
+def test_what_a_model_learned_from_does_not_value_it(
+    decided_home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its choices would be praised by the very outcomes that taught them."""
+    learned = _live(decided_home)[-50].decision_id
+    world = World(tmp_path / "world", configuration=load_configuration(decided_home, {}))
+    made = believing_bundle(world, tmp_path / "made", GOOD, learned_until=learned)
+    version = LocalRegistry(decided_home.bundles).register(made, NAME, {})
+
+    found = _json(capsys, "--version", str(version))
+
+    robust = found["value"]["doubly_robust"]
+    assert robust["learned_from"] > 0
+    assert robust["decisions"] < 50
+    assert [one["code"] for one in robust["refused"]][:1] == ["few_decisions"]
+    assert next(one["text"] for one in found["caveats"] if one["code"] == "learned_from").count(learned) == 1
+
+
+def test_every_key_of_the_document_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
+    """A figure without a word is not there."""
+    found = _json(capsys, "--version", "2")
+    group = next(one for one in found["fairness"]["groups"] if not one["suppressed"])
+    reference = (Path(__file__).parents[3] / "docs" / "reference" / "simulations.md").read_text()
+    keys = {*found, *found["sample"], *found["changed"], *found["funnel"], *found["value"], *found["access"]}
+    keys |= {*found["spend"], *found["value"]["doubly_robust"], *group["after"], "unpriced", "comparisons"}
+
+    assert [key for key in sorted(keys) if f"`{key}`" not in reference and f".{key}`" not in reference] == []
