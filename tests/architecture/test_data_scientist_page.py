@@ -52,7 +52,7 @@ def test_the_page_runs_to_its_end(tmp_path: Path) -> None:
 
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     home = tmp_path / "home"
-    assert "uplift on first_use_30d of nudge_first_use" in done.stdout
+    assert "uplift on first_use_30d of remind_next_step" in done.stdout
     assert "mismatch  0" in done.stdout
     assert len(list((home / "reports" / "simulations").glob("*.html"))) == 2
     assert "the gate refuses" in done.stdout
