@@ -25,7 +25,7 @@ from tests.doors import World
 from tests.lived import GOOD, believing_bundle
 from tests.recorded import NAME, live, promote, recorded_world
 
-COMMANDS = [EntryPoint("simulate-policy", "training.simulation_commands:simulate_policy", "headway.commands")]
+COMMANDS = [EntryPoint("simulate-policy", "training.change_commands:simulate_policy", "headway.commands")]
 DECISIONS = 150
 
 

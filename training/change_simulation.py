@@ -43,7 +43,7 @@ LARGEST_SKIPPED_SHARE: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Simulation:
+class ChangeQuestion:
     """What is asked.
 
     Attributes:
@@ -87,7 +87,7 @@ def declared_groups(taxonomy: Taxonomy, wanted: tuple[str, ...] | list[str]) -> 
     return tuple(dict.fromkeys(wanted)) or tuple(known)
 
 
-def simulated_change(home: Home, configuration: Configuration, params: Params, asked: Simulation) -> dict[str, Any]:
+def simulated_change(home: Home, configuration: Configuration, params: Params, asked: ChangeQuestion) -> dict[str, Any]:
     """The whole answer, as JSON values; the same question on the same decisions gives the same.
 
     Args:
@@ -168,7 +168,7 @@ def _figuring(taxonomy: Taxonomy, params: Params) -> Figuring:
     )
 
 
-def _learned_until(home: Home, asked: Simulation) -> str:
+def _learned_until(home: Home, asked: ChangeQuestion) -> str:
     """Id of the last decision that the model of the change learned from; empty where none is named, or it did not.
 
     Raises:
@@ -182,7 +182,7 @@ def _learned_until(home: Home, asked: Simulation) -> str:
     return str(load_bundle(path, None).lineage.training.get("last_decision_id") or "")
 
 
-def _question(configuration: Configuration, asked: Simulation) -> dict[str, Any]:
+def _question(configuration: Configuration, asked: ChangeQuestion) -> dict[str, Any]:
     what_if = asked.what_if
     return {
         "journey_id": asked.journey.id,
@@ -228,7 +228,7 @@ def _valued(value: ValueOfChange, *, compared: int, learned_from: int) -> dict[s
 
 
 def _caveats(
-    home: Home, configuration: Configuration, asked: Simulation, skipped: int, compared: int, learned_until: str
+    home: Home, configuration: Configuration, asked: ChangeQuestion, skipped: int, compared: int, learned_until: str
 ) -> Iterator[dict[str, str]]:
     what_if = asked.what_if
     yield _caveat(

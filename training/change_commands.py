@@ -38,12 +38,12 @@ def simulate_policy(
     """
     home, configuration = opened_home()
     from models.command_options import moment_option, what_if_options
+    from training.change_report import report_files, write_report
+    from training.change_simulation import ChangeQuestion, declared_groups, simulated_change
     from training.params import load_params
     from training.promote import named_journey
-    from training.simulation import Simulation, declared_groups, simulated_change
-    from training.simulation_report import report_files, write_report
 
-    asked = Simulation(
+    asked = ChangeQuestion(
         journey=named_journey(configuration, journey),
         what_if=what_if_options(configuration, policy, actions, version, as_champion=False),
         most=last,
