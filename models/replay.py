@@ -17,7 +17,7 @@ from models.actions import NO_ACTION
 from models.arbitration import Choice
 from models.asked import asked_in, question_of, request_hash, stated_context
 from models.capacity import recorded_assignees, slot_assignees
-from models.decision import DEADLINE, Candidate, DecisionRecord, dump_record
+from models.decision import DEADLINE, Candidate, DecisionRecord
 from models.deliberation import Deliberation, Inputs, Rulebook, deliberate
 from models.experiment import arm_of, arm_probabilities
 from models.policy import Arm
@@ -79,8 +79,10 @@ class Replay:
 
     @property
     def differences(self) -> tuple[Difference, ...]:
-        """Where the bytes are not the same; looked for when asked, which takes as long as the decision itself."""
-        return () if self.identical else tuple(differences(self.recorded, self.record)) or (_IN_BYTES,)
+        """Where the bytes are not the same. Found when asked for: under a change it takes as long as the replay."""
+        if self.identical:
+            return ()
+        return tuple(differences(self.recorded, self.record)) or (_IN_BYTES,)
 
     @property
     def changes_choice(self) -> bool:

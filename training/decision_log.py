@@ -6,14 +6,16 @@ service that writes it; the event log is exported into a folder of its own, whic
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -124,6 +126,8 @@ class DecisionLog:
         return len(self.choices)
 
 
+Probability = Literal["arm_selection_probability", "selection_probability"]
+
 Noted = Callable[[DecisionRecord, Mapping[str, DecisionRecord]], None]
 """Told each decision as it was recorded, and as it is under each alternative, the newest first."""
 
@@ -136,6 +140,7 @@ def decision_log(
     alternatives: Mapping[str, WhatIf],
     *,
     predicted_by: Sequence[str] = (RECORDED,),
+    probability: Probability = "arm_selection_probability",
     noted: Noted = lambda recorded, made: None,
 ) -> DecisionLog:
     """The decisions of a journey, made again under every alternative.
@@ -150,13 +155,15 @@ def decision_log(
         alternatives: by name, what is to be different.
         predicted_by: whose estimates are the predictions, by name or ``RECORDED``: the first that has one. Whoever
             learned from these decisions must not be among them.
+        probability: with which the alternatives choose: in the arm that each decision has, or over all arms.
         noted: told each decision that was made again.
 
     Raises:
         StoreError: a store or a kept file cannot be read.
     """
     outcomes = tuple((one.id, one.type == "binary") for one in journey.outcomes)
-    reduction = _Reduction(tuple(alternatives), tuple(predicted_by), frozenset(name for name, _ in outcomes))
+    declared = frozenset(name for name, _ in outcomes)
+    reduction = _Reduction(tuple(alternatives), tuple(predicted_by), declared, attrgetter(probability))
     if not home.records_db.exists() or not home.events_db.exists():
         return _table([], reduction, outcomes, {}, np.zeros(0, dtype=np.str_), configuration.catalogue, Counter())
     with tempfile.TemporaryDirectory(prefix="decisions-", dir=home.state) as folder:
@@ -164,9 +171,10 @@ def decision_log(
         with closing(SqlEventLog(home.events_db, readonly=True)) as log:
             export_events(log, events)
         observed_until = _observed_until(events)
-        longest = max((one.window for one in journey.outcomes), default=0) if wanted.settled else 0
+        longest = max((one.window for one in journey.outcomes), default=0)
         with closing(SqlRecordStore(home.records_db, readonly=True)) as records:
-            chosen = _chosen(records, journey.id, wanted, decided_until=observed_until - longest)
+            decided_until = observed_until - longest if wanted.settled else None
+            chosen = _chosen(records, journey.id, wanted, decided_until=decided_until)
             made, skipped = _made_again(home, configuration, chosen, wanted, alternatives, reduction, noted)
         made.reverse()
         people, came = what_came(
@@ -193,11 +201,12 @@ def _observed_until(events: Path) -> int:
 
 
 def _chosen(
-    records: SqlRecordStore, journey_id: str, wanted: Wanted, *, decided_until: int
+    records: SqlRecordStore, journey_id: str, wanted: Wanted, *, decided_until: int | None
 ) -> Iterator[DecisionRecord]:
-    """The decisions that are asked for, newest first."""
+    """The decisions that are asked for, newest first; those after ``decided_until`` are not, if it is given."""
     found = 0
-    before = decided_until + 1 if wanted.until is None else min(wanted.until, decided_until + 1)
+    bounds = (wanted.until, None if decided_until is None else decided_until + 1)
+    before = min((one for one in bounds if one is not None), default=math.inf)
     for record in chain.from_iterable(records.read_back()):
         if record.decision_id <= wanted.after or found == wanted.most:
             return
@@ -215,11 +224,13 @@ class _Reduction:
         names: of the alternatives.
         predicted_by: whose estimates are the predictions.
         outcomes: ids that are declared.
+        chooses: probability with which an alternative chooses a candidate.
     """
 
     names: tuple[str, ...]
     predicted_by: tuple[str, ...]
     outcomes: frozenset[str]
+    chooses: Callable[[Candidate], float]
 
     def of(self, record: DecisionRecord, made: Mapping[str, DecisionRecord]) -> _Made:
         """A decision as it was recorded, and as it is under each alternative."""
@@ -240,7 +251,7 @@ class _Reduction:
                 recorded=logged if logged is not None and logged.is_scored else None,
                 own=tuple(one if one is not None and one.is_scored else None for one in own),
                 logged=0.0 if logged is None else logged.selection_probability,
-                chosen=tuple(0.0 if one is None else one.arm_selection_probability for one in own),
+                chosen=tuple(0.0 if one is None else self.chooses(one) for one in own),
             )
         return _Made(
             decision_id=record.decision_id,
@@ -250,7 +261,7 @@ class _Reduction:
             stage=record.stage or "unknown",
             first=record.selected[0].treatment_id if record.selected else NO_ACTION,
             none_logged=recorded[NO_ACTION].selection_probability,
-            none_chosen=tuple(by_name[name][NO_ACTION].arm_selection_probability for name in self.names),
+            none_chosen=tuple(self.chooses(by_name[name][NO_ACTION]) for name in self.names),
             offers=offers,
         )
 

@@ -71,3 +71,27 @@ def intervals(
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.set_xlabel(unit)
     return svg_of(drawn)
+
+
+def shares_before_and_after(
+    labels: Sequence[str], before: Sequence[float], after: Sequence[float], *, unit: str
+) -> str:
+    """Shares before and after as two bars a row, in percent, the first row on top."""
+    drawn = new_figure(height=1.1 + 0.42 * len(labels))
+    with mpl.rc_context(STYLE):
+        axes = drawn.subplots()
+        for shares, place, colour, name in ((before, -0.2, SOFT, "before"), (after, 0.2, COLOURS[0], "after")):
+            bars = axes.barh(
+                [row + place for row in range(len(labels))],
+                [100 * share for share in shares],
+                height=0.36,
+                color=colour,
+                label=name,
+            )
+            axes.bar_label(bars, fmt="%.1f %%", padding=3, fontsize=8)
+        axes.set_yticks(range(len(labels)), labels)
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.margins(x=0.12)
+        axes.set_xlabel(f"{unit}, %")
+        axes.legend(frameon=False, loc="lower right")
+    return svg_of(drawn)
