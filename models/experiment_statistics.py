@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -45,7 +46,18 @@ class Looks:
     @property
     def z(self) -> float:
         """Standard errors on either side of an estimate that is looked at once."""
-        return float(norm.ppf(0.5 + self.level / 2))
+        return _quantile(0.5 + self.level / 2)
+
+
+@cache
+def _quantile(probability: float) -> float:
+    return float(norm.ppf(probability))
+
+
+@cache
+def _narrowest(alpha: float) -> float:
+    """People times ``r^2`` at which an interval for many looks is narrowest; see ``always_valid_multiplier``."""
+    return -float(lambertw(-(alpha**2) / math.e, k=-1).real) - 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +133,7 @@ def always_valid_multiplier(n: float, looks: Looks) -> float:
         Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2024, Time-uniform central limit theory and asymptotic
         confidence sequences; Robbins 1970, Statistical methods related to the law of the iterated logarithm.
     """
-    narrowest = -float(lambertw(-(looks.alpha**2) / math.e, k=-1).real) - 1.0
-    x = narrowest * n / looks.planned
+    x = _narrowest(looks.alpha) * n / looks.planned
     return math.sqrt((1 + 1 / x) * (math.log1p(x) - 2 * math.log(looks.alpha)))
 
 
@@ -241,7 +252,7 @@ def sample_size(variance: float, n: int, effect: float, looks: Looks, *, power: 
         Chow, Shao, Wang and Lokhnygina 2017, Sample size calculations in clinical research, chapter 3.
     """
     unit = math.sqrt(variance * n)
-    beyond = float(norm.ppf(power))
+    beyond = _quantile(power)
 
     def found(people: float) -> float:
         return (always_valid_multiplier(people, looks) + beyond) * unit / math.sqrt(people)

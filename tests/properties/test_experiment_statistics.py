@@ -1,4 +1,4 @@
-"""What holds of experiments at random: looking often finds nothing where there is nothing, and everybody counts once."""
+"""What holds of experiments at random: looking often finds nothing where there is nothing."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ def first_alarms(
     return int(always), int(once)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("share", "rate"), [(0.5, 0.2), (0.1, 0.2), (0.1, 0.03)])
 def test_looking_after_every_batch_does_not_raise_false_alarms(share: float, rate: float) -> None:
-    """Of 1,500 experiments without an effect, looked at 30 times, at most 5 % ever alarm; plain intervals do more often."""
+    """Of 1,500 experiments without an effect, looked at 30 times, at most 5 % alarm; of plain intervals more than 10 %."""
     rng = np.random.default_rng(11)
     looks = Looks(planned=3_000, smallest_arm=50)
 
@@ -63,8 +64,9 @@ def test_what_is_there_is_found_while_looking() -> None:
     assert np.mean(found) > 0.75
 
 
+@pytest.mark.slow
 def test_sample_ratios_that_are_met_alarm_no_more_often_than_alpha() -> None:
-    """Of 4,000 experiments the check of one look alarms in alpha of them, the one for many looks in no more at any time."""
+    """Of 4,000 experiments one look alarms in a share alpha, and looking after each person in no more."""
     rng = np.random.default_rng(13)
     shares, alpha = np.array([0.1, 0.25, 0.65]), 0.05
     table = np.tile(shares, (1_000, 1))
