@@ -137,11 +137,11 @@ def always_valid_multiplier(n: float, looks: Looks) -> float:
     return math.sqrt((1 + 1 / x) * (math.log1p(x) - 2 * math.log(looks.alpha)))
 
 
-def spread_of(one: ArmMean, looks: Looks) -> Spread:
-    """The mean of an arm with its intervals; unknown where too few are in it."""
+def spread_of(one: ArmMean, looks: Looks, *, n: int | None = None) -> Spread:
+    """The mean of an arm with its intervals; unknown where too few are in it. The arguments are ``difference``'s."""
     if one.n < looks.smallest_arm:
         return UNKNOWN
-    return _around(one.mean, one.variance, one.n, looks)
+    return _around(one.mean, one.variance, one.n if n is None else n, looks)
 
 
 def difference(one: ArmMean, other: ArmMean, looks: Looks, *, n: int | None = None) -> Spread:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,7 +156,7 @@ def ratio_p_value(assignment: Assignment, weight: FloatArray | None = None) -> f
     return float(chi2.sf(statistic, np.linalg.matrix_rank(spread, tol=_ROUNDING * scale, hermitian=True)))
 
 
-def _simulated_p(table: FloatArray, inverse: FloatArray, statistic: float) -> float:
+def _simulated_p(table: FloatArray, inverse: NDArray[np.floating[Any]], statistic: float) -> float:
     """The share of simulated spreads that are as uneven; the real one counts among them."""
     rng = np.random.default_rng(len(table))
     rows, counts = np.unique(table, axis=0, return_counts=True)

@@ -223,6 +223,30 @@ class GateParams(ConfigModel):
         return self
 
 
+class ExperimentParams(ConfigModel):
+    """How an experiment is reported on.
+
+    Attributes:
+        level: of the intervals.
+        planned_people: people at whom the intervals for looking often are narrowest; to be set before looking.
+        ratio_alpha: chance of a false alarm of the sample-ratio check.
+        smallest_arm: people in an arm below which nothing is said of it.
+        smallest_effect: what is to be found, as a share of the mean of the arm that is compared with.
+        power: probability of finding it.
+        decisions: the newest ones that policies are compared on which have no arm of their own.
+        resamples: of the bootstrap for those.
+    """
+
+    level: float = Field(default=0.95, gt=0.5, lt=1)
+    planned_people: int = Field(default=20_000, ge=100)
+    ratio_alpha: float = Field(default=0.001, gt=0, lt=0.1)
+    smallest_arm: int = Field(default=50, ge=2)
+    smallest_effect: float = Field(default=0.1, gt=0)
+    power: float = Field(default=0.8, gt=0.5, lt=1)
+    decisions: int = Field(default=20_000, ge=100)
+    resamples: int = Field(default=1_000, ge=100)
+
+
 class Params(ConfigModel):
     """Everything that one training run may be tuned by.
 
@@ -236,6 +260,7 @@ class Params(ConfigModel):
         evaluation: how the judging is done.
         drift: how drift is judged.
         gate: when a challenger may become the champion.
+        experiment: how an experiment is reported on.
     """
 
     seed: int = Field(ge=0)
@@ -247,6 +272,7 @@ class Params(ConfigModel):
     evaluation: EvaluationParams
     drift: DriftParams
     gate: GateParams = GateParams()
+    experiment: ExperimentParams = ExperimentParams()
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

@@ -60,7 +60,7 @@ def say(text: str) -> None:
 
 def params_version(params: Params) -> str:
     """Content hash of the parameters that a bundle depends on; how it is judged afterwards is none of them."""
-    document = json.dumps(params.model_dump(mode="json", exclude={"gate"}), sort_keys=True)
+    document = json.dumps(params.model_dump(mode="json", exclude={"gate", "experiment"}), sort_keys=True)
     return hashlib.blake2b(document.encode(), digest_size=6).hexdigest()
 
 

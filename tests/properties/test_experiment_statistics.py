@@ -36,7 +36,7 @@ def first_alarms(
 @pytest.mark.slow
 @pytest.mark.parametrize(("share", "rate"), [(0.5, 0.2), (0.1, 0.2), (0.1, 0.03)])
 def test_looking_after_every_batch_does_not_raise_false_alarms(share: float, rate: float) -> None:
-    """Of 1,500 experiments without an effect, looked at 30 times, at most 5 % alarm; of plain intervals more than 10 %."""
+    """Of 1,500 experiments without an effect, looked at 30 times, at most 5 % alarm; plain intervals in over 10 %."""
     rng = np.random.default_rng(11)
     looks = Looks(planned=3_000, smallest_arm=50)
 
