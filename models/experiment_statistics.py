@@ -35,7 +35,7 @@ class Looks:
     """
 
     level: float = 0.95
-    planned: int = 20_000
+    planned: int = 5_000
     smallest_arm: int = 50
 
     @property

@@ -1,4 +1,4 @@
-"""A home in which a service ran an experiment: customers of two stages, all arms, what came back, and one who merged."""
+"""A home in which a service ran an experiment: customers of two stages, three arms, and what came back."""
 
 from __future__ import annotations
 
@@ -52,15 +52,16 @@ def _live(world: World, client: Client, customers: int, rng: np.random.Generator
     for first in range(0, customers, 200):
         begun = [one for person in people[first : first + 200] for one in _begun(world, person)]
         client.done("/v1/events", {"events": begun})
-    later: list[dict[str, Any]] = []
-    for number, person in enumerate(people):
-        is_late = number >= 0.9 * customers
-        world.now = start + (12 * DAY_US if is_late else 0) + number * HOUR_US // 50
-        contacted = _decided(world, client, person, f"q-{number}")
-        if number % 3 == 0 and not is_late:
-            world.now += 2 * DAY_US
-            contacted |= _decided(world, client, person, f"q-{number}-again")
-        later += _came(world, person, number, contacted, rng)
+    contacted = dict.fromkeys(people, False)
+    met = dict.fromkeys(people, start)
+    late = int(0.9 * customers)
+    rounds = [(0, people[:late]), (2, people[:late:3]), (12, people[late:])]
+    for days, asked in rounds:
+        for number, person in enumerate(asked):
+            world.now = start + days * DAY_US + number * HOUR_US // 50
+            met[person] = world.now
+            contacted[person] |= _decided(world, client, person, f"q-{days}-{person}")
+    later = [one for person in people for one in _came(met[person], person, contacted[person], rng)]
     world.now = start + 15 * DAY_US
     client.done("/v1/decisions", {"request_id": "dry", "customer_id": "c-1", "mode": "shadow"})
     for first in range(0, len(later), 200):
@@ -113,15 +114,14 @@ def _decided(world: World, client: Client, person: str, request_id: str) -> bool
     answer = client.done("/v1/decisions", {"request_id": request_id, "customer_id": person, "max_actions": 1})
     if not answer["selected"]:
         return False
+    world.now += HOUR_US // 100
     exposure = {"type": "exposure", "decision_id": answer["decision_id"], "occurred_at": dump_timestamp(world.now)}
     client.done("/v1/outcomes", {"outcomes": [exposure]})
     return True
 
 
-def _came(
-    world: World, person: str, number: int, contacted: bool, rng: np.random.Generator
-) -> list[dict[str, Any]]:
-    at = dump_timestamp(world.now + DAY_US)
+def _came(met: int, person: str, contacted: bool, rng: np.random.Generator) -> list[dict[str, Any]]:
+    at, number = dump_timestamp(met + DAY_US), int(person.removeprefix("c-"))
     moved, answered = rng.random(2)
     told = []
     if moved < (RATE_IF_CONTACTED if contacted else RATE):
@@ -131,6 +131,8 @@ def _came(
     if answered < 0.3:
         facts = {"nps": int(rng.integers(0, 11))}
         told.append(
-            event(f"nps-{person}", kind="feedback_given", customer_id=person, occurred_at=at, channel="web", facts=facts)
+            event(
+                f"nps-{person}", kind="feedback_given", customer_id=person, occurred_at=at, channel="web", facts=facts
+            )
         )
     return told

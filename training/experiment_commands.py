@@ -33,6 +33,19 @@ def experiment(
         str | None,
         typer.Option("--group-by", help="Also by this attribute: a category or boolean that is not personal."),
     ] = None,
+    planned: Annotated[
+        int | None,
+        typer.Option(
+            help="Customers at whom intervals for looking often are narrowest; decide on it before looking.", min=100
+        ),
+    ] = None,
+    policies: Annotated[
+        bool,
+        typer.Option(
+            "--policies/--no-policies",
+            help="Also value other ways to decide on the log: each decision is made again, which takes time.",
+        ),
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
     """Report what each arm of an experiment changes: sample-ratio check, take-up, outcomes, value, NPS and ROI.
@@ -57,6 +70,8 @@ def experiment(
         outcome_id=outcome,
         follow_up=follow_up,
         group_by=group_by,
+        planned=planned,
+        with_policies=policies,
     )
     found = experiment_report(home, configuration, load_params(), asked)
     write_report(home, found)

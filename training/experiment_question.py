@@ -23,6 +23,8 @@ def asked_report(
     outcome_id: str | None = None,
     follow_up: str | None = None,
     group_by: str | None = None,
+    planned: int | None = None,
+    with_policies: bool = True,
 ) -> AskedReport:
     """The report that words ask for.
 
@@ -35,6 +37,8 @@ def asked_report(
         outcome_id: the first declared one if None.
         follow_up: a duration; the window of the outcome if None.
         group_by: an attribute.
+        planned: people at whom intervals for looking often are narrowest.
+        with_policies: whether other ways to decide are valued on the log.
 
     Raises:
         UnknownObject: there is no such journey.
@@ -59,6 +63,8 @@ def asked_report(
         since=period.since,
         until=period.until,
         group_by=group_by,
+        planned=planned,
+        with_policies=with_policies,
     )
 
 

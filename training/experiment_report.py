@@ -47,6 +47,7 @@ from training.experiment_findings import (
     UnevenGroup,
 )
 from training.experiment_log import ARMS, NUMBERS, AskedExperiment, ExperimentLog, People, experiment_log
+from training.experiment_policies import drawn_comparison, policy_comparisons
 from training.experiment_words import caveats, headlines, not_known
 from training.follow_up import Booleans, Words, counted_outcomes
 from training.params import ExperimentParams, Params
@@ -76,6 +77,8 @@ class AskedReport:
         since: only people who came in from here on, microseconds since the epoch.
         until: and before; None for no bound.
         group_by: an attribute of the profile; None for none.
+        planned: people at whom intervals for looking often are narrowest; that of the parameters if None.
+        with_policies: whether other ways to decide are valued on the log, which makes each decision again.
     """
 
     experiment_id: str
@@ -85,6 +88,8 @@ class AskedReport:
     since: int | None = None
     until: int | None = None
     group_by: str | None = None
+    planned: int | None = None
+    with_policies: bool = True
 
 
 def experiment_report(home: Home, configuration: Configuration, params: Params, asked: AskedReport) -> ExperimentReport:
@@ -95,20 +100,26 @@ def experiment_report(home: Home, configuration: Configuration, params: Params, 
         StoreError: a store cannot be read.
     """
     counted = counted_outcomes(asked.journey, asked.primary)
-    log = experiment_log(
-        home,
-        configuration,
-        asked.journey,
-        AskedExperiment(
-            experiment_id=asked.experiment_id,
-            follow_up=asked.follow_up,
-            counted=counted,
-            since=asked.since or 0,
-            until=asked.until,
-            group_by=asked.group_by,
-        ),
+    experiment = AskedExperiment(
+        experiment_id=asked.experiment_id,
+        follow_up=asked.follow_up,
+        counted=counted,
+        since=asked.since or 0,
+        until=asked.until,
+        group_by=asked.group_by,
     )
-    return report_of(log, configuration, params.experiment, asked)
+    log = experiment_log(home, configuration, asked.journey, experiment)
+    valued: tuple[PolicyComparison, ...] = ()
+    if asked.with_policies and len(log.people):
+        looks = looks_of(params.experiment, asked)
+        valued = policy_comparisons(home, configuration, params, asked.journey.id, experiment, looks=looks)
+    return report_of(log, configuration, params.experiment, asked, valued)
+
+
+def looks_of(params: ExperimentParams, asked: AskedReport) -> Looks:
+    """How intervals are made."""
+    planned = params.planned_people if asked.planned is None else asked.planned
+    return Looks(level=params.level, planned=planned, smallest_arm=params.smallest_arm)
 
 
 def report_of(
@@ -116,12 +127,12 @@ def report_of(
     configuration: Configuration,
     params: ExperimentParams,
     asked: AskedReport,
-    policies: Sequence[PolicyComparison] = (),
+    valued: Sequence[PolicyComparison] = (),
 ) -> ExperimentReport:
-    """The report on a log that has been read."""
+    """The report on a log that has been read, with what policies were valued at."""
     counted = counted_outcomes(asked.journey, asked.primary)
     columns = _columns(asked, counted)
-    looks = Looks(level=params.level, planned=params.planned_people, smallest_arm=params.smallest_arm)
+    looks = looks_of(params, asked)
     ratio = _sample_ratio(log.people, params, asked)
     sample = _sample(log)
     people = log.people.of(log.people.came.settled)
@@ -150,7 +161,7 @@ def report_of(
         follow_up_days=asked.follow_up / MICROSECONDS_PER_DAY,
         counted=tuple(one.id for one in counted),
         level=params.level,
-        planned_people=params.planned_people,
+        planned_people=looks.planned,
         sample_ratio=ratio,
         warnings=(),
         headlines=(),
@@ -159,10 +170,18 @@ def report_of(
         measures=tuple(one.measure for one in columns),
         arms=arms,
         comparisons=comparisons,
-        policies=tuple(policies),
+        policies=_policies(comparisons, valued),
     )
     report = replace(report, warnings=caveats(report, challenger_missing=log.challenger_missing))
     return replace(report, headlines=headlines(report), unknown=not_known(report, params.smallest_arm))
+
+
+def _policies(comparisons: Sequence[Comparison], valued: Sequence[PolicyComparison]) -> tuple[PolicyComparison, ...]:
+    """What customers were drawn for comes from them, the rest from the log."""
+    drawn = drawn_comparison(comparisons)
+    if drawn is None:
+        return tuple(valued)
+    return (drawn, *(one for one in valued if one.id != drawn.id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +232,11 @@ def _columns(asked: AskedReport, counted: Sequence[Outcome]) -> tuple[_Column, .
 def _outcome_column(outcome: Outcome, asked: AskedReport, *, followed: bool) -> _Column:
     is_binary = outcome.type == "binary"
     name, days = outcome.id, asked.follow_up / MICROSECONDS_PER_DAY
-    title = outcome.title if outcome.window == asked.follow_up or not followed else f"{outcome.title}: in {days:g} days"
+    title = (
+        outcome.title
+        if outcome.window == asked.follow_up or not followed
+        else f"{outcome.title} (of them, in {days:g} days)"
+    )
     measure = Measure(
         id=f"outcome:{name}" if followed else f"declared:{name}", title=title, unit="share" if is_binary else "number"
     )
@@ -338,7 +361,7 @@ class _Comparing:
         decisions = _mean(
             people.came.decisions, sides[0], people.assignment.probability[:, numbers[0]], is_binary=False
         )
-        measures = self._measures(people, numbers, self.columns)
+        measures = self._measures(people, numbers, self.columns, n=len(people))
         return Comparison(
             arm=arm,
             against=against,
@@ -360,8 +383,9 @@ class _Comparing:
         )
         return one, other
 
-    def _measures(self, people: People, numbers: Sequence[int], columns: Sequence[_Column]) -> dict[str, Estimate]:
-        n = len(people)
+    def _measures(
+        self, people: People, numbers: Sequence[int], columns: Sequence[_Column], *, n: int
+    ) -> dict[str, Estimate]:
         return {
             one.measure.id: _estimate(difference(*self._sides(people, numbers, one), self.looks, n=n))
             for one in columns
@@ -416,7 +440,7 @@ class _Comparing:
                         group=str(group),
                         people=counts[0],
                         people_against=counts[1],
-                        measures=self._measures(members, numbers, columns),
+                        measures=self._measures(members, numbers, columns, n=len(people)),
                     )
                 )
         return tuple(found)

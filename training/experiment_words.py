@@ -158,8 +158,8 @@ def _against_nobody(report: ExperimentReport, one: Comparison) -> list[str]:
         )
     if one.roi.estimate is not None and one.roi.low is not None:
         said.append(
-            f"Each {report.currency} spent brought {one.roi.estimate:.2f} on top of itself "
-            f"{bounds(one.roi.always_low, one.roi.always_high, '.2f')}."
+            f"Each {report.currency} spent brought {report.currency} {one.roi.estimate:.2f} more than it cost "
+            f"{bounds(one.roi.always_low, one.roi.always_high, '.2f')}{_certainty(one.roi)}"
         )
     return said
 

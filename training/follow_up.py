@@ -245,7 +245,9 @@ class _Asking:
         nothing = Reported(pa.nulls(0, pa.string()), pa.nulls(0, pa.string()), np.zeros(0, np.int64), np.zeros(0))
         found = np.zeros(len(self.ids))
         for kind in kinds:
-            happened = Outcome.model_construct(id="happened", title=kind, event=kind, window=window, type="binary", value=0)
+            happened = Outcome.model_construct(
+                id="happened", title=kind, event=kind, window=window, type="binary", value=0
+            )
             found = np.maximum(found, self.came(happened, window, nothing))
         return found
 

@@ -234,17 +234,15 @@ class ExperimentParams(ConfigModel):
         smallest_effect: what is to be found, as a share of the mean of the arm that is compared with.
         power: probability of finding it.
         decisions: the newest ones that policies are compared on which have no arm of their own.
-        resamples: of the bootstrap for those.
     """
 
     level: float = Field(default=0.95, gt=0.5, lt=1)
-    planned_people: int = Field(default=20_000, ge=100)
+    planned_people: int = Field(default=5_000, ge=100)
     ratio_alpha: float = Field(default=0.001, gt=0, lt=0.1)
     smallest_arm: int = Field(default=50, ge=2)
     smallest_effect: float = Field(default=0.1, gt=0)
     power: float = Field(default=0.8, gt=0.5, lt=1)
     decisions: int = Field(default=20_000, ge=100)
-    resamples: int = Field(default=1_000, ge=100)
 
 
 class Params(ConfigModel):
