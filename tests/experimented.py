@@ -128,7 +128,7 @@ def _came(met: int, person: str, contacted: bool, rng: np.random.Generator) -> l
         kind = "card_offer_accepted" if number % 4 >= 2 else "identity_verified"
         channel = None if number % 4 >= 2 else "back_office"
         told.append(event(f"moved-{person}", kind=kind, customer_id=person, occurred_at=at, channel=channel, facts={}))
-    if answered < 0.3:
+    if answered < 0.5:
         facts = {"nps": int(rng.integers(0, 11))}
         told.append(
             event(

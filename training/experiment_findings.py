@@ -173,7 +173,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         left_out: people who could not have been in both.
         measures: by id, differences.
         value_per_decision: money, more value for each decision in the arm.
-        roi: more value for each unit of money more spent.
+        roi: more value for each unit of money more spent; unknown where no more was spent.
         sample_size: of the primary outcome; None where nothing is known of it.
         groups: by stage, and by the attribute that was asked for.
     """

@@ -10,9 +10,12 @@ from markupsafe import Markup
 from features.home import Home
 from features.whole_files import whole_file
 from training.experiment_findings import Comparison, Estimate, ExperimentReport, Measure, document_of
-from training.experiment_words import SHORT, WHO, bounds, sentence, shown, size_in_words
+from training.experiment_words import SHORT, WHO, bounds, came_to_pass, sentence, shown, size_in_words
 from training.plots import intervals
 from training.report_page import Section, figure, page, paragraph, table, write_page
+
+_NOT_DRAWN = ("offered", "exposed", "nps_answered")
+"""What an arm does rather than changes, or that only tells whether scores can be compared."""
 
 
 def write_report(home: Home, report: ExperimentReport) -> None:
@@ -98,12 +101,12 @@ def _sample_section(report: ExperimentReport) -> Section:
 
 def _comparison_section(report: ExperimentReport, one: Comparison) -> Section:
     title = f"{_arm(one.arm)} against {SHORT[one.against]}"
-    known = [measure for measure in report.measures if one.measures[measure.id].estimate is not None]
+    known, empty = came_to_pass(report, one)
     parts: list[Markup] = [paragraph(f"{one.people:,} {WHO[one.arm]}, {one.people_against:,} {WHO[one.against]}.")]
     if not known:
         return Section(title, [*parts, paragraph("Too few to say anything yet.")])
     primary, value = report.measures[0], one.measures["value"]
-    shares = [measure for measure in known if measure.unit == "share" and measure.id not in ("offered", "nps_answered")]
+    shares = [measure for measure in known if measure.unit == "share" and measure.id not in _NOT_DRAWN]
     parts += _drawing(
         shares,
         [one.measures[measure.id] for measure in shares],
@@ -126,6 +129,8 @@ def _comparison_section(report: ExperimentReport, one: Comparison) -> Section:
             numeric=(1, 2, 3, 4, 5),
         )
     )
+    if empty:
+        parts.append(paragraph(f"Nothing came in either of: {', '.join(measure.title for measure in empty)}."))
     if value.estimate is not None:
         per = one.value_per_decision
         told = "" if per.estimate is None else f", {report.currency} {per.estimate:+.2f} for each decision"

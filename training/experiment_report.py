@@ -200,6 +200,9 @@ def _columns(asked: AskedReport, counted: Sequence[Outcome]) -> tuple[_Column, .
         _outcome_column(one, asked, followed=False) for one in asked.journey.outcomes if one.window != asked.follow_up
     ]
     fixed = (
+        _Column(Measure(id="value", title="Value less costs", unit="money"), lambda people: people.came.value),
+        _Column(Measure(id="gain", title="Value of what came", unit="money"), lambda people: people.came.gain),
+        _Column(Measure(id="spend", title="Money spent", unit="money"), lambda people: people.came.spend),
         _Column(
             Measure(id="offered", title="Was offered something", unit="share"),
             lambda people: np.where(people.came.settled, (people.came.contacts > 0).astype(float), np.nan),
@@ -216,9 +219,6 @@ def _columns(asked: AskedReport, counted: Sequence[Outcome]) -> tuple[_Column, .
             lambda people: people.came.answered,
             True,
         ),
-        _Column(Measure(id="value", title="Value less costs", unit="money"), lambda people: people.came.value),
-        _Column(Measure(id="gain", title="Value of what came", unit="money"), lambda people: people.came.gain),
-        _Column(Measure(id="spend", title="Money spent", unit="money"), lambda people: people.came.spend),
         _Column(Measure(id="nps", title="Net promoter score", unit="score"), lambda people: people.came.nps),
         _Column(
             Measure(id="nps_answered", title="Gave a score", unit="share"),
@@ -226,17 +226,14 @@ def _columns(asked: AskedReport, counted: Sequence[Outcome]) -> tuple[_Column, .
             True,
         ),
     )
-    return (*followed, *fixed[4:5], *fixed[:4], *fixed[5:], *own)
+    return (followed[0], *fixed[:3], *followed[1:], *fixed[3:], *own)
 
 
 def _outcome_column(outcome: Outcome, asked: AskedReport, *, followed: bool) -> _Column:
     is_binary = outcome.type == "binary"
     name, days = outcome.id, asked.follow_up / MICROSECONDS_PER_DAY
-    title = (
-        outcome.title
-        if outcome.window == asked.follow_up or not followed
-        else f"{outcome.title} (of them, in {days:g} days)"
-    )
+    is_own_window = not followed or outcome.window == asked.follow_up
+    title = outcome.title if is_own_window else f"{outcome.title}, counted for {days:g} days"
     measure = Measure(
         id=f"outcome:{name}" if followed else f"declared:{name}", title=title, unit="share" if is_binary else "number"
     )
@@ -370,7 +367,7 @@ class _Comparing:
             left_out=int((~possible).sum()),
             measures=measures,
             value_per_decision=_divided(measures["value"], decisions.mean),
-            roi=self._roi(people, numbers),
+            roi=self._roi(people, numbers) if (measures["spend"].estimate or 0.0) > 0 else Estimate(),
             sample_size=self._sample_size(people, numbers, primary),
             groups=self._groups(people, numbers) if against == "no_contact_holdout" else (),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from training.experiment_findings import Comparison, Estimate, ExperimentReport, Measure
-from training.experiment_words import SHORT, arm_counts, bounds, sentence, shown
+from training.experiment_words import SHORT, arm_counts, bounds, came_to_pass, sentence, shown
 
 
 def report_text(report: ExperimentReport) -> str:
@@ -54,10 +54,11 @@ def _comparison(report: ExperimentReport, one: Comparison) -> Iterator[str]:
         f"{sentence(SHORT[one.arm])} ({one.people:,}) against {SHORT[one.against]} ({one.people_against:,}); the "
         f"second interval holds however often one looks:"
     )
-    for measure in report.measures:
-        found = one.measures[measure.id]
-        if found.estimate is not None:
-            yield f"  {measure.title}: {estimate_text(measure, found, report.currency)}"
+    came, empty = came_to_pass(report, one)
+    for measure in came:
+        yield f"  {measure.title}: {estimate_text(measure, one.measures[measure.id], report.currency)}"
+    if empty:
+        yield f"  Nothing came in either of: {', '.join(measure.title for measure in empty)}"
     if one.roi.estimate is not None:
         yield f"  More value for each {report.currency} spent: {_money(one.roi)}"
     for group in one.groups:

@@ -194,6 +194,16 @@ def not_known(report: ExperimentReport, smallest_arm: int) -> tuple[str, ...]:
     return tuple(said)
 
 
+def came_to_pass(report: ExperimentReport, one: Comparison) -> tuple[list[Measure], list[Measure]]:
+    """Measures of which something is known, and those among them of which nothing came in either arm."""
+    arms = {arm.arm: arm.measures for arm in report.arms}
+    known = [measure for measure in report.measures if one.measures[measure.id].estimate is not None]
+    empty = [
+        measure for measure in known if all(arms[name][measure.id].estimate == 0 for name in (one.arm, one.against))
+    ]
+    return [measure for measure in known if measure not in empty], empty
+
+
 def size_in_words(size: SampleSizes, measure: Measure, currency: str) -> str:
     """When an effect would be found."""
     effect = shown(measure, size.effect, currency, signed=False, is_difference=True)
@@ -211,7 +221,7 @@ def _days(size: SampleSizes) -> str:
 
 def arm_counts(arms: Sequence[ArmCount]) -> str:
     """How many are in each arm, and should be."""
-    return ", ".join(f"{one.arm} {one.people:,} of {one.expected:,.0f} expected" for one in arms)
+    return ", ".join(f"{SHORT[one.arm]} {one.people:,} where {one.expected:,.0f} are expected" for one in arms)
 
 
 def difference_in_words(measure: Measure, found: Estimate, currency: str) -> str:

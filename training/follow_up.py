@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from features.event_tables import EventTable
+from features.event_tables import EventSource, EventTable
 from features.history import transitions
 from features.identity import Identities
 from features.journeys import PROGRESS, Journey, Outcome
@@ -128,7 +127,7 @@ class Observed:
         until: the end of the observation, microseconds since the epoch.
     """
 
-    events: Path
+    events: EventSource
     graph: Identities
     table: EventTable
     features: FeatureSet
