@@ -17,7 +17,7 @@ from models.actions import NO_ACTION
 from models.arbitration import Choice
 from models.asked import asked_in, question_of, request_hash, stated_context
 from models.capacity import recorded_assignees, slot_assignees
-from models.decision import DEADLINE, Candidate, DecisionRecord
+from models.decision import DEADLINE, Candidate, DecisionRecord, dump_record
 from models.deliberation import Deliberation, Inputs, Rulebook, deliberate
 from models.experiment import arm_of, arm_probabilities
 from models.policy import Arm

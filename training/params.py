@@ -241,6 +241,28 @@ class GateParams(ConfigModel):
         return self
 
 
+class ExperimentParams(ConfigModel):
+    """How an experiment is reported on.
+
+    Attributes:
+        level: of the intervals.
+        planned_people: people at whom the intervals for looking often are narrowest; to be set before looking.
+        ratio_alpha: chance of a false alarm of the sample-ratio check.
+        smallest_arm: people in an arm below which nothing is said of it.
+        smallest_effect: what is to be found, as a share of the mean of the arm that is compared with.
+        power: probability of finding it.
+        decisions: the newest ones that policies are compared on which have no arm of their own.
+    """
+
+    level: float = Field(default=0.95, gt=0.5, lt=1)
+    planned_people: int = Field(default=5_000, ge=100)
+    ratio_alpha: float = Field(default=0.001, gt=0, lt=0.1)
+    smallest_arm: int = Field(default=50, ge=2)
+    smallest_effect: float = Field(default=0.1, gt=0)
+    power: float = Field(default=0.8, gt=0.5, lt=1)
+    decisions: int = Field(default=20_000, ge=100)
+
+
 class Params(ConfigModel):
     """Everything that one training run may be tuned by.
 
@@ -255,6 +277,7 @@ class Params(ConfigModel):
         drift: how drift is judged.
         gate: when a challenger may become the champion.
         retrain: how much must be new for a training on a schedule.
+        experiment: how an experiment is reported on.
     """
 
     seed: int = Field(ge=0)
@@ -267,6 +290,7 @@ class Params(ConfigModel):
     drift: DriftParams
     gate: GateParams = GateParams()
     retrain: RetrainParams = RetrainParams()
+    experiment: ExperimentParams = ExperimentParams()
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
