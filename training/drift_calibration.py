@@ -1,0 +1,188 @@
+"""Whether predictions still come true: the stall propensity, and the response to what was chosen, against outcomes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from features.kernel import Floats
+from models.metrics import Interval, bootstrap_interval, calibration_slope, ece
+from training.drift_samples import Decided, Texts
+from training.drift_verdict import RETRAIN, Reason
+from training.moments import Booleans
+from training.params import CalibrationDriftParams
+
+STALL: Final = "stall"
+ECE_BINS: Final = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Predictions:
+    """Probabilities beside what happened, each ``(n,)``.
+
+    Attributes:
+        name: ``stall``, or the outcome that was predicted.
+        probability: as it was predicted before.
+        happened: 0 or 1.
+        people: whose they are.
+    """
+
+    name: str
+    probability: Floats
+    happened: Floats
+    people: Texts
+
+    def __len__(self) -> int:
+        """Number of predictions."""
+        return len(self.happened)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """How predictions came true.
+
+    Attributes:
+        name: ``stall``, or the outcome that was predicted.
+        n: predictions whose windows are over.
+        predicted: their mean.
+        happened: share for which it happened.
+        slope: of the logistic recalibration; 1 is ideal, below it predictions are too extreme.
+        error: expected calibration error in ten bins of equal mass.
+        points: predicted and observed share of each bin, lowest first, and its size.
+        is_judged: there were enough of both kinds.
+    """
+
+    name: str
+    n: int
+    predicted: float
+    happened: float
+    slope: Interval
+    error: Interval
+    points: tuple[tuple[float, float, int], ...]
+    is_judged: bool
+
+
+def predictions(decided: Decided, binary: Sequence[bool]) -> list[Predictions]:
+    """The stall propensity, and of each binary outcome the response to what was chosen, of windows that are over.
+
+    The response to an action is the predicted control response plus the uplift, on the outcome that it aims at; that
+    of no action is the control response, on every outcome.
+
+    Args:
+        decided: the decisions.
+        binary: ``(n_outcomes,)`` which outcomes are 0 or 1.
+    """
+    found = [_known(STALL, decided.stall, decided.stalled, decided.people)]
+    rows = np.arange(len(decided))
+    for place, outcome_id in enumerate(decided.outcome_ids):
+        if binary[place]:
+            taken = decided.arm
+            uplift = np.where(taken == 0, 0.0, decided.uplift[rows, taken])
+            is_asked: Booleans = np.asarray((taken == 0) | (decided.aims[taken] == place), dtype=np.bool_)
+            response = np.where(is_asked, decided.control[:, place] + uplift, np.nan)
+            found.append(_known(outcome_id, response, decided.response[:, place], decided.people))
+    return found
+
+
+def _known(name: str, probability: Floats, happened: Floats, people: Texts) -> Predictions:
+    known: Booleans = np.asarray(~(np.isnan(probability) | np.isnan(happened)), dtype=np.bool_)
+    return Predictions(
+        name=name,
+        probability=np.clip(probability[known], 0.0, 1.0),
+        happened=happened[known],
+        people=people[known],
+    )
+
+
+def calibration(found: Predictions, params: CalibrationDriftParams, *, seed: int) -> Calibration:
+    """How some predictions came true, with intervals by bootstrap over customers.
+
+    The interval of the error is the basic one, ``2 e - q``: the error of a resample is above that of the rows by about
+    as much as theirs is above the truth, for bins of few rows are off by chance.
+
+    References:
+        Cox 1958, Two further applications of a model for binary regression (the slope); Naeini, Cooper and Hauskrecht
+        2015, Obtaining well calibrated probabilities using Bayesian binning (the error); Davison and Hinkley 1997,
+        Bootstrap methods and their application, section 5.2 (basic intervals).
+    """
+    n = len(found)
+    positives = float(found.happened.sum())
+    is_judged = n >= params.smallest and min(positives, n - positives) >= params.smallest / 10
+    unknown = Interval(math.nan, math.nan, math.nan)
+    slope = error = unknown
+    if is_judged:
+        slope, error = (
+            bootstrap_interval(
+                lambda rows, measure=measure: measure(found.happened[rows], found.probability[rows]),  # type: ignore[misc]  # bound at once
+                n,
+                clusters=found.people,
+                seed=seed,
+                n_resamples=params.resamples,
+                level=params.level,
+            )
+            for measure in (calibration_slope, _error)
+        )
+        error = Interval(
+            error.estimate, max(0.0, 2 * error.estimate - error.high), max(0.0, 2 * error.estimate - error.low)
+        )
+    return Calibration(
+        name=found.name,
+        n=n,
+        predicted=float(found.probability.mean()) if n else math.nan,
+        happened=float(found.happened.mean()) if n else math.nan,
+        slope=slope,
+        error=error,
+        points=_points(found),
+        is_judged=is_judged,
+    )
+
+
+def calibration_reasons(found: Sequence[Calibration], params: CalibrationDriftParams) -> list[Reason]:
+    """What predictions that no longer come true speak for: learning anew."""
+    reasons = []
+    low, high = params.slope
+    for one in found:
+        what = "the stall propensity" if one.name == STALL else f"the predicted response on {one.name}"
+        if one.slope.high < low or one.slope.low > high:
+            kind = "too extreme" if one.slope.estimate < 1 else "too timid"
+            reasons.append(
+                Reason(
+                    code="calibration.slope",
+                    calls_for=RETRAIN,
+                    subject=one.name,
+                    value=one.slope.estimate,
+                    threshold=low if one.slope.estimate < 1 else high,
+                    text=f"{what} is {kind}: slope {one.slope.estimate:.2f}, between {one.slope.low:.2f} and "
+                    f"{one.slope.high:.2f}, expected between {low:g} and {high:g}",
+                )
+            )
+        elif one.error.low > params.ece:
+            reasons.append(
+                Reason(
+                    code="calibration.error",
+                    calls_for=RETRAIN,
+                    subject=one.name,
+                    value=one.error.estimate,
+                    threshold=params.ece,
+                    text=f"{what} is off by {one.error.estimate:.1%} on average: {one.predicted:.1%} was predicted and "
+                    f"{one.happened:.1%} happened; at most {params.ece:.0%} is expected",
+                )
+            )
+    return reasons
+
+
+def _error(happened: Floats, probability: Floats) -> float:
+    return ece(happened, probability, ECE_BINS)
+
+
+def _points(found: Predictions) -> tuple[tuple[float, float, int], ...]:
+    order = np.argsort(found.probability, kind="stable")
+    return tuple(
+        (float(found.probability[part].mean()), float(found.happened[part].mean()), len(part))
+        for part in np.array_split(order, ECE_BINS)
+        if len(part)
+    )
