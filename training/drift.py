@@ -246,7 +246,7 @@ def _journey_drift(
     elif compared.stall is not None:
         told = calibration(compared.stall, params.drift.calibration, seed=params.seed)
         decisions = DecisionDrift(calibrations=[told])
-        reasons += calibration_reasons([told], params.drift.calibration)
+        reasons += calibration_reasons([], [told], params.drift.calibration)
     since = _trained_until(home) if compared.what == SINCE else None
     spans = windows(source, since, params.drift.process)
     process = process_steps(source, spans, params.drift.process)
@@ -286,7 +286,7 @@ def decision_drift(
         calibrations_before=calibrations[0],
         calibrations=calibrations[1],
         reasons=[
-            *calibration_reasons(calibrations[1], params.calibration),
+            *calibration_reasons(calibrations[0], calibrations[1], params.calibration),
             *effect_reasons(effects, params.effects),
             *rate_reasons(found, params),
         ],

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from scipy.stats import norm
 
 from features.kernel import Floats
-from models.metrics import Interval, bootstrap_interval, calibration_slope, ece
+from models.metrics import Interval, bootstrap_interval, ece, logistic_line
 from training.drift_samples import Decided, Texts
 from training.drift_verdict import RETRAIN, Reason
 from training.moments import Booleans
@@ -18,6 +19,7 @@ from training.params import CalibrationDriftParams
 
 STALL: Final = "stall"
 ECE_BINS: Final = 10
+_UNKNOWN: Final = Interval(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -99,36 +101,31 @@ def _known(name: str, probability: Floats, happened: Floats, people: Texts) -> P
 
 
 def calibration(found: Predictions, params: CalibrationDriftParams, *, seed: int) -> Calibration:
-    """How some predictions came true, with intervals by bootstrap over customers.
+    """How some predictions came true, with intervals over customers.
 
-    The interval of the error is the basic one, ``2 e - q``: the error of a resample is above that of the rows by about
-    as much as theirs is above the truth, for bins of few rows are off by chance.
+    That of the error is the basic one of the bootstrap, ``2 e - q``: the error of a resample is above that of the rows by
+    about as much as theirs is above the truth, for bins of few rows are off by chance.
 
     References:
-        Cox 1958, Two further applications of a model for binary regression (the slope); Naeini, Cooper and Hauskrecht
-        2015, Obtaining well calibrated probabilities using Bayesian binning (the error); Davison and Hinkley 1997,
-        Bootstrap methods and their application, section 5.2 (basic intervals).
+        Naeini, Cooper and Hauskrecht 2015, Obtaining well calibrated probabilities using Bayesian binning; Davison and
+        Hinkley 1997, Bootstrap methods and their application, section 5.2 (basic intervals).
     """
     n = len(found)
     positives = float(found.happened.sum())
     is_judged = n >= params.smallest and min(positives, n - positives) >= params.smallest / 10
-    unknown = Interval(math.nan, math.nan, math.nan)
-    slope = error = unknown
+    slope = error = _UNKNOWN
     if is_judged:
-        slope, error = (
-            bootstrap_interval(
-                lambda rows, measure=measure: measure(found.happened[rows], found.probability[rows]),  # type: ignore[misc]  # bound at once
-                n,
-                clusters=found.people,
-                seed=seed,
-                n_resamples=params.resamples,
-                level=params.level,
-            )
-            for measure in (calibration_slope, _error)
+        slope = slope_interval(found, params.level)
+        error = bootstrap_interval(
+            lambda rows: ece(found.happened[rows], found.probability[rows], ECE_BINS),
+            n,
+            clusters=found.people,
+            seed=seed,
+            n_resamples=params.resamples,
+            level=params.level,
         )
-        error = Interval(
-            error.estimate, max(0.0, 2 * error.estimate - error.high), max(0.0, 2 * error.estimate - error.low)
-        )
+        low, high = (max(0.0, 2 * error.estimate - bound) for bound in (error.high, error.low))
+        error = Interval(error.estimate, low, high)
     return Calibration(
         name=found.name,
         n=n,
@@ -141,42 +138,81 @@ def calibration(found: Predictions, params: CalibrationDriftParams, *, seed: int
     )
 
 
-def calibration_reasons(found: Sequence[Calibration], params: CalibrationDriftParams) -> list[Reason]:
-    """What predictions that no longer come true speak for: learning anew."""
-    reasons = []
+def slope_interval(found: Predictions, level: float) -> Interval:
+    """The slope of the logistic recalibration with an interval whose error is clustered by person.
+
+    ``A^-1 B A^-1`` with A the information and B the sum over people of the squares of their summed scores. NaN where
+    all predictions are the same.
+
+    References:
+        Cox 1958, Two further applications of a model for binary regression; Liang and Zeger 1986, Longitudinal data
+        analysis using generalized linear models, section 3.
+    """
+    p = np.clip(found.probability, 1e-9, 1 - 1e-9)
+    margin = np.log(p) - np.log1p(-p)
+    if np.ptp(margin) < 1e-9:
+        return _UNKNOWN
+    intercept, slope = logistic_line(margin, found.happened)
+    fitted = 0.5 * (1 + np.tanh(0.5 * (intercept + slope * margin)))
+    design = np.stack([np.ones_like(margin), margin], axis=1)
+    information = design.T @ (design * (fitted * (1 - fitted))[:, None])
+    scores = design * (found.happened - fitted)[:, None]
+    group = np.unique(found.people, return_inverse=True)[1]
+    sums = np.stack([np.bincount(group, weights=column) for column in scores.T], axis=1)
+    inverse = np.linalg.pinv(information)
+    se = math.sqrt(float((inverse @ (sums.T @ sums) @ inverse)[1, 1]))
+    half = float(norm.ppf((1 + level) / 2)) * se
+    return Interval(slope, slope - half, slope + half)
+
+
+def calibration_reasons(
+    before: Sequence[Calibration], lately: Sequence[Calibration], params: CalibrationDriftParams
+) -> list[Reason]:
+    """What predictions that no longer come true speak for: learning anew.
+
+    The whole interval must be beyond the bounds, and beyond that of the earlier period, where there was enough to
+    judge: what was as far off when the models were trained is not cured by training them again. (Among decisions some
+    is: an action that works keeps customers from the stall that was predicted.)
+
+    Args:
+        before: of the earlier period; an outcome that is not among them was not judged.
+        lately: of the recent period.
+        params: bounds.
+    """
+    earlier = {one.name: one for one in before if one.is_judged}
+    found = (_reason(one, earlier.get(one.name), params) for one in lately)
+    return [reason for reason in found if reason is not None]
+
+
+def _reason(one: Calibration, before: Calibration | None, params: CalibrationDriftParams) -> Reason | None:
+    what = "the stall propensity" if one.name == STALL else f"the predicted response on {one.name}"
     low, high = params.slope
-    for one in found:
-        what = "the stall propensity" if one.name == STALL else f"the predicted response on {one.name}"
-        if one.slope.high < low or one.slope.low > high:
-            kind = "too extreme" if one.slope.estimate < 1 else "too timid"
-            reasons.append(
-                Reason(
-                    code="calibration.slope",
-                    calls_for=RETRAIN,
-                    subject=one.name,
-                    value=one.slope.estimate,
-                    threshold=low if one.slope.estimate < 1 else high,
-                    text=f"{what} is {kind}: slope {one.slope.estimate:.2f}, between {one.slope.low:.2f} and "
-                    f"{one.slope.high:.2f}, expected between {low:g} and {high:g}",
-                )
-            )
-        elif one.error.low > params.ece:
-            reasons.append(
-                Reason(
-                    code="calibration.error",
-                    calls_for=RETRAIN,
-                    subject=one.name,
-                    value=one.error.estimate,
-                    threshold=params.ece,
-                    text=f"{what} is off by {one.error.estimate:.1%} on average: {one.predicted:.1%} was predicted and "
-                    f"{one.happened:.1%} happened; at most {params.ece:.0%} is expected",
-                )
-            )
-    return reasons
-
-
-def _error(happened: Floats, probability: Floats) -> float:
-    return ece(happened, probability, ECE_BINS)
+    slope_before = _UNKNOWN if before is None else before.slope
+    error_before = _UNKNOWN if before is None else before.error
+    if (one.slope.high < low and not one.slope.high >= slope_before.low) or (
+        one.slope.low > high and not one.slope.low <= slope_before.high
+    ):
+        kind, bound = ("too extreme", low) if one.slope.high < low else ("too timid", high)
+        return Reason(
+            code="calibration.slope",
+            calls_for=RETRAIN,
+            subject=one.name,
+            value=one.slope.estimate,
+            threshold=bound,
+            text=f"{what} is {kind}: slope {one.slope.estimate:.2f}, between {one.slope.low:.2f} and "
+            f"{one.slope.high:.2f}, expected between {low:g} and {high:g}",
+        )
+    if one.error.low > params.ece and not one.error.low <= error_before.high:
+        return Reason(
+            code="calibration.error",
+            calls_for=RETRAIN,
+            subject=one.name,
+            value=one.error.estimate,
+            threshold=params.ece,
+            text=f"{what} is off by {one.error.estimate:.1%} on average: {one.predicted:.1%} was predicted and "
+            f"{one.happened:.1%} happened; at most {params.ece:.0%} is expected",
+        )
+    return None
 
 
 def _points(found: Predictions) -> tuple[tuple[float, float, int], ...]:

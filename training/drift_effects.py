@@ -156,7 +156,7 @@ def effect_reasons(effects: Sequence[ActionEffect], params: EffectDriftParams) -
                     value=one.change.value,
                     threshold=params.smallest_change * one.spread,
                     text=f"{one.action_id} changed {one.outcome_id} by {one.before.value:+.3f} and now changes it by "
-                    f"{one.lately.value:+.3f}, by chance in fewer than {params.alpha:.1%} of reports",
+                    f"{one.lately.value:+.3f}, by chance in fewer than {params.alpha:.2%} of reports",
                 )
             )
         elif one.is_missed:

@@ -168,27 +168,27 @@ def _has_changed(before: float, lately: float, customers: tuple[int, int], param
 
 
 def _window(connection: Any, span: Window, most: int) -> pa.Table:
-    rows: pa.Table = connection.execute(
-        "SELECT customer_id, kind, at, sequence FROM steps WHERE at >= ? AND at < ?", list(span)
+    rows: pa.Table = connection.sql(
+        "SELECT customer_id, kind, moment, sequence FROM steps WHERE moment >= ? AND moment < ?", params=list(span)
     ).to_arrow_table()
     names = rows["customer_id"].unique().to_pylist()
     if len(names) <= most:
         return rows
     chosen = sorted(names, key=lambda one: stable_hash(_SALT, one))[:most]
     connection.register("chosen", pa.table({"customer_id": pa.array(chosen, pa.string())}))
-    connection.register("rows", rows)
-    kept: pa.Table = connection.execute("SELECT rows.* FROM rows SEMI JOIN chosen USING (customer_id)").to_arrow_table()
+    connection.register("taken", rows)
+    kept: pa.Table = connection.sql("SELECT taken.* FROM taken SEMI JOIN chosen USING (customer_id)").to_arrow_table()
     return kept
 
 
 def _counts(connection: Any, rows: pa.Table) -> tuple[int, Mapping[str, int], Mapping[str, int]]:
     """Customers, and how many of them took each kind, and each transition."""
-    connection.register("rows", rows)
-    n = int(connection.execute("SELECT count(DISTINCT customer_id) FROM rows").fetchone()[0])
-    kinds = connection.execute("SELECT kind, count(DISTINCT customer_id) FROM rows GROUP BY kind").fetchall()
+    connection.register("taken", rows)
+    n = int(connection.execute("SELECT count(DISTINCT customer_id) FROM taken").fetchone()[0])
+    kinds = connection.execute("SELECT kind, count(DISTINCT customer_id) FROM taken GROUP BY kind").fetchall()
     pairs = connection.execute(
         "SELECT former || ? || kind, count(DISTINCT customer_id) FROM (SELECT customer_id, kind, "
-        "lag(kind) OVER (PARTITION BY customer_id ORDER BY at, sequence, kind) AS former FROM rows) "
+        "lag(kind) OVER (PARTITION BY customer_id ORDER BY moment, sequence, kind) AS former FROM taken) "
         "WHERE former IS NOT NULL GROUP BY 1",
         [_ARROW],
     ).fetchall()

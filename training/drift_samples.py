@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from features import kernel
 from features.history import EventSource, whole_table
-from features.journeys import PROGRESS, Journey, Outcome
+from features.journeys import PROGRESS, Journey
 from features.kernel import Floats, Integers
 from features.schema import FeatureSet
 from features.stable_hash import stable_hash, stable_unit
@@ -236,7 +236,9 @@ class Gathered:
             observed_until: end of observation, microseconds since the epoch.
         """
         subject, n = self._subject, len(self)
-        horizon = Outcome(id=_PROGRESS, title="progress", event=PROGRESS, window=subject.journey.horizon, value=0.0)
+        horizon = subject.journey.outcomes[0].model_copy(
+            update={"id": _PROGRESS, "event": PROGRESS, "window": subject.journey.horizon, "type": "binary"}
+        )
         watched = subject.journey.model_copy(update={"outcomes": (*subject.journey.outcomes, horizon)})
         columns = np.array(self._rows, dtype=np.float64).reshape(n, 8)
         tables = np.array(self._tables).reshape(n, 4, -1)

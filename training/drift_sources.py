@@ -30,7 +30,7 @@ from training.snapshot import EVENTS_FILE, RECORDS_FILE, Snapshot
 _PEOPLE_PER_READ: Final = 250
 _IDS_PER_PAGE: Final = 65_536
 _STEPS: Final = pa.schema(
-    [("customer_id", pa.string()), ("kind", pa.string()), ("at", pa.int64()), ("sequence", pa.int64())]
+    [("customer_id", pa.string()), ("kind", pa.string()), ("moment", pa.int64()), ("sequence", pa.int64())]
 )
 
 
@@ -55,7 +55,7 @@ class Source(Protocol):
         """All events of some customers, and of all ids that were ever linked to theirs."""
 
     def steps(self, since: int) -> pa.Table:
-        """Events that occurred at a moment or later: ``customer_id``, ``kind``, ``at`` (microseconds), ``sequence``."""
+        """Events that occurred at ``since`` or later: ``customer_id``, ``kind``, ``moment`` and ``sequence``."""
 
 
 class FrozenSource:
@@ -145,7 +145,7 @@ class LiveSource:
         """Events that occurred at a moment or later: those of the snapshot, and what came into the log since."""
         is_frozen = self._snapshot is not None and self._frozen_events.is_file()
         old = _steps_since(self._frozen_events, since) if is_frozen else _STEPS.empty_table()
-        return pa.concat_tables([old, self._new_steps.filter(pc.greater_equal(self._new_steps["at"], since))])
+        return pa.concat_tables([old, self._new_steps.filter(pc.greater_equal(self._new_steps["moment"], since))])
 
     def __enter__(self) -> Self:
         return self
@@ -184,7 +184,7 @@ def _steps_since(events: Path, since: int) -> pa.Table:
     with connected() as connection:
         relation: Any = connection.read_parquet(str(events)).query(
             "events",
-            f"SELECT customer_id, kind, epoch_us(occurred_at) AS at, sequence FROM events "  # noqa: S608  # a number
+            f"SELECT customer_id, kind, epoch_us(occurred_at) AS moment, sequence FROM events "  # noqa: S608  # a number
             f"WHERE epoch_us(occurred_at) >= {int(since)}",
         )
         return _without_links(relation.to_arrow_table().cast(_STEPS))

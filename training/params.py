@@ -209,7 +209,7 @@ class EffectDriftParams(ConfigModel):
         smallest_probability: decisions on which the action or none was less likely are left out.
     """
 
-    alpha: float = Field(default=0.001, gt=0, lt=0.5)
+    alpha: float = Field(default=0.0005, gt=0, lt=0.5)
     smallest_change: float = Field(default=0.05, ge=0)
     smallest_arm: int = Field(default=200, ge=20)
     smallest_probability: float = Field(default=0.005, gt=0, lt=0.5)
