@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import norm
 
 from features.kernel import Floats
-from models.metrics import Interval, bootstrap_interval, ece, logistic_line
+from models.metrics import Interval, bootstrap_intervals, logistic_line
 from training.drift_samples import Decided, Texts
 from training.drift_verdict import RETRAIN, Reason
 from training.moments import Booleans
@@ -116,8 +116,8 @@ def calibration(found: Predictions, params: CalibrationDriftParams, *, seed: int
     slope = error = _UNKNOWN
     if is_judged:
         slope = slope_interval(found, params.level)
-        error = bootstrap_interval(
-            lambda rows: ece(found.happened[rows], found.probability[rows], ECE_BINS),
+        (error,) = bootstrap_intervals(
+            _error_of(found),
             n,
             clusters=found.people,
             seed=seed,
@@ -213,6 +213,15 @@ def _reason(one: Calibration, before: Calibration | None, params: CalibrationDri
             f"{one.happened:.1%} happened; at most {params.ece:.0%} is expected",
         )
     return None
+
+
+def _error_of(found: Predictions) -> Callable[[Floats], Sequence[float]]:
+    """``models.metrics.ece`` of row weights, in the bins of the rows as they are: nothing is sorted again."""
+    bins = np.empty(len(found), dtype=np.int64)
+    for place, rows in enumerate(np.array_split(np.argsort(found.probability, kind="stable"), ECE_BINS)):
+        bins[rows] = place
+    gap = found.happened - found.probability
+    return lambda weight: (float(np.abs(np.bincount(bins, weights=weight * gap)).sum() / weight.sum()),)
 
 
 def _points(found: Predictions) -> tuple[tuple[float, float, int], ...]:
