@@ -19,7 +19,7 @@ import pandas as pd
 from features.errors import Refused, UnknownObject
 from features.events import dump_timestamp
 from features.home import Home
-from features.kernel import Floats
+from features.kernel import Floats, Integers
 from features.schema import feature_set
 from models.bundle import load_bundle
 from models.configuration import Configuration
@@ -31,7 +31,7 @@ from training.drift_effects import ActionEffect, action_effects, effect_reasons
 from training.drift_features import SCORE, STALL_SCORE, FeatureDrift, feature_drift, feature_reasons, most_used
 from training.drift_process import Process, process_reasons, process_steps, windows
 from training.drift_rates import Rates, rate_reasons, rates
-from training.drift_samples import Decided, Gathered, Subject, believed, joined, latest_apart, sampled_ids
+from training.drift_samples import Decided, Gathered, Subject, Texts, believed, joined, latest_apart, sampled_ids
 from training.drift_sources import Source
 from training.drift_verdict import RETRAIN, VERDICTS, Reason, Verdict, ordered, verdict_of
 from training.params import DriftParams, Params
@@ -356,16 +356,27 @@ def _of_moments(home: Home, subject: Subject, params: Params, scorer: Scorer | N
         happened=1.0 - moments.after.progressed(journey.horizon)[test].astype(np.float64),
         people=moments.customer_ids[test],
     )
-    rows = tuple(sampled(moments.x[part], params.drift.sample, params.seed) for part in (split.train, split.test))
+    rows = tuple(
+        moments.x[one_each(moments.customer_ids, np.flatnonzero(part), params.drift.sample, params.seed)]
+        for part in (split.train, split.test)
+    )
     return Compared(what=MOMENTS, x=(rows[0], rows[1]), stall=told)
 
 
-def sampled(rows: Floats, n: int, seed: int) -> Floats:
-    """At most ``n`` rows, drawn without replacement, so that a verdict does not depend on how much there is."""
-    if len(rows) <= n:
-        return rows
-    chosen = np.random.default_rng(seed).choice(len(rows), size=n, replace=False)
-    return rows[np.sort(chosen)]
+def one_each(customer_ids: Texts, rows: Integers, n: int, seed: int) -> Integers:
+    """One of each customer's rows, of at most ``n`` customers, all drawn at random.
+
+    Moments of one customer are so alike that many of a few customers would look like a shift.
+
+    Args:
+        customer_ids: ``(n_rows,)`` of all rows.
+        rows: numbers of those to draw from.
+        n: customers at most.
+        seed: fixes the draw.
+    """
+    drawn = np.random.default_rng(seed).permutation(rows)
+    firsts = np.unique(customer_ids[drawn], return_index=True)[1]
+    return np.sort(drawn[np.sort(firsts)[:n]])
 
 
 def _frame(

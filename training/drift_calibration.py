@@ -103,8 +103,8 @@ def _known(name: str, probability: Floats, happened: Floats, people: Texts) -> P
 def calibration(found: Predictions, params: CalibrationDriftParams, *, seed: int) -> Calibration:
     """How some predictions came true, with intervals over customers.
 
-    That of the error is the basic one of the bootstrap, ``2 e - q``: the error of a resample is above that of the rows by
-    about as much as theirs is above the truth, for bins of few rows are off by chance.
+    That of the error is the basic one of the bootstrap, ``2 e - q``: bins of few rows are off by chance, so the error
+    of a resample is above that of the rows by about as much as theirs is above the truth.
 
     References:
         Naeini, Cooper and Hauskrecht 2015, Obtaining well calibrated probabilities using Bayesian binning; Davison and

@@ -19,7 +19,7 @@ _SAID: Final = {
     TOO_FEW: "There is too little to say anything yet.",
 }
 _TO_DO: Final = {
-    RETRAIN: "Run `headway train`; the new models wait as challengers until they are promoted. Look at the reasons to "
+    RETRAIN: "Run headway train: the new models wait as challengers until they are promoted. Look at the reasons to "
     "investigate first, if there are any: what is broken would be learned.",
     INVESTIGATE: "Ask whoever runs the sources, the limits or the journey what changed on purpose. If it is meant to "
     "stay, train again once the windows of enough new decisions are over.",

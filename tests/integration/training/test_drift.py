@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from training.drift import (
     drift_folder,
     drift_step,
     latest_verdict,
-    sampled,
+    one_each,
 )
 from training.drift_features import feature_drift, feature_reasons
 from training.drift_sources import FrozenSource, LiveSource
@@ -41,9 +41,10 @@ pytestmark = QUIET
 
 @pytest.fixture(scope="module")
 def params() -> Params:
-    """The shipped parameters, with few columns."""
+    """The shipped parameters, with few columns, and halves where nothing came since the training."""
     shipped = load_params()
-    return shipped.model_copy(update={"drift": shipped.drift.model_copy(update={"columns": 5})})
+    changes = {"columns": 5, "recent_share": 0.5}
+    return shipped.model_copy(update={"drift": shipped.drift.model_copy(update=changes)})
 
 
 @pytest.fixture
@@ -67,9 +68,9 @@ Grown = Callable[..., tuple[Home, Configuration]]
 
 
 @pytest.fixture
-def grown(tmp_path: Path) -> Iterator[Grown]:
+def grown(tmp_path: Path) -> Grown:
     """A home of 3,000 recorded decisions before the training and as many since."""
-    yield lambda **changes: grown_home(tmp_path / "grown", before=3_000, lately=3_000, **changes)
+    return lambda **changes: grown_home(tmp_path / "grown", before=3_000, lately=3_000, **changes)
 
 
 def test_a_simulated_history_has_not_drifted(home: Home, params: Params) -> None:
@@ -114,7 +115,8 @@ def test_too_few_rows_are_not_judged(home: Home, params: Params) -> None:
 def test_without_decisions_moments_are_compared(home: Home, params: Params) -> None:
     """What the features and the stall propensity say needs no decision."""
     home.records_db.unlink()
-    found = _report(home, load_configuration(home, {}), params)
+    lenient = params.model_copy(update={"drift": params.drift.model_copy(update={"smallest": 100})})
+    found = _report(home, load_configuration(home, {}), lenient)
     assert (found["comparison"], found["rates"], found["effects"]) == (MOMENTS, None, [])
     assert [one["name"] for one in found["calibration"]] == ["stall"]
     assert found["features"]["columns"]
@@ -234,12 +236,14 @@ def test_a_damaged_report_is_refused(tmp_path: Path, text: str) -> None:
     assert latest_verdict(home, "loan") is None
 
 
-def test_samples_are_bounded_and_seeded() -> None:
-    """The verdict does not depend on how much there is, nor on the day."""
-    rows = np.arange(20.0).reshape(10, 2)
-    assert np.array_equal(sampled(rows, 4, seed=1), sampled(rows, 4, seed=1))
-    assert sampled(rows, 4, seed=1).shape == (4, 2)
-    assert sampled(rows, 99, seed=1).shape == (10, 2)
+def test_a_customer_with_many_moments_counts_once() -> None:
+    """Of those asked for, one each, the same ones every time, and no more customers than asked for."""
+    customers = np.array(["a"] * 50 + ["b", "c", "d"])
+    rows = np.flatnonzero(customers != "d")
+    found = one_each(customers, rows, 9, seed=1)
+    assert sorted(customers[found]) == ["a", "b", "c"]
+    assert np.array_equal(found, one_each(customers, rows, 9, seed=1))
+    assert len(one_each(customers, rows, 2, seed=1)) == 2
 
 
 def _same_population(n: int, seed: int) -> str:
