@@ -159,26 +159,33 @@ def snapshot(as_json: AsJson = False) -> None:
 
 
 def drift(as_json: AsJson = False, journey: Journey = None) -> None:
-    """Compare what came in lately with what the models were trained on.
+    """Say whether what came in lately is still what the models learned from, and what to do about it.
 
-    Decisions since the training, if there are enough; else the latest ones, or moments, among those trained on.
+    Decisions since the training, if there are enough; else the latest ones, or moments, among those trained on. Where
+    HEADWAY_DRIFT_WEBHOOK_URL names a receiver, a verdict that calls for something new is sent there, signed.
     """
+    from training.alerts import webhook_of
+
+    webhook = webhook_of(os.environ)
     home, configuration = opened_home()
-    from training.drift import drift_step, recent_vectors
+    from training.drift import drift_folder, drift_step
+    from training.drift_history import told
+    from training.drift_sources import LiveSource
     from training.params import load_params
-    from training.snapshot import training_lock
+    from training.snapshot import read_snapshot, training_lock
 
     home.create()
     with training_lock(home):
-        params = load_params()
-        recent = recent_vectors(home, configuration, params)
-        found = drift_step(home, configuration, params, journey, recent=recent)
-    lines = [
-        f"{name}: {one['comparison']}: {one['verdict']}"
-        + (f" ({one['drifted']} of {one['columns']} columns)" if one["columns"] else "")
-        for name, one in found.items()
-    ]
-    print_result(found, as_json, [*lines, f"Reports are in {home.reports / 'drift'}"])
+        with LiveSource(home, read_snapshot(home)) as source:
+            found = drift_step(home, configuration, load_params(), source, journey, at=present_moment())
+        found = {name: told(home, document, webhook) for name, document in found.items()}
+    lines = []
+    for name, one in found.items():
+        lines.append(f"{name}: {one['verdict']} ({one['comparison']})")
+        lines += [f"  {reason['calls_for']}: {reason['text']}" for reason in one["reasons"]]
+        if one["alert"]["status"] == "failed":
+            print(f"alert on {name} was not delivered: {one['alert']['detail']}", file=sys.stderr)
+    print_result(found, as_json, [*lines, f"Reports are in {drift_folder(home)}"])
 
 
 def summary_lines(judged: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -94,4 +94,41 @@ def shares_before_and_after(
         axes.margins(x=0.12)
         axes.set_xlabel(f"{unit}, %")
         axes.legend(frameon=False, loc="lower right")
+    return svg_of(drawn)
+
+
+def pairs(labels: Sequence[str], shares: Sequence[tuple[float, float]], *, unit: str) -> str:
+    """Two shares of each row, before and lately, one below the other, the first on top.
+
+    Args:
+        labels: of the rows.
+        shares: before and lately.
+        unit: what the axis says.
+    """
+    drawn = new_figure(height=1.1 + 0.36 * len(labels))
+    with mpl.rc_context(STYLE):
+        axes = drawn.subplots()
+        for place, (name, colour) in enumerate((("before", SOFT), ("lately", COLOURS[0]))):
+            rows = [row + (place - 0.5) * 0.36 for row in range(len(labels))]
+            axes.barh(rows, [pair[place] for pair in shares], height=0.34, color=colour, label=name)
+        axes.set_yticks(range(len(labels)), labels)
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.set_xlabel(unit)
+        axes.legend(frameon=False, loc="lower right")
+    return svg_of(drawn)
+
+
+def reliability_plot(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """Predicted against observed shares, a curve for each name, beside the line on which they are the same."""
+    drawn = new_figure(width=5.2, height=4.2)
+    with mpl.rc_context(STYLE):
+        axes = drawn.subplots()
+        top = max([0.05, *(value for points in curves.values() for point in points for value in point)]) * 1.05
+        axes.plot([0, top], [0, top], color=SOFT, linewidth=1)
+        for place, (name, points) in enumerate(curves.items()):
+            colour = COLOURS[place % len(COLOURS)]
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=4, linewidth=1.2, color=colour, label=name)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("happened")
+        axes.legend(frameon=False, loc="upper left")
     return svg_of(drawn)

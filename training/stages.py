@@ -57,10 +57,13 @@ def train(home: Home, configuration: Configuration, params: Params) -> None:
 
 
 def drift(home: Home, configuration: Configuration, params: Params) -> None:
-    """Compare what came in lately with what was trained on."""
+    """Compare, in the snapshot alone, the latest decisions or moments with earlier ones: the same answer twice."""
     from training.drift import drift_step
+    from training.drift_sources import FrozenSource
 
-    for journey_id, found in drift_step(home, configuration, params).items():
+    frozen = _frozen(home)
+    documents = drift_step(home, configuration, params, FrozenSource(home, frozen), at=frozen.watermark.frozen_at)
+    for journey_id, found in documents.items():
         print(f"{journey_id}: {found['comparison']}: {found['verdict']}", file=sys.stderr)
 
 
