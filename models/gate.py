@@ -62,6 +62,8 @@ class Comparison:
         people: ``(n,)`` whose decisions these are.
         groups: ``(n,)`` names of the groups in which the challenger must not be worse.
         skipped: decisions of the same time that could not be compared.
+        decisions: ``(n,)`` their ids, for whoever knows more of them; None where nobody asks. Not read by the gate.
+        treatments: ``(m,)`` of each option, likewise; empty where nobody asks.
     """
 
     taken: IntArray
@@ -81,6 +83,8 @@ class Comparison:
     people: NDArray[np.generic]
     groups: NDArray[np.str_]
     skipped: int = 0
+    decisions: NDArray[np.str_] | None = None
+    treatments: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Number of decisions."""

@@ -402,6 +402,8 @@ def _table(
         people=people[usable],
         groups=np.array([f"stage {one.stage}" for one in made], dtype=np.str_)[usable],
         skipped=skipped + lost,
+        decisions=np.array([one.decision_id for one in made], dtype=np.str_)[usable],
+        treatments=tuple(treatment for treatment, _ in options),
     )
 
 

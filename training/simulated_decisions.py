@@ -125,9 +125,7 @@ def decide(
     stalled = at - course.stage_at[rows] >= declared.stall_after
     state = course.state(rows, at, stalled)
     standing = _standing(course, rows, at, stage=stage, state=state, stalled=stalled, round_number=round_number)
-    occasion = Occasion(
-        course=course, rows=rows, at=at, standing=standing, stall_state=declared.stall_state, step=step
-    )
+    occasion = Occasion(course=course, rows=rows, at=at, standing=standing, stall_state=declared.stall_state, step=step)
     choice = chooser.choose(occasion, options)
     ids, option, probabilities = choice.ids, choice.option, choice.probabilities
     laws = _Laws(course, rows, course.indicators(rows, state, stalled, round_number), stage, standing, effects)
