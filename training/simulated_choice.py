@@ -12,7 +12,7 @@ from models.import_decisions import past_decision_id
 from training.simulated_course import Course
 from training.simulated_draws import Floats, Integers
 from training.simulated_events import SOURCE
-from training.simulated_policy import Option, Standing, allowed, chosen, selection_probabilities
+from training.simulated_policy import Flags, Option, Standing, allowed, chosen, selection_probabilities
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,12 +45,14 @@ class Choice:
         request_ids: what each was asked under.
         option: ``(n,)`` column of what was chosen; one behind the last option for no action.
         probabilities: ``(n, n_options + 1)`` of every candidate, no action last; 0 where it was none, rows sum to 1.
+        noted: ``(n, n_options)`` for which options the truth is noted: at least for all candidates.
     """
 
     ids: list[str]
     request_ids: list[str]
     option: Integers
     probabilities: Floats
+    noted: Flags
 
 
 class Chooser(Protocol):
@@ -76,4 +78,4 @@ class PastPolicy:
             for request_id, customer, moment in zip(request_ids, customers, occasion.at.tolist(), strict=True)
         ]
         option = chosen(course.draws, rows, occasion.step, probabilities)
-        return Choice(ids=ids, request_ids=request_ids, option=option, probabilities=probabilities)
+        return Choice(ids=ids, request_ids=request_ids, option=option, probabilities=probabilities, noted=candidates)

@@ -133,7 +133,7 @@ def decide(
     progress, feedback, protection = laws.progress_without.copy(), laws.feedback_without, laws.protection_without
     feedback, protection = feedback.copy(), protection.copy()
     for column, candidate in enumerate(options):
-        fits = np.flatnonzero(probabilities[:, column] > 0)
+        fits = np.flatnonzero(choice.noted[:, column])
         if not fits.size:
             continue
         before, after = laws.outcome(candidate, fits)

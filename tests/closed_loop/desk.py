@@ -32,6 +32,7 @@ from training.simulated_choice import Choice, Occasion
 from training.simulated_course import NEVER
 from training.simulated_draws import Integers
 from training.simulated_policy import Option
+from training.simulated_world import STAGES
 
 SOURCE: Final = "closed-loop"
 _LATEST: Final = 4_000_000_000_000_000
@@ -87,6 +88,7 @@ class HeadwayChooser:
     Args:
         records: keeps decisions.
         champions: what serves.
+        challengers: what decides for the challenger's arm.
         feature_set: of the journey.
         seed: of all chance.
     """
@@ -99,6 +101,7 @@ class HeadwayChooser:
         configuration: Configuration,
         records: RememberingStore,
         champions: Champions,
+        challengers: Champions,
         feature_set: FeatureSet,
         seed: int,
     ) -> None:
@@ -114,6 +117,7 @@ class HeadwayChooser:
             moments=SimulatedMoments(),
             records=records,
             served_model=champions.served_model,
+            challenger=challengers.served_model,
             randomness=lambda n: hashlib.blake2b(f"{seed}/{next(numbers)}".encode(), digest_size=n).digest(),
             timer=lambda: 0,
             deadline_ms=60_000,
@@ -153,7 +157,16 @@ class HeadwayChooser:
             option[place] = column[record.selected[0].treatment_id if record.selected else NO_ACTION]
             ids.append(record.decision_id)
             request_ids.append(request.request_id)
-        return Choice(ids=ids, request_ids=request_ids, option=option, probabilities=probabilities)
+        # Whatever the stage allows: another model may have candidates that this one did not.
+        stage = STAGES[occasion.standing.stage]
+        fits = np.array([not one.action.stages or stage in one.action.stages for one in options])
+        return Choice(
+            ids=ids,
+            request_ids=request_ids,
+            option=option,
+            probabilities=probabilities,
+            noted=np.broadcast_to(fits, (rows.size, len(options))),
+        )
 
     def _observed(self, rows: Integers, customers: list[str], at: Integers) -> dict[tuple[str, int], Observed]:
         taxonomy = self._configuration.taxonomy

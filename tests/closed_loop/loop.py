@@ -23,6 +23,7 @@ from serving.champions import served_bundles
 from tests.closed_loop.desk import HeadwayChooser, RememberingStore
 from tests.closed_loop.mail import Mail
 from tests.closed_loop.setting import (
+    DRIFT_ROUND,
     JOURNEY_ID,
     ROUND_DAYS,
     Setting,
@@ -31,6 +32,7 @@ from tests.closed_loop.setting import (
     random_policy,
 )
 from tests.closed_loop.truth import Truth
+from training.drift import drift_step, recent_vectors
 from training.params import Params
 from training.pipeline import fit_step, frames_step
 from training.promote import comparison, contest, gate_of, verdict_document
@@ -43,6 +45,10 @@ from training.train import register
 
 NAME: Final = model_name(JOURNEY_ID)
 BY: Final = "closed loop"
+DRIFT_LOOKED_AT: Final = range(DRIFT_ROUND - 1, DRIFT_ROUND + 2)
+"""Rounds at whose end drift is asked for: before the effects change, when they have, and once that was learned."""
+
+_FEWEST: Final = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +72,11 @@ class Told:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """What the gate said of a challenger, beside the truth."""
+    """What the gate said of a challenger, beside the truth.
+
+    Attributes:
+        surprise: largest standardised difference between what treatments brought and what was predicted of them.
+    """
 
     champion: int
     challenger: int
@@ -75,6 +85,8 @@ class Judged:
     decisions: int
     difference: Told | None
     value: Told | None
+    contact_rise: float | None
+    surprise: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,13 +155,14 @@ class Installation:
         self._setting, self._home, self._params = setting, home, params
         self._configuration = configuration
         keep_configuration(home, configuration)
-        self._champions, _ = served_bundles(home, configuration, {JOURNEY_ID: self._features})
+        self._champions, self._challengers = served_bundles(home, configuration, {JOURNEY_ID: self._features})
         self._log = SqlEventLog(home.events_db, durability="NORMAL")
         self._records = RememberingStore(home.records_db, durability="NORMAL")
         self._chooser = HeadwayChooser(
             configuration=configuration,
             records=self._records,
             champions=self._champions,
+            challengers=self._challengers,
             feature_set=self._features,
             seed=seed,
         )
@@ -180,6 +193,7 @@ class Installation:
         if number == 1:
             self._configure(learned_policy(self._home))
         self._champions.refresh()
+        self._challengers.refresh()
         registry = LocalRegistry(self._home.bundles)
         champion = registry.alias(NAME, CHAMPION)
         end = self._setting.round_end(number)
@@ -193,7 +207,7 @@ class Installation:
         took["decide"] = -clock + (clock := time.perf_counter())
         truth = self._truth()
         made = [one for batch in self._crowd.decisions.made[before:] for one in batch["decision_id"]]
-        del before
+        drift = self._drift() if self._setting.drifts and number + 1 in DRIFT_LOOKED_AT else None
         estimate, verdict = self._judge(truth, champion, at=end)
         took["judge"] = -clock + (clock := time.perf_counter())
         self._train(at=end)
@@ -211,6 +225,7 @@ class Installation:
             contacted=contacted,
             estimate=estimate,
             judged=verdict,
+            drift=drift,
             seconds=took,
         )
         self._crowd.decisions.made.clear()
@@ -280,6 +295,8 @@ class Installation:
             decisions=verdict.decisions,
             difference=told["difference"],
             value=told["challenger"],
+            contact_rise=verdict.contact_rise,
+            surprise=_surprise(compared),
         )
 
     def _true_value(self, truth: Truth, compared: Comparison, table: Floats) -> Floats:
@@ -301,6 +318,12 @@ class Installation:
         )
         return Told(truth=float(true.mean()), estimate=interval.estimate, low=interval.low, high=interval.high)
 
+    def _drift(self) -> dict[str, Any]:
+        """What ``headway drift`` says before the next training."""
+        recent = recent_vectors(self._home, self._configuration, self._params)
+        found = drift_step(self._home, self._configuration, self._params, JOURNEY_ID, recent=recent)[JOURNEY_ID]
+        return {name: found[name] for name in ("verdict", "reasons", "drifted", "columns") if name in found}
+
     def _train(self, *, at: int) -> None:
         """What ``headway train`` does, without the tracking server and the check of Feast."""
         snapshot = freeze(self._home, self._configuration, at=at)
@@ -309,14 +332,26 @@ class Installation:
         register(self._home, self._params, trained, cast(TrackingProcess, _Untracked()), at=at)
 
 
+def _surprise(compared: Comparison) -> float:
+    """The largest ``|mean(y - q)| / standard error`` of a treatment taken in at least ``_FEWEST`` decisions; else 0."""
+    largest = 0.0
+    for option in range(1, compared.logged.shape[1]):
+        rows = np.flatnonzero(compared.taken == option)
+        if len(rows) >= _FEWEST:
+            left = compared.response[rows, compared.aim[option]] - compared.predicted[rows, option]
+            largest = max(largest, abs(float(left.mean())) / max(float(left.std()) / np.sqrt(len(rows)), 1e-9))
+    return largest
+
+
 def _line(one: Round) -> str:
-    judged = (
-        ""
-        if one.judged is None
-        else f" {'PROMOTED' if one.judged.promoted else one.judged.reasons} diff {one.judged.difference}"
-    )
-    took = " ".join(f"{name} {seconds:.0f}s" for name, seconds in one.seconds.items())
+    said = ""
+    if (judged := one.judged) is not None:
+        verdict = "promoted" if judged.promoted else "refused: " + ", ".join(judged.reasons)
+        said = f"; version {judged.challenger} {verdict}"
+        if (found := judged.difference) is not None:
+            said += f", {found.estimate:+.2f} [{found.low:+.2f}, {found.high:+.2f}], truly {found.truth:+.2f}"
+    took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in one.seconds.items())
     return (
-        f"round {one.number + 1} v{one.champion} n={one.decisions} ev={one.events} value {one.value:.3f} champion {one.champion_value:.3f} "
-        f"random {one.random_value:.3f} best {one.best:.3f} contacted {one.contacted:.2f}{judged} [{took}]"
+        f"round {one.number + 1}, version {one.champion}, {one.decisions} decisions, worth {one.value:.2f} "
+        f"(champion {one.champion_value:.2f}, random {one.random_value:.2f}, best {one.best:.2f}){said}; {took}"
     )

@@ -23,6 +23,9 @@ START: Final = parse_timestamp("2024-01-01T00:00:00Z")
 ROUND_DAYS: Final = 56
 """Four times the longest outcome window: three quarters of a round's decisions are over when it ends."""
 
+CHALLENGER_SHARE: Final = 0.3
+"""Of the customers, from the second round on."""
+
 DRIFT_ROUND: Final = 6
 """The round in which the effects change, counted from 1."""
 
@@ -38,7 +41,7 @@ class Setting:
     """
 
     rounds: int = 10
-    customers: int = 2_000
+    customers: int = 1_200
     drifts: bool = False
 
     @property
@@ -81,8 +84,14 @@ def random_policy(home: Home) -> Configuration:
 
 
 def learned_policy(home: Home) -> Configuration:
-    """The built-in configuration as it comes: holdout and random slice beside the champion, who explores a little."""
-    return _configured(home, {})
+    """The built-in configuration with a share for the challenger, beside holdout, random slice and champion.
+
+    A challenger who decides nothing is judged by the random slice alone: of 4,000 decisions some dozen tell of it.
+    """
+    text = built_in_configuration().texts["policy"]
+    text, found = re.subn(r"(?m)^(  random_eligible: .*)$", rf"\g<1>\n  challenger: {CHALLENGER_SHARE}", text)
+    assert found == 1, f"{found} lines of random_eligible in policy.yaml, expected one"
+    return _configured(home, {"policy.yaml": text})
 
 
 def _configured(home: Home, changed: Mapping[str, str]) -> Configuration:
@@ -95,11 +104,18 @@ def _configured(home: Home, changed: Mapping[str, str]) -> Configuration:
 
 
 def loop_params() -> Params:
-    """The shipped parameters, with fewer moments for the stall models and fewer resamples in reports: for speed."""
+    """The shipped parameters, smaller for speed, and without the guardrail on contacts.
+
+    The first champion learned from few decisions and contacts few; what earns more later contacts more.
+    """
     params = load_params()
+    stall = params.stall.model_copy(update={"boosting": params.stall.boosting.model_copy(update={"rounds": 60})})
     return params.model_copy(
         update={
-            "moments": params.moments.model_copy(update={"max_rows": 30_000}),
+            "moments": params.moments.model_copy(update={"max_rows": 10_000}),
+            "stall": stall,
+            "uplift": params.uplift.model_copy(update={"effect_leaves": (4,), "learners": ("x", "dr")}),
             "evaluation": params.evaluation.model_copy(update={"resamples": 20}),
+            "gate": params.gate.model_copy(update={"largest_contact_rise": 1.0}),
         }
     )

@@ -1,8 +1,8 @@
-"""What decisions were truly worth, by the laws of the simulated world; it scores the loop and nothing in it looks here."""
+"""What decisions were truly worth, by the laws of the simulated world; it scores the loop, which never looks here."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ class Worth(NamedTuple):
     """What one treatment would truly earn in one decision over no action, in money.
 
     Attributes:
-        selection_probability: as decided.
+        selection_probability: as decided; 0 of what was no candidate.
         expected: by the mean of the laws given all that can be observed.
     """
 
@@ -53,17 +53,25 @@ class Truth:
     def as_decided(self, decision_ids: Sequence[str]) -> Floats:
         """``(n,)`` expected worth of each decision, over all of its arms."""
         return np.array(
-            [
-                sum(one.selection_probability * one.expected for one in self._worth.get(each, {}).values())
-                for each in decision_ids
-            ]
+            [sum(one.selection_probability * one.expected for one in self._candidates(each)) for each in decision_ids]
         )
 
     def best(self, decision_ids: Sequence[str]) -> Floats:
         """``(n,)`` worth of the best candidate of each, no action among them: what nobody can exceed."""
         return np.array(
-            [max(0.0, *(one.expected for one in self._worth.get(each, {}).values()), 0.0) for each in decision_ids]
+            [
+                max(
+                    [
+                        0.0,
+                        *(one.expected for one in self._worth.get(each, {}).values() if one.selection_probability > 0),
+                    ]
+                )
+                for each in decision_ids
+            ]
         )
+
+    def _candidates(self, decision_id: str) -> Iterable[Worth]:
+        return self._worth.get(decision_id, {}).values()
 
     def of_policy(self, decision_ids: Sequence[str], treatments: Sequence[str], chosen: Floats) -> Floats:
         """``(n,)`` expected worth of a policy.
