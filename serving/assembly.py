@@ -13,6 +13,7 @@ from features.home import Home
 from features.ingest import Ingestor
 from features.moments import Moments
 from features.store import FeatureStore
+from features.tracking import Translator
 from models.configuration import Configuration
 from models.contact_responses import contact_responses
 from models.explanation_requests import ExplanationReply, ExplanationRequest
@@ -48,6 +49,7 @@ from serving.standing import StandingReader
 from serving.surroundings import Surroundings
 from serving.telemetry import Metrics, log_event
 from serving.timeline import TimelineDesk
+from serving.tracking import TrackingDesk
 from serving.workers import WAITING_PER_THREAD, Workers
 from serving.workforce import WorkforceDesk
 
@@ -156,6 +158,7 @@ def assemble(
         surroundings=surroundings,
         is_local=stores.are_local,
     )
+    outcomes = OutcomeRecorder(records=stores.records, ingest=ingestor, journeys=configuration.journeys.by_id)
     metrics.watch(
         Figures(
             paces={"decisions": desk.pace, "others": workers.pace},
@@ -170,7 +173,17 @@ def assemble(
         decider=decider,
         desk=desk,
         ingest=ingestor,
-        outcomes=OutcomeRecorder(records=stores.records, ingest=ingestor, journeys=configuration.journeys.by_id),
+        outcomes=outcomes,
+        tracking=TrackingDesk(
+            translator=Translator(
+                configuration.taxonomy,
+                [one for journey in configuration.journeys.journeys for one in journey.outcome_by_id],
+            ),
+            taxonomy=configuration.taxonomy,
+            log=stores.log,
+            ingest=ingestor,
+            outcomes=outcomes,
+        ),
         decision_outcomes=decision_outcomes,
         identities=IdentityDesk(
             log=stores.log, ingest=ingestor, taxonomy=configuration.taxonomy, randomness=surroundings.randomness

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from serving.identities import IdentityDesk
     from serving.replays import ReplayDesk
     from serving.timeline import TimelineDesk
+    from serving.tracking import TrackingDesk
 
 
 class Decides(Protocol):
@@ -58,6 +59,7 @@ class Runtime:
     desk: DecisionDesk
     ingest: Ingest
     outcomes: OutcomeRecorder
+    tracking: TrackingDesk
     decision_outcomes: DecisionOutcomes
     identities: IdentityDesk
     workforce: WorkforceDesk
