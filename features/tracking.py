@@ -21,8 +21,8 @@ _EXPOSURE_FIELDS: Final = (_DECISION_ID, "action_id", "treatment_id", "outcome_e
 _OUTCOME_FIELDS: Final = (_DECISION_ID, "outcome_id", "outcome_event_id")
 _VALUES: Final = ("value", "revenue")
 _HAPPENED: Final = {"value": 1}
-_PAGE: Final = CallRule(kind="page_viewed", facts={"page": ("name", "path")})
-_SCREEN: Final = CallRule(kind="screen_viewed", facts={"screen": ("name",)})
+_PAGE: Final = CallRule(kind="page_viewed", facts={"page": ("page", "name", "path")})
+_SCREEN: Final = CallRule(kind="screen_viewed", facts={"screen": ("screen", "name")})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +98,7 @@ class Translator:
             outcome = given.take(_OUTCOME_FIELDS)
         elif name in self._outcome_ids and not self._carries_decisions(kind):
             outcome = {**given.take(_OUTCOME_FIELDS), "outcome_id": name}
+            given.places["outcome_id"] = "event"
         else:
             return None
         return {"type": "outcome", **outcome, **(given.take(_VALUES, as_name="value") or _HAPPENED)}

@@ -32,10 +32,10 @@ class Tracking(ConfigModel):
 
     Attributes:
         events: by name of a `track` call, what it means; another name means the kind of that name, if there is one.
-        page: what a `page` call means; by default the kind `page_viewed`, if there is one, and its fact `page` is the
-            name, or else the path.
-        screen: what a `screen` call means; by default the kind `screen_viewed`, if there is one, and its fact `screen`
-            is the name.
+        page: what a `page` call means; by default the kind `page_viewed`, if there is one, its fact `page` from the
+            property of that name, the name of the page, or its path.
+        screen: what a `screen` call means; by default the kind `screen_viewed`, if there is one, its fact `screen` from
+            the property of that name, or the name of the screen.
         traits: by attribute, the traits of an `identify` call that give it, likewise.
         group: the attribute that the id of a `group` call is; by default `group_id`, if there is one.
         web_channel: the channel of calls out of a browser, if the taxonomy has it.

@@ -93,17 +93,24 @@ def _taken(
     """
     paths = [at.format(index) for index in range(len(calls))]
     report = runtime.tracking.take(calls, envelope, source=principal.source, received_at=runtime.clock(), paths=paths)
-    counts = {
-        "accepted": report.accepted,
-        "duplicate": report.duplicates,
-        "rejected": len(report.rejected),
-        "dropped": report.dropped,
-    }
-    runtime.metrics.count_calls(**counts, drops=report.drops_by_reason)
-    log_event("calls_taken", counts=counts)
+    answer = _answer(report, paths)
+    runtime.metrics.count_calls(
+        accepted=answer.accepted,
+        duplicate=answer.duplicate,
+        rejected=answer.rejected,
+        dropped=answer.dropped,
+        drops=answer.drops_by_reason,
+    )
+    log_event(
+        "calls_taken",
+        accepted=answer.accepted,
+        duplicate=answer.duplicate,
+        rejected=answer.rejected,
+        dropped=answer.dropped,
+    )
     if not at and report.rejected:
         raise InvalidInput("the call has invalid fields", report.rejected[0][1])
-    return _answer(report, paths)
+    return answer
 
 
 def _answer(report: TrackingReport, paths: list[str]) -> TrackingAnswer:

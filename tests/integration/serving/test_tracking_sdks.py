@@ -15,10 +15,9 @@ import uvicorn
 from rudderstack.analytics.client import Client as RudderClient
 from segment.analytics.client import Client as SegmentClient
 
-from features.events import dump_timestamp, moment_of
 from serving.api.app import application
 from serving.runtime import Runtime
-from tests.doors import HOUR_US, NOW, World
+from tests.doors import World
 
 START_SECONDS = 30.0
 SDKS: dict[str, Callable[..., Any]] = {"segment": SegmentClient, "rudder": RudderClient}
@@ -54,7 +53,9 @@ def sdk(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
 def _used(client: Any) -> None:
     at = datetime.now(UTC) - timedelta(hours=2)
-    client.identify("c-7", {"regionCode": "N", "region": "north", "appUser": True}, anonymous_id="cookie-1", timestamp=at)
+    client.identify(
+        "c-7", {"regionCode": "N", "region": "north", "appUser": True}, anonymous_id="cookie-1", timestamp=at
+    )
     client.track("c-7", "Application Submitted", {"product": "classic", "Requested Limit": 2500}, timestamp=at)
     client.page("c-7", name="Fees", properties={"path": "/fees"}, timestamp=at)
     client.alias("old-7", "c-7", timestamp=at)
