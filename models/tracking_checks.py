@@ -10,7 +10,7 @@ from features.taxonomy import Taxonomy
 from features.tracked_calls import snake_case
 from features.tracking_rules import APP, WEB, CallRule
 from features.yaml_files import YamlDocument, one_of
-from models.rule_checks import Place, unknown_names
+from models.rule_checks import Place
 
 
 def tracking_problems(taxonomy: Taxonomy, document: YamlDocument) -> Iterator[Problem]:
@@ -25,10 +25,12 @@ def tracking_problems(taxonomy: Taxonomy, document: YamlDocument) -> Iterator[Pr
     for what, view in (("page", tracking.page), ("screen", tracking.screen)):
         if view is not None:
             yield from _rule_problems(taxonomy, document, ("tracking", what), view)
-    attributes = tuple(taxonomy.attributes)
-    yield from unknown_names(document, ("tracking", "traits"), tuple(tracking.traits), attributes)
-    if tracking.group is not None and tracking.group not in attributes:
-        yield document.problem(("tracking", "group"), tracking.group, one_of(attributes, tracking.group))
+    attributes = list(taxonomy.attributes)
+    named = [(("tracking", "traits", name), name) for name in tracking.traits]
+    named += [] if tracking.group is None else [(("tracking", "group"), tracking.group)]
+    for place, name in named:
+        if name not in attributes:
+            yield document.problem(place, name, one_of(attributes, name))
     channels = (("web_channel", tracking.web_channel, WEB), ("app_channel", tracking.app_channel, APP))
     for key, channel, default in channels:
         if channel != default and channel not in taxonomy.channels:
