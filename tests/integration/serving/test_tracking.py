@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +13,13 @@ from typing import Any
 import pytest
 
 from features.events import dump_timestamp
+from features.tracking_rules import Tracking
+from features.yaml_files import parse_yaml
 from serving.settings import Settings
 from serving.tracking_shapes import MAX_BATCH_BYTES, MAX_CALL_BYTES, MAX_LISTED_DROPS
 from tests.doors import BOOTSTRAP, HOUR_US, NOW, Client, World, event
+
+GUIDES = Path(__file__).parents[3] / "docs"
 
 
 @pytest.fixture
@@ -280,3 +285,27 @@ def test_the_log_of_the_service_holds_no_names_of_senders(client: Client, caplog
 
     (entry,) = [one for one in caplog.records if one.getMessage() == "calls_taken"]
     assert entry.fields == {"accepted": 0, "duplicate": 0, "rejected": 0, "dropped": 1}  # type: ignore[attr-defined]
+
+
+def test_the_guides_example_is_answered_as_it_says(client: Client) -> None:
+    """The batch in the guide for callers, and the answer below it."""
+    guide = (GUIDES / "how-to" / "caller.md").read_text(encoding="utf-8")
+    sent = re.search(r"/v1/batch -u .*? -d '(\{.*?\})'\n", guide, re.DOTALL)
+    answered = re.search(r'```json\n(\{"success": true.*?)```', guide, re.DOTALL)
+    assert sent is not None
+    assert answered is not None
+
+    answer = client.post("/v1/batch", json.loads(sent[1])).json()
+
+    assert answer == json.loads(answered[1])
+
+
+def test_the_guides_section_is_one_that_can_be_written() -> None:
+    """The example of `tracking` in the reference of the configuration."""
+    page = (GUIDES / "reference" / "configuration.md").read_text(encoding="utf-8")
+    section = re.search(r"```yaml\n(tracking:\n.*?)```", page, re.DOTALL)
+    assert section is not None
+
+    tracking = Tracking.model_validate(parse_yaml(section[1], file="taxonomy.yaml").data["tracking"])  # type: ignore[index]
+
+    assert set(Tracking.model_fields) - tracking.model_fields_set == {"app_channel"}
