@@ -26,7 +26,7 @@ def tracking_problems(taxonomy: Taxonomy, document: YamlDocument) -> Iterator[Pr
         if view is not None:
             yield from _rule_problems(taxonomy, document, ("tracking", what), view)
     attributes = list(taxonomy.attributes)
-    named = [(("tracking", "traits", name), name) for name in tracking.traits]
+    named: list[tuple[Place, str]] = [(("tracking", "traits", name), name) for name in tracking.traits]
     named += [] if tracking.group is None else [(("tracking", "group"), tracking.group)]
     for place, name in named:
         if name not in attributes:

@@ -101,16 +101,20 @@ class TrackingDesk:
     def _take_events(self, meanings: Mapping[int, Meaning], tally: _Tally, source: str, received_at: int) -> None:
         parts = [_Part(index, meant, one.correction) for index, one in meanings.items() for meant in one.events]
         said = self._said(parts, source, received_at)
-        new = [part for place, part in enumerate(parts) if place not in said]
+        new = [place for place in range(len(parts)) if place not in said]
         if not new:
             return
         report = self._ingest.ingest(
-            [part.meant.document for part in new],
+            [parts[place].meant.document for place in new],
             source=source,
             arrived_at=received_at,
-            corrections=[part.correction for part in new],
+            corrections=[parts[place].correction for place in new],
         )
-        tally.note(report, new)
+        tally.note(report, [parts[place] for place in new])
+        refused = {new[index]: problems for index, problems in report.rejected}
+        for place, first in said.items():
+            if first in refused:
+                tally.refuse(parts[place], refused[first])
 
     def _take_returned(self, meanings: Mapping[int, Meaning], tally: _Tally, source: str, received_at: int) -> None:
         parts = [_Part(index, one.returned, 0) for index, one in meanings.items() if one.returned is not None]
@@ -120,26 +124,31 @@ class TrackingDesk:
         tally.note(report, parts)
         tally.late = tuple(parts[place].index for place in report.late)
 
-    def _said(self, parts: Sequence[_Part], source: str, received_at: int) -> set[int]:
+    def _said(self, parts: Sequence[_Part], source: str, received_at: int) -> dict[int, int | None]:
         """The places of those links that say nothing new: SDKs tell who somebody is again and again.
 
         A link that is sent again under its own id is none of them: what had to follow it may not have been done.
+
+        Returns:
+            By place, the place of the first link here that says the same; None where the log does.
         """
         claims = {place: claim for place, part in enumerate(parts) if (claim := self._claim(part, source, received_at))}
         if not claims:
-            return set()
+            return {}
         known: dict[str, set[Claim]] = {one.alias: set() for one in claims.values()}
         for claim in self._log.identities(known).claims:
             known.setdefault(claim.alias, set()).add(claim)
-        said = set()
+        said: dict[int, int | None] = {}
+        first: dict[tuple[str, str], int] = {}
         for place, told in claims.items():
             of_alias = known[told.alias]
             if told.identity in {one.identity for one in of_alias}:
                 continue
             if is_said(told, Identities(frozenset(of_alias))):
-                said.add(place)
+                said[place] = first.get((told.alias, told.customer_id))
             else:
                 of_alias.add(told)
+                first.setdefault((told.alias, told.customer_id), place)
         return said
 
     def _claim(self, part: _Part, source: str, received_at: int) -> Claim | None:
@@ -173,12 +182,15 @@ class _Tally:
     def note(self, report: Report, parts: Sequence[_Part]) -> None:
         """Note what became of some parts."""
         for place, problems in report.rejected:
-            part = parts[place]
-            told = part.meant.renamed(problems, self._paths[part.index])
-            self.rejected[part.index] = tuple(dict.fromkeys((*self.rejected.get(part.index, ()), *told)))
+            self.refuse(parts[place], problems)
         settled = {*report.known, *(place for place, _ in report.rejected)}
         self._new |= {part.index for place, part in enumerate(parts) if place not in settled}
         self._degraded |= dict.fromkeys(report.degraded)
+
+    def refuse(self, part: _Part, problems: Iterable[Problem]) -> None:
+        """Note what is wrong with a part."""
+        told = part.meant.renamed(problems, self._paths[part.index])
+        self.rejected[part.index] = tuple(dict.fromkeys((*self.rejected.get(part.index, ()), *told)))
 
     def report(self, meanings: Mapping[int, Meaning]) -> TrackingReport:
         """What became of all calls."""

@@ -164,6 +164,17 @@ def test_a_link_that_is_known_is_not_kept_again() -> None:
     assert [one.kind for one in world.events] == ["identity_linked", "identity_linked"]
 
 
+def test_a_link_that_is_refused_is_refused_as_often_as_it_is_told() -> None:
+    """What cannot be is never known."""
+    world = _World()
+    world.send(_call("alias", message="a", previousId="c1", userId="c2"))
+
+    report = world.send(*(_call("alias", message=name, previousId="c2", userId="c1") for name in ("b", "c")))
+
+    assert _counts(report) == (0, 0, 2, 0)
+    assert [problems[0].path for _, problems in report.rejected] == ["batch[0].userId", "batch[1].userId"]
+
+
 def test_a_shared_device_goes_from_one_to_the_other_and_back() -> None:
     """Each login of somebody else says something new."""
     world = _World()
