@@ -73,8 +73,8 @@ def clustered_error(values: FloatArray, clusters: NDArray[np.generic] | None) ->
         Liang and Zeger 1986, Longitudinal data analysis using generalized linear models; Cameron and Miller 2015, A
         practitioner's guide to cluster-robust inference, section II.
 
-    >>> clustered_error(np.array([1.0, 1.0, 3.0, 3.0]), np.array(["a", "a", "b", "b"])) ** 2
-    0.5
+    >>> round(clustered_error(np.array([1.0, 1.0, 3.0, 3.0]), np.array(["a", "a", "b", "b"])), 6)
+    0.707107
     """
     off = values - values.mean()
     sums = off if clusters is None else np.bincount(np.unique(clusters, return_inverse=True)[1], weights=off)
