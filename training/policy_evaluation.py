@@ -100,7 +100,7 @@ def policy_evaluation(
 
     Raises:
         UnknownObject: there is no such version.
-        Refused: nothing was ever decided here.
+        Refused: nothing was ever decided here, or the journey declares no outcome.
         BundleError: the version's bundle is damaged.
         StoreError: a store or a kept file cannot be read.
     """
@@ -141,6 +141,8 @@ def _data(home: Home, configuration: Configuration, params: Params, question: Po
         lineage = load_bundle(registry.path(model_name(question.journey.id), what_if.bundle), None).lineage
         learned_until = str(lineage.training.get("last_decision_id") or "")
         features = frozenset({lineage.features_version})
+    if not question.journey.outcomes:
+        raise Refused(f"the journey {question.journey.id} declares no outcome, expected one to value decisions by")
     if not home.records_db.exists():
         raise Refused(f"no decision was ever made in {home.root}, expected a log to value a policy on")
     met = MetSlates(ASKED)
@@ -279,7 +281,7 @@ def refusal_document(one: Refusal) -> dict[str, Any]:
 
 def _estimate_document(one: Estimate) -> dict[str, float | None]:
     return {
-        "value": one.value,
+        "value": _finite(one.value),
         "low": _finite(one.low),
         "high": _finite(one.high),
         "ess": one.ess,
