@@ -11,7 +11,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
 import numpy as np
@@ -111,7 +111,7 @@ def policy_evaluation(
         "unit": UNIT,
         "question": _question_document(question, data),
         "data": _data_document(data),
-        "params": {**asdict(estimating), "guard": asdict(estimating.guard) | {"by_log": _log_limits(params)}},
+        "params": {**asdict(estimating), "log": _log_limits(params)},
     }
     found = _found(data, params, estimating)
     return {"format": FORMAT, "id": _id(document, data), **document, **found}
@@ -214,8 +214,9 @@ def _id(document: Mapping[str, Any], data: _Data) -> str:
     digest.update("\n".join(map(str, data.log.options)).encode())
     choices, arbitrated = data.choices, data.log.arbitrated.of(data.kept)
     tables = (choices.taken, choices.logged, choices.predicted, choices.control, choices.response, choices.value)
-    others = (choices.incentive, choices.cost, data.policy, arbitrated.eligible, arbitrated.net_value)
-    for table in (*tables, *others):
+    others = (choices.incentive, choices.cost, choices.aim, choices.binary, data.policy)
+    had = tuple(getattr(arbitrated, one.name) for one in fields(arbitrated))
+    for table in (*tables, *others, *had):
         digest.update(np.ascontiguousarray(table).tobytes())
     return f"ope-{digest.hexdigest()[:16]}"
 

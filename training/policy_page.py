@@ -234,7 +234,7 @@ def _evidence(report: Mapping[str, Any]) -> Iterator[Markup]:
     rows = [
         ("mean weight (1 is expected)", f"{weights['mean']:.3f}"),
         *(
-            (f"weight that {float(level):.1%} do not exceed", f"{weight:.2f}")
+            (f"weight that {100 * float(level):g} % do not exceed", f"{weight:.2f}")
             for level, weight in weights["quantiles"].items()
         ),
         ("largest weight", f"{weights['largest']:.2f}"),

@@ -142,6 +142,18 @@ def test_a_better_catalogue_is_seen_to_be_better(
     assert BAD not in {one["action_id"] for one in report["actions"] if one["policy"] > 0}
 
 
+def test_what_was_never_logged_cannot_be_valued(home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A policy that asks for no consent writes to phones, which nobody here allowed: no log says what comes of it."""
+    contact = yaml.safe_load((home.config / "policy.yaml").read_text(encoding="utf-8"))["contact_policy"]
+    file = changed_policy(home, tmp_path, contact_policy=contact | {"consent": {"opt_in": [], "opt_out": []}})
+
+    code, report, _ = evaluated(capsys, "--policy", file)
+
+    assert (code, "no_support" in codes(report)) == (1, True)
+    assert report["overlap"]["unsupported"] > 0.1
+    assert report["estimates"] is None
+
+
 def test_the_version_that_decided_is_who_decided(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     """Version 1 by name gives the numbers that it gives without one; the questions are two."""
     unnamed, by_name = evaluated(capsys)[1], evaluated(capsys, "--version", "1")[1]
