@@ -11,7 +11,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
 import numpy as np
@@ -100,7 +100,7 @@ def policy_evaluation(
 
     Raises:
         UnknownObject: there is no such version.
-        Refused: nothing was ever decided here.
+        Refused: nothing was ever decided here, or the journey declares no outcome.
         BundleError: the version's bundle is damaged.
         StoreError: a store or a kept file cannot be read.
     """
@@ -111,7 +111,7 @@ def policy_evaluation(
         "unit": UNIT,
         "question": _question_document(question, data),
         "data": _data_document(data),
-        "params": {**asdict(estimating), "guard": asdict(estimating.guard) | {"by_log": _log_limits(params)}},
+        "params": {**asdict(estimating), "log": _log_limits(params)},
     }
     found = _found(data, params, estimating)
     return {"format": FORMAT, "id": _id(document, data), **document, **found}
@@ -141,6 +141,8 @@ def _data(home: Home, configuration: Configuration, params: Params, question: Po
         lineage = load_bundle(registry.path(model_name(question.journey.id), what_if.bundle), None).lineage
         learned_until = str(lineage.training.get("last_decision_id") or "")
         features = frozenset({lineage.features_version})
+    if not question.journey.outcomes:
+        raise Refused(f"the journey {question.journey.id} declares no outcome, expected one to value decisions by")
     if not home.records_db.exists():
         raise Refused(f"no decision was ever made in {home.root}, expected a log to value a policy on")
     met = MetSlates(ASKED)
@@ -212,8 +214,9 @@ def _id(document: Mapping[str, Any], data: _Data) -> str:
     digest.update("\n".join(map(str, data.log.options)).encode())
     choices, arbitrated = data.choices, data.log.arbitrated.of(data.kept)
     tables = (choices.taken, choices.logged, choices.predicted, choices.control, choices.response, choices.value)
-    others = (choices.incentive, choices.cost, data.policy, arbitrated.eligible, arbitrated.net_value)
-    for table in (*tables, *others):
+    others = (choices.incentive, choices.cost, choices.aim, choices.binary, data.policy)
+    had = tuple(getattr(arbitrated, one.name) for one in fields(arbitrated))
+    for table in (*tables, *others, *had):
         digest.update(np.ascontiguousarray(table).tobytes())
     return f"ope-{digest.hexdigest()[:16]}"
 
@@ -279,7 +282,7 @@ def refusal_document(one: Refusal) -> dict[str, Any]:
 
 def _estimate_document(one: Estimate) -> dict[str, float | None]:
     return {
-        "value": one.value,
+        "value": _finite(one.value),
         "low": _finite(one.low),
         "high": _finite(one.high),
         "ess": one.ess,

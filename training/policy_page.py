@@ -140,7 +140,7 @@ def _estimators(report: Mapping[str, Any]) -> Iterator[Markup]:
         [
             (
                 name,
-                f"{one['value']:.3f}",
+                _number(one["value"]),
                 _number(one["low"]),
                 _number(one["high"]),
                 f"{one['ess']:,.0f}",
@@ -234,7 +234,7 @@ def _evidence(report: Mapping[str, Any]) -> Iterator[Markup]:
     rows = [
         ("mean weight (1 is expected)", f"{weights['mean']:.3f}"),
         *(
-            (f"weight that {float(level):.1%} do not exceed", f"{weight:.2f}")
+            (f"weight that {100 * float(level):g} % do not exceed", f"{weight:.2f}")
             for level, weight in weights["quantiles"].items()
         ),
         ("largest weight", f"{weights['largest']:.2f}"),
@@ -266,16 +266,21 @@ def _day(moment: str | None) -> str:
 
 
 def _drawn(found: Mapping[str, Mapping[str, Any]], unit: str) -> str:
-    return intervals(list(found), [one["value"] for one in found.values()], [*map(_ends, found.values())], unit=unit)
+    return intervals(list(found), [*map(_value, found.values())], [*map(_ends, found.values())], unit=unit)
 
 
 def _money(found: Mapping[str, Any]) -> str:
-    return f"{found['value']:+.3f} [{_number(found['low'])}, {_number(found['high'])}]"
+    value = "unknown" if found["value"] is None else f"{found['value']:+.3f}"
+    return f"{value} [{_number(found['low'])}, {_number(found['high'])}]"
 
 
 def _bounds(found: Mapping[str, Any]) -> str:
     low, high = (_number(found[end], 2) for end in ("low", "high"))
     return f"{low} and {high}"
+
+
+def _value(found: Mapping[str, Any]) -> float:
+    return math.nan if found["value"] is None else float(found["value"])
 
 
 def _ends(found: Mapping[str, Any]) -> tuple[float, float]:
