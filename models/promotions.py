@@ -3,6 +3,9 @@
 A share is a step on the way there: the challenger's alias is put on a version, and the policy says for how many it
 decides.
 
+What became the champion is no challenger any more: that alias is taken off it in the same move. A version that was
+rolled back from does not become the challenger again by itself.
+
 One line of ``bundles/promotions.jsonl`` is one entry, synced before the next step. A move is two of them: what is
 intended, then, once the alias is moved, that it was done. A process that dies between them leaves an intent; the next
 one sees from the alias whether it was carried out, and says so in the log.
@@ -13,13 +16,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from features.durable_files import sync_folder
-from features.errors import BundleError, HeadwayError, Refused, StoreUnavailable, UnknownObject
+from features.errors import BundleError, HeadwayError, HomeLocked, Refused, StoreUnavailable, UnknownObject
 from features.events import dump_timestamp, parse_timestamp
 from features.home import FileLock, lock_file
 from models.bundle import MANIFEST, load_bundle
@@ -368,6 +372,7 @@ class Promoter:
     def _moved(self, intent: Entry) -> Entry:
         self._append(intent)
         self._registry.set_alias(intent.name, CHAMPION, intent.after.version, at=intent.at)
+        free_challenger(self._registry, intent.name)
         done = _following(intent, "done", at=intent.at)
         self._append(done)
         return done
@@ -381,6 +386,7 @@ class Promoter:
             moved = self._was_carried_out(one)
             if moved is None:
                 continue
+            free_challenger(self._registry, one.name)
             settled = _following(one, "done" if moved else "abandoned", at=at, recovered=True)
             self._append(settled)
             entries.append(settled)
@@ -435,6 +441,31 @@ class Promoter:
         finally:
             os.close(descriptor)
         sync_folder(self._file.parent)
+
+
+def free_challenger(registry: LocalRegistry, name: str) -> None:
+    """Take the challenger's alias from the champion: a share decided by it would compare it with itself.
+
+    A file of challengers that is damaged, or that a training is writing, is left alone: it keeps nobody from promoting,
+    and the next training or promotion comes by here again.
+    """
+    with suppress(BundleError, HomeLocked):
+        challenger = registry.alias(name, CHALLENGER)
+        if challenger is not None and challenger == registry.alias(name, CHAMPION):
+            registry.remove_alias(name, CHALLENGER)
+
+
+def had_its_turn(registry: LocalRegistry, name: str, version: int) -> bool:
+    """Whether a version has an alias, or by the promotion log became the champion or was refused once.
+
+    Raises:
+        BundleError: an alias file is damaged.
+        StoreUnavailable: the promotion log is there and cannot be read.
+    """
+    if version in [registry.alias(name, alias) for alias in (CHAMPION, CHALLENGER)]:
+        return True
+    entries = read_promotions(promotions_file(registry.root))
+    return any(one.name == name and one.after.version == version for one in entries)
 
 
 def champions_before(entries: Sequence[Entry], root: Path, name: str) -> list[Pointer]:
