@@ -52,7 +52,8 @@ def train(home: Home, configuration: Configuration, params: Params) -> None:
     with TrackingProcess(home) as tracking, FeatureCheck(home, home.snapshot / EVENTS_FILE) as check:
         trained = fit_and_say(home, configuration, params, frozen, read_all_frames(home, configuration))
         check.passed()
-        register(home, params, trained, tracking, at=time.time_ns() // 1000)
+        share = configuration.policy.experiment.challenger
+        register(home, params, trained, tracking, at=time.time_ns() // 1000, share=share)
 
 
 def drift(home: Home, configuration: Configuration, params: Params) -> None:

@@ -15,6 +15,7 @@ from features.schema import feature_set
 from models.bundle import load_bundle
 from models.configuration import Configuration
 from models.registry import CHALLENGER, CHAMPION, LocalRegistry, model_name, read_champions
+from models.rollouts import WAITING, alias_of_new
 from training.dataset import Frames
 from training.feature_check import FeatureCheck
 from training.params import Params
@@ -29,7 +30,7 @@ class Registered:
     """A bundle that is registered.
 
     Attributes:
-        alias: ``champion`` for the first of its name, else ``challenger``.
+        alias: ``champion`` for the first of its name, else ``challenger``; ``waiting`` while another is rolled out.
         run_id: of its MLflow run.
         evaluation: how it was judged.
     """
@@ -71,7 +72,8 @@ def _trained(home: Home, configuration: Configuration, params: Params, snapshot:
         trained = fit_and_say(home, configuration, params, snapshot, frames)
         check.passed()
         say("registering")
-        return register(home, params, trained, tracking, at=at)
+        share = configuration.policy.experiment.challenger
+        return register(home, params, trained, tracking, at=at, share=share)
 
 
 def fit_and_say(
@@ -86,9 +88,17 @@ def fit_and_say(
 
 
 def register(
-    home: Home, params: Params, trained: Sequence[Trained], tracking: TrackingProcess, *, at: int
+    home: Home,
+    params: Params,
+    trained: Sequence[Trained],
+    tracking: TrackingProcess,
+    *,
+    at: int,
+    share: float = 0.0,
 ) -> list[Registered]:
-    """Register judged bundles locally and in MLflow; the first of a name becomes its champion.
+    """Register judged bundles locally and in MLflow; the first of a name becomes its champion, later ones challengers.
+
+    While a challenger is being rolled out, ``share`` being its part of the customers, a new version waits.
 
     A bundle that is byte for byte the newest version of its name is not registered again. It gets its alias when MLflow
     has its run, so that nothing serves untracked, and the next training takes up a version that was left without one.
@@ -105,7 +115,7 @@ def register(
             continue
         tags = lineage_tags(one, commit)
         version = newest if is_same and newest is not None else registry.register(one.bundle, one.name, tags)
-        alias = CHALLENGER if registry.alias(one.name, CHAMPION) else CHAMPION
+        alias = alias_of_new(registry, one.name, share)
         kept.append((one, version, alias))
         jobs.append(
             job(
@@ -126,7 +136,8 @@ def register(
         )
     runs = tracking.record(jobs) if jobs else []
     for one, version, alias in kept:
-        registry.set_alias(one.name, alias, version, at=at)
+        if alias != WAITING:
+            registry.set_alias(one.name, alias, version, at=at)
     return [
         Registered(name=one.name, version=version, alias=alias, run_id=run["run_id"], evaluation=one.evaluation)
         for (one, version, alias), run in zip(kept, runs, strict=True)

@@ -24,6 +24,7 @@ from features.schema import feature_set
 from features.subjects import SUBJECTS_FILE, subject_buckets
 from models.bundle import load_bundle
 from models.configuration import load_configuration
+from models.promotions import Promoter, Shares
 from models.registry import LocalRegistry, read_champion
 from models.scoring import Scorer
 from tests.histories import event
@@ -250,6 +251,26 @@ def test_a_training_that_could_not_be_tracked_is_taken_up_by_the_next(home: Home
     assert (registry.alias(NAME, "champion"), registry.versions(NAME)) == (1, (1,))
     assert [job["bundle"] for job in mended.jobs] == [str(registry.path(NAME, 1))]
     assert register(home, params, [one], mended, at=3) == []
+
+
+def test_a_version_that_comes_during_a_rollout_waits(home: Home) -> None:
+    """The challenger that people were given stays theirs; the new version is registered and tracked all the same."""
+    registry, candidate = LocalRegistry(home.bundles), home.bundle(CANDIDATE, NAME)
+    evaluation = json.loads(evaluation_file(home).read_bytes())["journeys"][JOURNEY]
+    lineage = load_bundle(candidate, None).lineage
+    one = Trained(journey_id=JOURNEY, name=NAME, bundle=candidate, evaluation=evaluation, lineage=lineage)
+    registry.register(candidate, NAME, {})
+    registry.register(candidate, NAME, {})
+    Promoter(registry).give_share(NAME, 2, Shares(before=0.0, after=0.1), put=lambda _: None, at=1, by="ann")
+    tracking = Tracking(up=True)
+
+    registered = register(home, load_params(), [one], tracking, at=2, share=0.1)
+
+    assert [(found.version, found.alias) for found in registered] == [(3, "waiting")]
+    assert (registry.alias(NAME, "challenger"), [job["alias"] for job in tracking.jobs]) == (2, ["waiting"])
+    assert not (home.bundles / "waiting.json").exists()
+    (after,) = register(home, load_params(), [one], tracking, at=3, share=0.0)
+    assert (after.version, after.alias, registry.alias(NAME, "challenger")) == (3, "challenger", 3)
 
 
 def test_new_events_need_a_training(home: Home) -> None:
