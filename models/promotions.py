@@ -6,6 +6,9 @@ rolled back from does not become the challenger again by itself.
 A share is a step on the way there: the challenger's alias is put on a version, and the policy says for how many it
 decides.
 
+What became the champion is no challenger any more: that alias is taken off it in the same move. A version that was
+rolled back from does not become the challenger again by itself.
+
 One line of ``bundles/promotions.jsonl`` is one entry, synced before the next step. A move is two of them: what is
 intended, then, once the alias is moved, that it was done. A process that dies between them leaves an intent; the next
 one sees from the alias whether it was carried out, and says so in the log.
@@ -387,6 +390,7 @@ class Promoter:
             moved = self._was_carried_out(one)
             if moved is None:
                 continue
+            free_challenger(self._registry, one.name)
             settled = _following(one, "done" if moved else "abandoned", at=at, recovered=True)
             self._append(settled)
             entries.append(settled)

@@ -27,9 +27,12 @@ from models.configuration import (
     load_configuration,
 )
 from models.policy import Policy
-from models.promotions import Entry
+from models.promotions import Entry, promotions_file, read_promotions
+from models.registry import CHALLENGER, CHAMPION, LocalRegistry
 
 POLICY: Final = "policy.yaml"
+WAITING: Final = "waiting"
+"""What a version is that was registered while another one is rolled out: it decides for nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +74,27 @@ def rollout_of(entries: Sequence[Entry], name: str, share: float) -> Rollout | N
             else Rollout(version=one.after.version, share=one.share.after, began_from=min(began_from, one.share.after))
         )
     return found if found is not None and found.share == share else None
+
+
+def alias_of_new(registry: LocalRegistry, name: str, share: float) -> str:
+    """The alias that a version gets when it is registered.
+
+    The first is the champion, a later one the challenger. While the challenger is being rolled out a later one is
+    ``waiting``, which is no alias that serves: nobody has asked the gate whether it may decide for that share.
+
+    Args:
+        registry: the local one.
+        name: of the registered model.
+        share: of the challengers, by the policy in force.
+
+    Raises:
+        StoreUnavailable: the promotion log cannot be read.
+    """
+    if registry.alias(name, CHAMPION) is None:
+        return CHAMPION
+    rollout = rollout_of(read_promotions(promotions_file(registry.root)), name, share)
+    is_rolled_out = rollout is not None and rollout.version == registry.alias(name, CHALLENGER)
+    return WAITING if is_rolled_out else CHALLENGER
 
 
 def check_room(policy: Policy, share: float) -> None:

@@ -6,19 +6,16 @@ does when an operator runs them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from features.errors import BundleError, UnknownObject
-from features.events import dump_timestamp, shown
-from models.bundle import MANIFEST
-from models.manifest import lineage_of_manifest
-from models.promotions import Entry, entry_document, promotions_file, read_promotions
-from models.registry import CHALLENGER, CHAMPION, LocalRegistry, model_name, read_champions
+from features.errors import UnknownObject
+from features.events import shown
+from models.model_list import registered_models
+from models.registry import model_name
 from serving.child_commands import Command, Finished, RunCommand
 from serving.model_views import (
     LONGEST_REASON,
@@ -27,10 +24,9 @@ from serving.model_views import (
     ListedModel,
     ModelsAnswer,
     ModelVersion,
-    PolicyMetrics,
+    PlacedAlias,
     PromotionAnswer,
     ShareChange,
-    StallMetrics,
 )
 from serving.problems import CommandRefused, ConfigurationFixed, PromotionRefused
 from serving.requests import Fields
@@ -72,28 +68,26 @@ class ModelDesk:
         self._fixed_folder, self._run, self._taken_up = fixed_folder, run, taken_up
 
     def models(self) -> ModelsAnswer:
-        """Every registered model, with versions, aliases and promotions.
-
-        Raises:
-            StoreUnavailable: the promotion log cannot be read.
-        """
-        entries = read_promotions(promotions_file(self._root))
-        pointers = {alias: self._pointers(alias) for alias in (CHAMPION, CHALLENGER)}
+        """The model of every journey, and what else is registered: versions, aliases and promotions."""
+        found = {one["name"]: one for one in registered_models(self._root)}
         serving, challenging = self._serving(), self._challenging()
         listed = []
-        for name, journey_id in self._journeys.items():
-            aliases = {alias: found[name] for alias, found in pointers.items() if name in found}
+        for name in sorted({*found, *self._journeys}):
+            model = found.get(name, {})
+            journey_id = self._journeys.get(name, model.get("journey_id"))
             listed.append(
                 ListedModel(
                     name=name,
                     journey_id=journey_id,
-                    serving=serving.get(journey_id),
-                    challenging=challenging.get(journey_id),
-                    aliases=aliases,
-                    versions=self._versions(name, aliases),
-                    promotions=tuple(_newest_first(entries, name)),
+                    serving=serving.get(journey_id or ""),
+                    challenging=challenging.get(journey_id or ""),
+                    aliases=msgspec.convert(model.get("aliases", {}), dict[str, PlacedAlias]),
+                    versions=tuple(_version(one) for one in model.get("versions", [])[:SHOWN_VERSIONS]),
+                    promotions=tuple(model.get("promotions", [])[:SHOWN_PROMOTIONS]),
                 )
             )
+        for problem in sorted({problem for model in found.values() for problem in model["problems"]}):
+            log_event("models_unreadable", reason=problem)  # it names folders, which callers need not know
         return ModelsAnswer(models=tuple(listed), share=self._share())
 
     def promote(self, name: str, document: object, *, by: str) -> PromotionAnswer:
@@ -184,70 +178,10 @@ class ModelDesk:
             raise UnknownObject(f"no model {shown(name)}; expected one of {', '.join(self._journeys)}")
         return self._journeys[name]
 
-    def _pointers(self, alias: str) -> dict[str, int]:
-        try:
-            return {name: one.version for name, one in read_champions(self._root / f"{alias}.json").items()}
-        except BundleError as error:
-            log_event("aliases_unreadable", alias=alias, reason=str(error))
-            return {}
 
-    def _versions(self, name: str, aliases: Mapping[str, int]) -> tuple[ModelVersion, ...]:
-        newest = LocalRegistry(self._root).versions(name)[::-1][:SHOWN_VERSIONS]
-        return tuple(
-            _version(
-                self._root / name / str(version),
-                version,
-                tuple(alias for alias, on in aliases.items() if on == version),
-            )
-            for version in newest
-        )
-
-
-def _version(folder: Path, version: int, aliases: tuple[str, ...]) -> ModelVersion:
-    """One version by its manifest; one that cannot be read is told without what it would say."""
-    try:
-        lineage = lineage_of_manifest(json.loads((folder / MANIFEST).read_bytes()))
-    except (OSError, ValueError, AttributeError, RecursionError, BundleError):
-        nothing = {name: None for name in PolicyMetrics.__struct_fields__}
-        return ModelVersion(
-            version=version,
-            aliases=aliases,
-            trained_at=None,
-            fingerprint=None,
-            features=None,
-            configuration={},
-            decisions=None,
-            moments=None,
-            stall=StallMetrics(auc=None, brier=None, ece=None, slope=None),
-            policy=PolicyMetrics(**nothing),
-        )
-    training, metrics = lineage.training, lineage.metrics
-    fingerprint = training.get("fingerprint")
-    return ModelVersion(
-        version=version,
-        aliases=aliases,
-        trained_at=dump_timestamp(lineage.created_at),
-        fingerprint=None if fingerprint is None else str(fingerprint),
-        features=lineage.features_version,
-        configuration={part: str(one) for part, one in lineage.configuration.items()},
-        decisions=_whole(training.get("n_decisions")),
-        moments=_whole(training.get("n_moments")),
-        stall=StallMetrics(**_numbers(metrics.get("stall"), StallMetrics.__struct_fields__)),
-        policy=PolicyMetrics(**_numbers(metrics.get("policy"), PolicyMetrics.__struct_fields__)),
-    )
-
-
-def _numbers(found: object, names: Sequence[str]) -> dict[str, float | None]:
-    known = found if isinstance(found, dict) else {}
-    return {name: float(one) if isinstance(one := known.get(name), int | float) else None for name in names}
-
-
-def _whole(found: object) -> int | None:
-    return found if isinstance(found, int) else None
-
-
-def _newest_first(entries: Sequence[Entry], name: str) -> list[dict[str, Any]]:
-    return [entry_document(one) for one in reversed(entries) if one.name == name][:SHOWN_PROMOTIONS]
+def _version(told: Mapping[str, Any]) -> ModelVersion:
+    known = {name: told.get(name) for name in ModelVersion.__struct_fields__ if name != "is_damaged"}
+    return msgspec.convert({**known, "is_damaged": told["damaged"] is not None}, ModelVersion)
 
 
 def _share_of(fields: Fields) -> float | None:

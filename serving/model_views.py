@@ -16,81 +16,68 @@ SHOWN_VERSIONS: Final = 50
 SHOWN_PROMOTIONS: Final = 100
 
 
-class StallMetrics(msgspec.Struct, frozen=True, kw_only=True):
-    """How well the stall was foreseen on moments after the cut-off; what is unknown is null."""
-
-    auc: float | None
-    brier: float | None
-    ece: float | None
-    slope: float | None
-
-
-class PolicyMetrics(msgspec.Struct, frozen=True, kw_only=True):
-    """What the model would have earned on held-out decisions; what is unknown is null.
+class PlacedAlias(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an alias is.
 
     Attributes:
-        value: money per decision over doing nothing.
-        best_single: the same of the best single action.
-        random: the same of a random one.
-        ess: effective sample size behind it.
+        is_intact: the version's manifest is the one that the alias was put on.
     """
 
-    value: float | None
-    best_single: float | None
-    random: float | None
-    ess: float | None
+    version: int
+    set_at: Timestamp
+    is_intact: bool
 
 
 class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """One registered version.
+    """One registered version; what its manifest would say is null where that cannot be read.
 
     Attributes:
         aliases: that are on it.
-        trained_at: moment of the snapshot that it was trained on; null where its manifest cannot be read.
+        is_damaged: its manifest cannot be read.
+        trained_at: moment of the snapshot that it was trained on.
         fingerprint: of that snapshot.
-        features: version of the feature set that it reads.
+        features_version: of the feature set that it reads.
         configuration: versions of the files that it was trained under.
-        decisions: that it learned from.
-        moments: that it learned from.
-        stall: headline metrics, as they were when it was trained.
-        policy: likewise.
+        training: how far the log went then, and how much was learned from.
+        metrics: headline numbers on held-out rows, as they were then.
     """
 
     version: int
     aliases: tuple[str, ...]
+    is_damaged: bool
     trained_at: Timestamp | None
+    manifest_sha256: str | None
     fingerprint: str | None
-    features: str | None
-    configuration: dict[str, str]
-    decisions: int | None
-    moments: int | None
-    stall: StallMetrics
-    policy: PolicyMetrics
+    features_version: str | None
+    n_features: int | None
+    configuration: dict[str, Any] | None
+    training: Json | None
+    metrics: Json | None
 
 
 class ListedModel(msgspec.Struct, frozen=True, kw_only=True):
-    """The registered model of one journey.
+    """One registered model.
 
     Attributes:
         name: `nba-` and the journey's id.
+        journey_id: null where nothing tells it.
         serving: label of the bundle that decides in this process now; null where none does.
         challenging: likewise of the bundle of the challenger's arm.
-        aliases: version that each alias is on.
-        versions: the newest first.
-        promotions: entries of the promotion log, the newest first, as it holds them.
+        versions: the newest first; at most 50.
+        promotions: moves by the promotion log, the newest first, each as its last entry says; at most 100.
     """
 
     name: str
-    journey_id: str
+    journey_id: str | None
     serving: str | None
     challenging: str | None
-    aliases: dict[str, int]
+    aliases: dict[str, PlacedAlias]
     versions: tuple[ModelVersion, ...]
     promotions: tuple[Json, ...]
 
 
 class ModelsAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """Every registered model.
+    """The model of every journey, and what else is registered.
 
     Attributes:
         share: part of the population that the challengers decide for, by the policy in force.

@@ -17,7 +17,8 @@ from features.home import Home
 from features.schema import feature_set
 from models.configuration import Configuration
 from models.promotions import free_challenger, had_its_turn
-from models.registry import CHALLENGER, CHAMPION, LocalRegistry, model_name
+from models.registry import LocalRegistry, model_name
+from models.rollouts import WAITING, alias_of_new
 from training.params import Params
 from training.pipeline import Trained, say
 from training.reports import evaluation_file, figures_folder, page_file, plots_folder
@@ -44,7 +45,7 @@ class Registered:
     """A bundle that is registered.
 
     Attributes:
-        alias: ``champion`` for the first of its name, else ``challenger``.
+        alias: ``champion`` for the first of its name, else ``challenger``; ``waiting`` while another is rolled out.
         run_id: of its MLflow run.
         evaluation: how it was judged.
     """
@@ -65,7 +66,9 @@ def register(
     *,
     at: int,
 ) -> list[Registered]:
-    """Register judged bundles locally and in MLflow; the first of a name becomes its champion.
+    """Register judged bundles locally and in MLflow; the first of a name becomes its champion, a later one challenger.
+
+    While a challenger is being rolled out a new version waits.
 
     A bundle that is byte for byte the newest version of its name is not registered again. It gets its alias when MLflow
     has its run, so that nothing serves untracked, and the next training takes up a version that was left without one.
@@ -88,7 +91,7 @@ def register(
             continue
         tags = {**lineage_tags(one), **facts.tags}
         version = newest if is_same and newest is not None else registry.register(one.bundle, one.name, tags)
-        alias = CHALLENGER if registry.alias(one.name, CHAMPION) else CHAMPION
+        alias = alias_of_new(registry, one.name, configuration.policy.experiment.challenger)
         bundle = registry.path(one.name, version)
         kept.append((one, version, alias))
         jobs.append(
@@ -110,11 +113,11 @@ def register(
                 texts={**facts.texts, "features.json": feature_list(configuration, one)},
             )
         )
-    moving = {(one.name, alias): version for one, version, alias in kept}
+    moving = {(one.name, alias): version for one, version, alias in kept if alias != WAITING}
     runs, problems = tracking.record(jobs, wanted_aliases(registry, names, moving=moving, at=at))
     warn_of(problems)
-    for one, version, alias in kept:
-        registry.set_alias(one.name, alias, version, at=at)
+    for (name, alias), version in moving.items():
+        registry.set_alias(name, alias, version, at=at)
     return [
         Registered(name=one.name, version=version, alias=alias, run_id=run["run_id"], evaluation=one.evaluation)
         for (one, version, alias), run in zip(kept, runs, strict=True)

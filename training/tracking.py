@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from features.errors import StoreError
 from features.home import Home
+from models.rollouts import WAITING
 from training.tracked_aliases import follow
 
 _LONGEST_VALUE: Final = 500
@@ -102,7 +103,7 @@ def job(
         journey_id: names the experiment.
         name: of the registered model.
         bundle: its folder, where it stays; its boosters are logged with the run too.
-        alias: ``champion`` or ``challenger``.
+        alias: ``champion`` or ``challenger``, or ``waiting`` for none.
         at: now, microseconds since the epoch.
         tags: lineage: snapshot, versions, commit.
         params: of the experiment, flat.
@@ -157,7 +158,8 @@ def record_run(client: Any, registry: Any, home: Home, document: Mapping[str, An
     for path, text in document["texts"].items():
         client.log_text(run_id, text, path)
     version = registry.register(Path(document["bundle"]), name, {**tags, "run_id": run_id})
-    registry.set_alias(name, document["alias"], version, at=document["at"])
+    if document["alias"] != WAITING:
+        registry.set_alias(name, document["alias"], version, at=document["at"])
     client.set_terminated(run_id)
     return {"run_id": run_id, "mlflow_version": version}
 

@@ -92,50 +92,57 @@ def test_versions_aliases_and_promotions_are_listed(world: World, tmp_path: Path
         (model,) = client.get("/v1/models").json()["models"]
 
     assert (model["serving"], model["challenging"]) == (f"{NAME}@champion/2", f"{NAME}@challenger/3")
-    assert model["aliases"] == {"champion": 2, "challenger": 3}
-    assert [(one["version"], one["aliases"]) for one in model["versions"]] == [
-        (3, ["challenger"]),
-        (2, ["champion"]),
-        (1, []),
-    ]
+    placed = {alias: (one["version"], one["is_intact"]) for alias, one in model["aliases"].items()}
+    assert placed == {"champion": (2, True), "challenger": (3, True)}
+    aliases = {one["version"]: one["aliases"] for one in model["versions"]}
+    assert list(aliases.items()) == [(3, ["challenger"]), (2, ["champion"]), (1, [])]
     assert model["versions"][0]["trained_at"] == "2023-11-14T22:13:20.000000Z"
-    assert model["versions"][0]["stall"] == {"auc": None, "brier": None, "ece": None, "slope": None}
-    assert [(one["step"], one["by"], one["reason"]) for one in model["promotions"]] == [
-        ("done", "k-1", "better"),
-        ("intended", "k-1", "better"),
-    ]
+    (promotion,) = model["promotions"]
+    assert (promotion["step"], promotion["by"], promotion["evidence"]) == ("done", "k-1", {"difference": 1})
 
 
 def test_headline_metrics_come_from_the_manifest(world: World, client: Client) -> None:
-    """What it does not say, or says in another shape, is null."""
+    """As they were when the version was trained."""
     folder = world.home.bundle(NAME, 1)
     folder.mkdir(parents=True)
     manifest = {
         **{"format": 2, "name": NAME, "journey_id": JOURNEY, "created_at": "2026-03-01T12:00:00Z"},
         **{"feature_names": [], "features_version": "f1", "configuration": {"policy": "p1"}, "heads": [], "parts": {}},
-        "training": {"fingerprint": "abc", "n_decisions": 7, "n_moments": "many"},
-        "metrics": {"stall": {"auc": 0.8, "brier": None, "ece": "low"}, "policy": None},
+        "training": {"fingerprint": "abc", "n_decisions": 7},
+        "metrics": {"stall": {"auc": 0.8, "brier": None}, "policy": None},
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
     (version,) = client.get("/v1/models").json()["models"][0]["versions"]
 
-    assert (version["fingerprint"], version["decisions"], version["moments"]) == ("abc", 7, None)
-    assert version["stall"] == {"auc": 0.8, "brier": None, "ece": None, "slope": None}
-    assert version["policy"] == {"value": None, "best_single": None, "random": None, "ess": None}
-    assert (version["features"], version["configuration"]) == ("f1", {"policy": "p1"})
+    assert (version["fingerprint"], version["training"]["n_decisions"]) == ("abc", 7)
+    assert version["metrics"] == {"stall": {"auc": 0.8}}
+    assert (version["features_version"], version["configuration"]) == ("f1", {"policy": "p1"})
 
 
 def test_damaged_files_cost_what_they_say_and_nothing_else(world: World, client: Client) -> None:
-    """An alias file and a manifest that cannot be read."""
+    """An alias file and a manifest that cannot be read; where they lie is nobody's business."""
     folder = world.home.bundle(NAME, 1)
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text("[1]")
     world.home.champion_file.write_text("{")
 
-    (model,) = client.get("/v1/models").json()["models"]
+    answer = client.get("/v1/models")
 
-    assert (model["aliases"], model["versions"][0]["trained_at"]) == ({}, None)
+    (model,) = answer.json()["models"]
+    (version,) = model["versions"]
+    assert (model["aliases"], version["is_damaged"], version["trained_at"]) == ({}, True, None)
+    assert str(world.folder) not in answer.text
+
+
+def test_models_of_journeys_that_are_gone_are_listed_too(world: World, client: Client) -> None:
+    """Nothing decides by them."""
+    shown = world.home.bundle("nba-former", 1)
+    shown.mkdir(parents=True)
+
+    models = client.get("/v1/models").json()["models"]
+
+    assert [(one["name"], one["serving"]) for one in models] == [(NAME, None), ("nba-former", None)]
 
 
 def test_a_promotion_is_the_command_with_the_callers_key(world: World, client: Client, headway: Headway) -> None:

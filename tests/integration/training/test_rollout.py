@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from contextlib import closing
 from pathlib import Path
@@ -143,7 +144,7 @@ def test_a_forced_step_and_a_rollback_beside_it(unshared: Home, capsys: pytest.C
     [
         (["--share", "0.9"], "expected at most 0.65"),
         (["--share", "1.5"], "less than or equal to 1"),
-        (["--share", "nan"], "nan"),
+        (["--share", "nan"], "Input should be"),
         (["--share", "0.2", "--version", "9"], "has no version 9"),
         (["--share", "0.2", "--version", "1"], "the champion already"),
     ],
@@ -166,6 +167,8 @@ def test_a_share_that_another_journeys_challenger_would_get_is_refused(
     journeys = unshared.config / "journeys.yaml"
     text = journeys.read_text()
     other = text[text.index("  - id:") :].replace("credit_card_application", "second_application", 1)
+    for outcome in load_configuration(unshared, {}).journeys.journeys[0].outcomes:
+        other = re.sub(rf"\b{outcome.id}\b", f"second_{outcome.id}", other)
     journeys.write_text(text + "\n" + other)
     registry = LocalRegistry(unshared.bundles)
     shutil.copytree(registry.root / NAME, registry.root / model_name("second_application"))

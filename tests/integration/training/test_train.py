@@ -23,7 +23,8 @@ from features.home import HOME_VARIABLE, Home
 from features.schema import feature_set
 from features.subjects import SUBJECTS_FILE, subject_buckets
 from models.bundle import load_bundle
-from models.configuration import load_configuration
+from models.configuration import Configuration, load_configuration
+from models.promotions import Promoter, Shares
 from models.registry import LocalRegistry, read_champion
 from models.scoring import Scorer
 from training.dataset import read_frames
@@ -299,6 +300,33 @@ def test_a_training_that_could_not_be_tracked_is_taken_up_by_the_next(home: Home
         ("champion", 1),
         ("challenger", None),
     ]
+
+
+def _with_share(home: Home, share: float) -> Configuration:
+    """The home's configuration with a part of the customers for the challenger."""
+    configuration = load_configuration(home, {})
+    experiment = configuration.policy.experiment.model_copy(update={"challenger": share})
+    return replace(configuration, policy=configuration.policy.model_copy(update={"experiment": experiment}))
+
+
+def test_a_version_that_comes_during_a_rollout_waits(home: Home) -> None:
+    """The challenger that people were given stays theirs; the new version is registered and tracked all the same."""
+    registry, candidate = LocalRegistry(home.bundles), home.bundle(CANDIDATE, NAME)
+    evaluation = json.loads(evaluation_file(home).read_bytes())["journeys"][JOURNEY]
+    lineage = load_bundle(candidate, None).lineage
+    one = Trained(journey_id=JOURNEY, name=NAME, bundle=candidate, evaluation=evaluation, lineage=lineage)
+    registry.register(candidate, NAME, {})
+    registry.register(candidate, NAME, {})
+    Promoter(registry).give_share(NAME, 2, Shares(before=0.0, after=0.1), put=lambda _: None, at=1, by="ann")
+    tracking = Tracking(up=True)
+
+    registered = register(home, _with_share(home, 0.1), load_params(), [one], tracking, at=2)
+
+    assert [(found.version, found.alias) for found in registered] == [(3, "waiting")]
+    assert (registry.alias(NAME, "challenger"), [job["alias"] for job in tracking.jobs]) == (2, ["waiting"])
+    assert not (home.bundles / "waiting.json").exists()
+    (after,) = register(home, _with_share(home, 0.0), load_params(), [one], tracking, at=3)
+    assert (after.version, after.alias, registry.alias(NAME, "challenger")) == (3, "challenger", 3)
 
 
 def test_rows_that_changed_under_the_watermark_are_refused(home: Home) -> None:

@@ -10,8 +10,10 @@ import pytest
 from features.errors import ConfigurationError, Refused, StoreUnavailable
 from features.home import Home
 from models.configuration import built_in_configuration, install_texts, load_configuration
-from models.promotions import Entry, Placed, Shares, Step
-from models.rollouts import Rollout, rollout_of, with_share, write_share
+from models.promotions import Entry, Placed, Promoter, Shares, Step
+from models.registry import CHALLENGER, CHAMPION, LocalRegistry
+from models.rollouts import WAITING, Rollout, alias_of_new, rollout_of, with_share, write_share
+from tests.boosters import small_bundle
 
 TEXT = files("features").joinpath("defaults/policy.yaml").read_text(encoding="utf-8")
 NAME = "nba-card"
@@ -195,3 +197,22 @@ def test_steps_after_somebody_else_changed_the_share_begin_anew() -> None:
     entries = [_step(2, 0.0, 0.1), _step(2, 0.2, 0.5)]
 
     assert rollout_of(entries, NAME, 0.5) == Rollout(version=2, share=0.5, began_from=0.2)
+
+
+def test_a_new_version_waits_while_another_is_rolled_out(tmp_path: Path) -> None:
+    """Nobody asked the gate whether it may decide for that share; before and after the rollout it is the challenger."""
+    registry = LocalRegistry(tmp_path / "bundles")
+    small_bundle(tmp_path / "made")
+    for _ in range(3):
+        registry.register(tmp_path / "made", NAME, {})
+    found = [alias_of_new(registry, NAME, 0.0)]
+    registry.set_alias(NAME, CHAMPION, 1, at=1)
+    registry.set_alias(NAME, CHALLENGER, 2, at=1)
+    found.append(alias_of_new(registry, NAME, 0.1))  # a share that somebody set by hand is for whoever challenges
+    shares = iter((Shares(before=0.0, after=0.1), Shares(before=0.1, after=0.0)))
+    for share in (0.1, 0.0):
+        promoter = Promoter(registry, share=lambda: 0.0)
+        promoter.give_share(NAME, 2, next(shares), put=lambda _: None, at=1, by="ann")
+        found.append(alias_of_new(registry, NAME, share))
+
+    assert found == [CHAMPION, CHALLENGER, WAITING, CHALLENGER]
