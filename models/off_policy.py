@@ -73,8 +73,8 @@ def clustered_error(values: FloatArray, clusters: NDArray[np.generic] | None) ->
         Liang and Zeger 1986, Longitudinal data analysis using generalized linear models; Cameron and Miller 2015, A
         practitioner's guide to cluster-robust inference, section II.
 
-    >>> clustered_error(np.array([1.0, 1.0, 3.0, 3.0]), np.array(["a", "a", "b", "b"])) ** 2
-    0.5
+    >>> round(clustered_error(np.array([1.0, 1.0, 3.0, 3.0]), np.array(["a", "a", "b", "b"])), 6)
+    0.707107
     """
     off = values - values.mean()
     sums = off if clusters is None else np.bincount(np.unique(clusters, return_inverse=True)[1], weights=off)
@@ -360,7 +360,7 @@ def snips(logged: Logged, params: EstimateParams) -> Estimate:
     """Self-normalised: ``sum(w r) / sum(w)``. Never outside the rewards seen; a little biased, much less variable.
 
     Of a value of several parts, each is normalised by itself: ``mean(E w) sum(w r) / sum(w)`` over its rows, as their
-    weights do not average 1; and what is known is added.
+    weights do not average 1; and what is known is added. NaN where no row of a part was followed.
 
     References:
         Swaminathan and Joachims 2015, The self-normalized estimator for counterfactual learning; Hajek 1971, comment on
@@ -373,12 +373,14 @@ def snips(logged: Logged, params: EstimateParams) -> Estimate:
     known, weight, earned = _known(logged), logged.weight, logged.weight * logged.reward
 
     def value(rows: IntArray) -> float:
-        of = part[rows]
+        of, mean = part[rows], float(expected[rows].mean())
+        if mean == 0:
+            return float(known[rows].mean())
         total = np.bincount(of, weights=weight[rows], minlength=n_parts)
         if not total.all():
             return float("nan")
         ratios = np.bincount(of, weights=earned[rows], minlength=n_parts) / total
-        return float(known[rows].mean() + expected[rows].mean() * ratios.sum())
+        return float(known[rows].mean() + mean * ratios.sum())
 
     return _told("SNIPS", logged, params, value, weight=weight)
 
