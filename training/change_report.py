@@ -238,8 +238,8 @@ def _fairness(found: Mapping[str, Any], currency: str) -> Section:
         paragraph(
             f"Each group beside everybody else. Intervals hold for all {found['comparisons']:,} groups at once "
             f'({found["level"]:.0%}), so one that lies off zero is hardly an accident of many looks. "Below 4/5" marks '
-            f"a group whose rate of contacts, or of any action, is under four fifths of the highest of its attribute: a "
-            f"reason to look, no verdict; in small groups chance alone does that. Groups of fewer than "
+            f"a group whose rate of contacts, or of any action, is under four fifths of the highest of its attribute: "
+            f"a reason to look, no verdict; in small groups chance alone does that. Groups of fewer than "
             f"{found['smallest_group']} customers are left out: {found['suppressed']:,} here."
         )
     ]
