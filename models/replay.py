@@ -179,13 +179,12 @@ def replayed(
     deliberation = deliberate(inputs, rulebook, scorer, challenger)
     versions = _versions(record, rulebook, inputs.arm, scorer, challenger)
     again = msgspec.structs.replace(record, **_derived(record, inputs, deliberation, rulebook), versions=versions)
-    identical = dump_record(again) == dump_record(record)
     return Replay(
         recorded=record,
         record=again,
         inputs=inputs,
         deliberation=deliberation,
-        identical=identical,
+        identical=dump_record(again) == dump_record(record),
     )
 
 
