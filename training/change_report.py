@@ -237,10 +237,10 @@ def _fairness(found: Mapping[str, Any], currency: str) -> Section:
     parts = [
         paragraph(
             f"Each group beside everybody else. Intervals hold for all {found['comparisons']:,} groups at once "
-            f'({found["level"]:.0%}), so one that lies off zero is no accident of looking at many. "Below 4/5" marks a '
-            f"group whose rate of contacts, or of any action, is under four fifths of the highest of its attribute: a "
-            f"reason to look, no verdict. {found['suppressed']:,} groups of fewer than {found['smallest_group']} "
-            f"customers are not told."
+            f'({found["level"]:.0%}), so one that lies off zero is hardly an accident of many looks. "Below 4/5" marks '
+            f"a group whose rate of contacts, or of any action, is under four fifths of the highest of its attribute: "
+            f"a reason to look, no verdict; in small groups chance alone does that. Groups of fewer than "
+            f"{found['smallest_group']} customers are left out: {found['suppressed']:,} here."
         )
     ]
     gaps = {f"{one['attribute']}: {one['group']}": one["after"]["difference_to_rest"]["contact_rate"] for one in told}

@@ -38,7 +38,6 @@ from training.promote import gate_of
 
 FORMAT: Final = 1
 AFTER: Final = "after"
-DEFAULT_DECISIONS: Final = 5_000
 LARGEST_SKIPPED_SHARE: Final = 0.2
 
 
@@ -57,7 +56,7 @@ class ChangeQuestion:
 
     journey: Journey
     what_if: WhatIf
-    most: int = DEFAULT_DECISIONS
+    most: int
     since: int | None = None
     until: int | None = None
     group_by: tuple[str, ...] = ()
