@@ -39,6 +39,7 @@ from training.experiment_findings import (
     Estimate,
     ExperimentReport,
     GroupDifference,
+    Look,
     Measure,
     PolicyComparison,
     Sample,
@@ -63,6 +64,8 @@ COMPARED: Final = (
 """An arm, and what it is compared with."""
 
 LATELY_DAYS: Final = 14
+N_LOOKS: Final = 24
+"""How often a difference is told while it came about, evenly over the customers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -370,6 +373,7 @@ class _Comparing:
             roi=self._roi(people, numbers) if (measures["spend"].estimate or 0.0) > 0 else Estimate(),
             sample_size=self._sample_size(people, numbers, primary),
             groups=self._groups(people, numbers) if against == "no_contact_holdout" else (),
+            looks=self._looks(people, numbers),
         )
 
     def _sides(self, people: People, numbers: Sequence[int], column: _Column) -> tuple[ArmMean, ArmMean]:
@@ -387,6 +391,14 @@ class _Comparing:
             one.measure.id: _estimate(difference(*self._sides(people, numbers, one), self.looks, n=n))
             for one in columns
         }
+
+    def _looks(self, people: People, numbers: Sequence[int]) -> tuple[Look, ...]:
+        found = []
+        for n in np.unique(np.linspace(0, len(people), N_LOOKS + 1).astype(np.int64))[1:].tolist():
+            told = self._measures(people.of(np.arange(n)), numbers, self.columns[:1], n=n)
+            at = dump_timestamp(int(people.entered_at[n - 1]))
+            found.append(Look(at=at, people=n, difference=told[self.columns[0].measure.id]))
+        return tuple(one for one in found if one.difference.estimate is not None)
 
     def _roi(self, people: People, numbers: Sequence[int]) -> Estimate:
         rows = np.isin(people.assignment.arm, numbers)

@@ -294,6 +294,18 @@ def test_the_sample_size_says_when(told: Told) -> None:
     assert size["smallest_now"] == pytest.approx(size["effect"] * np.sqrt(size["people"] / FOLLOWED), rel=0.01)
 
 
+def test_the_last_look_is_the_difference_now(told: Told) -> None:
+    """Looks go through everybody who is settled, in the order in which they came in."""
+    looks = compared(told)["looks"]
+
+    assert looks[-1]["people"] == FOLLOWED
+    assert looks[-1]["difference"] == compared(told)["measures"][PRIMARY]
+    assert [one["people"] for one in looks] == sorted({one["people"] for one in looks})
+    assert [one["at"] for one in looks] == sorted(one["at"] for one in looks)
+    widths = [one["difference"]["always_high"] - one["difference"]["always_low"] for one in looks]
+    assert widths[0] > 1.5 * widths[-1]
+
+
 def test_other_ways_to_decide_are_valued(told: Told) -> None:
     """Customers were drawn into a random action; the other four are valued on the log, or refused with a reason."""
     policies = {one["id"]: one for one in told["policies"]}
@@ -357,7 +369,7 @@ def test_the_document_keeps_its_form(told: Told) -> None:
     }
     assert set(told["comparisons"][0]) == {
         *("arm", "against", "people", "people_against", "left_out", "measures", "value_per_decision", "roi"),
-        *("sample_size", "groups"),
+        *("sample_size", "groups", "looks"),
     }
     assert set(told["comparisons"][0]["roi"]) == {"estimate", "low", "high", "always_low", "always_high"}
     assert {one["id"] for one in told["measures"]} == set(told["comparisons"][0]["measures"])
