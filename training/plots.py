@@ -25,6 +25,7 @@ _STYLE: Final[dict[Any, Any]] = {
     "ytick.color": INK,
     "svg.fonttype": "none",
     "svg.hashsalt": "headway",
+    "text.parse_math": False,
 }
 
 
