@@ -265,6 +265,18 @@ def test_another_outcome_and_a_longer_time(home: Home, capsys: pytest.CaptureFix
     assert 0.1 < compared(told)["measures"]["outcome:acceptance_14d"]["estimate"] < 0.25
 
 
+def test_every_declared_outcome_is_there_once(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    """Within the follow-up where its value counts, in its own window where it does not or that is another."""
+    told = quickly(capsys, "--follow-up", "14d")
+
+    found = {one["id"] for one in told["measures"] if ":" in one["id"]}
+    assert found == {
+        *("outcome:progress_7d", "outcome:protection_14d", "outcome:feedback_7d"),
+        *("declared:progress_7d", "declared:acceptance_14d", "declared:activation_14d", "declared:first_use_14d"),
+        "declared:feedback_7d",
+    }
+
+
 def test_groups_are_compared_by_themselves(told: Told) -> None:
     """By stage and by a declared attribute at the first decision; together they are everybody."""
     groups = compared(told)["groups"]
