@@ -164,6 +164,19 @@ class GroupDifference(msgspec.Struct, frozen=True, kw_only=True):
     measures: dict[str, Estimate]
 
 
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """The difference in the primary outcome as it stood once.
+
+    Attributes:
+        at: when the last of them had come in.
+        people: everybody who had, of those whose follow-up is over now.
+    """
+
+    at: str
+    people: int
+    difference: Estimate
+
+
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """One arm against another: what it changes for a customer.
 
@@ -176,6 +189,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         roi: more value for each unit of money more spent; unknown where no more was spent.
         sample_size: of the primary outcome; None where nothing is known of it.
         groups: by stage, and by the attribute that was asked for.
+        looks: how the difference in the primary outcome came about as customers came in; the last is the one now.
     """
 
     arm: str
@@ -188,6 +202,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     roi: Estimate
     sample_size: SampleSizes | None
     groups: tuple[GroupDifference, ...] = ()
+    looks: tuple[Look, ...] = ()
 
 
 class PolicyComparison(msgspec.Struct, frozen=True, kw_only=True):

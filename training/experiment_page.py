@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup
@@ -11,7 +12,7 @@ from features.home import Home
 from features.whole_files import whole_file
 from training.experiment_findings import Comparison, Estimate, ExperimentReport, Measure, document_of
 from training.experiment_words import SHORT, WHO, bounds, came_to_pass, sentence, shown, size_in_words
-from training.plots import intervals
+from training.plots import converging, intervals
 from training.report_page import Section, figure, page, paragraph, table, write_page
 
 _NOT_DRAWN = ("offered", "exposed", "nps_answered")
@@ -146,6 +147,7 @@ def _comparison_section(report: ExperimentReport, one: Comparison) -> Section:
         )
     if one.sample_size is not None:
         parts.append(paragraph(size_in_words(one.sample_size, primary, report.currency)))
+    parts += _looks(report, one)
     parts += _groups(report, one)
     return Section(title, parts)
 
@@ -166,6 +168,41 @@ def _rows(report: ExperimentReport, one: Comparison, known: Sequence[Measure]) -
             bounds(ends[0], ends[1], form),
             bounds(ends[2], ends[3], form),
         ]
+
+
+def _looks(report: ExperimentReport, one: Comparison) -> list[Markup]:
+    """How the difference came about; nothing where it was hardly looked at."""
+    primary = report.measures[0]
+    scale = 100.0 if primary.unit == "share" else 1.0
+    told = [(look, _ends(look.difference, scale)) for look in one.looks]
+    if len(told) < 3:
+        return []
+    svg = converging(
+        [look.people for look, _ in told],
+        [ends[0] for _, ends in told],
+        [(ends[1], ends[2]) for _, ends in told],
+        [(ends[3], ends[4]) for _, ends in told],
+        unit=f"{'points ' if primary.unit == 'share' else ''}more or less",
+    )
+    caption = (
+        f"{primary.title}: how the difference settled as customers came in. Whoever may stop at any look goes by the "
+        f"wide band: {_since_when(one)}"
+    )
+    return [figure(svg, caption)]
+
+
+def _since_when(one: Comparison) -> str:
+    open_looks = [number for number, look in enumerate(one.looks) if not look.difference.is_certain]
+    sure_from = open_looks[-1] + 1 if open_looks else 0
+    if sure_from == len(one.looks):
+        return "it still holds 0."
+    look = one.looks[sure_from]
+    return f"it leaves 0 out from {look.people:,} customers on, who had come in by {look.at[:10]}."
+
+
+def _ends(found: Estimate, scale: float) -> list[float]:
+    ends = (found.estimate, found.low, found.high, found.always_low, found.always_high)
+    return [math.nan if end is None else scale * end for end in ends]
 
 
 def _groups(report: ExperimentReport, one: Comparison) -> list[Markup]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from features.durations import EXPECTED, parse_duration
 from features.errors import InvalidInput, Problem
 from features.events import shown
@@ -9,8 +11,34 @@ from features.journey_question import question_of
 from features.journeys import Journey, Outcome
 from features.taxonomy import Taxonomy
 from models.configuration import Configuration
-from training.experiment_report import AskedReport
 from training.promote import named_journey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedReport:
+    """What is asked for.
+
+    Attributes:
+        experiment_id: the experiment.
+        journey: as declared.
+        primary: the outcome that matters most.
+        follow_up: how long everybody is followed, microseconds.
+        since: only people who came in from here on, microseconds since the epoch.
+        until: and before; None for no bound.
+        group_by: an attribute of the profile; None for none.
+        planned: people at whom intervals for looking often are narrowest; that of the parameters if None.
+        with_policies: whether other ways to decide are valued on the log, which makes each decision again.
+    """
+
+    experiment_id: str
+    journey: Journey
+    primary: Outcome
+    follow_up: int
+    since: int | None = None
+    until: int | None = None
+    group_by: str | None = None
+    planned: int | None = None
+    with_policies: bool = True
 
 
 def asked_report(

@@ -349,7 +349,7 @@ class ExperimentParams(ConfigModel):
     smallest_arm: int = Field(default=50, ge=2)
     smallest_effect: float = Field(default=0.1, gt=0)
     power: float = Field(default=0.8, gt=0.5, lt=1)
-    decisions: int = Field(default=20_000, ge=100)
+    decisions: int = Field(default=10_000, ge=100)
 
 
 class Params(ConfigModel):

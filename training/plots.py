@@ -25,6 +25,7 @@ STYLE: Final[dict[Any, Any]] = {
     "ytick.color": INK,
     "svg.fonttype": "none",
     "svg.hashsalt": "headway",
+    "text.parse_math": False,
 }
 
 
@@ -131,4 +132,35 @@ def reliability_plot(curves: Mapping[str, Sequence[tuple[float, float]]]) -> str
         axes.set_xlabel("predicted")
         axes.set_ylabel("happened")
         axes.legend(frameon=False, loc="upper left")
+    return svg_of(drawn)
+
+
+def converging(
+    people: Sequence[int],
+    estimates: Sequence[float],
+    narrow: Sequence[tuple[float, float]],
+    wide: Sequence[tuple[float, float]],
+    *,
+    unit: str,
+) -> str:
+    """An estimate as ever more people tell it, with an interval for one look inside one for many.
+
+    Args:
+        people: how many, ascending.
+        estimates: by then.
+        narrow: lower and upper ends for one look.
+        wide: for as many looks as one likes.
+        unit: what the upright axis says.
+    """
+    drawn = new_figure()
+    with mpl.rc_context(STYLE):
+        axes = drawn.subplots()
+        axes.axhline(0.0, color=SOFT, linewidth=1)
+        for bounds, colour, label in ((wide, "#d5e3f3", "any number of looks"), (narrow, "#9cc0e5", "one look")):
+            low, high = zip(*bounds, strict=True)
+            axes.fill_between(people, low, high, color=colour, linewidth=0, label=label)
+        axes.plot(people, estimates, color=COLOURS[0], linewidth=2)
+        axes.set_xlabel("customers followed to the end")
+        axes.set_ylabel(unit)
+        axes.legend(frameon=False, loc="upper right")
     return svg_of(drawn)

@@ -97,4 +97,4 @@ def test_parameters_of_a_stage_exist_and_none_is_forgotten() -> None:
     named = {key for stage in stages().values() for one in stage["params"] for keys in one.values() for key in keys}
     files = {file for stage in stages().values() for one in stage["params"] for file in one}
     assert files == {str(PARAMS_FILE.relative_to(ROOT))}
-    assert named == set(Params.model_fields) - {"gate", "retrain"}
+    assert named == set(Params.model_fields) - {"experiment", "gate", "retrain"}

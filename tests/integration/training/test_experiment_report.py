@@ -265,6 +265,18 @@ def test_another_outcome_and_a_longer_time(home: Home, capsys: pytest.CaptureFix
     assert 0.1 < compared(told)["measures"]["outcome:acceptance_14d"]["estimate"] < 0.25
 
 
+def test_every_declared_outcome_is_there_once(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    """Within the follow-up where its value counts, in its own window where it does not or that is another."""
+    told = quickly(capsys, "--follow-up", "14d")
+
+    found = {one["id"] for one in told["measures"] if ":" in one["id"]}
+    assert found == {
+        *("outcome:progress_7d", "outcome:protection_14d", "outcome:feedback_7d"),
+        *("declared:progress_7d", "declared:acceptance_14d", "declared:activation_14d", "declared:first_use_14d"),
+        "declared:feedback_7d",
+    }
+
+
 def test_groups_are_compared_by_themselves(told: Told) -> None:
     """By stage and by a declared attribute at the first decision; together they are everybody."""
     groups = compared(told)["groups"]
@@ -292,6 +304,18 @@ def test_the_sample_size_says_when(told: Told) -> None:
     assert CUSTOMERS < size["people"] < size["people_if_looking"]
     assert size["days"] == pytest.approx((size["people"] - CUSTOMERS) / rate + 7, rel=0.01)
     assert size["smallest_now"] == pytest.approx(size["effect"] * np.sqrt(size["people"] / FOLLOWED), rel=0.01)
+
+
+def test_the_last_look_is_the_difference_now(told: Told) -> None:
+    """Looks go through everybody who is settled, in the order in which they came in."""
+    looks = compared(told)["looks"]
+
+    assert looks[-1]["people"] == FOLLOWED
+    assert looks[-1]["difference"] == compared(told)["measures"][PRIMARY]
+    assert [one["people"] for one in looks] == sorted({one["people"] for one in looks})
+    assert [one["at"] for one in looks] == sorted(one["at"] for one in looks)
+    widths = [one["difference"]["always_high"] - one["difference"]["always_low"] for one in looks]
+    assert widths[0] > 1.5 * widths[-1]
 
 
 def test_other_ways_to_decide_are_valued(told: Told) -> None:
@@ -357,7 +381,7 @@ def test_the_document_keeps_its_form(told: Told) -> None:
     }
     assert set(told["comparisons"][0]) == {
         *("arm", "against", "people", "people_against", "left_out", "measures", "value_per_decision", "roi"),
-        *("sample_size", "groups"),
+        *("sample_size", "groups", "looks"),
     }
     assert set(told["comparisons"][0]["roi"]) == {"estimate", "low", "high", "always_low", "always_high"}
     assert {one["id"] for one in told["measures"]} == set(told["comparisons"][0]["measures"])

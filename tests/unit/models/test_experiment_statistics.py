@@ -141,3 +141,20 @@ def test_looking_at_any_time_takes_more_people() -> None:
     margin = (always_valid_multiplier(found.people_if_looking, looks) + norm.ppf(0.8)) * error
     assert margin == pytest.approx(0.05, rel=1e-3)
     assert found.people_if_looking > found.people
+
+
+def test_people_with_many_ids_do_not_shift_the_holdout() -> None:
+    """They are twice as likely to be in it and answer more often anyway: plain means differ, weighted ones do not."""
+    rng = np.random.default_rng(5)
+    has_many = rng.random(40_000) < 0.5
+    holdout = np.where(has_many, 0.4, 0.1)
+    is_holdout = rng.random(40_000) < holdout
+    y = (rng.random(40_000) < np.where(has_many, 0.5, 0.2)).astype(np.float64)
+
+    held = arm_mean(y[is_holdout], holdout[is_holdout], is_binary=True)
+    others = arm_mean(y[~is_holdout], 1 - holdout[~is_holdout], is_binary=True)
+
+    assert y[is_holdout].mean() - y[~is_holdout].mean() > 0.1
+    found = difference(held, others, LOOKS)
+    assert found.low < 0 < found.high
+    assert found.high - found.low < 0.05
