@@ -26,6 +26,9 @@ SCORE: Final = "score:"
 STALL_SCORE: Final = f"{SCORE}stall_propensity"
 _CATEGORIES: Final = ("boolean", "category")
 _UNSEEN_SHARE: Final = 0.01
+_FEWEST: Final = 2
+"""Columns that must have drifted: of few, one is a large share, and one may always be its own story."""
+
 _OUTSIDE_SHARE: Final = 0.05
 """Rows outside what was seen in training: a twentieth, since what only grows leaves its range a little all the time."""
 
@@ -168,7 +171,8 @@ def feature_reasons(found: FeatureDrift, params: DriftParams) -> list[Reason]:
     """
     reasons = []
     moved = [one for one in found.scores if one.has_drifted]
-    if found.drifted_share >= params.drift_share:
+    n_drifted = sum(one.has_drifted for one in found.features) + len(found.appeared) + len(found.vanished)
+    if found.drifted_share >= params.drift_share and n_drifted >= _FEWEST:
         text = f"{found.drifted_share:.0%} of the features that matter most have another distribution than before"
         if moved:
             text += (
