@@ -152,7 +152,8 @@ def feature_drift(
     ]
     features = [name for name in reference.columns if not name.startswith(SCORE)]
     quality = [
-        _quality(name, reference[name], current[name], is_category=_is_category(name, specs)) for name in features
+        _quality(reference[name], current[name], params.smallest, is_category=_is_category(name, specs))
+        for name in features
     ]
     return FeatureDrift(
         columns=tuple(sorted(columns, key=lambda one: -one.value / one.threshold)),
@@ -274,17 +275,18 @@ def _is_category(name: str, specs: Mapping[str, FeatureSpec]) -> bool:
     return name in specs and specs[name].dtype in _CATEGORIES
 
 
-def _quality(name: str, reference: pd.Series[Any], current: pd.Series[Any], *, is_category: bool) -> Quality:
+def _quality(reference: pd.Series[Any], current: pd.Series[Any], smallest: int, *, is_category: bool) -> Quality:
+    """What is wrong with one column; what was seen of few customers is no range of all."""
     before, lately = (side.to_numpy(dtype=np.float64) for side in (reference, current))
     missing = tuple(float(np.isnan(side).mean()) if len(side) else math.nan for side in (before, lately))
     known, seen = lately[~np.isnan(lately)], before[~np.isnan(before)]
     unseen = outside = 0.0
-    if len(known) and len(seen):
+    if min(len(known), len(seen)) >= smallest:
         if is_category:
             unseen = float((~np.isin(known, np.unique(seen))).mean())
         else:
             outside = _outside(seen, known)
-    return Quality(name=name, missing=(missing[0], missing[1]), unseen=unseen, outside=outside)
+    return Quality(name=str(reference.name), missing=(missing[0], missing[1]), unseen=unseen, outside=outside)
 
 
 def _outside(seen: Floats, known: Floats) -> float:

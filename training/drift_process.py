@@ -93,9 +93,9 @@ def windows(source: Source, since: int | None, params: ProcessDriftParams) -> tu
         params: the longest window.
     """
     end = source.observed_until + 1
-    passed = params.longest_days if since is None else max(1, math.ceil((end - since) / DAY_US))
-    days = min(params.longest_days, passed)
-    apart = _WEEK * math.ceil(passed / _WEEK)
+    passed = params.longest_days * DAY_US if since is None else end - since
+    days = min(params.longest_days, max(1, passed // DAY_US))
+    apart = _WEEK * max(1, math.ceil(passed / (_WEEK * DAY_US)))
     recent = Window(end - days * DAY_US, end)
     return Window(recent.since - apart * DAY_US, recent.until - apart * DAY_US), recent
 
