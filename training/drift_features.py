@@ -26,6 +26,9 @@ SCORE: Final = "score:"
 STALL_SCORE: Final = f"{SCORE}stall_propensity"
 _CATEGORIES: Final = ("boolean", "category")
 _UNSEEN_SHARE: Final = 0.01
+_FEWEST: Final = 2
+"""Columns that must have drifted: of few, one is a large share, and one may always be its own story."""
+
 _OUTSIDE_SHARE: Final = 0.05
 """Rows outside what was seen in training: a twentieth, since what only grows leaves its range a little all the time."""
 
@@ -149,7 +152,8 @@ def feature_drift(
     ]
     features = [name for name in reference.columns if not name.startswith(SCORE)]
     quality = [
-        _quality(name, reference[name], current[name], is_category=_is_category(name, specs)) for name in features
+        _quality(reference[name], current[name], params.smallest, is_category=_is_category(name, specs))
+        for name in features
     ]
     return FeatureDrift(
         columns=tuple(sorted(columns, key=lambda one: -one.value / one.threshold)),
@@ -168,7 +172,8 @@ def feature_reasons(found: FeatureDrift, params: DriftParams) -> list[Reason]:
     """
     reasons = []
     moved = [one for one in found.scores if one.has_drifted]
-    if found.drifted_share >= params.drift_share:
+    n_drifted = sum(one.has_drifted for one in found.features) + len(found.appeared) + len(found.vanished)
+    if found.drifted_share >= params.drift_share and n_drifted >= _FEWEST:
         text = f"{found.drifted_share:.0%} of the features that matter most have another distribution than before"
         if moved:
             text += (
@@ -270,17 +275,18 @@ def _is_category(name: str, specs: Mapping[str, FeatureSpec]) -> bool:
     return name in specs and specs[name].dtype in _CATEGORIES
 
 
-def _quality(name: str, reference: pd.Series[Any], current: pd.Series[Any], *, is_category: bool) -> Quality:
+def _quality(reference: pd.Series[Any], current: pd.Series[Any], smallest: int, *, is_category: bool) -> Quality:
+    """What is wrong with one column; what was seen of few customers is no range of all."""
     before, lately = (side.to_numpy(dtype=np.float64) for side in (reference, current))
     missing = tuple(float(np.isnan(side).mean()) if len(side) else math.nan for side in (before, lately))
     known, seen = lately[~np.isnan(lately)], before[~np.isnan(before)]
     unseen = outside = 0.0
-    if len(known) and len(seen):
+    if min(len(known), len(seen)) >= smallest:
         if is_category:
             unseen = float((~np.isin(known, np.unique(seen))).mean())
         else:
             outside = _outside(seen, known)
-    return Quality(name=name, missing=(missing[0], missing[1]), unseen=unseen, outside=outside)
+    return Quality(name=str(reference.name), missing=(missing[0], missing[1]), unseen=unseen, outside=outside)
 
 
 def _outside(seen: Floats, known: Floats) -> float:

@@ -81,19 +81,21 @@ class Process:
 
 
 def windows(source: Source, since: int | None, params: ProcessDriftParams) -> tuple[Window, Window]:
-    """The recent window, as long as has passed since the training but a day at least, and one of its length before.
+    """The latest days since the training, and as many before it.
 
-    They are whole weeks apart.
+    They are whole weeks apart. The recent window is as long as one may be, or as the time since the training where
+    that is less, but a day at least.
 
     Args:
         source: whose end of observation counts.
-        since: until when was trained on, microseconds since the epoch; None where all that there is was trained on,
-            and the recent window is as long as one may be.
+        since: until when was trained on, microseconds since the epoch; None where all that there is was trained on:
+            then the windows follow each other.
         params: the longest window.
     """
     end = source.observed_until + 1
-    days = params.longest_days if since is None else min(params.longest_days, max(1, (end - since) // DAY_US))
-    apart = _WEEK * math.ceil(days / _WEEK)
+    passed = params.longest_days * DAY_US if since is None else end - since
+    days = min(params.longest_days, max(1, passed // DAY_US))
+    apart = _WEEK * max(1, math.ceil(passed / (_WEEK * DAY_US)))
     recent = Window(end - days * DAY_US, end)
     return Window(recent.since - apart * DAY_US, recent.until - apart * DAY_US), recent
 
@@ -141,7 +143,7 @@ def _come_or_gone(found: Process, step: Step, verb: str, params: ProcessDriftPar
     if not step.lately and expected >= params.expected:
         text = f"nobody does {step.name} any more" if verb == "do" else f"nobody goes from {step.name} any more"
         return _reason("process.vanished", step.name, 0.0, params.expected, f"{text}; {expected:.0f} were expected to")
-    if not step.before and lately >= params.new_share:
+    if not step.before and lately >= params.new_share and lately * found.customers[0] >= params.expected:
         text = f"{lately:.1%} of the customers {verb} {step.name}, which nobody did before"
         return _reason("process.new", step.name, lately, params.new_share, text)
     return None

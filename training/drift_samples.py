@@ -213,6 +213,13 @@ class Gathered:
         self._vectors.append(record.vector if fits else ())
         self._held_by.append(rules)
 
+    def _order(self) -> None:
+        """Bring the decisions into the order of their ids: sums of the same numbers in another order differ."""
+        order = sorted(range(len(self)), key=self._ids.__getitem__)
+        for name in ("_ids", "_customers", "_rows", "_tables", "_vectors", "_held_by"):
+            column = getattr(self, name)
+            setattr(self, name, [column[place] for place in order])
+
     def _table(self, candidates: Sequence[Candidate]) -> Floats:
         """Probabilities, uplifts and sigmas of the arms, a row each; in a fourth the control responses of outcomes."""
         table = np.full((4, max(len(self._arms), len(self._outcomes))), np.nan)
@@ -235,6 +242,7 @@ class Gathered:
             events: those of the decisions' customers at least.
             observed_until: end of observation, microseconds since the epoch.
         """
+        self._order()
         subject, n = self._subject, len(self)
         horizon = subject.journey.outcomes[0].model_copy(
             update={"id": _PROGRESS, "event": PROGRESS, "window": subject.journey.horizon, "type": "binary"}

@@ -87,7 +87,8 @@ class FrozenSource:
         graph = identities_of(self._events)
         wanted = set(customer_ids)
         for one in wanted & graph.customer_ids:
-            wanted = wanted | graph.bearing_on(one).customer_ids
+            for owner in (one, *graph.above(one)):
+                wanted = wanted | {owner, *graph.below(owner)}
         return _of_customers(self._events, sorted(wanted))
 
     def steps(self, since: int) -> pa.Table:

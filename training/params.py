@@ -223,7 +223,7 @@ class ProcessDriftParams(ConfigModel):
         customers: of each window at most, by stable hash.
         smallest: customers of either window below which nothing is judged.
         new_share: share of the customers that a step which nobody took before must have to be called new.
-        expected: customers that a vanished step would have had, had nothing changed.
+        expected: customers that a vanished step would have had lately, or a new one before, had nothing changed.
     """
 
     longest_days: int = Field(default=28, ge=1)

@@ -174,8 +174,9 @@ def test_a_step_that_vanished_is_looked_into(grown: Grown, params: Params) -> No
 def test_other_features_than_trained_on_call_for_training(grown: Grown, params: Params) -> None:
     """A bundle that reads other columns can say nothing of these."""
     home, configuration = grown()
-    text = (home.config / "taxonomy.yaml").read_text()
-    (home.config / "taxonomy.yaml").write_text(text.replace("tenure_years", "years_with_us"))
+    for name in ("taxonomy.yaml", "policy.yaml"):
+        text = (home.config / name).read_text()
+        (home.config / name).write_text(text.replace("tenure_years", "years_with_us"))
     found = _report(home, load_configuration(home, {}), params)
     assert found["verdict"] == "retrain"
     assert ("features.changed", JOURNEY) in _codes(found)
