@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
@@ -258,8 +259,7 @@ class Installation:
                 champion.append(truth.of_policy([decision_id], treatments, chances)[0])
                 contacted.append(bool(record.selected))
             even.append(truth.of_policy([decision_id], treatments, eligible / eligible.sum())[0])
-        mean = lambda values: float(np.mean(values)) if values else float("nan")  # noqa: E731
-        return mean(champion), mean(even), mean(contacted)
+        return _mean(champion), _mean(even), _mean(contacted)
 
     def _judge(self, truth: Truth, champion: int | None, *, at: int) -> tuple[Told | None, Judged | None]:
         """The champion's value by the log beside its true one; and the gate's verdict on the challenger."""
@@ -330,6 +330,11 @@ class Installation:
         frames = frames_step(self._home, self._configuration, self._params, snapshot)
         trained = fit_step(self._home, self._configuration, self._params, snapshot, frames)
         register(self._home, self._params, trained, cast(TrackingProcess, _Untracked()), at=at)
+
+
+def _mean(values: Sequence[float]) -> float:
+    """NaN of nothing."""
+    return float(np.mean(values)) if values else float("nan")
 
 
 def _surprise(compared: Comparison) -> float:
