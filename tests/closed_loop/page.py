@@ -59,8 +59,8 @@ uv run python -m tests.closed_loop --json > runs.json # one JSON document; --wri
   very decisions that its interval is about.
 """
 _DRIFT: Final = f"""\
-In round {DRIFT_ROUND} messages wear out (five nudges lose 0.9 on the logit scale) and help becomes welcome (calls, cases
-and chat gain 0.9). Nobody is told. Training goes on learning from all rounds, old and new alike.
+In round {DRIFT_ROUND} messages wear out (five nudges lose 0.9 on the logit scale) and help becomes welcome (calls,
+cases and chat gain 0.9). Nobody is told. Training goes on learning from all rounds, old and new alike.
 """
 _HONESTY: Final = """\
 How often the truth lay within its 95 % interval, over all rounds of all worlds. Intervals of one world share a
