@@ -2,7 +2,8 @@
 
 An entry point named by two words is a sub-command of the group that the first names, which another package may own.
 
-Exit codes: 0 done, 1 failed, 2 refused (bad input, usage, configuration or lock), 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 refused (bad input, usage, configuration or lock), 130 interrupted. For programs that
+run commands: where ``HEADWAY_ERRORS`` is ``json``, an error is one line of JSON on standard error.
 """
 
 from __future__ import annotations
@@ -10,21 +11,24 @@ from __future__ import annotations
 import ast
 import copy
 import importlib.util
+import json
 import os
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
 
-from features.errors import HeadwayError
+from features.errors import HeadwayError, ProblemsError
 from features.home import telemetry_off
 
 COMMAND_GROUP = "headway.commands"
 DEBUG_VARIABLE = "HEADWAY_DEBUG"
+ERRORS_VARIABLE = "HEADWAY_ERRORS"
 INTERRUPTED = 130
 
 
@@ -61,7 +65,8 @@ def run(
         application = application_of({command.name: command for command in commands}, asked=_asked(arguments))
         code = application(list(arguments), prog_name="headway", standalone_mode=False)
     except HeadwayError as error:
-        print(f"Error: {error}", file=stderr)
+        is_for_machines = env.get(ERRORS_VARIABLE) == "json"
+        print(json.dumps(error_document(error)) if is_for_machines else f"Error: {error}", file=stderr)
         return error.exit_code
     except typer.TyperException as error:
         message = error.format_message()
@@ -79,6 +84,16 @@ def run(
         _say_unexpected(error, env, stderr)
         return 1
     return code if isinstance(code, int) else 0
+
+
+def error_document(error: HeadwayError) -> dict[str, Any]:
+    """An error as JSON values: its type, its message, and the problems that it lists."""
+    problems = error.problems if isinstance(error, ProblemsError) else ()
+    return {
+        "error": type(error).__name__,
+        "message": error.headline if isinstance(error, ProblemsError) else str(error),
+        "problems": [asdict(problem) for problem in problems],
+    }
 
 
 def _asked(arguments: Sequence[str]) -> tuple[str, ...]:

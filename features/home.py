@@ -139,6 +139,16 @@ class Home:
         return self.root / "reports"
 
     @property
+    def drift_reports(self) -> Path:
+        """The latest drift report of each journey, and the headlines so far."""
+        return self.reports / "drift"
+
+    @property
+    def evaluation_reports(self) -> Path:
+        """Off-policy evaluations on the log, by their ids."""
+        return self.reports / "ope"
+
+    @property
     def journey_reports(self) -> Path:
         """Journey reports that were made, until the log goes on."""
         return self.state / "reports"

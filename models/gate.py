@@ -2,15 +2,8 @@
 
 Pure: logged decisions beside what both models would do in, a verdict with reasons that a machine can read out.
 
-Both are valued by the same doubly robust scores of the same decisions, so what they would have done alike cancels and
-only where they differ counts. A decision's score of the policy ``pi`` is, in money over doing nothing,
-
-    ``sum_a pi(a) (v_a (q_a - q_0a) - i_a q_a - c_a)  +  [A != 0] pi(A)/e(A) (v_A - i_A) (y_A - q_A)
-    - [A == 0] sum_a pi(a)/e(0) v_a (y_a - q_0a)``
-
-with ``y_a`` the outcome that ``a`` aims at, ``v_a`` its value, ``i_a`` the incentive paid for a response, ``c_a`` the
-cost of the contact, ``q_a`` and ``q_0a`` the predicted outcome under ``a`` and under no action, ``A`` what was done and
-``e`` its logged probabilities.
+Both are valued by the same doubly robust scores of the same decisions (``models.logged_choices.policy_scores``), so
+what they would have done alike cancels and only where they differ counts.
 
 References:
     Dudik, Erhan, Langford and Li 2014, Doubly robust policy evaluation and optimization; Thomas, Theocharous and
@@ -21,13 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import NotEnoughData
+from models.logged_choices import LoggedChoices, broken_rows, check_policy, policy_scores
 from models.metrics import Interval, bootstrap_interval, calibration_slope
 from models.off_policy import Guard, Logged, effective_sample_size, refusals
 
@@ -35,60 +29,35 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
-_SUM_TOLERANCE: Final = 1e-6
+_BY_ROW: Final = ("champion", "challenger", "own", "own_control", "groups")
 _NOTHING: Final = 1e-12
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Comparison:
-    """Logged decisions beside what champion and challenger would do. Option 0 is no action.
+    """Logged decisions beside what champion and challenger would do.
 
     Attributes:
-        taken: ``(n,)`` the option taken.
-        logged: ``(n, m)`` logged marginal probability of each option; NaN where none was logged.
+        log: the decisions.
         champion: ``(n, m)`` probability with which the champion takes each option; rows sum to 1.
         challenger: ``(n, m)`` the same of the challenger.
-        predicted: ``(n, m)`` predicted response of the outcome that each option aims at, by a model that did not see
-            the decision; column 0 is not read.
-        control: ``(n, k)`` the same of each outcome under no action.
-        response: ``(n, k)`` what came of each outcome.
-        value: ``(n, m)`` money of one more response of the outcome that each option aims at.
-        incentive: ``(n, m)`` money paid for each response to it.
-        cost: ``(n, m)`` money of the contact.
-        aim: ``(m,)`` the outcome that each option aims at; that of column 0 is not read.
-        binary: ``(k,)`` whether it is 0 or 1.
         own: ``(n, m)`` the challenger's own predicted responses, NaN where it has none: what is asked to be calibrated.
         own_control: ``(n, k)`` likewise under no action.
-        people: ``(n,)`` whose decisions these are.
         groups: ``(n,)`` names of the groups in which the challenger must not be worse.
         skipped: decisions of the same time that could not be compared.
-        decisions: ``(n,)`` their ids, for whoever knows more of them; None where nobody asks. Not read by the gate.
-        treatments: ``(m,)`` of each option, likewise; empty where nobody asks.
     """
 
-    taken: IntArray
-    logged: FloatArray
+    log: LoggedChoices
     champion: FloatArray
     challenger: FloatArray
-    predicted: FloatArray
-    control: FloatArray
-    response: FloatArray
-    value: FloatArray
-    incentive: FloatArray
-    cost: FloatArray
-    aim: IntArray
-    binary: BoolArray
     own: FloatArray
     own_control: FloatArray
-    people: NDArray[np.generic]
     groups: NDArray[np.str_]
     skipped: int = 0
-    decisions: NDArray[np.str_] | None = None
-    treatments: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Number of decisions."""
-        return len(self.taken)
+        return len(self.log)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +77,10 @@ class Gate:
         largest_skipped_share: share of decisions that could not be made again.
         probability_errors: standard errors by which an option may be taken more or less often than was logged.
         calibration: between which the slope of the challenger's responses must lie; 1 is ideal.
-        largest_contact_rise: of the share of decisions that contact somebody.
+        largest_contact_rise: of the share of decisions that contact somebody; beyond it the contacts must be worth more
+            than they are said to cost, see ``contact_cost_factor``.
+        contact_cost_factor: a greater rise passes where the lower bound clears the margin with every contact costing so
+            many times as much, for either model; None where a greater rise never passes.
         largest_cost_rise: money per decision, costs of contacts; None where there is no limit.
         smallest_group: decisions below which a group is not looked at.
     """
@@ -124,6 +96,7 @@ class Gate:
     probability_errors: float = 5.0
     calibration: tuple[float, float] = (0.5, 2.0)
     largest_contact_rise: float = 0.1
+    contact_cost_factor: float | None = 3.0
     largest_cost_rise: float | None = None
     smallest_group: int = 500
 
@@ -163,6 +136,8 @@ class Verdict:
         calibration_slope: of the challenger's responses; None where there is no binary outcome, or it cannot be told.
         contact_rise: of the share of decisions that contact somebody.
         cost_rise: money per decision.
+        dear_contacts: the difference if every contact cost ``contact_cost_factor`` times as much; None where it was not
+            asked.
     """
 
     reasons: tuple[Reason, ...]
@@ -178,6 +153,7 @@ class Verdict:
     calibration_slope: float | None = None
     contact_rise: float | None = None
     cost_rise: float | None = None
+    dear_contacts: Interval | None = None
 
     @property
     def promotes(self) -> bool:
@@ -192,7 +168,7 @@ def judged(compared: Comparison, gate: Gate) -> Verdict:
         NotEnoughData: an array does not fit the others, or a policy is no distribution.
     """
     _check_shapes(compared)
-    broken = broken_rows(compared)
+    broken = broken_rows(compared.log)
     reasons = list(_logging_reasons(compared, broken, gate))
     kept = _kept(compared, ~broken)
     if not len(kept):
@@ -200,8 +176,9 @@ def judged(compared: Comparison, gate: Gate) -> Verdict:
         return Verdict(reasons=tuple(reasons), decisions=0, skipped=compared.skipped)
     reasons += _wrong_probabilities(kept, gate)
     at = np.arange(len(kept))
-    chance = kept.logged[at, kept.taken]
-    weights = {name: getattr(kept, name)[at, kept.taken] / chance for name in ("champion", "challenger")}
+    log = kept.log
+    chance = log.logged[at, log.taken]
+    weights = {name: getattr(kept, name)[at, log.taken] / chance for name in ("champion", "challenger")}
     reasons += _guard_reasons(kept, weights, gate)
     moved = weights["challenger"] - weights["champion"]
     changed = float(np.abs(kept.challenger - kept.champion).sum(axis=1).mean() / 2)
@@ -220,21 +197,22 @@ def judged(compared: Comparison, gate: Gate) -> Verdict:
                 f"{gate.smallest_changed:.0f}: log more of what the challenger would do",
             )
         )
-    scores = {name: policy_scores(kept, getattr(kept, name)) for name in weights}
+    scores = {name: policy_scores(log, getattr(kept, name)) for name in weights}
     terms = scores["challenger"] - scores["champion"]
-    difference = _interval(terms, kept.people, gate)
+    difference = _interval(terms, log.people, gate)
     reasons += _value_reasons(kept, terms, difference, gate)
     slope = response_slope(kept)
     reasons += _slope_reasons(slope, kept, gate)
     rises = {
         "contact_rise": float((kept.champion[:, 0] - kept.challenger[:, 0]).mean()),
-        "cost_rise": float((((kept.challenger - kept.champion) * kept.cost)[:, 1:]).sum(axis=1).mean()),
+        "cost_rise": float(_added_cost(kept).mean()),
     }
-    reasons += _rise_reasons(rises, gate)
+    dear = _with_dear_contacts(kept, terms, gate) if rises["contact_rise"] > gate.largest_contact_rise else None
+    reasons += _rise_reasons(rises, dear, gate)
     return Verdict(
         reasons=tuple(reasons),
         decisions=len(kept),
-        customers=len(np.unique(kept.people)),
+        customers=len(np.unique(log.people)),
         skipped=compared.skipped + int(broken.sum()),
         difference=difference,
         champion_value=float(scores["champion"].mean()),
@@ -245,53 +223,23 @@ def judged(compared: Comparison, gate: Gate) -> Verdict:
         calibration_slope=None if math.isnan(slope) else slope,
         contact_rise=rises["contact_rise"],
         cost_rise=rises["cost_rise"],
+        dear_contacts=dear,
     )
 
 
 _NO_DECISIONS: Final = "no decision to compare the two on, expected some that were made since both were trained"
 
 
-def policy_scores(compared: Comparison, policy: FloatArray) -> FloatArray:
-    """``(n,)`` doubly robust scores whose mean is what the policy earns a decision over doing nothing."""
-    option, aim = policy[:, 1:], compared.aim[1:]
-    value, incentive = compared.value[:, 1:], compared.incentive[:, 1:]
-    none, predicted = compared.control[:, aim], compared.predicted[:, 1:]
-    earned = value * (predicted - none) - incentive * predicted - compared.cost[:, 1:]
-    score: FloatArray = (option * earned).sum(axis=1)
-    rows = np.flatnonzero(compared.taken > 0)
-    taken = compared.taken[rows]
-    weight = policy[rows, taken] / compared.logged[rows, taken]
-    money = compared.value[rows, taken] - compared.incentive[rows, taken]
-    score[rows] += weight * money * (compared.response[rows, compared.aim[taken]] - compared.predicted[rows, taken])
-    rows = np.flatnonzero(compared.taken == 0)
-    surprise = (compared.response - compared.control)[rows][:, aim]
-    score[rows] -= (option[rows] * value[rows] * surprise).sum(axis=1) / compared.logged[rows, 0]
-    return score
-
-
-def broken_rows(compared: Comparison) -> BoolArray:
-    """``(n,)`` decisions whose logged probabilities are missing, outside [0, 1], not summing to 1, or 0 for the taken.
-
-    A log without the probability of what was done cannot tell what another policy would have earned.
-    """
-    table = compared.logged
-    inside = ((table >= 0) & (table <= 1 + _SUM_TOLERANCE)).all(axis=1)  # NaN is not
-    sums = np.abs(table.sum(axis=1) - 1) <= _SUM_TOLERANCE
-    taken = table[np.arange(len(compared)), compared.taken] > 0
-    broken: BoolArray = ~(inside & sums & taken)
-    return broken
-
-
 def response_slope(compared: Comparison) -> float:
     """Calibration slope of the challenger's responses to what was taken, over all binary outcomes; NaN if unknown."""
     at = np.arange(len(compared))
     happened, probability = [], []
-    for k in np.flatnonzero(compared.binary):
-        rows = at[(compared.taken == 0) | (compared.aim[compared.taken] == k)]
-        none = compared.taken[rows] == 0
-        told = np.where(none, compared.own_control[rows, k], compared.own[rows, compared.taken[rows]])
+    for k in np.flatnonzero(compared.log.binary):
+        rows = at[(compared.log.taken == 0) | (compared.log.aim[compared.log.taken] == k)]
+        none = compared.log.taken[rows] == 0
+        told = np.where(none, compared.own_control[rows, k], compared.own[rows, compared.log.taken[rows]])
         known = ~np.isnan(told)
-        happened.append(compared.response[rows, k][known])
+        happened.append(compared.log.response[rows, k][known])
         probability.append(told[known])
     if not happened:
         return math.nan
@@ -299,31 +247,22 @@ def response_slope(compared: Comparison) -> float:
 
 
 def _check_shapes(compared: Comparison) -> None:
-    n, m = compared.logged.shape
-    k = len(compared.binary)
-    tables = ("champion", "challenger", "predicted", "value", "incentive", "cost", "own")
-    wrong = [name for name in tables if getattr(compared, name).shape != (n, m)]
-    wrong += [name for name in ("control", "response", "own_control") if getattr(compared, name).shape != (n, k)]
-    wrong += [name for name in ("taken", "people", "groups") if len(getattr(compared, name)) != n]
-    if wrong or len(compared.aim) != m:
-        raise NotEnoughData(f"arrays that do not fit {n} decisions, {m} options and {k} outcomes: {wrong}")
+    log = compared.log
+    log.check()
+    wrong = [name for name in ("own",) if getattr(compared, name).shape != log.logged.shape]
+    wrong += [name for name in ("own_control",) if getattr(compared, name).shape != log.control.shape]
+    wrong += [name for name in ("groups",) if len(getattr(compared, name)) != len(log)]
+    if wrong:
+        raise NotEnoughData(f"arrays that do not fit {len(log)} decisions: {wrong}")
     for name in ("champion", "challenger"):
-        policy = getattr(compared, name)
-        if not (np.allclose(policy.sum(axis=1), 1.0, atol=_SUM_TOLERANCE) and (policy >= 0).all()):
-            raise NotEnoughData(f"probabilities of the {name} that are no distribution, expected rows that sum to 1")
-
-
-_BY_ROW: Final = (
-    *("taken", "logged", "champion", "challenger", "predicted", "control", "response", "value"),
-    *("incentive", "cost", "own", "own_control", "people", "groups"),
-)
+        check_policy(log, getattr(compared, name), name)
 
 
 def _kept(compared: Comparison, rows: BoolArray) -> Comparison:
     if rows.all():
         return compared
     parts = {name: getattr(compared, name)[rows] for name in _BY_ROW}
-    return Comparison(**parts, aim=compared.aim, binary=compared.binary)
+    return Comparison(**parts, log=compared.log.of(rows))
 
 
 def _interval(terms: FloatArray, people: NDArray[np.generic], gate: Gate) -> Interval:
@@ -364,13 +303,13 @@ def _wrong_probabilities(kept: Comparison, gate: Gate) -> list[Reason]:
 
     A customer's decisions share the arm of the experiment, so errors are summed by customer before they are squared.
     """
-    off = -kept.logged.copy()
-    off[np.arange(len(kept)), kept.taken] += 1
-    person = np.unique(kept.people, return_inverse=True)[1]
+    off = -kept.log.logged.copy()
+    off[np.arange(len(kept)), kept.log.taken] += 1
+    person = np.unique(kept.log.people, return_inverse=True)[1]
     sums = np.zeros((int(person.max()) + 1, off.shape[1]))
     np.add.at(sums, person, off)
     # Never below what so many draws of that probability would have if they were one customer's each.
-    noise = np.sqrt(np.maximum((sums**2).sum(axis=0), (kept.logged * (1 - kept.logged)).sum(axis=0)))
+    noise = np.sqrt(np.maximum((sums**2).sum(axis=0), (kept.log.logged * (1 - kept.log.logged)).sum(axis=0)))
     errors = np.abs(off.sum(axis=0)) / np.maximum(noise, 1.0)
     worst = int(errors.argmax())
     if errors[worst] <= gate.probability_errors:
@@ -381,8 +320,8 @@ def _wrong_probabilities(kept: Comparison, gate: Gate) -> list[Reason]:
             code="wrong_probabilities",
             value=float(errors[worst]),
             threshold=gate.probability_errors,
-            text=f"option {worst} was taken {int((kept.taken == worst).sum())} times in {n} decisions, where the "
-            f"logged probabilities say {kept.logged[:, worst].sum():.0f}: {errors[worst]:.1f} standard errors off, "
+            text=f"option {worst} was taken {int((kept.log.taken == worst).sum())} times in {n} decisions, where the "
+            f"logged probabilities say {kept.log.logged[:, worst].sum():.0f}: {errors[worst]:.1f} standard errors off, "
             f"expected at most {gate.probability_errors:g}",
         )
     ]
@@ -391,43 +330,19 @@ def _wrong_probabilities(kept: Comparison, gate: Gate) -> list[Reason]:
 def _guard_reasons(kept: Comparison, weights: dict[str, FloatArray], gate: Gate) -> Iterator[Reason]:
     at = np.arange(len(kept))
     zeros = np.zeros(len(kept))
-    impossible = kept.logged <= 0
+    impossible = kept.log.logged <= 0
     for name, weight in weights.items():
         policy = getattr(kept, name)
         logged = Logged(
-            reward=kept.response[:, 0] if kept.response.shape[1] else zeros,
+            reward=kept.log.response[:, 0] if kept.log.response.shape[1] else zeros,
             weight=weight,
-            predicted_taken=kept.predicted[at, kept.taken],
+            predicted_taken=kept.log.predicted[at, kept.log.taken],
             predicted_policy=zeros,
             unsupported=(policy * impossible).sum(axis=1),
-            clusters=kept.people,
+            clusters=kept.log.people,
         )
-        ess = effective_sample_size(weight)
-        found = {
-            "few_decisions": (ess, gate.guard.smallest_ess),
-            "low_share": (ess / len(kept), gate.guard.smallest_ess_share),
-            "no_support": (float(logged.unsupported.mean()), gate.guard.largest_unsupported),
-        }
-        # The guard's own look at the mean weight takes rows for independent; those of a customer share an arm.
-        for one in refusals(logged, replace(gate.guard, weight_errors=math.inf)):
-            value, threshold = found[one.code]
-            yield Reason(code=one.code, value=value, threshold=threshold, text=f"{name}: {one.reason}")
-        mean, error = float(weight.mean()), _clustered_error(weight, kept.people)
-        if abs(mean - 1) > gate.guard.weight_errors * error + _SUM_TOLERANCE:
-            yield Reason(
-                code="wrong_weights",
-                value=mean,
-                threshold=1.0,
-                text=f"{name}: a mean weight of {mean:.3f}, expected 1 within {gate.guard.weight_errors:g} standard "
-                f"errors of {error:.3f}: the logged probabilities are not those of this log, or the model does what "
-                f"was never logged",
-            )
-
-
-def _clustered_error(values: FloatArray, people: NDArray[np.generic]) -> float:
-    """Standard error of the mean, errors summed by customer."""
-    sums = np.bincount(np.unique(people, return_inverse=True)[1], weights=values - values.mean())
-    return float(np.sqrt((sums**2).sum())) / len(values)
+        for one in refusals(logged, gate.guard):
+            yield Reason(code=one.code, value=one.value, threshold=one.threshold, text=f"{name}: {one.reason}")
 
 
 def _value_reasons(kept: Comparison, terms: FloatArray, difference: Interval, gate: Gate) -> Iterator[Reason]:
@@ -445,7 +360,7 @@ def _value_reasons(kept: Comparison, terms: FloatArray, difference: Interval, ga
         rows = kept.groups == group
         if int(rows.sum()) < gate.smallest_group or rows.all():
             continue
-        found = _interval(terms[rows], kept.people[rows], gate)
+        found = _interval(terms[rows], kept.log.people[rows], gate)
         if found.high < 0:
             yield Reason(
                 code="worse_for_group",
@@ -459,7 +374,7 @@ def _value_reasons(kept: Comparison, terms: FloatArray, difference: Interval, ga
 def _slope_reasons(slope: float, kept: Comparison, gate: Gate) -> Iterator[Reason]:
     low, high = gate.calibration
     if math.isnan(slope):
-        if kept.binary.any():
+        if kept.log.binary.any():
             yield Reason(
                 code="calibration_unknown",
                 value=None,
@@ -476,14 +391,30 @@ def _slope_reasons(slope: float, kept: Comparison, gate: Gate) -> Iterator[Reaso
         )
 
 
-def _rise_reasons(rises: dict[str, float], gate: Gate) -> Iterator[Reason]:
-    limits = {"contact_rise": gate.largest_contact_rise, "cost_rise": gate.largest_cost_rise}
-    said = {"contact_rise": "of the share of decisions that contact somebody", "cost_rise": "of the cost of a decision"}
-    for name, limit in limits.items():
-        if limit is not None and rises[name] > limit:
-            yield Reason(
-                code=name,
-                value=rises[name],
-                threshold=limit,
-                text=f"a rise {said[name]} by {rises[name]:.4f}, expected at most {limit:g}",
+def _added_cost(kept: Comparison) -> FloatArray:
+    """``(n,)`` money that the challenger spends more on contacts than the champion."""
+    added: FloatArray = (((kept.challenger - kept.champion) * kept.log.cost)[:, 1:]).sum(axis=1)
+    return added
+
+
+def _with_dear_contacts(kept: Comparison, terms: FloatArray, gate: Gate) -> Interval | None:
+    """The difference if every contact cost ``contact_cost_factor`` times as much."""
+    if gate.contact_cost_factor is None:
+        return None
+    return _interval(terms - (gate.contact_cost_factor - 1) * _added_cost(kept), kept.log.people, gate)
+
+
+def _rise_reasons(rises: dict[str, float], dear: Interval | None, gate: Gate) -> Iterator[Reason]:
+    contacts, limit = rises["contact_rise"], gate.largest_contact_rise
+    if contacts > limit and not (dear is not None and dear.low > gate.margin):
+        said = f"a rise of the share of decisions that contact somebody by {contacts:.4f}, expected at most {limit:g}"
+        if dear is not None:
+            said += (
+                f", or a lower bound above {gate.margin:g} money per decision with every contact costing "
+                f"{gate.contact_cost_factor:g} times as much: {dear.estimate:+.4f} [{dear.low:+.4f}, {dear.high:+.4f}]"
             )
+        yield Reason(code="contact_rise", value=contacts, threshold=limit, text=said)
+    most = gate.largest_cost_rise
+    if most is not None and rises["cost_rise"] > most:
+        said = f"a rise of the cost of a decision by {rises['cost_rise']:.4f}, expected at most {most:g}"
+        yield Reason(code="cost_rise", value=rises["cost_rise"], threshold=most, text=said)

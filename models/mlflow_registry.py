@@ -46,6 +46,13 @@ class MlflowRegistry:
         self._client.set_registered_model_alias(name, alias, str(version))
         self._client.set_model_version_tag(name, str(version), f"{_SET_AT}{alias}", str(at))
 
+    def remove_alias(self, name: str, alias: str) -> None:
+        """As ``Registry.remove_alias``."""
+        found = self.alias(name, alias)
+        if found is not None:
+            self._client.delete_registered_model_alias(name, alias)
+            self._client.delete_model_version_tag(name, str(found), f"{_SET_AT}{alias}")
+
     def alias(self, name: str, alias: str) -> int | None:
         """As ``Registry.alias``."""
         try:

@@ -1,5 +1,11 @@
 """Promotion and rollback: the champion's alias is moved in one step, and a log that only grows says who did it and why.
 
+What became the champion is no challenger any more: that alias is taken off it in the same move. A version that was
+rolled back from does not become the challenger again by itself.
+
+A share is a step on the way there: the challenger's alias is put on a version, and the policy says for how many it
+decides.
+
 One line of ``bundles/promotions.jsonl`` is one entry, synced before the next step. A move is two of them: what is
 intended, then, once the alias is moved, that it was done. A process that dies between them leaves an intent; the next
 one sees from the alias whether it was carried out, and says so in the log.
@@ -9,24 +15,27 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from features.durable_files import sync_folder
-from features.errors import BundleError, Refused, StoreUnavailable, UnknownObject
+from features.errors import BundleError, HeadwayError, HomeLocked, Refused, StoreUnavailable, UnknownObject
 from features.events import dump_timestamp, parse_timestamp
 from features.home import FileLock, lock_file
 from models.bundle import MANIFEST, load_bundle
-from models.registry import CHAMPION, LocalRegistry, Pointer, read_champions
+from models.registry import CHALLENGER, CHAMPION, LocalRegistry, Pointer, read_champions
 
 PROMOTIONS_FILE: Final = "promotions.jsonl"
 FORMAT: Final = 1
+SHARE_FORMAT: Final = 2
+"""Of the lines of a share, which releases that know none pass over."""
 
 Step = Literal["intended", "done", "abandoned", "refused"]
-Kind = Literal["promote", "rollback"]
+Kind = Literal["promote", "rollback", "share"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,22 +51,31 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shares:
+    """How much of the population the challenger decided for, and is to decide for."""
+
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One line of the promotion log.
 
     Attributes:
         number: of the move; its lines share it.
         step: ``refused`` stands alone, ``intended`` is followed by ``done`` or ``abandoned``.
-        kind: promotion or rollback.
+        kind: promotion, rollback, or a share.
         name: of the registered model.
         at: microseconds since the epoch.
         by: who.
-        before: where the champion's alias was; None where there was none.
-        after: where it was to go.
+        before: where the alias was, the champion's, of a share the challenger's; None where there was none.
+        after: where it was to go; of a share of 0 whoever decides for everybody then.
         forced: moved against the gate, or without asking it.
         reason: what who did it says.
         evidence: what the gate found; JSON values.
         recovered: written by a later process, for one that died.
+        share: of the population; None but for a share.
     """
 
     number: int
@@ -72,6 +90,7 @@ class Entry:
     reason: str = ""
     evidence: Mapping[str, Any] = field(default_factory=dict)
     recovered: bool = False
+    share: Shares | None = None
 
 
 def promotions_file(root: Path) -> Path:
@@ -104,7 +123,7 @@ def history_of(entries: Sequence[Entry], name: str) -> list[Placed]:
     """
     line: list[Placed] = []
     for one in entries:
-        if one.name != name or one.step != "done":
+        if one.name != name or one.step != "done" or one.kind == "share":
             continue
         if one.before is not None and (not line or line[-1].version != one.before.version):
             line.append(one.before)
@@ -118,14 +137,18 @@ def history_of(entries: Sequence[Entry], name: str) -> list[Placed]:
 
 
 class Promoter:
-    """Moves the champion's alias; one process at a time.
+    """Moves the champion's alias, and the challenger's with its share; one process at a time.
 
     Args:
-        registry: whose alias it is.
+        registry: whose aliases they are.
         command: what the lock says of its holder.
+        share: by the policy in force, what a died process's share is settled by; without it those stay unsettled.
     """
 
-    def __init__(self, registry: LocalRegistry, *, command: str | None = None) -> None:
+    def __init__(
+        self, registry: LocalRegistry, *, command: str | None = None, share: Callable[[], float] | None = None
+    ) -> None:
+        self._share = share
         self._registry = registry
         self._file = promotions_file(registry.root)
         self._command = command
@@ -230,22 +253,118 @@ class Promoter:
                 )
             )
 
-    def refused(
-        self, name: str, version: int, *, at: int, by: str, reason: str = "", evidence: Mapping[str, Any]
+    def give_share(
+        self,
+        name: str,
+        version: int,
+        shares: Shares,
+        *,
+        put: Callable[[float], object],
+        at: int,
+        by: str,
+        forced: bool = False,
+        reason: str = "",
+        evidence: Mapping[str, Any] | None = None,
+        expected: int | None = None,
     ) -> Entry:
-        """Keep in the log that the gate refused a version."""
+        """Let a version decide for a share of the population, as the challenger.
+
+        The alias is left alone where the share is 0, or the version the champion, so that it challenges nobody.
+
+        Whatever moment a process dies at, no version decides for more than the smaller of both shares unasked.
+
+        Args:
+            name: of the registered model.
+            version: that is to decide for it; of a share of 0 whoever decides for everybody then.
+            shares: of now, and wanted.
+            put: writes a share into the policy.
+            at: now, microseconds since the epoch.
+            by: who.
+            forced: without asking the gate.
+            reason: why; asked for where it is forced.
+            evidence: what the gate found.
+            expected: the champion that the evidence is about.
+
+        Raises:
+            Refused: it is forced without a reason, the champion is no longer the expected, or ``put`` refuses.
+            UnknownObject: there is no such version.
+            BundleError: its bundle is damaged.
+            StoreError: the policy cannot be written; alias and share are where they were.
+            HomeLocked: somebody else promotes.
+        """
+        if forced and not reason.strip():
+            raise Refused("a share past the gate without a reason, expected one: it is kept in the promotion log")
+        if shares.after:
+            load_bundle(self._registry.path(name, version), None)
+        with self.lock():
+            entries = self._settled(at)
+            champion = self._placed(name)
+            if expected is not None and (champion is None or champion.version != expected):
+                raise Refused(f"the champion of {name} is another one by now, expected version {expected}: ask again")
+            before = self._placed(name, CHALLENGER)
+            intent = Entry(
+                number=_next_number(entries),
+                step="intended",
+                kind="share",
+                name=name,
+                at=at,
+                by=by,
+                before=before,
+                after=self._version(name, version),
+                forced=forced,
+                reason=reason,
+                evidence=dict(evidence or {}),
+                share=shares,
+            )
+            self._append(intent)
+            try:
+                self._give(intent, put, champion)
+            except HeadwayError:
+                if before is not None:
+                    self._registry.set_alias(name, CHALLENGER, before.version, at=at)
+                self._append(_following(intent, "abandoned", at=at))
+                raise
+            done = _following(intent, "done", at=at)
+            self._append(done)
+            return done
+
+    def _give(self, intent: Entry, put: Callable[[float], object], champion: Placed | None) -> None:
+        """Alias and share, in the order in which a death between them gives nobody more than was asked for."""
+        shares, version = intent.share or Shares(before=0.0, after=0.0), intent.after.version
+        is_there = version in [one.version for one in (intent.before, champion) if one is not None]
+        is_moving = shares.after > 0 and not is_there
+        if shares.after < shares.before:
+            put(shares.after)
+        if is_moving:
+            self._registry.set_alias(intent.name, CHALLENGER, intent.after.version, at=intent.at)
+        if shares.after > shares.before:
+            put(shares.after)
+
+    def refused(
+        self,
+        name: str,
+        version: int,
+        *,
+        at: int,
+        by: str,
+        reason: str = "",
+        evidence: Mapping[str, Any],
+        shares: Shares | None = None,
+    ) -> Entry:
+        """Keep in the log that the gate refused a version, or a share of it."""
         with self.lock():
             entry = Entry(
                 number=_next_number(self._settled(at)),
                 step="refused",
-                kind="promote",
+                kind="promote" if shares is None else "share",
                 name=name,
                 at=at,
                 by=by,
-                before=self._placed(name),
+                before=self._placed(name, CHAMPION if shares is None else CHALLENGER),
                 after=self._version(name, version),
                 reason=reason,
                 evidence=dict(evidence),
+                share=shares,
             )
             self._append(entry)
             return entry
@@ -253,6 +372,7 @@ class Promoter:
     def _moved(self, intent: Entry) -> Entry:
         self._append(intent)
         self._registry.set_alias(intent.name, CHAMPION, intent.after.version, at=intent.at)
+        free_challenger(self._registry, intent.name)
         done = _following(intent, "done", at=intent.at)
         self._append(done)
         return done
@@ -263,12 +383,24 @@ class Promoter:
         self._mended(entries, at)
         ended = {one.number for one in entries if one.step != "intended"}
         for one in [one for one in entries if one.number not in ended]:
-            current = self._placed(one.name)
-            moved = current is not None and current.version == one.after.version
+            free_challenger(self._registry, one.name)
+            moved = self._was_carried_out(one)
+            if moved is None:
+                continue
             settled = _following(one, "done" if moved else "abandoned", at=at, recovered=True)
             self._append(settled)
             entries.append(settled)
         return entries
+
+    def _was_carried_out(self, intent: Entry) -> bool | None:
+        """Whether an intent was; None where that cannot be told."""
+        current = self._placed(intent.name, CHAMPION if intent.share is None else CHALLENGER)
+        is_there = current is not None and current.version == intent.after.version
+        if intent.share is None:
+            return is_there
+        if self._share is None:
+            return None
+        return self._share() == intent.share.after and (is_there or current is None or not intent.share.after)
 
     def _mended(self, entries: Sequence[Entry], at: int) -> None:
         """Put a damaged alias file aside, and the aliases of the log in its place. Called under the lock."""
@@ -282,8 +414,8 @@ class Promoter:
                 if line and line[-1].version in self._registry.versions(name):
                     self._registry.set_alias(name, CHAMPION, line[-1].version, at=at)
 
-    def _placed(self, name: str) -> Placed | None:
-        version = self._registry.alias(name, CHAMPION)
+    def _placed(self, name: str, alias: str = CHAMPION) -> Placed | None:
+        version = self._registry.alias(name, alias)
         return None if version is None else self._version(name, version)
 
     def _version(self, name: str, version: int) -> Placed:
@@ -311,6 +443,31 @@ class Promoter:
         sync_folder(self._file.parent)
 
 
+def free_challenger(registry: LocalRegistry, name: str) -> None:
+    """Take the challenger's alias from the champion: a share decided by it would compare it with itself.
+
+    A file of challengers that is damaged, or that a training is writing, is left alone: it keeps nobody from promoting,
+    and the next training or promotion comes by here again.
+    """
+    with suppress(BundleError, HomeLocked):
+        challenger = registry.alias(name, CHALLENGER)
+        if challenger is not None and challenger == registry.alias(name, CHAMPION):
+            registry.remove_alias(name, CHALLENGER)
+
+
+def had_its_turn(registry: LocalRegistry, name: str, version: int) -> bool:
+    """Whether a version has an alias, or by the promotion log became the champion or was refused once.
+
+    Raises:
+        BundleError: an alias file is damaged.
+        StoreUnavailable: the promotion log is there and cannot be read.
+    """
+    if version in [registry.alias(name, alias) for alias in (CHAMPION, CHALLENGER)]:
+        return True
+    entries = read_promotions(promotions_file(registry.root))
+    return any(one.name == name and one.after.version == version for one in entries)
+
+
 def champions_before(entries: Sequence[Entry], root: Path, name: str) -> list[Pointer]:
     """The champions that the log names, the latest first, as a worker loads them.
 
@@ -319,7 +476,8 @@ def champions_before(entries: Sequence[Entry], root: Path, name: str) -> list[Po
         root: the folder of bundles.
         name: of the registered model.
     """
-    set_at = {one.after.version: one.at for one in entries if one.name == name and one.step == "done"}
+    moves = [one for one in entries if one.name == name and one.step == "done" and one.kind != "share"]
+    set_at = {one.after.version: one.at for one in moves}
     return [
         Pointer(
             name=name,
@@ -343,24 +501,13 @@ def _next_number(entries: Sequence[Entry]) -> int:
 
 
 def _following(intent: Entry, step: Step, *, at: int, recovered: bool = False) -> Entry:
-    return Entry(
-        number=intent.number,
-        step=step,
-        kind=intent.kind,
-        name=intent.name,
-        at=at,
-        by=intent.by,
-        before=intent.before,
-        after=intent.after,
-        forced=intent.forced,
-        reason=intent.reason,
-        recovered=recovered,
-    )
+    return replace(intent, step=step, at=at, evidence={}, recovered=recovered)
 
 
 def _document(entry: Entry) -> dict[str, Any]:
+    shares = entry.share
     return {
-        "format": FORMAT,
+        "format": FORMAT if shares is None else SHARE_FORMAT,
         "number": entry.number,
         "step": entry.step,
         "kind": entry.kind,
@@ -373,6 +520,7 @@ def _document(entry: Entry) -> dict[str, Any]:
         "reason": entry.reason,
         "recovered": entry.recovered,
         "evidence": dict(entry.evidence),
+        **({} if shares is None else {"share": {"before": shares.before, "after": shares.after}}),
     }
 
 
@@ -383,9 +531,9 @@ def _placed_document(placed: Placed) -> dict[str, Any]:
 def _entry(line: bytes) -> Entry | None:
     try:
         document = json.loads(line)
-        if document["format"] != FORMAT:
+        if document["format"] not in (FORMAT, SHARE_FORMAT):
             return None
-        before = document["before"]
+        before, shares = document["before"], document.get("share")
         return Entry(
             number=int(document["number"]),
             step=document["step"],
@@ -399,6 +547,7 @@ def _entry(line: bytes) -> Entry | None:
             reason=str(document["reason"]),
             evidence=dict(document["evidence"]),
             recovered=bool(document["recovered"]),
+            share=None if shares is None else Shares(before=float(shares["before"]), after=float(shares["after"])),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

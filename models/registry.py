@@ -52,6 +52,10 @@ class Registry(Protocol):
         """
         ...
 
+    def remove_alias(self, name: str, alias: str) -> None:
+        """Take an alias from whatever it is on; nothing happens where it is on nothing."""
+        ...
+
     def alias(self, name: str, alias: str) -> int | None:
         """The version that an alias is on, if any."""
         ...
@@ -191,6 +195,15 @@ class LocalRegistry:
             entries[name] = Pointer(name=name, version=version, path=path, manifest_sha256=digest, set_at=at)
             self._replace(file, entries)
 
+    def remove_alias(self, name: str, alias: str) -> None:
+        """As ``Registry.remove_alias``; the aliases of other names stay."""
+        file = self.root / f"{_checked(alias)}.json"
+        if read_champion(file, name) is None:
+            return
+        with lock_file(file):
+            entries = {pointer.name: pointer for pointer in read_champions(file).values() if pointer.name != name}
+            self._replace(file, entries)
+
     def _replace(self, file: Path, entries: Mapping[str, Pointer]) -> None:
         document = {
             "format": ALIAS_FORMAT,
@@ -249,7 +262,12 @@ def _unknown(name: str, version: int, known: tuple[int, ...]) -> UnknownObject:
     return UnknownObject(f"{name} has no version {version}, expected one of {list(known)}: train and register one")
 
 
+def is_name(text: str) -> bool:
+    """Whether a model can be registered under this name."""
+    return _NAME.fullmatch(text) is not None
+
+
 def _checked(name: str) -> str:
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise UnknownObject(f"the name {name!r:.120}, expected lower case letters, digits, - and _")
     return name

@@ -13,7 +13,8 @@ from features.home import Home
 from features.ingest import Ingestor
 from features.moments import Moments
 from features.store import FeatureStore
-from models.configuration import Configuration
+from features.tracking import Translator
+from models.configuration import CONFIG_VARIABLE, Configuration
 from models.contact_responses import contact_responses
 from models.explanation_requests import ExplanationReply, ExplanationRequest
 from models.exposures import exposed_contacts
@@ -25,6 +26,7 @@ from models.rulebooks import feature_sets_of
 from serving.activations import ActivationDesk
 from serving.auth import Authenticator, KeyFile
 from serving.champions import Champions
+from serving.child_commands import RunCommand
 from serving.configurations import Configurations
 from serving.contexts import ContextDesk
 from serving.decide import Decider
@@ -35,6 +37,8 @@ from serving.explanations import ExplanationDesk
 from serving.figures import Figures
 from serving.identities import IdentityDesk
 from serving.journey_reports import ReportDesk
+from serving.measuring import ExperimentDesk, SimulationDesk
+from serving.model_desk import ModelDesk
 from serving.observe import Observer
 from serving.outcomes import OutcomeRecorder
 from serving.pace import Pace
@@ -45,9 +49,11 @@ from serving.reservations import used_shares
 from serving.runtime import Runtime
 from serving.settings import Settings
 from serving.standing import StandingReader
+from serving.stored_reports import DriftDesk, EvaluationShelf
 from serving.surroundings import Surroundings
 from serving.telemetry import Metrics, log_event
 from serving.timeline import TimelineDesk
+from serving.tracking import TrackingDesk
 from serving.workers import WAITING_PER_THREAD, Workers
 from serving.workforce import WorkforceDesk
 
@@ -82,6 +88,7 @@ def assemble(
     home: Home,
     env: Mapping[str, str],
     make_explanation: Callable[[ExplanationRequest], ExplanationReply],
+    run_command: RunCommand,
 ) -> Runtime:
     """The runtime over stores that are open. It owns its threads and nothing else."""
     feature_sets = feature_sets_of(configuration)
@@ -156,6 +163,9 @@ def assemble(
         surroundings=surroundings,
         is_local=stores.are_local,
     )
+    drift = DriftDesk(home.drift_reports, journeys=tuple(configuration.journeys.by_id), clock=surroundings.clock)
+    metrics.watch(drift)
+    outcomes = OutcomeRecorder(records=stores.records, ingest=ingestor, journeys=configuration.journeys.by_id)
     metrics.watch(
         Figures(
             paces={"decisions": desk.pace, "others": workers.pace},
@@ -170,7 +180,17 @@ def assemble(
         decider=decider,
         desk=desk,
         ingest=ingestor,
-        outcomes=OutcomeRecorder(records=stores.records, ingest=ingestor, journeys=configuration.journeys.by_id),
+        outcomes=outcomes,
+        tracking=TrackingDesk(
+            translator=Translator(
+                configuration.taxonomy,
+                [one for journey in configuration.journeys.journeys for one in journey.outcome_by_id],
+            ),
+            taxonomy=configuration.taxonomy,
+            log=stores.log,
+            ingest=ingestor,
+            outcomes=outcomes,
+        ),
         decision_outcomes=decision_outcomes,
         identities=IdentityDesk(
             log=stores.log, ingest=ingestor, taxonomy=configuration.taxonomy, randomness=surroundings.randomness
@@ -219,6 +239,27 @@ def assemble(
             kept=kept_reports,
             make=make_report,
         ),
+        models=ModelDesk(
+            root=home.bundles,
+            journeys=tuple(configuration.journeys.by_id),
+            serving=champions.labels,
+            challenging=(lambda: {}) if challengers is None else challengers.labels,
+            share=lambda: configurations.in_force.configuration.policy.experiment.challenger,
+            fixed_folder=env.get(CONFIG_VARIABLE),
+            run=run_command,
+            taken_up=lambda: _take_up(champions, challengers, configurations),
+        ),
+        experiments=ExperimentDesk(
+            state=lambda: (
+                stores.log.head(),
+                stores.records.newest_as_of(),
+                configurations.in_force.configuration.version,
+            ),
+            run=run_command,
+        ),
+        evaluations=EvaluationShelf(home.evaluation_reports),
+        simulations=SimulationDesk(configurations=configurations, folder=home.state, run=run_command),
+        drift=drift,
         feature_names={one.version: one.names for one in feature_sets.values()},
         loaded_bundles=champions.labels,
         readiness=ReadinessCheck(lambda: _check(stores), surroundings.timer),
@@ -228,6 +269,15 @@ def assemble(
         randomness=surroundings.randomness,
         timer=surroundings.timer,
     )
+
+
+def _take_up(champions: Champions, challengers: Champions | None, configurations: Configurations) -> None:
+    """Let what was promoted decide now, instead of at the next tick."""
+    champions.refresh()
+    if challengers is not None:
+        challengers.refresh()
+    for _ in range(2):  # a file counts once two looks find it the same
+        configurations.refresh()
 
 
 def _newest_moment(stores: Stores, now: int) -> int:

@@ -27,6 +27,7 @@ from models.rulebooks import feature_sets_of
 from serving.assembly import Stores, assemble
 from serving.auth import KeyFile
 from serving.champions import Champions, served_bundles
+from serving.child_commands import ChildCommands
 from serving.explanations import WAITING_AT_MOST, ChildExplanations
 from serving.journey_reports import ChildReports
 from serving.prices import Prices
@@ -61,6 +62,7 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
     with ExitStack() as opened:
         stores = await asyncio.to_thread(_open_stores, opened, home, settings, configuration, feature_sets)
         child = ChildReports(env)
+        commands = ChildCommands(env)
         explaining = ChildExplanations(env, waiting=max(1, min(WAITING_AT_MOST, settings.threads // 4)))
         runtime = assemble(
             settings=settings,
@@ -77,15 +79,22 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
             home=home,
             env=env,
             make_explanation=explaining.made,
+            run_command=commands.run,
         )
         opened.callback(runtime.workers.close)
         opened.callback(explaining.close)
+        opened.callback(commands.close)
         opened.callback(child.close)  # first of all, so that no thread goes on waiting for it
         await asyncio.to_thread(prices.refresh)
         await asyncio.to_thread(_warm_up, runtime, [champions, challengers], configuration, feature_sets)
         kept_for = configuration.taxonomy.text_kept
         watching = asyncio.gather(
-            _watch([champions.refresh, challengers.refresh, prices.refresh, runtime.configurations.refresh]),
+            _watch(
+                [
+                    *(champions.refresh, challengers.refresh, prices.refresh),
+                    *(runtime.configurations.refresh, runtime.drift.refresh),
+                ]
+            ),
             forget_texts(stores.log, surroundings.clock, kept_for),
             forget_decisions(
                 stores.records,

@@ -80,11 +80,25 @@ class Champions:
             return
         for journey_id in self._feature_names:
             pointer = pointers.get(model_name(journey_id))
-            if pointer is None or pointer == self._loaded.get(journey_id):
+            if pointer is None:
+                self._released(journey_id)
+                continue
+            if pointer == self._loaded.get(journey_id):
                 continue
             if not self._load(journey_id, pointer, self._alias):
                 self._fall_back(journey_id, refused=pointer)
         self._stamp = stamp
+
+    def _released(self, journey_id: str) -> None:
+        """Where a challenger's alias was taken away, its share falls to the champion, and answers say so.
+
+        A champion whose alias is gone goes on deciding: somebody has to.
+        """
+        if self._alias == CHAMPION or self._served[journey_id] is None:
+            return
+        released = self._loaded.pop(journey_id)
+        self._served[journey_id] = None
+        log_event("bundle_released", alias=self._alias, journey_id=journey_id, version=released.version)
 
     def _fall_back(self, journey_id: str, *, refused: Pointer | None) -> None:
         """Where no model decides, take the newest champion of the promotion log that can be used."""

@@ -14,6 +14,8 @@ Refused
 ├── NotActivatable        a decision that counts no contact, or none any more
 ├── LeaseOver             a contact that was reserved and is no longer
 ├── NotExplainable        a decision that no model here can take apart
+├── PromotionRefused      a model that may not decide, or for no more people
+├── CommandRefused        what a command that was run for the caller does not take
 ├── TooManyRequests       more requests are waiting than can be answered soon
 ├── Stopping              the service is starting or stopping
 └── BodyTooSlow           the body did not come in time
@@ -25,11 +27,12 @@ References:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from features.errors import (
     EMPTY_STEP,
@@ -37,6 +40,7 @@ from features.errors import (
     Conflict,
     InFlight,
     InvalidInput,
+    NotEnoughData,
     Problem,
     Refused,
     StoreError,
@@ -91,6 +95,25 @@ class NotExplainable(Refused):
     """A decision that no model here can take apart."""
 
 
+class PromotionRefused(Refused):
+    """A model that may not decide, or for no more people.
+
+    Attributes:
+        reasons: why, as JSON values that each have a ``code``; empty where the gate was not asked.
+        evidence: what the gate found, as JSON values; None where it was not asked.
+    """
+
+    def __init__(
+        self, message: str, *, reasons: Sequence[Mapping[str, Any]] = (), evidence: Mapping[str, Any] | None = None
+    ) -> None:
+        self.reasons, self.evidence = tuple(reasons), evidence
+        super().__init__(message)
+
+
+class CommandRefused(Refused):
+    """What a command that was run for the caller does not take."""
+
+
 class TooManyRequests(Refused):
     """More requests are waiting than can be answered soon.
 
@@ -125,6 +148,22 @@ class FieldError(msgspec.Struct, frozen=True, kw_only=True):
     expected: str
 
 
+class RefusalReason(msgspec.Struct, frozen=True, kw_only=True):
+    """One reason of a promotion gate.
+
+    Attributes:
+        code: for machines; never changes its meaning.
+        value: what was found; null where it cannot be told.
+        threshold: what was expected; null where it is no number.
+        text: for people.
+    """
+
+    code: str
+    value: float | None
+    threshold: float | None
+    text: str
+
+
 class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True):
     """The body of every answer that is not a success.
 
@@ -132,6 +171,8 @@ class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True):
         type: path of the page that explains this type of problem.
         detail: what was wrong this time, and what to do.
         errors: every bad field, where fields are at fault.
+        reasons: of a promotion gate that refused; there with `promotion-refused` only.
+        evidence: what that gate found; likewise, and where it was asked.
     """
 
     type: str
@@ -139,6 +180,8 @@ class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     detail: str
     errors: tuple[FieldError, ...] = ()
+    reasons: tuple[RefusalReason, ...] | UnsetType = UNSET
+    evidence: dict[str, Any] | UnsetType = UNSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +288,24 @@ NOT_EXPLAINABLE = ProblemType(
     "The decision was made with a model or features that this installation does not have, or not any more.",
     "Read the decision itself: its record holds every candidate with its numbers and the rules that dropped it.",
 )
+PROMOTION_REFUSED = ProblemType(
+    "promotion-refused",
+    409,
+    "The model is not promoted",
+    "The promotion gate found reasons against this version, or it cannot be promoted at all: it is the champion "
+    "already, or there is no champion to go back to. `reasons` lists what the gate found, each with a `code` that "
+    "never changes its meaning, `evidence` holds its figures. The aliases are where they were; that the gate refused "
+    "is in the promotion log.",
+    "Read `reasons`. Start with a smaller share where more has to be seen first, or promote with `force` and a "
+    "`reason` where you know better.",
+)
+NOT_ENOUGH_DATA = ProblemType(
+    "not-enough-data",
+    409,
+    "There is too little to compute it from",
+    "What was asked for needs more decisions, outcomes or customers than there are. `detail` says which.",
+    "Ask again when more has been recorded, or ask about more: a longer time, a larger share.",
+)
 LEASE_ENDED = ProblemType(
     "lease-ended",
     410,
@@ -322,7 +383,8 @@ UNAVAILABLE = ProblemType(
 
 PROBLEM_TYPES: Final = (
     *(MALFORMED, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD, TOO_SLOW),
-    *(IN_FLIGHT, FIXED, NOT_ACTIVATABLE, NOT_EXPLAINABLE, NOT_REPLAYABLE, LEASE_ENDED, PRECONDITION_FAILED, TOO_LARGE),
+    *(IN_FLIGHT, FIXED, NOT_ACTIVATABLE, NOT_EXPLAINABLE, NOT_REPLAYABLE, PROMOTION_REFUSED, NOT_ENOUGH_DATA),
+    *(LEASE_ENDED, PRECONDITION_FAILED, TOO_LARGE),
     *(ENCODING, INVALID, REUSED, PRECONDITION_REQUIRED, TOO_MANY, INTERNAL, UNAVAILABLE),
 )
 """Every type of problem, by status."""
@@ -335,6 +397,9 @@ _BY_ERROR: Final[tuple[tuple[type[Exception], ProblemType], ...]] = (
     (InFlight, IN_FLIGHT),
     (NotActivatable, NOT_ACTIVATABLE),
     (NotExplainable, NOT_EXPLAINABLE),
+    (PromotionRefused, PROMOTION_REFUSED),
+    (NotEnoughData, NOT_ENOUGH_DATA),
+    (CommandRefused, INVALID),
     (LeaseOver, LEASE_ENDED),
     (BodyTooLarge, TOO_LARGE),
     (UnsupportedEncoding, ENCODING),
@@ -362,9 +427,19 @@ def problem_details(error: Exception) -> ProblemDetails:
     kind = problem_type(error)
     if isinstance(error, InvalidInput):
         return details(kind, error.headline, errors=field_errors(error.problems))
+    if isinstance(error, PromotionRefused):
+        return _refused_promotion(error)
     if kind is INTERNAL or kind is UNAVAILABLE:
         return details(kind, f"{kind.meaning} {kind.remedy}")
     return details(kind, str(error))
+
+
+def _refused_promotion(error: PromotionRefused) -> ProblemDetails:
+    return msgspec.structs.replace(
+        details(PROMOTION_REFUSED, str(error)),
+        reasons=msgspec.convert(error.reasons, tuple[RefusalReason, ...]),
+        evidence=UNSET if error.evidence is None else dict(error.evidence),
+    )
 
 
 def details(kind: ProblemType, detail: str, *, errors: tuple[FieldError, ...] = ()) -> ProblemDetails:

@@ -16,6 +16,7 @@ from serving.outcomes import Ingest, OutcomeRecorder
 from serving.readiness import ReadinessCheck
 from serving.schemas import DecisionRequest
 from serving.settings import Settings
+from serving.stored_reports import DriftDesk, EvaluationShelf
 from serving.telemetry import Metrics
 from serving.workers import Workers
 from serving.workforce import WorkforceDesk
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
     from serving.decision_desk import DecisionDesk
     from serving.decision_outcomes import DecisionOutcomes
     from serving.identities import IdentityDesk
+    from serving.measuring import ExperimentDesk, SimulationDesk
+    from serving.model_desk import ModelDesk
     from serving.replays import ReplayDesk
     from serving.timeline import TimelineDesk
+    from serving.tracking import TrackingDesk
 
 
 class Decides(Protocol):
@@ -58,6 +62,7 @@ class Runtime:
     desk: DecisionDesk
     ingest: Ingest
     outcomes: OutcomeRecorder
+    tracking: TrackingDesk
     decision_outcomes: DecisionOutcomes
     identities: IdentityDesk
     workforce: WorkforceDesk
@@ -71,6 +76,11 @@ class Runtime:
     reports: ReportDesk
     configurations: Configurations
     replays: ReplayDesk
+    models: ModelDesk
+    experiments: ExperimentDesk
+    evaluations: EvaluationShelf
+    simulations: SimulationDesk
+    drift: DriftDesk
     feature_names: Mapping[str, tuple[str, ...]]
     loaded_bundles: Callable[[], Mapping[str, str | None]]
     readiness: ReadinessCheck

@@ -223,7 +223,33 @@ VARIABLES: Final = (
         "info",
         "Least severe log entries to write.",
     ),
+    Variable(
+        "HEADWAY_DRIFT_WEBHOOK_URL",
+        None,
+        str,
+        "an https address; http on a loopback only",
+        "",
+        "Where `headway drift` sends a signed alert when its verdict changes; the service does not read it.",
+        is_secret=True,
+    ),
+    Variable(
+        "HEADWAY_DRIFT_WEBHOOK_SECRET",
+        None,
+        str,
+        "whsec_ and the base64 of 24 to 64 bytes",
+        "",
+        "What those alerts are signed with.",
+        is_secret=True,
+    ),
     Variable("HEADWAY_DEBUG", None, str, "anything", "", "Where set, the command line shows tracebacks."),
+    Variable(
+        "HEADWAY_ERRORS",
+        None,
+        str,
+        "json",
+        "",
+        "Where it is json, commands say an error as one line of JSON: `error` (its type), `message`, `problems`.",
+    ),
 )
 
 

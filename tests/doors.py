@@ -14,6 +14,7 @@ import msgspec
 from httpx import Response
 from litestar.testing import TestClient
 
+from features.errors import StoreUnavailable
 from features.event_export import event_table
 from features.event_log import MemoryEventLog
 from features.events import dump_timestamp
@@ -30,6 +31,7 @@ from serving.api.openapi import api_document
 from serving.assembly import Stores, assemble
 from serving.auth import KeyFile
 from serving.champions import Champions, served_bundles
+from serving.child_commands import Command, Finished
 from serving.prices import Prices
 from serving.runtime import Runtime
 from serving.settings import Settings
@@ -48,6 +50,10 @@ JOURNEY = "credit_card_application"
 @cache
 def _configuration() -> Configuration:
     return built_in_configuration()
+
+
+def _no_command(asked: Command) -> Finished:
+    raise StoreUnavailable(f"no process runs {asked.words}, expected a test that says what it prints")
 
 
 @dataclass
@@ -69,6 +75,7 @@ class World:
     challengers: list[Champions] = field(default_factory=list)
     prices: list[Prices] = field(default_factory=list)
     explain: Callable[[ExplanationRequest], ExplanationReply] = lambda _: ExplanationReply(kind="failed")
+    command: Callable[[Command], Finished] = _no_command
     are_local: bool = True
 
     @property
@@ -111,6 +118,7 @@ class World:
             home=self.home,
             env=self.env,
             make_explanation=self.explain,
+            run_command=lambda asked: self.command(asked),
         )
 
     def made_report(self, request: ReportRequest) -> bytes:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from features.home import Home
 from features.schema import feature_set
 from models.configuration import Configuration
 from models.configuration_history import keep_configuration
-from models.gate import Comparison, judged, policy_scores
+from models.gate import judged
+from models.logged_choices import LoggedChoices, policy_scores
 from models.metrics import Interval, bootstrap_interval
 from models.promotions import Promoter
 from models.registry import CHALLENGER, CHAMPION, LocalRegistry, model_name
@@ -33,16 +34,17 @@ from tests.closed_loop.setting import (
     random_policy,
 )
 from tests.closed_loop.truth import Truth
-from training.drift import drift_step, recent_vectors
+from training.decision_log import DecisionLog
+from training.drift import drift_step
+from training.drift_sources import LiveSource
 from training.params import Params
 from training.pipeline import fit_step, frames_step
-from training.promote import comparison, contest, gate_of, verdict_document
+from training.promote import compared, contest, contest_log, gate_of, verdict_document
+from training.registering import register
 from training.simulated_draws import Floats
 from training.simulated_journeys import Crowd
 from training.simulated_policy import options_of
-from training.snapshot import freeze
-from training.tracking import TrackingProcess
-from training.train import register
+from training.snapshot import freeze, read_snapshot
 
 NAME: Final = model_name(JOURNEY_ID)
 BY: Final = "closed loop"
@@ -123,8 +125,11 @@ class Round:
 class _Untracked:
     """Stands in for the tracking server: the local registry is the one that serves."""
 
-    def record(self, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [{"run_id": "", "version": 0} for _ in jobs]
+    def record(
+        self, jobs: Sequence[Mapping[str, Any]], aliases: Sequence[Mapping[str, Any]] = ()
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """No run for any of them."""
+        return [{"run_id": "", "version": 0} for _ in jobs], []
 
 
 def run(setting: Setting, seed: int, home: Home) -> list[Round]:
@@ -208,7 +213,7 @@ class Installation:
         took["decide"] = -clock + (clock := time.perf_counter())
         truth = self._truth()
         made = [one for batch in self._crowd.decisions.made[before:] for one in batch["decision_id"]]
-        drift = self._drift() if self._setting.drifts and number + 1 in DRIFT_LOOKED_AT else None
+        drift = self._drift(at=end) if self._setting.drifts and number + 1 in DRIFT_LOOKED_AT else None
         estimate, verdict = self._judge(truth, champion, at=end)
         took["judge"] = -clock + (clock := time.perf_counter())
         self._train(at=end)
@@ -270,8 +275,8 @@ class Installation:
         if challenger is None or challenger == champion:
             return None, None
         found = contest(self._home, self._configuration, JOURNEY_ID, challenger)
-        compared = comparison(self._home, self._configuration, self._params.gate, found)
-        verdict = judged(compared, gate_of(self._params))
+        log = contest_log(self._home, self._configuration, self._params.gate, found)
+        verdict = judged(compared(log), gate_of(self._params))
         evidence = verdict_document(found, verdict, gate_of(self._params))
         promoter = Promoter(registry)
         if verdict.promotes:
@@ -279,12 +284,12 @@ class Installation:
         else:
             promoter.refused(NAME, challenger, at=at, by=BY, evidence=evidence)
         values = {
-            name: (policy_scores(compared, table), self._true_value(truth, compared, table))
-            for name, table in (("champion", compared.champion), ("challenger", compared.challenger))
+            name: (policy_scores(log.choices, table), self._true_value(truth, log, table))
+            for name, table in log.policies.items()
         }
         differences = tuple(b - a for a, b in zip(values["champion"], values["challenger"], strict=True))
         told = {
-            name: self._told(*pair, compared)
+            name: self._told(*pair, log)
             for name, pair in {**values, "difference": (differences[0], differences[1])}.items()
         }
         return told["champion"], Judged(
@@ -296,14 +301,13 @@ class Installation:
             difference=told["difference"],
             value=told["challenger"],
             contact_rise=verdict.contact_rise,
-            surprise=_surprise(compared),
+            surprise=_surprise(log.choices),
         )
 
-    def _true_value(self, truth: Truth, compared: Comparison, table: Floats) -> Floats:
-        assert compared.decisions is not None
-        return truth.of_policy(compared.decisions.tolist(), compared.treatments, table)
+    def _true_value(self, truth: Truth, log: DecisionLog, table: Floats) -> Floats:
+        return truth.of_policy(log.decision_ids.tolist(), [one.treatment_id for one in log.options], table)
 
-    def _told(self, scores: Floats, true: Floats, compared: Comparison) -> Told | None:
+    def _told(self, scores: Floats, true: Floats, log: DecisionLog) -> Told | None:
         """An estimate as the gate makes it, with its interval, beside the truth of the same decisions."""
         if not len(scores):
             return None
@@ -311,25 +315,25 @@ class Installation:
         interval: Interval = bootstrap_interval(
             lambda drawn: float(scores[drawn].mean()),
             len(scores),
-            clusters=compared.people,
+            clusters=log.choices.people,
             seed=gate.seed,
             n_resamples=gate.resamples,
             level=gate.level,
         )
         return Told(truth=float(true.mean()), estimate=interval.estimate, low=interval.low, high=interval.high)
 
-    def _drift(self) -> dict[str, Any]:
+    def _drift(self, *, at: int) -> dict[str, Any]:
         """What ``headway drift`` says before the next training."""
-        recent = recent_vectors(self._home, self._configuration, self._params)
-        found = drift_step(self._home, self._configuration, self._params, JOURNEY_ID, recent=recent)[JOURNEY_ID]
-        return {name: found[name] for name in ("verdict", "reasons", "drifted", "columns") if name in found}
+        with LiveSource(self._home, read_snapshot(self._home)) as source:
+            found = drift_step(self._home, self._configuration, self._params, source, JOURNEY_ID, at=at)[JOURNEY_ID]
+        return {"verdict": found["verdict"], "reasons": found["reasons"]}
 
     def _train(self, *, at: int) -> None:
         """What ``headway train`` does, without the tracking server and the check of Feast."""
         snapshot = freeze(self._home, self._configuration, at=at)
         frames = frames_step(self._home, self._configuration, self._params, snapshot)
         trained = fit_step(self._home, self._configuration, self._params, snapshot, frames)
-        register(self._home, self._params, trained, cast(TrackingProcess, _Untracked()), at=at)
+        register(self._home, self._configuration, self._params, trained, _Untracked(), at=at)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -337,13 +341,13 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if values else float("nan")
 
 
-def _surprise(compared: Comparison) -> float:
+def _surprise(log: LoggedChoices) -> float:
     """The largest ``|mean(y - q)| / standard error`` of a treatment taken in at least ``_FEWEST`` decisions; else 0."""
     largest = 0.0
-    for option in range(1, compared.logged.shape[1]):
-        rows = np.flatnonzero(compared.taken == option)
+    for option in range(1, log.logged.shape[1]):
+        rows = np.flatnonzero(log.taken == option)
         if len(rows) >= _FEWEST:
-            left = compared.response[rows, compared.aim[option]] - compared.predicted[rows, option]
+            left = log.response[rows, log.aim[option]] - log.predicted[rows, option]
             largest = max(largest, abs(float(left.mean())) / max(float(left.std()) / np.sqrt(len(rows)), 1e-9))
     return largest
 

@@ -50,7 +50,7 @@ uv run python -m tests.closed_loop --json > runs.json # one JSON document; --wri
   tracking server, with fewer moments, trees and candidate learners than the shipped parameters: for speed. The first
   bundle becomes the champion; each later one is the challenger of one round.
 - **Promoting** is the gate of `headway promote` on the decisions since the challenger was trained whose outcome windows
-  are over, without the guardrail on the rise of contacts: what learned from little contacts few.
+  are over.
 - **Worth** is money a decision over doing nothing: value of the outcome times the true effect, less incentive and
   contact costs, given all that can be observed of the customer. "As decided" is over all arms; "the champion's
   choices" are those of its own arm; "random choices" draw evenly from the candidates; the best candidate needs the
@@ -204,8 +204,8 @@ def _learned(runs: Sequence[Run]) -> str:
 def _drift(runs: Sequence[Run]) -> str:
     """What drift said around the change, and who won."""
     lines = [
-        "| world | round | `headway drift` says | columns drifted | most surprising treatment, s.e. |",
-        "|---|---|---|---|---|",
+        "| world | round | `headway drift` says | most surprising treatment, s.e. |",
+        "|---|---|---|---|",
     ]
     for run in runs:
         for one in run["rounds"]:
@@ -213,8 +213,7 @@ def _drift(runs: Sequence[Run]) -> str:
                 surprise = "" if one["judged"] is None else f"{one['judged']['surprise']:.1f}"
                 reasons = found.get("reasons")
                 verdict = found["verdict"] + ("" if not reasons else f": {_listed(reasons)}")
-                columns = f"{found['drifted']} of {found['columns']}"
-                lines.append(f"| {run['seed']} | {one['number'] + 1} | {verdict} | {columns} | {surprise} |")
+                lines.append(f"| {run['seed']} | {one['number'] + 1} | {verdict} | {surprise} |")
     return "\n".join(lines) + "\n"
 
 

@@ -120,3 +120,17 @@ def test_a_bundle_is_registered_under_its_own_name_only(registry: Registry, bund
     """Its manifest says which."""
     with pytest.raises(BundleError, match="a bundle of nba-card, expected nba-other"):
         registry.register(bundle_dir, "nba-other", {})
+
+
+def test_an_alias_can_be_taken_away(registry: Registry, bundle_dir: Path) -> None:
+    """The other alias and the version's tags stay; taking away what is not there changes nothing."""
+    version = registry.register(bundle_dir, NAME, {"snapshot": "s1"})
+    registry.set_alias(NAME, "champion", version, at=AT)
+    registry.set_alias(NAME, "challenger", version, at=AT)
+
+    registry.remove_alias(NAME, "challenger")
+    registry.remove_alias(NAME, "challenger")
+    registry.remove_alias("nba-other", "champion")
+
+    assert (registry.alias(NAME, "champion"), registry.alias(NAME, "challenger")) == (version, None)
+    assert registry.tags(NAME, version) == {"snapshot": "s1"}

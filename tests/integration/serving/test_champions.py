@@ -55,7 +55,15 @@ def test_a_challenger_is_watched_like_a_champion(registry: LocalRegistry) -> Non
     """Its own file says which bundle it is, and answers name its alias."""
     registry.set_alias(NAME, CHAMPION, 1, at=AT)
     registry.set_alias(NAME, CHALLENGER, 2, at=AT)
-    challengers = Champions(
+    challengers = _challengers(registry)
+
+    challengers.refresh()
+
+    assert challengers.labels() == {"card": f"{NAME}@challenger/2"}
+
+
+def _challengers(registry: LocalRegistry) -> Champions:
+    return Champions(
         registry.root / "challenger.json",
         feature_names={"card": FEATURES},
         horizons={"card": PERIODS.horizon_us},
@@ -63,9 +71,40 @@ def test_a_challenger_is_watched_like_a_champion(registry: LocalRegistry) -> Non
         alias=CHALLENGER,
     )
 
-    challengers.refresh()
 
+def test_a_challenger_that_is_promoted_is_released(registry: LocalRegistry) -> None:
+    """From the next look on its share is nobody's, until another one is trained."""
+    registry.set_alias(NAME, CHAMPION, 1, at=AT)
+    registry.set_alias(NAME, CHALLENGER, 2, at=AT)
+    champions, challengers = _champions(registry), _challengers(registry)
+    for one in (champions, challengers):
+        one.refresh()
+
+    Promoter(registry).promote(NAME, 2, at=AT + 1, by="ann")
+    for one in (champions, challengers):
+        one.refresh()
+
+    assert (champions.labels(), challengers.labels()) == ({"card": f"{NAME}@champion/2"}, {"card": None})
+
+    registry.set_alias(NAME, CHALLENGER, 1, at=AT + 2)
+    challengers.refresh()
+    assert challengers.labels() == {"card": f"{NAME}@challenger/1"}
+
+
+def test_challengers_go_with_their_file(registry: LocalRegistry) -> None:
+    """A damaged one tells nothing, and leaves them."""
+    registry.set_alias(NAME, CHALLENGER, 2, at=AT)
+    challengers = _challengers(registry)
+    challengers.refresh()
+    file = registry.root / "challenger.json"
+
+    file.write_text("{")
+    challengers.refresh()
     assert challengers.labels() == {"card": f"{NAME}@challenger/2"}
+
+    file.unlink()
+    challengers.refresh()
+    assert challengers.labels() == {"card": None}
 
 
 def test_a_promoted_bundle_decides_from_the_next_look_on(registry: LocalRegistry) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -15,7 +16,7 @@ from features.cli import first_line_of_help, run
 _COMMANDS = '''
 """Commands for tests."""
 import typer
-from features.errors import Refused, StoreUnavailable
+from features.errors import InvalidInput, Problem, Refused, StoreUnavailable
 
 group = typer.Typer(help="A group of commands.\\n\\nMore about it.", no_args_is_help=True)
 
@@ -37,6 +38,11 @@ def refuse() -> None:
     For a reason.
     """
     raise Refused("got a bad thing, expected a good one")
+
+
+def check() -> None:
+    """Find what is wrong."""
+    raise InvalidInput("two wrong", [Problem("a.b", "1", "2")])
 
 
 def fail() -> None:
@@ -61,7 +67,7 @@ def leave() -> None:
 
 number = 3
 '''
-_NAMES = ("group", "refuse", "fail", "crash", "interrupt", "leave", "number")
+_NAMES = ("group", "refuse", "check", "fail", "crash", "interrupt", "leave", "number")
 
 
 @pytest.fixture
@@ -122,6 +128,19 @@ def test_a_command_of_another_package_joins_a_group(
 def test_a_refusal_ends_with_2(commands: list[EntryPoint]) -> None:
     """A refusal is its message on stderr and exit code 2."""
     assert _run(["refuse"], commands) == (2, "Error: got a bad thing, expected a good one\n")
+
+
+def test_programs_are_told_errors_as_json(commands: list[EntryPoint]) -> None:
+    """One line: the type, the message, and every problem where there are several."""
+    env = {"HEADWAY_ERRORS": "json"}
+
+    code, said = _run(["refuse"], commands, env)
+    bad_code, bad = _run(["check"], commands, env)
+
+    expected = {"error": "Refused", "message": "got a bad thing, expected a good one", "problems": []}
+    assert (code, json.loads(said)) == (2, expected)
+    problem = {"path": "a.b", "value": "1", "expected": "2", "file": None, "line": None}
+    assert (bad_code, json.loads(bad)) == (2, {"error": "InvalidInput", "message": "two wrong", "problems": [problem]})
 
 
 def test_a_failure_ends_with_1(commands: list[EntryPoint]) -> None:

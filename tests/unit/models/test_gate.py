@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from features.errors import NotEnoughData
-from models.gate import Comparison, Gate, Verdict, broken_rows, judged, policy_scores
+from models.gate import Comparison, Gate, Verdict, judged
+from models.logged_choices import LoggedChoices, broken_rows, policy_scores
 from models.metrics import Interval
 
 GATE = Gate(resamples=200)
@@ -47,21 +48,23 @@ def log(
     response = (rng.random(n) < np.clip(base + effect[taken], 0.001, 0.999)).astype(np.float64)
     predicted = np.clip(0.2 + effect, 0.001, 0.999) + 0.02 * (base - 0.2)[:, None]
     return Comparison(
-        taken=taken,
-        logged=logged,
+        log=LoggedChoices(
+            taken=taken,
+            logged=logged,
+            predicted=predicted,
+            control=predicted[:, :1],
+            response=response[:, None],
+            value=np.full((n, OPTIONS), 10.0),
+            incentive=np.zeros((n, OPTIONS)),
+            cost=np.tile([0.0, 0.5, 0.5], (n, 1)),
+            aim=np.zeros(OPTIONS, dtype=np.int64),
+            binary=np.array([True]),
+            people=person,
+        ),
         champion=first,
         challenger=second,
-        predicted=predicted,
-        control=predicted[:, :1],
-        response=response[:, None],
-        value=np.full((n, OPTIONS), 10.0),
-        incentive=np.zeros((n, OPTIONS)),
-        cost=np.tile([0.0, 0.5, 0.5], (n, 1)),
-        aim=np.zeros(OPTIONS, dtype=np.int64),
-        binary=np.array([True]),
         own=predicted,
         own_control=predicted[:, :1],
-        people=person,
         groups=np.full(n, "stage applied"),
     )
 
@@ -121,17 +124,17 @@ def test_a_margin_is_asked_of_the_lower_bound() -> None:
 
 
 def _without(compared: Comparison) -> dict[str, Any]:
-    return {"logged": np.where(np.arange(len(compared))[:, None] % 2 == 0, np.nan, compared.logged)}
+    return {"logged": np.where(np.arange(len(compared))[:, None] % 2 == 0, np.nan, compared.log.logged)}
 
 
 def _half(compared: Comparison) -> dict[str, Any]:
-    return {"logged": compared.logged / 2}
+    return {"logged": compared.log.logged / 2}
 
 
 def _none_for_the_taken(compared: Comparison) -> dict[str, Any]:
-    table = compared.logged.copy()
+    table = compared.log.logged.copy()
     rows = np.arange(0, len(compared), 3)
-    table[rows, compared.taken[rows]] = 0.0
+    table[rows, compared.log.taken[rows]] = 0.0
     return {"logged": table}
 
 
@@ -140,7 +143,7 @@ def test_broken_logging_is_refused(damage: Any) -> None:
     """Probabilities that are missing, do not sum to 1, or say that what was done could not be."""
     compared = log(1)
 
-    verdict = judged(replace(compared, **damage(compared)), GATE)
+    verdict = judged(replace(compared, log=replace(compared.log, **damage(compared))), GATE)
 
     assert "broken_probabilities" in codes(verdict)
 
@@ -149,7 +152,9 @@ def test_probabilities_that_are_another_policys_are_refused() -> None:
     """They sum to 1, and were not those by which it was drawn."""
     compared = log(1)
 
-    verdict = judged(replace(compared, logged=np.full(compared.logged.shape, 1 / OPTIONS)), GATE)
+    verdict = judged(
+        replace(compared, log=replace(compared.log, logged=np.full(compared.log.logged.shape, 1 / OPTIONS))), GATE
+    )
 
     assert "wrong_probabilities" in codes(verdict)
 
@@ -157,10 +162,10 @@ def test_probabilities_that_are_another_policys_are_refused() -> None:
 def test_a_few_broken_records_are_left_out() -> None:
     """And counted."""
     compared = log(1)
-    table = compared.logged.copy()
+    table = compared.log.logged.copy()
     table[:5] = np.nan
 
-    verdict = judged(replace(compared, logged=table), GATE)
+    verdict = judged(replace(compared, log=replace(compared.log, logged=table)), GATE)
 
     assert verdict.promotes
     assert (verdict.decisions, verdict.skipped) == (3_995, 5)
@@ -190,24 +195,55 @@ def test_a_model_whose_responses_do_not_come_true_is_refused() -> None:
 def test_a_group_that_is_certainly_worse_off_is_a_reason() -> None:
     """The rest gain more than they lose."""
     compared, lost = log(1), log(2, n=2_000, champion=GOOD, challenger=BAD)
+    log_parts = {
+        name: np.concatenate([getattr(compared.log, name), getattr(lost.log, name)])
+        for name in LoggedChoices.__dataclass_fields__
+        if name not in ("aim", "binary")
+    }
     parts = {
         name: np.concatenate([getattr(compared, name), getattr(lost, name)])
-        for name in Comparison.__dataclass_fields__
-        if name not in ("aim", "binary", "skipped", "groups")
+        for name in ("champion", "challenger", "own", "own_control")
     }
     groups = np.repeat(["stage applied", "stage approved"], [4_000, 2_000])
-    both = replace(compared, **parts, groups=groups)
+    both = replace(compared, **parts, log=replace(compared.log, **log_parts), groups=groups)
 
     assert codes(judged(both, GATE)) == {"worse_for_group"}
 
 
 def test_guardrails_hold_contacts_and_costs_back() -> None:
     """Here the champion does nothing, and the challenger contacts everybody."""
-    verdict = judged(log(1, champion=0), replace(GATE, largest_cost_rise=0.4))
+    gate = replace(GATE, largest_cost_rise=0.4, contact_cost_factor=None)
+    verdict = judged(log(1, champion=0), gate)
 
-    assert {"contact_rise", "cost_rise"} <= codes(verdict)
+    assert codes(verdict) == {"contact_rise", "cost_rise"}
     assert verdict.contact_rise == pytest.approx(1.0)
     assert verdict.cost_rise == pytest.approx(0.5)
+    assert verdict.dear_contacts is None
+
+
+def test_a_first_model_that_contacts_may_follow_one_that_never_did() -> None:
+    """It earns ``10 * 0.3 - 0.5`` a contact, and would earn ``10 * 0.3 - 3 * 0.5`` if one cost three times as much."""
+    verdict = judged(log(1, champion=0), GATE)
+
+    assert verdict.promotes
+    assert verdict.contact_rise == pytest.approx(1.0)
+    assert verdict.dear_contacts is not None
+    assert verdict.dear_contacts.low < 1.5 < verdict.dear_contacts.high
+
+
+def test_more_contacts_that_barely_pay_are_refused() -> None:
+    """They are better by ``10 * 0.1 - 0.5``, and nobody knows what being contacted costs a customer that closely."""
+    verdict = judged(log(1, n=20_000, people=5_000, champion=0, effects=(0.1, -0.1), random=0.8), GATE)
+
+    assert codes(verdict) == {"contact_rise"}
+    assert verdict.difference is not None
+    assert verdict.difference.low > 0
+    assert "3 times as much" in verdict.reasons[0].text
+
+
+def test_what_contacts_no_more_is_not_asked_what_dear_contacts_would_earn() -> None:
+    """The rise stays below its limit."""
+    assert judged(log(1), GATE).dear_contacts is None
 
 
 def test_nothing_to_compare_is_refused() -> None:
@@ -222,7 +258,7 @@ def test_scores_are_those_computed_by_hand() -> None:
     """One decision of each kind: none taken, the policy's own, and another."""
     n = 3
     compared = replace(
-        log(1, n=n),
+        log(1, n=n).log,
         taken=np.array([0, 1, 2]),
         logged=np.tile([0.5, 0.25, 0.25], (n, 1)),
         predicted=np.tile([0.0, 0.6, 0.3], (n, 1)),
@@ -242,7 +278,7 @@ def test_effects_on_two_outcomes_are_each_valued_by_their_own() -> None:
     """What an action does not aim at is none of its value."""
     n = 2
     compared = replace(
-        log(1, n=n),
+        log(1, n=n).log,
         taken=np.array([0, 2]),
         logged=np.tile([0.5, 0.25, 0.25], (n, 1)),
         predicted=np.tile([0.0, 0.5, 0.5], (n, 1)),
@@ -261,7 +297,7 @@ def test_effects_on_two_outcomes_are_each_valued_by_their_own() -> None:
 def test_broken_rows_are_found() -> None:
     """And rounding is none."""
     compared = replace(
-        log(1, n=4),
+        log(1, n=4).log,
         taken=np.array([0, 0, 1, 0]),
         logged=np.array([[0.5, 0.5, 1e-9], [0.5, 0.4, 0.0], [1.0, 0.0, 0.0], [np.nan, 0.5, 0.5]]),
     )
@@ -274,7 +310,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(NotEnoughData, match="no distribution"):
         judged(replace(compared, challenger=compared.challenger * 2), GATE)
     with pytest.raises(NotEnoughData, match="do not fit"):
-        judged(replace(compared, cost=compared.cost[:, :2]), GATE)
+        judged(replace(compared, log=replace(compared.log, cost=compared.log.cost[:, :2])), GATE)
 
 
 @pytest.mark.slow

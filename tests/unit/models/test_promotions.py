@@ -11,8 +11,16 @@ import pytest
 
 from features.errors import BundleError, HomeLocked, Refused, UnknownObject
 from models.bundle import FOREST
-from models.promotions import Entry, Promoter, champions_before, history_of, promotions_file, read_promotions
-from models.registry import CHAMPION, LocalRegistry, read_champions
+from models.promotions import (
+    Entry,
+    Promoter,
+    champions_before,
+    had_its_turn,
+    history_of,
+    promotions_file,
+    read_promotions,
+)
+from models.registry import CHALLENGER, CHAMPION, LocalRegistry, read_champions
 from tests.boosters import small_bundle
 
 NAME = "nba-card"
@@ -254,3 +262,56 @@ def test_the_logs_format_is_frozen(registry: LocalRegistry) -> None:
         "recovered": False,
         "evidence": {"ess": 1.0},
     }
+
+
+def test_what_is_promoted_is_no_challenger_any_more(registry: LocalRegistry) -> None:
+    """Also by force, and also where it is rolled back to."""
+    registry.set_alias(NAME, CHALLENGER, 2, at=AT)
+    promoted(registry, 2)
+    assert registry.alias(NAME, CHALLENGER) is None
+
+    registry.set_alias(NAME, CHALLENGER, 1, at=AT)
+    Promoter(registry).rollback(NAME, at=AT, by="bob")
+    assert (registry.alias(NAME, CHAMPION), registry.alias(NAME, CHALLENGER)) == (1, None)
+
+
+def test_another_challenger_stays(registry: LocalRegistry) -> None:
+    """It was not promoted, and goes on being compared."""
+    registry.set_alias(NAME, CHALLENGER, 3, at=AT)
+    promoted(registry, 2)
+    Promoter(registry).rollback(NAME, at=AT, by="bob")
+    assert registry.alias(NAME, CHALLENGER) == 3
+
+
+def test_a_challenger_that_a_dying_process_left_is_freed_by_the_next(
+    registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It died after the champion's alias was moved."""
+    registry.set_alias(NAME, CHALLENGER, 2, at=AT)
+    with monkeypatch.context() as dying:
+        dying.setattr(LocalRegistry, "remove_alias", _dies)
+        with pytest.raises(Died):
+            promoted(registry, 2)
+    assert (registry.alias(NAME, CHAMPION), registry.alias(NAME, CHALLENGER)) == (2, 2)
+
+    Promoter(registry).refused(NAME, 3, at=AT + 1, by="bob", evidence={})
+
+    assert registry.alias(NAME, CHALLENGER) is None
+
+
+def _dies(*_: Any) -> None:
+    raise Died
+
+
+def test_damaged_challengers_keep_nobody_from_promoting(registry: LocalRegistry) -> None:
+    """Their file is left alone."""
+    (registry.root / "challenger.json").write_text("{")
+    assert promoted(registry, 2).step == "done"
+    assert (registry.root / "challenger.json").read_text() == "{"
+
+
+def test_a_version_had_its_turn_by_an_alias_or_by_the_log(registry: LocalRegistry) -> None:
+    """One that was rolled back from did; one that was only registered did not."""
+    promoted(registry, 2)
+    Promoter(registry).rollback(NAME, at=AT, by="bob")
+    assert [had_its_turn(registry, NAME, version) for version in (1, 2, 3)] == [True, True, False]

@@ -1,0 +1,51 @@
+"""What is measured: experiments, off-policy evaluations, simulations, and drift."""
+
+from __future__ import annotations
+
+from litestar import Response, get, post
+from litestar.params import FromPath
+
+from serving.api.calls import Call, allowed, as_json, body_of, refuse_query, runtime_of, words_of
+from serving.requests import decode_json
+
+_MEASURERS = allowed("marketer", "analyst")
+_ANALYSTS = allowed("analyst")
+
+
+@get("/v1/experiments/{experiment_id:str}/report", guards=[_MEASURERS])
+async def report_experiment(request: Call, experiment_id: FromPath[str]) -> Response[bytes]:
+    """What an experiment has shown so far."""
+    runtime = runtime_of(request)
+    refuse_query(request.query_params)
+    return as_json(await runtime.workers.run(runtime.experiments.report, experiment_id))
+
+
+@get("/v1/ope/reports", guards=[_ANALYSTS])
+async def list_evaluations(request: Call) -> Response[bytes]:
+    """The off-policy evaluations that are kept."""
+    runtime = runtime_of(request)
+    refuse_query(request.query_params)
+    return as_json(await runtime.workers.run(runtime.evaluations.reports))
+
+
+@get("/v1/ope/reports/{report_id:str}", guards=[_ANALYSTS])
+async def read_evaluation(request: Call, report_id: FromPath[str]) -> Response[bytes]:
+    """One of them."""
+    runtime = runtime_of(request)
+    refuse_query(request.query_params)
+    return as_json(await runtime.workers.run(runtime.evaluations.report, report_id))
+
+
+@post("/v1/simulations", guards=[_MEASURERS], status_code=200)
+async def simulate(request: Call) -> Response[bytes]:
+    """What a policy, a catalogue or a model would have come to."""
+    runtime = runtime_of(request)
+    body = await body_of(request, runtime.settings.max_body_bytes, pace=runtime.workers.pace)
+    return as_json(await runtime.workers.run(lambda: runtime.simulations.simulated(decode_json(body))))
+
+
+@get("/v1/monitoring/drift", guards=[_ANALYSTS])
+async def read_drift(request: Call) -> Response[bytes]:
+    """The latest drift reports."""
+    runtime = runtime_of(request)
+    return as_json(await runtime.workers.run(runtime.drift.drift, words_of(request)))

@@ -1,0 +1,269 @@
+"""Registered models for callers: what there is, and promotion and rollback by the commands that do them.
+
+The commands write bundles, the promotion log and, for a rollout, the policy's file; what decides takes them up as it
+does when an operator runs them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from features.errors import BundleError, UnknownObject
+from features.events import dump_timestamp, shown
+from models.bundle import MANIFEST
+from models.manifest import lineage_of_manifest
+from models.promotions import Entry, entry_document, promotions_file, read_promotions
+from models.registry import CHALLENGER, CHAMPION, LocalRegistry, model_name, read_champions
+from serving.child_commands import Command, Finished, RunCommand
+from serving.model_views import (
+    LONGEST_REASON,
+    SHOWN_PROMOTIONS,
+    SHOWN_VERSIONS,
+    ListedModel,
+    ModelsAnswer,
+    ModelVersion,
+    PolicyMetrics,
+    PromotionAnswer,
+    ShareChange,
+    StallMetrics,
+)
+from serving.problems import CommandRefused, ConfigurationFixed, PromotionRefused
+from serving.requests import Fields
+from serving.telemetry import log_event
+
+PROMOTING: Final = "promotion"
+PROMOTING_SECONDS: Final = 900.0
+"""The gate makes tens of thousands of decisions again with two models."""
+
+
+class ModelDesk:
+    """Tells of registered models, and has them promoted and rolled back.
+
+    Args:
+        root: the folder of bundles.
+        journeys: ids of the journeys.
+        serving: label of the bundle that decides for each journey now.
+        challenging: likewise for the challenger's arm.
+        share: of the population that challengers decide for.
+        fixed_folder: where the deployment keeps the configuration; None where it is the home's own or built in.
+        run: runs a command.
+        taken_up: has what decides look at aliases and policy now, instead of at the next tick.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: Path,
+        journeys: Sequence[str],
+        serving: Callable[[], Mapping[str, str | None]],
+        challenging: Callable[[], Mapping[str, str | None]],
+        share: Callable[[], float],
+        fixed_folder: str | None,
+        run: RunCommand,
+        taken_up: Callable[[], None],
+    ) -> None:
+        self._root, self._journeys = root, {model_name(one): one for one in journeys}
+        self._serving, self._challenging, self._share = serving, challenging, share
+        self._fixed_folder, self._run, self._taken_up = fixed_folder, run, taken_up
+
+    def models(self) -> ModelsAnswer:
+        """Every registered model, with versions, aliases and promotions.
+
+        Raises:
+            StoreUnavailable: the promotion log cannot be read.
+        """
+        entries = read_promotions(promotions_file(self._root))
+        pointers = {alias: self._pointers(alias) for alias in (CHAMPION, CHALLENGER)}
+        serving, challenging = self._serving(), self._challenging()
+        listed = []
+        for name, journey_id in self._journeys.items():
+            aliases = {alias: found[name] for alias, found in pointers.items() if name in found}
+            listed.append(
+                ListedModel(
+                    name=name,
+                    journey_id=journey_id,
+                    serving=serving.get(journey_id),
+                    challenging=challenging.get(journey_id),
+                    aliases=aliases,
+                    versions=self._versions(name, aliases),
+                    promotions=tuple(_newest_first(entries, name)),
+                )
+            )
+        return ModelsAnswer(models=tuple(listed), share=self._share())
+
+    def promote(self, name: str, document: object, *, by: str) -> PromotionAnswer:
+        """Have a version promoted, or decide for a share; it may take minutes: call it in a thread.
+
+        Args:
+            name: of the registered model.
+            document: the body, a ``PromotionRequest``.
+            by: the caller's key, as the promotion log is to name it.
+
+        Raises:
+            UnknownObject: there is no such model or version.
+            InvalidInput: with every bad field.
+            PromotionRefused: with the gate's reasons, or why it cannot be.
+            ConfigurationFixed: a share, where the policy is the deployment's.
+            TooManyRequests: another promotion is under way.
+            StoreUnavailable: it failed.
+        """
+        journey_id = self._journey(name)
+        fields = Fields.of(document, ("version", "share", "dry_run", "force", "reason"))
+        version = fields.integer("version", 1, 1_000_000, None)
+        share, dry_run, force = _share_of(fields), fields.flag("dry_run", False), fields.flag("force", False)
+        reason = _reason_of(fields)
+        if force and dry_run:
+            fields.add("force", True, "no dry_run with it")
+        if force and not reason.strip():
+            fields.add("reason", reason, "why the gate is passed over")
+        fields.refuse("the model cannot be promoted like this")
+        if share is not None and self._fixed_folder is not None and not dry_run:
+            raise ConfigurationFixed(
+                f"the policy is in {self._fixed_folder}, which the deployment owns; expected one in the home: change "
+                f"`experiment.challenger` there, or run `headway promote --share` as its owner"
+            )
+        words = ["promote", "--journey", journey_id, "--by", by, f"--reason={reason}", "--json"]
+        words += ["--version", str(version)] if version is not None else []
+        words += [f"--share={share:.12g}"] if share is not None else []
+        words += ["--dry-run"] if dry_run else []
+        words += ["--force"] if force else []
+        finished = self._done(words)
+        told = finished.document
+        if not (finished.is_done or dry_run):
+            raise PromotionRefused(
+                "the promotion gate refused this version: "
+                + ", ".join(one["code"] for one in told["verdict"]["reasons"]),
+                reasons=told["verdict"]["reasons"],
+                evidence=told["verdict"],
+            )
+        return self._answered(name, told, is_done=finished.is_done and not dry_run, by=by)
+
+    def rollback(self, name: str, document: object, *, by: str) -> PromotionAnswer:
+        """Have the champion before put back in its place.
+
+        Raises:
+            UnknownObject: there is no such model, or the bundle to go back to is gone.
+            InvalidInput: with every bad field.
+            PromotionRefused: the promotion log names no champion before.
+            TooManyRequests: another promotion is under way.
+            StoreUnavailable: it failed.
+        """
+        journey_id = self._journey(name)
+        fields = Fields.of(document, ("reason",))
+        reason = _reason_of(fields)
+        fields.refuse("the model cannot be rolled back like this")
+        words = ["rollback", "--journey", journey_id, "--by", by, f"--reason={reason}", "--json"]
+        return self._answered(name, self._done(words).document, is_done=True, by=by)
+
+    def _done(self, words: Sequence[str]) -> Finished:
+        try:
+            return self._run(Command(kind=PROMOTING, words=tuple(words), seconds=PROMOTING_SECONDS))
+        except CommandRefused as error:
+            raise PromotionRefused(str(error)) from error
+
+    def _answered(self, name: str, told: Mapping[str, Any], *, is_done: bool, by: str) -> PromotionAnswer:
+        answer = PromotionAnswer(
+            done=is_done,
+            verdict=told.get("verdict"),
+            entry=told.get("entry"),
+            share=None if told.get("share") is None else msgspec.convert(told["share"], ShareChange),
+        )
+        if is_done:
+            self._taken_up()
+            kind = (answer.entry or {}).get("kind")
+            log_event("promotion_done", name=name, kind=kind, by=by, serving=self._serving())
+        return answer
+
+    def _journey(self, name: str) -> str:
+        if name not in self._journeys:
+            raise UnknownObject(f"no model {shown(name)}; expected one of {', '.join(self._journeys)}")
+        return self._journeys[name]
+
+    def _pointers(self, alias: str) -> dict[str, int]:
+        try:
+            return {name: one.version for name, one in read_champions(self._root / f"{alias}.json").items()}
+        except BundleError as error:
+            log_event("aliases_unreadable", alias=alias, reason=str(error))
+            return {}
+
+    def _versions(self, name: str, aliases: Mapping[str, int]) -> tuple[ModelVersion, ...]:
+        newest = LocalRegistry(self._root).versions(name)[::-1][:SHOWN_VERSIONS]
+        return tuple(
+            _version(
+                self._root / name / str(version),
+                version,
+                tuple(alias for alias, on in aliases.items() if on == version),
+            )
+            for version in newest
+        )
+
+
+def _version(folder: Path, version: int, aliases: tuple[str, ...]) -> ModelVersion:
+    """One version by its manifest; one that cannot be read is told without what it would say."""
+    try:
+        lineage = lineage_of_manifest(json.loads((folder / MANIFEST).read_bytes()))
+    except (OSError, ValueError, AttributeError, RecursionError, BundleError):
+        nothing = {name: None for name in PolicyMetrics.__struct_fields__}
+        return ModelVersion(
+            version=version,
+            aliases=aliases,
+            trained_at=None,
+            fingerprint=None,
+            features=None,
+            configuration={},
+            decisions=None,
+            moments=None,
+            stall=StallMetrics(auc=None, brier=None, ece=None, slope=None),
+            policy=PolicyMetrics(**nothing),
+        )
+    training, metrics = lineage.training, lineage.metrics
+    fingerprint = training.get("fingerprint")
+    return ModelVersion(
+        version=version,
+        aliases=aliases,
+        trained_at=dump_timestamp(lineage.created_at),
+        fingerprint=None if fingerprint is None else str(fingerprint),
+        features=lineage.features_version,
+        configuration={part: str(one) for part, one in lineage.configuration.items()},
+        decisions=_whole(training.get("n_decisions")),
+        moments=_whole(training.get("n_moments")),
+        stall=StallMetrics(**_numbers(metrics.get("stall"), StallMetrics.__struct_fields__)),
+        policy=PolicyMetrics(**_numbers(metrics.get("policy"), PolicyMetrics.__struct_fields__)),
+    )
+
+
+def _numbers(found: object, names: Sequence[str]) -> dict[str, float | None]:
+    known = found if isinstance(found, dict) else {}
+    return {name: float(one) if isinstance(one := known.get(name), int | float) else None for name in names}
+
+
+def _whole(found: object) -> int | None:
+    return found if isinstance(found, int) else None
+
+
+def _newest_first(entries: Sequence[Entry], name: str) -> list[dict[str, Any]]:
+    return [entry_document(one) for one in reversed(entries) if one.name == name][:SHOWN_PROMOTIONS]
+
+
+def _share_of(fields: Fields) -> float | None:
+    if fields.value("share") is None:
+        return None
+    share = fields.number("share")
+    if share is not None and not 0 <= share <= 1:
+        fields.add("share", share, "a number from 0 to 1")
+    return share
+
+
+def _reason_of(fields: Fields) -> str:
+    reason = fields.value("reason")
+    if reason is None:
+        return ""
+    if not isinstance(reason, str) or len(reason) > LONGEST_REASON or not reason.replace("\n", " ").isprintable():
+        fields.add("reason", reason, f"text of at most {LONGEST_REASON} characters that can be printed")
+        return ""
+    return reason

@@ -1,0 +1,180 @@
+"""Commands run for callers: what they print, every way they end, one of a kind at a time, and nothing left running."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from features.errors import HeadwayError, InvalidInput, NotEnoughData, Problem, StoreUnavailable, UnknownObject
+from serving.child_commands import CHILD, ChildCommands, Command
+from serving.problems import CommandRefused, TooManyRequests
+
+PYTHON = (sys.executable, "-S", "-c")
+
+
+def _command(*words: str, kind: str = "report", seconds: float = 60.0) -> Command:
+    return Command(kind=kind, words=words, seconds=seconds)
+
+
+def _failing(code: int, said: str) -> ChildCommands:
+    script = f"import sys; sys.stderr.write('a warning\\n' + {said!r} + '\\n'); sys.exit({code})"
+    return ChildCommands({}, command=(*PYTHON, script))
+
+
+def _told(name: str, message: str = "what and why", problems: tuple[dict[str, object], ...] = ()) -> str:
+    return json.dumps({"error": name, "message": message, "problems": list(problems)})
+
+
+def test_what_a_command_prints_is_its_result() -> None:
+    """As JSON values; the words come as they are, each one word."""
+    script = "import json, sys; print(json.dumps({'words': sys.argv[1:]}))"
+
+    finished = ChildCommands({}, command=(*PYTHON, script)).run(_command("a b", "--reason=; rm -rf *"))
+
+    assert (finished.is_done, finished.document) == (True, {"words": ["a b", "--reason=; rm -rf *"]})
+
+
+def test_a_result_that_says_no_is_one_too() -> None:
+    """Exit code 1 with a result: a gate that refuses."""
+    finished = ChildCommands({}, command=(*PYTHON, "print('{\"why\": 1}'); raise SystemExit(1)")).run(_command())
+
+    assert (finished.is_done, finished.document) == (False, {"why": 1})
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "error", "message"),
+    [
+        (2, _told("UnknownObject"), UnknownObject, "what and why"),
+        (2, _told("Refused"), CommandRefused, "what and why"),
+        (2, _told("Conflict"), CommandRefused, "what and why"),
+        (2, _told("HomeLocked", "held by process 7"), TooManyRequests, "another process is writing"),
+        (1, _told("NotEnoughData"), NotEnoughData, "what and why"),
+        (1, _told("BundleError", "damaged"), StoreUnavailable, "the report failed: damaged"),
+        (1, "Error: unexpected KeyError: 'x'", StoreUnavailable, "failed with exit code 1: Error: unexpected"),
+        (2, "Error: No such command", StoreUnavailable, "failed with exit code 2: Error: No such command"),
+        (0, "", StoreUnavailable, "failed with exit code 0"),
+        (2, '{"error": 1}', StoreUnavailable, "failed with exit code 2"),
+    ],
+)
+def test_an_error_of_a_command_is_that_error(code: int, said: str, error: type[HeadwayError], message: str) -> None:
+    """What nobody foresaw is a service that is not available, and is logged."""
+    with pytest.raises(error, match=message):
+        _failing(code, said).run(_command())
+
+
+def test_bad_fields_keep_their_places() -> None:
+    """Those of configurations and mappings too."""
+    problem = {"path": "a.b", "value": "1", "expected": "2", "file": "x.yaml", "line": 3}
+
+    for name in ("InvalidInput", "ConfigurationError", "MappingError"):
+        with pytest.raises(InvalidInput) as caught:
+            _failing(2, _told(name, "two wrong", (problem,))).run(_command())
+        assert (caught.value.headline, caught.value.problems) == ("two wrong", (Problem("a.b", "1", "2", "x.yaml", 3),))
+
+
+def test_secrets_of_the_service_stay_with_it() -> None:
+    """Neither the bootstrap key nor a webhook's secret is in a child's environment; the rest is."""
+    env = {"HEADWAY_BOOTSTRAP_KEY": "hw_0123", "HEADWAY_DRIFT_WEBHOOK_SECRET": "whsec_", "HEADWAY_HOME": "/somewhere"}
+    script = "import json, os; print(json.dumps(sorted(name for name in os.environ if 'HEADWAY' in name)))"
+
+    finished = ChildCommands(env, command=(*PYTHON, script)).run(_command())
+
+    assert finished.document == ["HEADWAY_ERRORS", "HEADWAY_HOME"]
+
+
+class _Waiting:
+    """A command that waits to be ended, in a thread."""
+
+    def __init__(self, folder: Path, *, script: str = "", ending_seconds: float = 30.0, seconds: float = 120.0) -> None:
+        self.began = folder / "began"
+        waiting = f"{script}\nimport os, pathlib, time\npathlib.Path({str(self.began)!r}).touch()\ntime.sleep(100)"
+        self.commands = ChildCommands({}, command=(*PYTHON, waiting), ending_seconds=ending_seconds)
+        self.error: HeadwayError | None = None
+        self.thread = threading.Thread(target=self._run, args=(seconds,))
+        self.thread.start()
+        until = time.monotonic() + 60
+        while not self.began.exists() and self.thread.is_alive() and time.monotonic() < until:
+            self.thread.join(0.02)
+
+    def _run(self, seconds: float) -> None:
+        try:
+            self.commands.run(_command(seconds=seconds))
+        except HeadwayError as error:
+            self.error = error
+
+
+def test_one_of_a_kind_runs_at_a_time(tmp_path: Path) -> None:
+    """A second one is refused at once, before a process is made; another kind is not."""
+    waiting = _Waiting(tmp_path)
+
+    with pytest.raises(TooManyRequests, match="another report is running"):
+        waiting.commands.run(_command())
+    with pytest.raises(StoreUnavailable, match="took longer"):
+        waiting.commands.run(_command(kind="simulation", seconds=0.01))
+
+    waiting.commands.close()
+    waiting.thread.join(60)
+    assert isinstance(waiting.error, StoreUnavailable)
+
+
+def test_closing_ends_what_runs_and_begins_nothing(tmp_path: Path) -> None:
+    """Also a child that does not want to end, and what that has started."""
+    script = (
+        "import signal, subprocess, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"child = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(100)'])\n"
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid))"
+    )
+    waiting = _Waiting(tmp_path, script=script, ending_seconds=0.2)
+
+    waiting.commands.close()
+    waiting.thread.join(60)
+
+    assert not waiting.thread.is_alive()
+    assert isinstance(waiting.error, StoreUnavailable)
+    assert _is_gone(int((tmp_path / "pid").read_text()))
+    with pytest.raises(StoreUnavailable, match="closing"):
+        waiting.commands.run(_command())
+
+
+def test_a_command_that_hangs_is_killed_at_its_limit(tmp_path: Path) -> None:
+    """And the next of its kind may run."""
+    script = (
+        "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(100)"
+    )
+    commands = ChildCommands({}, command=(*PYTHON, script), ending_seconds=0.2)
+
+    with pytest.raises(StoreUnavailable, match=r"took longer than 3 s; ask for less"):
+        commands.run(_command(seconds=3.0))
+
+    assert _is_gone(int((tmp_path / "pid").read_text()))
+    with pytest.raises(StoreUnavailable, match=r"took longer than 0\.01 s"):
+        commands.run(_command(seconds=0.01))
+
+
+def _is_gone(pid: int) -> bool:
+    """Whether a process has ended; one that was killed may take a moment, and be a zombie of nobody's."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":
+            return True
+        threading.Event().wait(0.02)
+    return False
+
+
+def test_the_console_script_runs_behind_everything_else() -> None:
+    """The real one, which says a refusal as what it is."""
+    env = {**os.environ, "HEADWAY_HOME": "/nowhere"}
+
+    with pytest.raises(CommandRefused, match="expected"):
+        ChildCommands(env, command=CHILD).run(_command("promote", "--force", "--json"))
