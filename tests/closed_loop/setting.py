@@ -104,7 +104,7 @@ def _configured(home: Home, changed: Mapping[str, str]) -> Configuration:
 
 
 def loop_params() -> Params:
-    """The shipped parameters, smaller for speed: moments, trees of the stall models, learners to choose effects from."""
+    """The shipped parameters, smaller for speed: moments, trees of the stall models, learners of effects."""
     params = load_params()
     stall = params.stall.model_copy(update={"boosting": params.stall.boosting.model_copy(update={"rounds": 60})})
     return params.model_copy(
