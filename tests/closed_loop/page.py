@@ -37,12 +37,12 @@ uv run python -m tests.closed_loop --json > runs.json # one JSON document; --wri
 
 ## Method
 
-- **A world** begins with an empty home. {customers:,} customers apply in each of {rounds} rounds of {days} days; what
-  happens to them is drawn from the simulator's frozen laws. Worlds: {seeds}.
+- **A world** begins with an empty home. Customers apply in each of its rounds of {days} days; what happens to them is
+  drawn from the simulator's frozen laws. Here: {worlds}.
 - **Deciding** is the service's own decider, on the features that the kernel reads from the events that had arrived. The
   built-in configuration decides with its caps, quiet hours, consents and offer rules; every decision is committed to
   the record store with its exact probabilities and counts its contact. The first round is random, all of it. From the
-  second on the shares are the built-in ones (5 % no contact, 10 % random), {share:.0%} for the challenger where there
+  second on the shares are the built-in ones (5 % no contact, 10 % random), {share:.0f} % for the challenger where there
   is one, and the champion for the rest.
 - **Observing.** Events reach the event log when they arrive, some late; what follows from a decision arrives after it.
   The cookies from before the application are known to be the customer's.
@@ -192,12 +192,12 @@ def _coverage(runs: Sequence[Run]) -> str:
 
 def _learned(runs: Sequence[Run]) -> str:
     """How far the decisions came, in one sentence."""
-    value = mean_and_error(by_round(runs, lambda one: one["champion_value"]))
-    best = by_round(runs, lambda one: one["best"])
-    first, second, last = value[0][1], value[1][-1], value[0][-1]
+    value, _ = mean_and_error(by_round(runs, lambda one: one["champion_value"]))
+    best, _ = mean_and_error(by_round(runs, lambda one: one["best"]))
+    chance, _ = mean_and_error(by_round(runs, lambda one: one["random_value"]))
     return (
-        f"The champion's choices are worth EUR {first:.2f} a decision in the second round and EUR {last:.2f} "
-        f"(± {second:.2f}) in the last, of EUR {mean_and_error(best)[0][-1]:.2f} that the laws allow.\n"
+        f"The champion's choices are worth EUR {value[1]:.2f} a decision in the second round and EUR {value[-1]:.2f} "
+        f"in the last; chance would earn EUR {chance[-1]:.2f} there, and the laws allow EUR {best[-1]:.2f}.\n"
     )
 
 
@@ -280,15 +280,18 @@ def write_page(runs: Sequence[Run]) -> None:
 def page(runs: Sequence[Run]) -> str:
     """The page as Markdown."""
     groups = _groups(runs)
-    setting = runs[0]["setting"]
-    seeds = " and ".join(f"{len(group)} {'with' if drifts else 'without'} drift" for drifts, group in groups.items())
-    method = _METHOD.format(
-        customers=setting["customers"], rounds=setting["rounds"], days=ROUND_DAYS, share=CHALLENGER_SHARE, seeds=seeds
-    )
-    parts = [method]
+    worlds = "; ".join(_worlds(group, drifts=drifts) for drifts, group in sorted(groups.items()))
+    parts = [_METHOD.format(days=ROUND_DAYS, share=100 * CHALLENGER_SHARE, worlds=worlds)]
     if False in groups:
-        parts.append(f"## The world stays as it is\n\n{_learned(groups[False])}\n{_section(groups[False])}")
+        parts.append(f"## The world stays as it is\n\n{_learned(groups[False])}\n{_rounds(groups[False])}")
     if True in groups:
-        parts.append(f"## The effects change\n\n{_DRIFT}\n{_section(groups[True])}\n{_drift(groups[True])}")
+        parts.append(f"## The effects change\n\n{_DRIFT}\n{_rounds(groups[True])}\n{_drift(groups[True])}")
     parts.append(f"## Whether estimates are honest\n\n{_HONESTY}\n{_coverage(runs)}")
     return "\n".join(parts)
+
+
+def _worlds(runs: Sequence[Run], *, drifts: bool) -> str:
+    setting = runs[0]["setting"]
+    count = "one world" if len(runs) == 1 else f"{len(runs)} worlds"
+    manner = "whose effects change" if drifts else "that stays as it is" if len(runs) == 1 else "that stay as they are"
+    return f"{count} {manner}, {setting['rounds']} rounds of {setting['customers']:,} customers"
