@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 
@@ -34,16 +35,16 @@ from tests.closed_loop.setting import (
 )
 from tests.closed_loop.truth import Truth
 from training.decision_log import DecisionLog
-from training.drift import drift_step, recent_vectors
+from training.drift import drift_step
+from training.drift_sources import LiveSource
 from training.params import Params
 from training.pipeline import fit_step, frames_step
 from training.promote import compared, contest, contest_log, gate_of, verdict_document
+from training.registering import register
 from training.simulated_draws import Floats
 from training.simulated_journeys import Crowd
 from training.simulated_policy import options_of
-from training.snapshot import freeze
-from training.tracking import TrackingProcess
-from training.train import register
+from training.snapshot import freeze, read_snapshot
 
 NAME: Final = model_name(JOURNEY_ID)
 BY: Final = "closed loop"
@@ -124,8 +125,11 @@ class Round:
 class _Untracked:
     """Stands in for the tracking server: the local registry is the one that serves."""
 
-    def record(self, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [{"run_id": "", "version": 0} for _ in jobs]
+    def record(
+        self, jobs: Sequence[Mapping[str, Any]], aliases: Sequence[Mapping[str, Any]] = ()
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """No run for any of them."""
+        return [{"run_id": "", "version": 0} for _ in jobs], []
 
 
 def run(setting: Setting, seed: int, home: Home) -> list[Round]:
@@ -209,7 +213,7 @@ class Installation:
         took["decide"] = -clock + (clock := time.perf_counter())
         truth = self._truth()
         made = [one for batch in self._crowd.decisions.made[before:] for one in batch["decision_id"]]
-        drift = self._drift() if self._setting.drifts and number + 1 in DRIFT_LOOKED_AT else None
+        drift = self._drift(at=end) if self._setting.drifts and number + 1 in DRIFT_LOOKED_AT else None
         estimate, verdict = self._judge(truth, champion, at=end)
         took["judge"] = -clock + (clock := time.perf_counter())
         self._train(at=end)
@@ -260,8 +264,7 @@ class Installation:
                 champion.append(truth.of_policy([decision_id], treatments, chances)[0])
                 contacted.append(bool(record.selected))
             even.append(truth.of_policy([decision_id], treatments, eligible / eligible.sum())[0])
-        mean = lambda values: float(np.mean(values)) if values else float("nan")  # noqa: E731
-        return mean(champion), mean(even), mean(contacted)
+        return _mean(champion), _mean(even), _mean(contacted)
 
     def _judge(self, truth: Truth, champion: int | None, *, at: int) -> tuple[Told | None, Judged | None]:
         """The champion's value by the log beside its true one; and the gate's verdict on the challenger."""
@@ -319,18 +322,23 @@ class Installation:
         )
         return Told(truth=float(true.mean()), estimate=interval.estimate, low=interval.low, high=interval.high)
 
-    def _drift(self) -> dict[str, Any]:
+    def _drift(self, *, at: int) -> dict[str, Any]:
         """What ``headway drift`` says before the next training."""
-        recent = recent_vectors(self._home, self._configuration, self._params)
-        found = drift_step(self._home, self._configuration, self._params, JOURNEY_ID, recent=recent)[JOURNEY_ID]
-        return {name: found[name] for name in ("verdict", "reasons", "drifted", "columns") if name in found}
+        with LiveSource(self._home, read_snapshot(self._home)) as source:
+            found = drift_step(self._home, self._configuration, self._params, source, JOURNEY_ID, at=at)[JOURNEY_ID]
+        return {"verdict": found["verdict"], "reasons": found["reasons"]}
 
     def _train(self, *, at: int) -> None:
         """What ``headway train`` does, without the tracking server and the check of Feast."""
         snapshot = freeze(self._home, self._configuration, at=at)
         frames = frames_step(self._home, self._configuration, self._params, snapshot)
         trained = fit_step(self._home, self._configuration, self._params, snapshot, frames)
-        register(self._home, self._params, trained, cast(TrackingProcess, _Untracked()), at=at)
+        register(self._home, self._configuration, self._params, trained, _Untracked(), at=at)
+
+
+def _mean(values: Sequence[float]) -> float:
+    """NaN of nothing."""
+    return float(np.mean(values)) if values else float("nan")
 
 
 def _surprise(log: LoggedChoices) -> float:

@@ -7,8 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from features.event_log import LoggedEvent
-from features.event_store import SqlEventLog
+from features.event_log import EventLog, LoggedEvent
 from features.events import JourneyEvent, day_of, load_facts
 from features.feedback_text import FeedbackTexts
 from features.profile import consent_of
@@ -16,8 +15,7 @@ from features.taxonomy import Taxonomy
 from models.actions import Catalogue
 from models.contact_responses import contact_responses
 from models.exposures import exposed_contacts
-from models.record_store import SqlRecordStore
-from models.records import ConsentChange
+from models.records import ConsentChange, RecordStore
 from training.simulated_course import NEVER, Course
 from training.simulated_draws import Integers
 from training.simulated_events import SOURCE, Added, arrival_delay
@@ -40,7 +38,7 @@ class Mail:
     """
 
     def __init__(
-        self, course: Course, *, log: SqlEventLog, records: SqlRecordStore, taxonomy: Taxonomy, catalogue: Catalogue
+        self, course: Course, *, log: EventLog, records: RecordStore, taxonomy: Taxonomy, catalogue: Catalogue
     ) -> None:
         self._course = course
         self._log = log

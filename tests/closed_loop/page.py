@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from tests.closed_loop.setting import DRIFT_ROUND, ROOT
+from tests.closed_loop.setting import CHALLENGER_SHARE, DRIFT_ROUND, ROOT, ROUND_DAYS
 from training.plots import COLOURS, SOFT, new_figure, svg_of
 
 PAGE: Final = ROOT / "docs" / "closed-loop.md"
@@ -18,6 +18,54 @@ _Z: Final = 1.959964
 
 Run = Mapping[str, Any]
 """One world: ``setting``, ``seed`` and ``rounds``, as ``--json`` prints it."""
+
+
+_METHOD: Final = """\
+# The closed loop on simulated truth
+
+Whether the whole thing works: start from chance, decide, observe, train, judge, promote, and again. The
+[simulator](reference/simulator.md) moves customers on and knows what every decision is truly worth; nothing in the loop
+looks at that, it only draws the curves. No figure on this page is typed: one command computes and writes it.
+
+![True value of decisions by round](images/closed-loop.svg)
+
+```bash
+uv run python -m tests.closed_loop --write            # this page and its picture
+uv run python -m tests.closed_loop --drift --seeds 1  # one world whose effects change, as tables
+uv run python -m tests.closed_loop --json > runs.json # one JSON document; --write --read runs.json makes the page of it
+```
+
+## Method
+
+- **A world** begins with an empty home. Customers apply in each of its rounds of {days} days; what happens to them is
+  drawn from the simulator's frozen laws. Here: {worlds}.
+- **Deciding** is the service's own decider, on the features that the kernel reads from the events that had arrived. The
+  built-in configuration decides with its caps, quiet hours, consents and offer rules; every decision is committed to
+  the record store with its exact probabilities and counts its contact. The first round is random, all of it. From the
+  second on the shares are the built-in ones (5 % no contact, 10 % random), {share:.0f} % for the challenger where there
+  is one, and the champion for the rest.
+- **Observing.** Events reach the event log when they arrive, some late; what follows from a decision arrives after it.
+  The cookies from before the application are known to be the customer's.
+- **Training** is that of `headway train` on everything that the home holds, at the end of each round, without the
+  tracking server, with fewer moments, trees and candidate learners than the shipped parameters: for speed. The first
+  bundle becomes the champion; each later one is the challenger of one round.
+- **Promoting** is the gate of `headway promote` on the decisions since the challenger was trained whose outcome windows
+  are over.
+- **Worth** is money a decision over doing nothing: value of the outcome times the true effect, less incentive and
+  contact costs, given all that can be observed of the customer. "As decided" is over all arms; "the champion's
+  choices" are those of its own arm; "random choices" draw evenly from the candidates; the best candidate needs the
+  laws. The candidates of the first round are fewer: actions that ask for a stall propensity have none without a model.
+- **Intervals** are the gate's: doubly robust, 95 %, by bootstrap over customers. The truth of a round is that of the
+  very decisions that its interval is about.
+"""
+_DRIFT: Final = f"""\
+In round {DRIFT_ROUND} messages wear out (five nudges lose 0.9 on the logit scale) and help becomes welcome (calls,
+cases and chat gain 0.9). Nobody is told. Training goes on learning from all rounds, old and new alike.
+"""
+_HONESTY: Final = """\
+How often the truth lay within its 95 % interval, over all rounds of all worlds. Intervals of one world share a
+champion, so that the bounds of the share are a little too narrow.
+"""
 
 
 class Covered(NamedTuple):
@@ -142,6 +190,37 @@ def _coverage(runs: Sequence[Run]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _learned(runs: Sequence[Run]) -> str:
+    """How far the decisions came, in one sentence."""
+    value, _ = mean_and_error(by_round(runs, lambda one: one["champion_value"]))
+    best, _ = mean_and_error(by_round(runs, lambda one: one["best"]))
+    chance, _ = mean_and_error(by_round(runs, lambda one: one["random_value"]))
+    return (
+        f"The champion's choices are worth EUR {value[1]:.2f} a decision in the second round and EUR {value[-1]:.2f} "
+        f"in the last; chance would earn EUR {chance[-1]:.2f} there, and the laws allow EUR {best[-1]:.2f}.\n"
+    )
+
+
+def _drift(runs: Sequence[Run]) -> str:
+    """What drift said around the change, and who won."""
+    lines = [
+        "| world | round | `headway drift` says | most surprising treatment, s.e. |",
+        "|---|---|---|---|",
+    ]
+    for run in runs:
+        for one in run["rounds"]:
+            if (found := one.get("drift")) is not None:
+                surprise = "" if one["judged"] is None else f"{one['judged']['surprise']:.1f}"
+                reasons = found.get("reasons")
+                verdict = found["verdict"] + ("" if not reasons else f": {_listed(reasons)}")
+                lines.append(f"| {run['seed']} | {one['number'] + 1} | {verdict} | {surprise} |")
+    return "\n".join(lines) + "\n"
+
+
+def _listed(reasons: Sequence[Any]) -> str:
+    return ", ".join(str(one["code"]) if isinstance(one, Mapping) else str(one) for one in reasons)
+
+
 def picture(runs: Sequence[Run]) -> str:
     """True values by round, without and with drift, as SVG."""
     groups = _groups(runs)
@@ -190,3 +269,29 @@ def _panel(axes: Any, runs: Sequence[Run], *, drifts: bool) -> None:
 
 def _part(name: str) -> Callable[[Mapping[str, Any]], float | None]:
     return lambda one: (told(one, "champion") or {}).get(name)
+
+
+def write_page(runs: Sequence[Run]) -> None:
+    """Write the page and its picture."""
+    PICTURE.write_text(picture(runs) + "\n", encoding="utf-8")
+    PAGE.write_text(page(runs), encoding="utf-8")
+
+
+def page(runs: Sequence[Run]) -> str:
+    """The page as Markdown."""
+    groups = _groups(runs)
+    worlds = "; ".join(_worlds(group, drifts=drifts) for drifts, group in sorted(groups.items()))
+    parts = [_METHOD.format(days=ROUND_DAYS, share=100 * CHALLENGER_SHARE, worlds=worlds)]
+    if False in groups:
+        parts.append(f"## The world stays as it is\n\n{_learned(groups[False])}\n{_rounds(groups[False])}")
+    if True in groups:
+        parts.append(f"## The effects change\n\n{_DRIFT}\n{_rounds(groups[True])}\n{_drift(groups[True])}")
+    parts.append(f"## Whether estimates are honest\n\n{_HONESTY}\n{_coverage(runs)}")
+    return "\n".join(parts)
+
+
+def _worlds(runs: Sequence[Run], *, drifts: bool) -> str:
+    setting = runs[0]["setting"]
+    count = "one world" if len(runs) == 1 else f"{len(runs)} worlds"
+    manner = "whose effects change" if drifts else "that stays as it is" if len(runs) == 1 else "that stay as they are"
+    return f"{count} {manner}, {setting['rounds']} rounds of {setting['customers']:,} customers"

@@ -104,10 +104,7 @@ def _configured(home: Home, changed: Mapping[str, str]) -> Configuration:
 
 
 def loop_params() -> Params:
-    """The shipped parameters, smaller for speed, and without the guardrail on contacts.
-
-    The first champion learned from few decisions and contacts few; what earns more later contacts more.
-    """
+    """The shipped parameters, smaller for speed: moments, trees of the stall models, learners of effects."""
     params = load_params()
     stall = params.stall.model_copy(update={"boosting": params.stall.boosting.model_copy(update={"rounds": 60})})
     return params.model_copy(
@@ -116,6 +113,5 @@ def loop_params() -> Params:
             "stall": stall,
             "uplift": params.uplift.model_copy(update={"effect_leaves": (4,), "learners": ("x", "dr")}),
             "evaluation": params.evaluation.model_copy(update={"resamples": 20}),
-            "gate": params.gate.model_copy(update={"largest_contact_rise": 1.0}),
         }
     )
