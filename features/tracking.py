@@ -58,7 +58,8 @@ class Translator:
     def __init__(self, taxonomy: Taxonomy, outcome_ids: Collection[str]) -> None:
         self._taxonomy = taxonomy
         self._outcome_ids = frozenset(outcome_ids)
-        self._rules = {snake_case(name): rule for name, rule in taxonomy.tracking.events.items()}
+        self._rules = {name: CallRule(kind=name) for name in taxonomy.all_kinds}
+        self._rules |= {snake_case(name): rule for name, rule in taxonomy.tracking.events.items()}
 
     def meaning(self, document: object, envelope: Envelope, *, received_at: int, path: str) -> Meaning:
         """What one decoded call means.
@@ -82,7 +83,7 @@ class Translator:
     def _track(self, call: TrackedCall) -> Meaning:
         name = snake_case(call.required_text("event"))
         given = Properties.of(call, "properties")
-        rule = self._rules.get(name, CallRule(kind=name) if name in self._taxonomy.all_kinds else None)
+        rule = self._rules.get(name)
         if given.find((_DECISION_ID,)) is not None:
             told = self._returned(given, name, rule)
             if told is not None:
