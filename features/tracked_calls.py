@@ -1,6 +1,6 @@
 """One call of a tracking SDK as it came in: its fields, its time by our clock, and its properties by name.
 
-The calls are those of the Segment specification, which RudderStack, Jitsu and others share.
+The calls are those of the Segment specification, which RudderStack and others share.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -39,6 +39,8 @@ LINK_SUFFIX: Final = "/link"
 LONGEST_MESSAGE_ID: Final = MAX_ID_CHARACTERS - len(LINK_SUFFIX)
 
 Document: TypeAlias = dict[str, Any]
+Rules: TypeAlias = Mapping[str, Sequence[str]]
+_NO_RULES: Final[Rules] = {}
 
 _LATEST_CLOCK_US: Final = 2_500_000 * MICROSECONDS_PER_DAY
 """No clock is set to after the year 8814, and every time until then plus a correction can be written down."""
@@ -365,10 +367,15 @@ class Properties:
                     given[f"{place}.{path_step(key)}"] = _Given(key, value, is_listed=True)
         return cls(given)
 
-    def find(self, names: Iterable[str]) -> str | None:
-        """The place of the first of some names that is there."""
-        for name in names:
-            place = self._by_name.get(name) or self._by_snake.get(snake_case(name))
+    def find(self, name: str, rules: Rules = _NO_RULES) -> str | None:
+        """The place of what gives a fact: of the first of its other names that is there, or of its own.
+
+        Args:
+            name: of the fact.
+            rules: by fact, other names of properties that give it.
+        """
+        for each in (*rules.get(name, ()), name):
+            place = self._by_name.get(each) or self._by_snake.get(snake_case(each))
             if place is not None:
                 return place
         return None
@@ -378,30 +385,28 @@ class Properties:
         self._used.add(snake_case(self._given[place].name))
         return self._given[place].value
 
-    def take(self, names: Iterable[str], *, as_name: str | None = None) -> Document:
-        """Those of some names that are there, by name; the first of them only, where they are all ``as_name``."""
+    def take(self, names: Iterable[str], rules: Rules = _NO_RULES) -> Document:
+        """Those of some names that are there, by name, as ``find`` finds them."""
         taken: Document = {}
         for name in names:
-            if (place := self.find((name,))) is not None and as_name not in taken:
-                taken[as_name or name] = self.use(place)
-                self.places[as_name or name] = place
+            if (place := self.find(name, rules)) is not None:
+                taken[name] = self.use(place)
+                self.places[name] = place
         return taken
 
-    def facts(
-        self, allowed: Mapping[str, Fact | Attribute], rules: Mapping[str, Collection[str]]
-    ) -> tuple[Document, tuple[Drop, ...]]:
+    def facts(self, allowed: Mapping[str, Fact | Attribute], rules: Rules) -> tuple[Document, tuple[Drop, ...]]:
         """The facts among them, and those whose values do not fit.
 
         A value that does not fit a required fact is left in: the event is refused for it.
 
         Args:
             allowed: what is declared, by name.
-            rules: by fact, other names of properties that give it.
+            rules: as for ``find``.
         """
         facts: Document = {}
         drops: list[Drop] = []
         for name, fact in allowed.items():
-            place = self.find((*rules.get(name, ()), name))
+            place = self.find(name, rules)
             if place is None:
                 continue
             value = self.use(place)

@@ -18,8 +18,8 @@ from features.tracking_rules import CallRule
 PROFILE: Final = "profile_updated"
 _DECISION_ID: Final = "decision_id"
 _EXPOSURE_FIELDS: Final = (_DECISION_ID, "action_id", "treatment_id", "outcome_event_id")
-_OUTCOME_FIELDS: Final = (_DECISION_ID, "outcome_id", "outcome_event_id")
-_VALUES: Final = ("value", "revenue")
+_OUTCOME_FIELDS: Final = (_DECISION_ID, "outcome_id", "value", "outcome_event_id")
+_VALUES: Final[dict[str, tuple[str, ...]]] = {"value": ("value", "revenue")}
 _HAPPENED: Final = {"value": 1}
 _PAGE: Final = CallRule(kind="page_viewed", facts={"page": ("page", "name", "path")})
 _SCREEN: Final = CallRule(kind="screen_viewed", facts={"screen": ("screen", "name")})
@@ -58,7 +58,8 @@ class Translator:
     def __init__(self, taxonomy: Taxonomy, outcome_ids: Collection[str]) -> None:
         self._taxonomy = taxonomy
         self._outcome_ids = frozenset(outcome_ids)
-        self._rules = {snake_case(name): rule for name, rule in taxonomy.tracking.events.items()}
+        self._rules = {name: CallRule(kind=name) for name in taxonomy.all_kinds}
+        self._rules |= {snake_case(name): rule for name, rule in taxonomy.tracking.events.items()}
 
     def meaning(self, document: object, envelope: Envelope, *, received_at: int, path: str) -> Meaning:
         """What one decoded call means.
@@ -82,8 +83,8 @@ class Translator:
     def _track(self, call: TrackedCall) -> Meaning:
         name = snake_case(call.required_text("event"))
         given = Properties.of(call, "properties")
-        rule = self._rules.get(name, CallRule(kind=name) if name in self._taxonomy.all_kinds else None)
-        if given.find((_DECISION_ID,)) is not None:
+        rule = self._rules.get(name)
+        if given.find(_DECISION_ID, {} if rule is None else rule.facts) is not None:
             told = self._returned(given, name, rule)
             if told is not None:
                 return Meaning(returned=call.returned(told, given.places), drops=given.unused())
@@ -91,17 +92,16 @@ class Translator:
 
     def _returned(self, given: Properties, name: str, rule: CallRule | None) -> Document | None:
         """What came back for a decision; None where the call tells of something that only carries its id."""
-        kind = None if rule is None else rule.kind
+        kind, rules = (None, {}) if rule is None else (rule.kind, rule.facts)
         if kind == EXPOSED:
-            return {"type": "exposure", **given.take(_EXPOSURE_FIELDS)}
+            return {"type": "exposure", **given.take(_EXPOSURE_FIELDS, rules)}
         if kind == OUTCOME_OBSERVED:
-            outcome = given.take(_OUTCOME_FIELDS)
-        elif name in self._outcome_ids and not self._carries_decisions(kind):
-            outcome = {**given.take(_OUTCOME_FIELDS), "outcome_id": name}
+            return {"type": "outcome", **_HAPPENED, **given.take(_OUTCOME_FIELDS, _VALUES | rules)}
+        if name in self._outcome_ids and not self._carries_decisions(kind):
+            outcome = given.take(_OUTCOME_FIELDS, _VALUES | rules)
             given.places["outcome_id"] = "event"
-        else:
-            return None
-        return {"type": "outcome", **outcome, **(given.take(_VALUES, as_name="value") or _HAPPENED)}
+            return {"type": "outcome", **_HAPPENED, **outcome, "outcome_id": name}
+        return None
 
     def _carries_decisions(self, kind: str | None) -> bool:
         return kind is not None and _DECISION_ID in allowed_facts(kind, self._taxonomy)
@@ -136,7 +136,7 @@ class Translator:
         self, call: TrackedCall, rule: CallRule, kind: Kind, given: Properties
     ) -> tuple[str | None, tuple[Drop, ...]]:
         """The channel that a call came over, None where nobody knows; and what it says of it that cannot be."""
-        place = None if "channel" in kind.facts else given.find(("channel",))
+        place = None if "channel" in kind.facts else given.find("channel")
         told = None if place is None else given.use(place)
         tracking = self._taxonomy.tracking
         seen = {"web": tracking.web_channel, "app": tracking.app_channel}.get(call.surface or "")

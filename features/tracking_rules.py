@@ -36,7 +36,8 @@ class Tracking(ConfigModel):
             property of that name, the name of the page, or its path.
         screen: what a `screen` call means; by default the kind `screen_viewed`, if there is one, its fact `screen` from
             the property of that name, or the name of the screen.
-        traits: by attribute, the traits of an `identify` call that give it, likewise.
+        traits: by attribute, the traits of an `identify` call that give it; the first of them that is there does, and
+            the trait of the attribute's own name where none is.
         group: the attribute that the id of a `group` call is; by default `group_id`, if there is one.
         web_channel: the channel of calls out of a browser, if the taxonomy has it.
         app_channel: the channel of calls out of a mobile app, likewise.

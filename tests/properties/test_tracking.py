@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from hypothesis import given, settings
+import msgspec
+import pytest
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -21,6 +25,7 @@ from serving.outcomes import OutcomeRecorder
 from serving.tracking import TrackingDesk
 from serving.tracking_shapes import TrackingReport
 from tests.decision_records import NO_ACTION, SCORED, record
+from tests.doors import Client, World
 from tests.histories import FEATURE_SETS, MINUTE_US, TAXONOMY, journey
 
 RECEIVED = 1_750_000_900_000_000
@@ -126,6 +131,33 @@ def test_the_counts_add_up_and_the_same_again_changes_nothing(calls: list[Any], 
     assert again.accepted == 0
     assert (again.dropped, again.drops) == (first.dropped, first.drops)
     assert again.duplicates == first.accepted + first.duplicates
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A client of the application over an installation in memory."""
+    with World(tmp_path_factory.mktemp("tracked")).client() as client:
+        yield client
+
+
+@given(body=_JSON | st.fixed_dictionaries({"batch": _JSON | st.lists(_CALLS, max_size=4)}, optional={"sentAt": _JSON}))
+@settings(deadline=None)
+def test_no_body_is_a_failure_of_ours(client: Client, body: Any) -> None:
+    """Each is answered as the description says, and all that was sent is accounted for."""
+    try:
+        sent = json.dumps(body).encode()
+        msgspec.json.decode(sent)
+    except (UnicodeEncodeError, msgspec.DecodeError):
+        assume(False)
+
+    answer = client.post("/v1/batch", sent)
+
+    told = answer.json()
+    assert answer.status_code in (200, 422)
+    if answer.status_code == 200:
+        counts = [told[name] for name in ("accepted", "duplicate", "rejected", "dropped")]
+        assert sum(counts) == len(body["batch"])
+        assert sum(told["drops_by_reason"].values()) >= told["dropped"]
 
 
 @given(calls=st.lists(_PLAUSIBLE, min_size=1, max_size=6), sent_at=_TIMES, hours=st.integers(-100, 100))

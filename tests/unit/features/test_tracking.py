@@ -144,6 +144,24 @@ def test_an_exposure_names_its_decision() -> None:
     assert drops(found) == {"properties.slot": "not_declared"}
 
 
+def test_a_configured_name_may_be_an_exposure() -> None:
+    """With what gives its fields, the decision among them; without a decision it is an event."""
+    rule = {"kind": "action_exposed", "facts": {"decision_id": ["offerRef"], "action_id": ["banner"]}}
+    tracking = {"events": {"Banner Shown": rule}}
+
+    shown = meaning(call(event="Banner Shown", properties={"offerRef": "d-1", "banner": "call"}), tracking=tracking)
+    seen = meaning(call(event="Banner Shown", properties={"banner": "call"}), tracking=tracking)
+
+    assert shown.returned is not None
+    assert shown.returned.document == {
+        "type": "exposure",
+        "decision_id": "d-1",
+        "action_id": "call",
+        "occurred_at": AT,
+    }
+    assert only(seen)["facts"] == {"action_id": "call"}
+
+
 @pytest.mark.parametrize(
     ("properties", "value"), [({}, 1), ({"value": 0}, 0), ({"revenue": 9.5}, 9.5), ({"revenue": 9, "value": 3}, 3)]
 )
