@@ -96,7 +96,9 @@ def evaluate(
     asked: dict[str, object] = {"--policy": policy, "--actions": actions, "--version": version}
     asked |= {"--since": since, "--until": until, "--last": last}
     if log:
-        _evaluate_on_log(as_json, journey, policy, actions, version, since, until, last)
+        _evaluate_on_log(
+            as_json, journey, policy=policy, actions=actions, version=version, since=since, until=until, last=last
+        )
         return
     if given := [name for name, value in asked.items() if value is not None]:
         raise Refused(f"{', '.join(given)} without --log, expected --log with it")
@@ -113,6 +115,7 @@ def evaluate(
 def _evaluate_on_log(
     as_json: bool,
     journey: str | None,
+    *,
     policy: Path | None,
     actions: Path | None,
     version: int | None,
