@@ -304,6 +304,7 @@ class GateParams(ConfigModel):
             where it never passes.
         largest_cost_rise: of the cost of a decision, money; null where there is no limit.
         smallest_group: decisions of a stage below which it is not looked at by itself.
+        largest_blind_share: of the customers, up to which a rollout may start while the log says too little.
     """
 
     decisions: int = Field(default=50_000, ge=100)
