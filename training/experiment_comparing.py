@@ -88,7 +88,8 @@ class Comparing:
         rows = np.isin(people.assignment.arm, numbers)
         pair = people.of(rows)
         own = pair.assignment.probability[np.arange(len(pair)), pair.assignment.arm]
-        paired = PairedArms(pair.came.value, pair.came.spend, own, pair.assignment.arm == numbers[0])
+        is_first = pair.assignment.arm == numbers[0]
+        paired = PairedArms(pair.came.value, pair.came.spend, own, is_first, pair.came.gain)
         return estimate_of(ratio_of_differences(paired, self.looks, n=len(people)))
 
     def _sample_size(self, people: People, numbers: Sequence[int], column: Column) -> SampleSizes | None:

@@ -11,7 +11,7 @@ import numpy as np
 from features.events import MICROSECONDS_PER_DAY
 from features.journeys import Outcome
 from features.kernel import Floats
-from models.experiment_statistics import ArmMean, Spread, arm_mean
+from models.experiment_statistics import ArmMean, Spread, arm_mean, event_size
 from training.experiment_findings import Estimate, Measure
 from training.experiment_log import People
 from training.experiment_question import AskedReport
@@ -20,11 +20,11 @@ from training.follow_up import Booleans
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A measure, and its values: ``(n,)`` of people, NaN where not known."""
+    """A measure, its values ``(n,)`` of people, NaN where not known, and the rare events that make them, if any do."""
 
     measure: Measure
     of: Callable[[People], Floats]
-    is_binary: bool = False
+    events: Callable[[People], Floats] | None = None
 
 
 def columns_of(asked: AskedReport, counted: Sequence[Outcome]) -> tuple[Column, ...]:
@@ -38,57 +38,74 @@ def columns_of(asked: AskedReport, counted: Sequence[Outcome]) -> tuple[Column, 
     others = [one for one in asked.journey.outcomes if one not in counted or one.window != asked.follow_up]
     own = [_outcome_column(one, asked, followed=False) for one in others]
     fixed = (
-        Column(Measure(id="value", title="Value less costs", unit="money"), lambda people: people.came.value),
-        Column(Measure(id="gain", title="Value of what came", unit="money"), lambda people: people.came.gain),
+        Column(Measure(id="value", title="Value less costs", unit="money"), lambda people: people.came.value, _gain),
+        Column(Measure(id="gain", title="Value of what came", unit="money"), _gain, _gain),
         Column(Measure(id="spend", title="Money spent", unit="money"), lambda people: people.came.spend),
-        Column(
-            Measure(id="offered", title="Was offered something", unit="share"),
-            lambda people: np.where(people.came.settled, (people.came.contacts > 0).astype(float), np.nan),
-            True,
-        ),
+        Column(Measure(id="offered", title="Was offered something", unit="share"), _offered, _offered),
         Column(Measure(id="contacts", title="Actions chosen", unit="number"), lambda people: people.came.contacts),
-        Column(
-            Measure(id="exposed", title="Was shown or sent something", unit="share"),
-            lambda people: people.came.exposed,
-            True,
-        ),
-        Column(
-            Measure(id="answered", title="Responded to a contact", unit="share"),
-            lambda people: people.came.answered,
-            True,
-        ),
+        Column(Measure(id="exposed", title="Was shown or sent something", unit="share"), _exposed, _exposed),
+        Column(Measure(id="answered", title="Responded to a contact", unit="share"), _answered, _answered),
         Column(Measure(id="nps", title="Net promoter score", unit="score"), lambda people: people.came.nps),
-        Column(
-            Measure(id="nps_answered", title="Gave a score", unit="share"),
-            lambda people: (~np.isnan(people.came.nps)).astype(float),
-            True,
-        ),
+        Column(Measure(id="nps_answered", title="Gave a score", unit="share"), _gave_score, _gave_score),
     )
     return (followed[0], *fixed[:3], *followed[1:], *fixed[3:], *own)
 
 
+def _gain(people: People) -> Floats:
+    return people.came.gain
+
+
+def _offered(people: People) -> Floats:
+    return np.where(people.came.settled, (people.came.contacts > 0).astype(np.float64), np.nan)
+
+
+def _exposed(people: People) -> Floats:
+    return people.came.exposed
+
+
+def _answered(people: People) -> Floats:
+    return people.came.answered
+
+
+def _gave_score(people: People) -> Floats:
+    return (~np.isnan(people.came.nps)).astype(np.float64)
+
+
 def _outcome_column(outcome: Outcome, asked: AskedReport, *, followed: bool) -> Column:
-    is_binary = outcome.type == "binary"
     name, days = outcome.id, asked.follow_up / MICROSECONDS_PER_DAY
     is_own_window = not followed or outcome.window == asked.follow_up
-    title = outcome.title if is_own_window else f"{outcome.title}, counted for {days:g} days"
     measure = Measure(
-        id=f"outcome:{name}" if followed else f"declared:{name}", title=title, unit="share" if is_binary else "number"
+        id=f"outcome:{name}" if followed else f"declared:{name}",
+        title=outcome.title if is_own_window else f"{outcome.title}, counted for {days:g} days",
+        unit="share" if outcome.type == "binary" else "number",
     )
-    if followed:
-        return Column(measure, lambda people: people.came.outcomes[name], is_binary)
-    return Column(measure, lambda people: people.came.declared[name], is_binary)
+
+    def came(people: People) -> Floats:
+        return (people.came.outcomes if followed else people.came.declared)[name]
+
+    return Column(measure, came, came)
 
 
 def side_of(column: Column, people: People, number: int) -> ArmMean:
     """The mean of one arm of whom it is known, as if everybody were in it."""
-    return mean_of(column.of(people), people, number, is_binary=column.is_binary)
+    events = None if column.events is None else column.events(people)
+    return mean_of(column.of(people), people, number, events=events)
 
 
-def mean_of(y: Floats, people: People, number: int, *, is_binary: bool = False) -> ArmMean:
-    """The mean of ``y`` in one arm, of whom it is known, as if everybody were in it."""
+def mean_of(y: Floats, people: People, number: int, *, events: Floats | None = None) -> ArmMean:
+    """The mean of ``y`` in one arm, of whom it is known, as if everybody were in it.
+
+    Args:
+        y: ``(n,)`` of people, NaN where not known.
+        people: of all arms.
+        number: of the arm.
+        events: ``(n,)`` the rare events that make ``y``; one counts as much as those of all arms do.
+    """
     known: Booleans = (people.assignment.arm == number) & ~np.isnan(y)
-    return arm_mean(y[known], people.assignment.probability[known, number], is_binary=is_binary)
+    chance = people.assignment.probability[known, number]
+    if events is None:
+        return arm_mean(y[known], chance)
+    return arm_mean(y[known], chance, events=events[known], size=event_size(events))
 
 
 def estimate_of(found: Spread) -> Estimate:

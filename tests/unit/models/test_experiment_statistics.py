@@ -58,10 +58,12 @@ def test_a_difference_has_the_interval_of_welch() -> None:
 
 def test_none_of_a_few_is_not_certain() -> None:
     """Without a yes among 98 the share is taken as 1 in 100 for the spread."""
-    found = arm_mean(np.zeros(98), np.full(98, 0.5), is_binary=True)
+    found = arm_mean(np.zeros(98), np.full(98, 0.5), events=np.zeros(98))
 
     assert (found.mean, found.variance) == (0.0, pytest.approx(0.01 * 0.99 / 98))
     assert arm_mean(np.zeros(98), np.full(98, 0.5)).variance == 0.0
+    money = arm_mean(np.zeros(98), np.full(98, 0.5), events=np.zeros(98), size=38.0)
+    assert money.variance == pytest.approx(38**2 * 0.01 * 0.99 / 98)
 
 
 def test_too_few_tell_nothing() -> None:
@@ -97,7 +99,7 @@ def test_gain_for_each_unit_spent() -> None:
     spend = np.where(first, rng.uniform(0.5, 1.5, 4_000), 0.0)
     gain = 3 * spend + rng.normal(5.0, 1.0, 4_000)
 
-    found = ratio_of_differences(PairedArms(gain, spend, np.where(first, 0.75, 0.25), first), LOOKS)
+    found = ratio_of_differences(PairedArms(gain, spend, np.where(first, 0.75, 0.25), first, np.zeros(4_000)), LOOKS)
 
     assert found.always_low < found.low < 3.0 < found.high < found.always_high
     # Spends are known well, so it is nearly the error of the gain over the spend.
@@ -111,8 +113,8 @@ def test_no_interval_where_nothing_may_have_been_spent() -> None:
     gain = rng.normal(size=200)
     probability = np.full(200, 0.5)
 
-    loose = ratio_of_differences(PairedArms(gain, rng.normal(size=200), probability, first), LOOKS)
-    none = ratio_of_differences(PairedArms(gain, np.zeros(200), probability, first), LOOKS)
+    loose = ratio_of_differences(PairedArms(gain, rng.normal(size=200), probability, first, gain), LOOKS)
+    none = ratio_of_differences(PairedArms(gain, np.zeros(200), probability, first, gain), LOOKS)
 
     assert not math.isnan(loose.estimate)
     assert math.isnan(loose.low)
@@ -151,8 +153,8 @@ def test_people_with_many_ids_do_not_shift_the_holdout() -> None:
     is_holdout = rng.random(40_000) < holdout
     y = (rng.random(40_000) < np.where(has_many, 0.5, 0.2)).astype(np.float64)
 
-    held = arm_mean(y[is_holdout], holdout[is_holdout], is_binary=True)
-    others = arm_mean(y[~is_holdout], 1 - holdout[~is_holdout], is_binary=True)
+    held = arm_mean(y[is_holdout], holdout[is_holdout])
+    others = arm_mean(y[~is_holdout], 1 - holdout[~is_holdout])
 
     assert y[is_holdout].mean() - y[~is_holdout].mean() > 0.1
     found = difference(held, others, LOOKS)
