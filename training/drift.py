@@ -7,9 +7,8 @@ out, and the steps of the journey, with a verdict and its reasons. JSON for mach
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 from features.errors import Refused, UnknownObject
-from features.events import dump_timestamp
 from features.home import Home
 from features.kernel import Floats, Integers
 from features.schema import feature_set
@@ -27,6 +25,7 @@ from models.registry import model_name
 from models.scoring import Scorer
 from training.dataset import read_frames
 from training.drift_calibration import STALL, Calibration, Predictions, calibration, calibration_reasons, predictions
+from training.drift_document import document_of
 from training.drift_effects import ActionEffect, action_effects, effect_reasons
 from training.drift_features import SCORE, STALL_SCORE, FeatureDrift, feature_drift, feature_reasons, most_used
 from training.drift_process import Process, process_reasons, process_steps, windows
@@ -40,7 +39,6 @@ from training.reports import write_json
 from training.snapshot import read_snapshot
 from training.split import is_flat, time_split
 
-FORMAT: Final = 2
 SINCE: Final = "decisions since the training against those trained on"
 DECISIONS: Final = "the latest decisions against earlier ones"
 MOMENTS: Final = "latest moments against the moments trained on"
@@ -400,115 +398,3 @@ def _frame(
         columns[f"{SCORE}net_value"] = np.where(shown.arm > 0, shown.net_value, np.nan)
     places = [subject.features.names.index(name) for name in names]
     return pd.DataFrame({**columns, **{name: x[:, place] for name, place in zip(names, places, strict=True)}})
-
-
-def document_of(found: JourneyDrift, *, at: int, distributions: str | None) -> dict[str, Any]:
-    """A report as JSON values; None is "cannot be known".
-
-    Args:
-        found: the report.
-        at: the moment that it bears, microseconds since the epoch.
-        distributions: name of Evidently's page beside it, if there is one.
-    """
-    compared = found.compared
-    sides = (compared.before, compared.lately) if compared.before is not None else compared.x
-    document: dict[str, Any] = _plain(
-        {
-            "format": FORMAT,
-            "journey_id": found.journey_id,
-            "at": dump_timestamp(at),
-            "verdict": found.verdict,
-            "reasons": [reason.document() for reason in found.reasons],
-            "headline": {"at": dump_timestamp(at), "verdict": found.verdict, **_headline(found)},
-            "comparison": compared.what,
-            "n_reference": 0 if sides[0] is None else len(sides[0]),
-            "n_current": 0 if sides[1] is None else len(sides[1]),
-            "features": None if found.features is None else _features_document(found.features),
-            "calibration": [
-                _calibration_document(
-                    one, [each for each in found.decisions.calibrations_before if each.name == one.name]
-                )
-                for one in found.decisions.calibrations
-            ],
-            "effects": [_effect_document(one) for one in found.decisions.effects],
-            "rates": None if found.decisions.rates is None else found.decisions.rates.document(),
-            "process": {
-                **found.process.document(),
-                "windows": [[dump_timestamp(moment) for moment in one] for one in found.process.windows],
-                "is_judged": found.process.is_judged,
-            },
-            "distributions": distributions,
-        }
-    )
-    return document
-
-
-def _headline(found: JourneyDrift) -> dict[str, Any]:
-    """The few numbers that are watched over time; NaN where unknown."""
-    slopes = [one.slope.estimate for one in found.decisions.calibrations if one.is_judged]
-    features, shares, effects = found.features, found.decisions.rates, found.decisions.effects
-    return {
-        "drifted_share": math.nan if features is None else features.drifted_share,
-        "largest_psi": math.nan if features is None else features.largest_index,
-        "calibration_slope": slopes[0] if slopes else math.nan,
-        "effect_drifted": sum(one.has_drifted for one in effects) if effects else None,
-        "no_action_rate": math.nan if shares is None else shares.no_action.lately,
-        "cap_saturation": math.nan if shares is None else shares.saturation.lately,
-    }
-
-
-def _features_document(found: FeatureDrift) -> dict[str, Any]:
-    return {
-        "n": list(found.n),
-        "drifted_share": found.drifted_share,
-        "columns": {
-            one.name: {
-                "method": one.method,
-                "value": one.value,
-                "threshold": one.threshold,
-                "drifted": one.has_drifted,
-            }
-            for one in found.columns
-        },
-        "appeared": list(found.appeared),
-        "vanished": list(found.vanished),
-        "quality": {
-            one.name: {"missing": list(one.missing), "unseen": one.unseen, "outside": one.outside}
-            for one in found.quality
-        },
-    }
-
-
-def _calibration_document(one: Calibration, before: Sequence[Calibration]) -> dict[str, Any]:
-    return {
-        "name": one.name,
-        "n": one.n,
-        "predicted": one.predicted,
-        "happened": one.happened,
-        "slope": list(one.slope),
-        "error": list(one.error),
-        "judged": one.is_judged,
-        "points": [list(point) for point in one.points],
-        "before": {"n": before[0].n, "slope": list(before[0].slope), "error": list(before[0].error)}
-        if before
-        else None,
-    }
-
-
-def _effect_document(one: ActionEffect) -> dict[str, Any]:
-    document = asdict(one)
-    for name in ("before", "lately", "change", "gap", "slope"):
-        estimate = getattr(one, name)
-        document[name] = [estimate.value, *estimate.interval()]
-    return document
-
-
-def _plain(value: Any) -> Any:
-    """JSON values: what is not a finite number is None, since JSON has no NaN."""
-    if isinstance(value, Mapping):
-        return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

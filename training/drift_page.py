@@ -34,7 +34,7 @@ def drift_page(document: Mapping[str, Any], *, title: str) -> str:
     """The page of one report.
 
     Args:
-        document: as ``training.drift.document_of`` makes it.
+        document: as ``training.drift_document.document_of`` makes it.
         title: of the journey.
     """
     verdict = document["verdict"]
