@@ -12,7 +12,6 @@ from features.events import (
     MAX_ID_CHARACTERS,
     WIRE_VERSION,
     JourneyEvent,
-    day_of,
     dump_timestamp,
     parse_event,
     parse_timestamp,
@@ -22,6 +21,9 @@ from features.taxonomy import Taxonomy
 
 _LOGGED_ONLY: Final = ("v", "source", "arrived_at", "day")
 """What a logged event says beyond what a caller sends."""
+
+_LAST_DAY: Final = 2_932_896
+"""The last day of the year 9999, after which no timestamp is."""
 
 
 def event_of_document(
@@ -49,9 +51,6 @@ def event_of_document(
         event = parse_event(sent, taxonomy=taxonomy, source="", arrived_at=latest, position=position, path=path)
     except InvalidInput as error:
         raise InvalidInput(error.headline, [*problems, *error.problems]) from error
-    if not problems and abs(document["day"] - day_of(event.occurred_at)) > 1:
-        expected = f"the day that {dump_timestamp(event.occurred_at)} is somewhere: days since 1970"
-        problems.append(Problem(f"{path}.day", shown(document["day"]), expected))
     if problems:
         raise InvalidInput(f"{path} is not a logged event", problems)
     return replace(
@@ -71,8 +70,9 @@ def _logged_problems(document: Mapping[str, Any], latest: int, path: str) -> lis
     if not isinstance(source, str) or not 0 < len(source) <= MAX_ID_CHARACTERS or "\0" in source:
         expected = f"text of 1 to {MAX_ID_CHARACTERS} characters without NUL"
         problems.append(Problem(f"{path}.source", shown(source), expected))
-    if isinstance(day, bool) or not isinstance(day, int):
-        problems.append(Problem(f"{path}.day", shown(day), "days since 1970, a whole number"))
+    if isinstance(day, bool) or not isinstance(day, int) or not 0 <= day <= _LAST_DAY:
+        # A sender's clock may have shown any: the day is that of the timestamp as sent.
+        problems.append(Problem(f"{path}.day", shown(day), f"days since 1970, a whole number from 0 to {_LAST_DAY}"))
     if not _is_past(document.get("arrived_at"), latest):
         expected = f"an ISO 8601 timestamp with an offset, from 1970 until {dump_timestamp(latest)}"
         problems.append(Problem(f"{path}.arrived_at", shown(document.get("arrived_at")), expected))

@@ -114,7 +114,14 @@ def day_of(at: int) -> int:
 
 
 def parse_event(
-    document: object, *, taxonomy: Taxonomy, source: str, arrived_at: int, position: int, path: str = "event"
+    document: object,
+    *,
+    taxonomy: Taxonomy,
+    source: str,
+    arrived_at: int,
+    position: int,
+    path: str = "event",
+    correction: int = 0,
 ) -> JourneyEvent:
     """The event that one decoded JSON document of the wire format means.
 
@@ -125,6 +132,8 @@ def parse_event(
         arrived_at: when, in microseconds since the epoch; events later than this plus five minutes are refused.
         position: its position in the batch, which orders equal times where the sender gave no ``sequence``.
         path: where the document stands, for messages.
+        correction: microseconds that the sender's clock is behind ours: the event occurred so much later than it says.
+            Its day stays that of the timestamp as sent.
 
     Raises:
         InvalidInput: with every bad field, its value and what was expected.
@@ -141,7 +150,7 @@ def parse_event(
     kind = taxonomy.known_kinds.get(kind_name)
     if kind_name and kind is None:
         reader.add("kind", kind_name, f"a kind of the taxonomy: {', '.join(taxonomy.known_kinds)}")
-    occurred_at = reader.timestamp("occurred_at", latest=arrived_at + FUTURE_SKEW_US)
+    sent_at = reader.timestamp("occurred_at", latest=arrived_at + FUTURE_SKEW_US - correction, earliest=-correction)
     channel = reader.optional_identifier("channel")
     if channel is not None and channel not in taxonomy.channels:
         reader.add("channel", channel, f"a channel of the taxonomy: {', '.join(taxonomy.channels)}")
@@ -160,10 +169,10 @@ def parse_event(
         customer_id=customer_id,
         kind=kind_name,
         channel=channel,
-        occurred_at=occurred_at,
+        occurred_at=sent_at + correction,
         arrived_at=arrived_at,
         sequence=sequence,
-        day=day_of(occurred_at),
+        day=day_of(sent_at),
         facts=facts,
         text=text,
     )
@@ -275,7 +284,7 @@ class _Reader:
     def optional_identifier(self, key: str) -> str | None:
         return self.identifier(key) or None if self._document.get(key) is not None else None
 
-    def timestamp(self, key: str, *, latest: int) -> int:
+    def timestamp(self, key: str, *, latest: int, earliest: int) -> int:
         text = self.identifier(key)
         if not text:
             return 0
@@ -286,8 +295,9 @@ class _Reader:
             return 0
         if at > latest:
             self.add(key, text, f"a time not after {dump_timestamp(latest)}")
-        if at < 0:
-            self.add(key, text, "a time not before 1970")
+        if at < max(0, earliest):
+            expected = f"a time not before {dump_timestamp(earliest)}" if earliest > 0 else "a time not before 1970"
+            self.add(key, text, expected)
         return at
 
     def integer(self, key: str, *, default: int) -> int:

@@ -281,6 +281,21 @@ class Identities:
         return aliases
 
 
+def is_said(claim: Claim, graph: Identities) -> bool:
+    """Whether the same was said before, and saying it again changes nothing.
+
+    What changes nothing and was never said is worth keeping: a link and its unlink may overtake each other.
+
+    Args:
+        claim: what is said.
+        graph: at least every claim on the same alias.
+    """
+    if graph.is_changed_by(claim):
+        return False
+    of_these = (one for one in graph.claims if (one.alias, one.customer_id) == (claim.alias, claim.customer_id))
+    return any(one.is_link == claim.is_link and (claim.is_link or one.boundary == claim.boundary) for one in of_these)
+
+
 def circular(known: Iterable[Claim], claims: Sequence[Claim]) -> list[int]:
     """The places of those links that would make somebody an alias of themselves, each added to all others before it.
 

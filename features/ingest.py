@@ -49,12 +49,14 @@ class IngestReport:
         duplicates: events that were there already.
         rejected: index of each refused document and everything wrong with it.
         degraded: what could not be brought up to date; the events themselves are safe.
+        known: index of each document whose event was there already.
     """
 
     accepted: int
     duplicates: int
     rejected: tuple[tuple[int, tuple[Problem, ...]], ...]
     degraded: tuple[str, ...] = ()
+    known: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,13 +113,16 @@ class Ingestor:
         self._moments = moments or Moments()
         self._stripes = tuple(threading.Lock() for _ in range(_STRIPES))
 
-    def ingest(self, documents: Sequence[object], *, source: str, arrived_at: int) -> IngestReport:
+    def ingest(
+        self, documents: Sequence[object], *, source: str, arrived_at: int, corrections: Sequence[int] | None = None
+    ) -> IngestReport:
         """Take a batch in; when it returns what it accepted is on disk, its consents hold and its exposures count.
 
         Args:
             documents: decoded documents of the wire format.
             source: who sent them, from the caller's key.
             arrived_at: now, microseconds since the epoch; they are stamped later where what came before them was.
+            corrections: of each document, microseconds that its sender's clock is behind ours; None where nobody knows.
 
         Raises:
             StoreUnavailable: the log does not answer, and nothing was kept; or consents and exposures were not told on.
@@ -125,12 +130,13 @@ class Ingestor:
         """
         # A clock that stepped back does not make the present a future that is refused.
         arrived_at = max(arrived_at, self._moments.newest_arrival)
-        events, rejected = self._parse(documents, source, arrived_at)
-        if not events:
+        parsed, rejected = self._parse(documents, source, arrived_at, corrections or [0] * len(documents))
+        if not parsed:
             return IngestReport(0, 0, rejected)
+        events = list(parsed.values())
         with self._moments.arriving(_ids_in(events), now=arrived_at) as moment:
             appended = self._log.append([_arrived(event, moment) for event in events])
-        duplicates = sum(one.duplicate for one in appended)
+        known = tuple(index for index, one in zip(parsed, appended, strict=True) if one.duplicate)
         # Duplicates too: the process may have died between their append and what follows it.
         customers = self._touched(events)
         with self._held(customers):
@@ -140,7 +146,7 @@ class Ingestor:
             if self._responses is not None and (answers := self._as_logged(events, appended, _is_answer)):
                 self._responses(answers)
             degraded = self._refreshed(customers)
-        return IngestReport(len(events) - duplicates, duplicates, rejected, degraded)
+        return IngestReport(len(events) - len(known), len(known), rejected, degraded, known)
 
     def refresh(self, customer_ids: Iterable[str]) -> None:
         """Bring the feature store up to date with the log for some customers.
@@ -199,11 +205,11 @@ class Ingestor:
         return sorted(touched)
 
     def _parse(
-        self, documents: Sequence[object], source: str, arrived_at: int
-    ) -> tuple[list[JourneyEvent], tuple[tuple[int, tuple[Problem, ...]], ...]]:
+        self, documents: Sequence[object], source: str, arrived_at: int, corrections: Sequence[int]
+    ) -> tuple[dict[int, JourneyEvent], tuple[tuple[int, tuple[Problem, ...]], ...]]:
         parsed: dict[int, JourneyEvent] = {}
         rejected: dict[int, tuple[Problem, ...]] = {}
-        for index, document in enumerate(documents):
+        for index, (document, correction) in enumerate(zip(documents, corrections, strict=True)):
             try:
                 parsed[index] = parse_event(
                     document,
@@ -212,13 +218,15 @@ class Ingestor:
                     arrived_at=arrived_at,
                     position=index,
                     path=f"events[{index}]",
+                    correction=correction,
                 )
             except InvalidInput as error:
                 rejected[index] = error.problems
         for index, problem in self._circles(parsed):
             rejected[index] = (problem,)
             del parsed[index]
-        return [self._texts.told(event) for event in parsed.values()], tuple(sorted(rejected.items()))
+        told = {index: self._texts.told(event) for index, event in parsed.items()}
+        return told, tuple(sorted(rejected.items()))
 
     def _circles(self, events: Mapping[int, JourneyEvent]) -> list[tuple[int, Problem]]:
         """The links that would make somebody an alias of themselves, by index; what is known already is let pass."""

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from features.config_model import ConfigModel, Name
 from features.durations import Duration
+from features.tracking_rules import Tracking
 
 Role = Literal[
     "activity",  # the customer did something
@@ -215,6 +216,7 @@ class Taxonomy(ConfigModel):
         text_reader: who reads the texts of feedback for sentiment and theme: ``english``, ``none``, or the name of an
             installed reader.
         text_kept: how long the raw texts are kept after their arrival; what was read from them stays.
+        tracking: what calls of tracking SDKs mean where their names do not say it.
     """
 
     version: Literal[1]
@@ -227,6 +229,7 @@ class Taxonomy(ConfigModel):
     themes: dict[Name, Theme] = Field(default_factory=dict)
     text_reader: Name = "english"
     text_kept: Duration = Field(default="365d", validate_default=True)
+    tracking: Tracking = Tracking()
 
     @cached_property
     def all_kinds(self) -> dict[str, Kind]:

@@ -20,6 +20,7 @@ from models.actions import NO_ACTION, Action, Catalogue, Treatment, channel_of_p
 from models.capacity_checks import capacity_problems
 from models.policy import Policy
 from models.rule_checks import Names, Place, lead_problems, repeated_ids, rules_problems, unknown_names
+from models.tracking_checks import tracking_problems
 
 _RETRIED_US: Final = 2 * MICROSECONDS["d"]
 """The same request id gives the same answer for so long."""
@@ -65,6 +66,7 @@ def _taxonomy_problems(taxonomy: Taxonomy, document: YamlDocument) -> Iterator[P
                 yield document.problem((*here, role), named, one_of(list(kind.facts), named))
             elif fact is not None and fact.dtype != "number":
                 yield document.problem((*here, role), named, f"a number, this fact is {fact.dtype}")
+    yield from tracking_problems(taxonomy, document)
     if taxonomy.text_reader not in (known := text_readers()):
         yield document.problem(("text_reader",), taxonomy.text_reader, one_of(known, taxonomy.text_reader))
     declared = [(("attributes", name), attribute) for name, attribute in taxonomy.attributes.items()]

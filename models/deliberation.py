@@ -429,17 +429,35 @@ def _selected(
 ) -> tuple[Selected, ...]:
     if choice.treatment_id == NO_ACTION:
         return ()
-    return filled_slots(
-        Filling(
-            ranking=ranking,
-            candidates=candidates,
-            mandatory=frozenset(one.treatment_id for one in view.scored if one.mandatory),
-            question=inputs.question,
-            records=inputs.records,
-            treatments=rulebook.catalogue.treatment_by_id,
-            caps=rulebook.plan.caps,
-            arm=inputs.arm,
-            fits=_fits(view, rulebook),
-            seed=(inputs.decision_id, rulebook.policy_version),
-        )
+    return filled_slots(_filling(ranking, candidates, view, inputs, rulebook))
+
+
+def _filling(
+    ranking: Sequence[str], candidates: Mapping[str, Candidate], view: _View, inputs: Inputs, rulebook: Rulebook
+) -> Filling:
+    return Filling(
+        ranking=ranking,
+        candidates=candidates,
+        mandatory=frozenset(one.treatment_id for one in view.scored if one.mandatory),
+        question=inputs.question,
+        records=inputs.records,
+        treatments=rulebook.catalogue.treatment_by_id,
+        caps=rulebook.plan.caps,
+        arm=inputs.arm,
+        fits=_fits(view, rulebook),
+        seed=(inputs.decision_id, rulebook.policy_version),
     )
+
+
+def slate_filling(
+    inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None, challenger: Scorer | None = None
+) -> Filling:
+    """What the slots of a decision are filled with, by priority whatever stands first: what may follow what.
+
+    Never part of a decision: it deliberates anew.
+    """
+    deliberation = deliberate(inputs, rulebook, scorer, challenger)
+    view = _view(inputs, rulebook, challenger if inputs.arm == "challenger" and challenger is not None else scorer)
+    ranking = [one.treatment_id for one in ranked(view.scored)]
+    candidates = {name: one for name, one in deliberation.candidate_by_treatment.items() if one.is_scored}
+    return _filling(ranking, candidates, view, inputs, rulebook)

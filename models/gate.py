@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import NotEnoughData
-from models.logged_choices import SUM_TOLERANCE, LoggedChoices, broken_rows, check_policy, policy_scores
+from models.logged_choices import LoggedChoices, broken_rows, check_policy, policy_scores
 from models.metrics import Interval, bootstrap_interval, calibration_slope
 from models.off_policy import Guard, Logged, effective_sample_size, refusals
 
@@ -77,7 +77,10 @@ class Gate:
         largest_skipped_share: share of decisions that could not be made again.
         probability_errors: standard errors by which an option may be taken more or less often than was logged.
         calibration: between which the slope of the challenger's responses must lie; 1 is ideal.
-        largest_contact_rise: of the share of decisions that contact somebody.
+        largest_contact_rise: of the share of decisions that contact somebody; beyond it the contacts must be worth more
+            than they are said to cost, see ``contact_cost_factor``.
+        contact_cost_factor: a greater rise passes where the lower bound clears the margin with every contact costing so
+            many times as much, for either model; None where a greater rise never passes.
         largest_cost_rise: money per decision, costs of contacts; None where there is no limit.
         smallest_group: decisions below which a group is not looked at.
     """
@@ -93,6 +96,7 @@ class Gate:
     probability_errors: float = 5.0
     calibration: tuple[float, float] = (0.5, 2.0)
     largest_contact_rise: float = 0.1
+    contact_cost_factor: float | None = 3.0
     largest_cost_rise: float | None = None
     smallest_group: int = 500
 
@@ -132,6 +136,8 @@ class Verdict:
         calibration_slope: of the challenger's responses; None where there is no binary outcome, or it cannot be told.
         contact_rise: of the share of decisions that contact somebody.
         cost_rise: money per decision.
+        dear_contacts: the difference if every contact cost ``contact_cost_factor`` times as much; None where it was not
+            asked.
     """
 
     reasons: tuple[Reason, ...]
@@ -147,6 +153,7 @@ class Verdict:
     calibration_slope: float | None = None
     contact_rise: float | None = None
     cost_rise: float | None = None
+    dear_contacts: Interval | None = None
 
     @property
     def promotes(self) -> bool:
@@ -198,9 +205,10 @@ def judged(compared: Comparison, gate: Gate) -> Verdict:
     reasons += _slope_reasons(slope, kept, gate)
     rises = {
         "contact_rise": float((kept.champion[:, 0] - kept.challenger[:, 0]).mean()),
-        "cost_rise": float((((kept.challenger - kept.champion) * log.cost)[:, 1:]).sum(axis=1).mean()),
+        "cost_rise": float(_added_cost(kept).mean()),
     }
-    reasons += _rise_reasons(rises, gate)
+    dear = _with_dear_contacts(kept, terms, gate) if rises["contact_rise"] > gate.largest_contact_rise else None
+    reasons += _rise_reasons(rises, dear, gate)
     return Verdict(
         reasons=tuple(reasons),
         decisions=len(kept),
@@ -215,6 +223,7 @@ def judged(compared: Comparison, gate: Gate) -> Verdict:
         calibration_slope=None if math.isnan(slope) else slope,
         contact_rise=rises["contact_rise"],
         cost_rise=rises["cost_rise"],
+        dear_contacts=dear,
     )
 
 
@@ -332,32 +341,8 @@ def _guard_reasons(kept: Comparison, weights: dict[str, FloatArray], gate: Gate)
             unsupported=(policy * impossible).sum(axis=1),
             clusters=kept.log.people,
         )
-        ess = effective_sample_size(weight)
-        found = {
-            "few_decisions": (ess, gate.guard.smallest_ess),
-            "low_share": (ess / len(kept), gate.guard.smallest_ess_share),
-            "no_support": (float(logged.unsupported.mean()), gate.guard.largest_unsupported),
-        }
-        # The guard's own look at the mean weight takes rows for independent; those of a customer share an arm.
-        for one in refusals(logged, replace(gate.guard, weight_errors=math.inf)):
-            value, threshold = found[one.code]
-            yield Reason(code=one.code, value=value, threshold=threshold, text=f"{name}: {one.reason}")
-        mean, error = float(weight.mean()), _clustered_error(weight, kept.log.people)
-        if abs(mean - 1) > gate.guard.weight_errors * error + SUM_TOLERANCE:
-            yield Reason(
-                code="wrong_weights",
-                value=mean,
-                threshold=1.0,
-                text=f"{name}: a mean weight of {mean:.3f}, expected 1 within {gate.guard.weight_errors:g} standard "
-                f"errors of {error:.3f}: the logged probabilities are not those of this log, or the model does what "
-                f"was never logged",
-            )
-
-
-def _clustered_error(values: FloatArray, people: NDArray[np.generic]) -> float:
-    """Standard error of the mean, errors summed by customer."""
-    sums = np.bincount(np.unique(people, return_inverse=True)[1], weights=values - values.mean())
-    return float(np.sqrt((sums**2).sum())) / len(values)
+        for one in refusals(logged, gate.guard):
+            yield Reason(code=one.code, value=one.value, threshold=one.threshold, text=f"{name}: {one.reason}")
 
 
 def _value_reasons(kept: Comparison, terms: FloatArray, difference: Interval, gate: Gate) -> Iterator[Reason]:
@@ -406,14 +391,30 @@ def _slope_reasons(slope: float, kept: Comparison, gate: Gate) -> Iterator[Reaso
         )
 
 
-def _rise_reasons(rises: dict[str, float], gate: Gate) -> Iterator[Reason]:
-    limits = {"contact_rise": gate.largest_contact_rise, "cost_rise": gate.largest_cost_rise}
-    said = {"contact_rise": "of the share of decisions that contact somebody", "cost_rise": "of the cost of a decision"}
-    for name, limit in limits.items():
-        if limit is not None and rises[name] > limit:
-            yield Reason(
-                code=name,
-                value=rises[name],
-                threshold=limit,
-                text=f"a rise {said[name]} by {rises[name]:.4f}, expected at most {limit:g}",
+def _added_cost(kept: Comparison) -> FloatArray:
+    """``(n,)`` money that the challenger spends more on contacts than the champion."""
+    added: FloatArray = (((kept.challenger - kept.champion) * kept.log.cost)[:, 1:]).sum(axis=1)
+    return added
+
+
+def _with_dear_contacts(kept: Comparison, terms: FloatArray, gate: Gate) -> Interval | None:
+    """The difference if every contact cost ``contact_cost_factor`` times as much."""
+    if gate.contact_cost_factor is None:
+        return None
+    return _interval(terms - (gate.contact_cost_factor - 1) * _added_cost(kept), kept.log.people, gate)
+
+
+def _rise_reasons(rises: dict[str, float], dear: Interval | None, gate: Gate) -> Iterator[Reason]:
+    contacts, limit = rises["contact_rise"], gate.largest_contact_rise
+    if contacts > limit and not (dear is not None and dear.low > gate.margin):
+        said = f"a rise of the share of decisions that contact somebody by {contacts:.4f}, expected at most {limit:g}"
+        if dear is not None:
+            said += (
+                f", or a lower bound above {gate.margin:g} money per decision with every contact costing "
+                f"{gate.contact_cost_factor:g} times as much: {dear.estimate:+.4f} [{dear.low:+.4f}, {dear.high:+.4f}]"
             )
+        yield Reason(code="contact_rise", value=contacts, threshold=limit, text=said)
+    most = gate.largest_cost_rise
+    if most is not None and rises["cost_rise"] > most:
+        said = f"a rise of the cost of a decision by {rises['cost_rise']:.4f}, expected at most {most:g}"
+        yield Reason(code="cost_rise", value=rises["cost_rise"], threshold=most, text=said)

@@ -247,6 +247,18 @@ class MemoryRecordStore:
         for start in range(0, len(ids), page):
             yield [self._by_id[one].record for one in ids[start : start + page]]
 
+    def ids(self, *, after: str = "", page: int = 50_000) -> Iterator[list[str]]:
+        """Pages of the ids of all decisions, in order."""
+        while chosen := self._ids[bisect.bisect_right(self._ids, after) :][:page]:
+            yield list(chosen)
+            after = chosen[-1]
+
+    def decisions(self, decision_ids: Sequence[str], *, page: int = 500) -> Iterator[list[DecisionRecord]]:
+        """Pages of the decisions with these ids, in the order asked."""
+        for start in range(0, len(decision_ids), page):
+            asked = decision_ids[start : start + page]
+            yield [self._by_id[one].record for one in asked if one in self._by_id]
+
     def check_writes(self) -> None:
         """It can always be written."""
 

@@ -1,7 +1,8 @@
 """What a policy would have earned on decisions that another one made, from their logged selection probabilities.
 
 Six estimators that differ in what they trust: the logged probabilities (IPS, SNIPS), a model of the reward (DM), or
-both (DR, Switch-DR, DR with shrinkage). A guard refuses to answer where the log cannot tell.
+both (DR, Switch-DR, DR with shrinkage). A guard refuses to answer where the log cannot tell. Errors and intervals are
+by customer throughout. Slates of several slots have estimators of their own, ``models.slate_off_policy``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ IntArray = NDArray[np.int64]
 EstimatorName = Literal["IPS", "SNIPS", "DM", "DR", "Switch-DR", "DRos"]
 
 _QUANTILES: Final = (0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 1.0)
+_ROUNDING: Final = 1e-6
+"""How far probabilities may sum from 1, and with them a mean weight that does not vary."""
 
 
 def doubly_robust_responses(
@@ -56,9 +59,76 @@ def effective_sample_size(weights: FloatArray) -> float:
     return float(weights.sum()) ** 2 / total if total > 0 else 0.0
 
 
+def clustered_error(values: FloatArray, clusters: NDArray[np.generic] | None) -> float:
+    """Standard error of the mean of ``values``, deviations summed by cluster before they are squared.
+
+    ``sqrt(sum_g (sum_{i in g} (x_i - mean))**2) / n``: a customer's decisions share the arm of the experiment, so their
+    weights move together.
+
+    Args:
+        values: ``(n,)``.
+        clusters: ``(n,)`` customers; every row is its own where None.
+
+    References:
+        Liang and Zeger 1986, Longitudinal data analysis using generalized linear models; Cameron and Miller 2015, A
+        practitioner's guide to cluster-robust inference, section II.
+
+    >>> round(clustered_error(np.array([1.0, 1.0, 3.0, 3.0]), np.array(["a", "a", "b", "b"])), 6)
+    0.707107
+    """
+    off = values - values.mean()
+    sums = off if clusters is None else np.bincount(np.unique(clusters, return_inverse=True)[1], weights=off)
+    return float(np.sqrt((sums**2).sum())) / len(values)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightTail:
+    """How unevenly weights are spread: few large ones speak for all others.
+
+    Attributes:
+        ess: effective sample size.
+        mean: 1 is expected of the weights of a policy.
+        largest: the largest one.
+        quantiles: of the weights, by level.
+        largest_share: share of the total weight that the largest hundredth of the rows has, or the largest row where
+            there are few; NaN where all weights are 0.
+    """
+
+    ess: float
+    mean: float
+    largest: float
+    quantiles: Mapping[float, float]
+    largest_share: float
+
+
+def weight_tail(weight: FloatArray) -> WeightTail:
+    """The tail of weights ``(n,)``, ``n`` above 0.
+
+    References:
+        Owen 2013, Monte Carlo theory, methods and examples, chapter 9.3; Vehtari et al. 2024, Pareto smoothed
+        importance sampling (the largest weights tell whether a mean can be trusted).
+
+    >>> weight_tail(np.array([0.0, 1.0, 1.0, 2.0])).largest_share
+    0.5
+    """
+    total = float(weight.sum())
+    top = np.sort(weight)[-max(1, round(len(weight) / 100)) :]
+    levels = _QUANTILES[:-1]
+    return WeightTail(
+        ess=effective_sample_size(weight),
+        mean=float(weight.mean()),
+        largest=float(weight.max()),
+        quantiles=dict(zip(levels, np.quantile(weight, levels).tolist(), strict=True)),
+        largest_share=float(top.sum()) / total if total > 0 else float("nan"),
+    )
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Logged:
     """Logged decisions beside a policy that is to be valued on them, each ``(n,)``.
+
+    A value may be a sum of parts, of which every row tells about one: what was done, or what comes of doing nothing
+    (``models.policy_values``). Then weights are those of a row's part, and the last four say the rest.
 
     Attributes:
         reward: ``r``, what came of what was taken.
@@ -67,6 +137,11 @@ class Logged:
         predicted_policy: ``sum_a pi(a|x) q(x, a)``, predicted reward of what the policy would do.
         unsupported: probability that the policy does what could not have been logged; 0 where nothing says so.
         clusters: whose decisions these are; None where every row is its own.
+        part: which part of the value a row tells about, from 0; None where there is one.
+        expected: expectation of the weight of each part at this row, the same for all; None for 1.
+        known: what the policy earns whatever comes of it, which needs no weight; None for nothing. ``predicted_policy``
+            holds it.
+        choice_weight: ``pi(a|x) / e(a|x)`` where ``weight`` is another: what the guard looks at.
     """
 
     reward: FloatArray
@@ -75,6 +150,10 @@ class Logged:
     predicted_policy: FloatArray
     unsupported: FloatArray
     clusters: NDArray[np.generic] | None = None
+    part: IntArray | None = None
+    expected: FloatArray | None = None
+    known: FloatArray | None = None
+    choice_weight: FloatArray | None = None
 
     def __len__(self) -> int:
         """Number of decisions."""
@@ -163,10 +242,14 @@ class Refusal(NamedTuple):
     Attributes:
         code: ``few_decisions``, ``low_share``, ``no_support`` or ``wrong_weights``.
         reason: for people.
+        value: what was found.
+        threshold: what was expected.
     """
 
     code: str
     reason: str
+    value: float
+    threshold: float
 
 
 class UnsupportedPolicy(NotEnoughData):
@@ -186,7 +269,7 @@ class Guard:
         smallest_ess_share: the same as a share of all decisions. Below it a few rows speak for all others, and
             intervals that resample those few rows are too short.
         largest_unsupported: mean probability of the policy on arms that could not have been logged.
-        weight_errors: standard errors by which the mean weight may differ from 1, its expectation.
+        weight_errors: standard errors by which the mean weight may differ from 1, its expectation; by customer.
     """
 
     smallest_ess: float = 100.0
@@ -203,40 +286,35 @@ def refusals(logged: Logged, guard: Guard) -> tuple[Refusal, ...]:
         Off-policy bandits with deficient support; Lefortier et al. 2016, Large-scale validation of counterfactual
         learning methods (mean weight as a control variate).
     """
-    n, weight = len(logged), logged.weight
+    n, weight = len(logged), logged.weight if logged.choice_weight is None else logged.choice_weight
     ess = effective_sample_size(weight)
     found = []
     if ess < guard.smallest_ess:
-        found.append(
-            Refusal("few_decisions", f"{ess:.0f} effective decisions, expected at least {guard.smallest_ess:.0f}")
-        )
+        text = f"{ess:.0f} effective decisions, expected at least {guard.smallest_ess:.0f}"
+        found.append(Refusal("few_decisions", text, ess, guard.smallest_ess))
+    share = ess / max(n, 1)
     if ess < guard.smallest_ess_share * n:
-        found.append(
-            Refusal(
-                "low_share",
-                f"{ess:.0f} effective decisions of {n} ({ess / max(n, 1):.1%}), expected at least "
-                f"{guard.smallest_ess_share:.0%}: the policies hardly ever do the same",
-            )
+        text = (
+            f"{ess:.0f} effective decisions of {n} ({share:.1%}), expected at least {guard.smallest_ess_share:.0%}: "
+            f"the policies hardly ever do the same"
         )
+        found.append(Refusal("low_share", text, share, guard.smallest_ess_share))
     unsupported = float(logged.unsupported.mean()) if n else 1.0
     if unsupported > guard.largest_unsupported:
-        found.append(
-            Refusal(
-                "no_support",
-                f"{unsupported:.1%} of what the policy does could not have been logged, expected at most "
-                f"{guard.largest_unsupported:.0%}",
-            )
+        text = (
+            f"{unsupported:.1%} of what the policy does could not have been logged, expected at most "
+            f"{guard.largest_unsupported:.0%}"
         )
-    error = float(weight.std() / np.sqrt(n)) if n else 0.0
-    if n and abs(float(weight.mean()) - 1) > guard.weight_errors * error + 1e-9:
-        found.append(
-            Refusal(
-                "wrong_weights",
-                f"a mean weight of {weight.mean():.3f}, expected 1 within {guard.weight_errors:g} standard errors of "
-                f"{error:.3f}: the logged probabilities are not those of this log, or the policy does what was never "
-                f"logged",
-            )
+        found.append(Refusal("no_support", text, unsupported, guard.largest_unsupported))
+    if not n:
+        return tuple(found)
+    mean, error = float(weight.mean()), clustered_error(weight, logged.clusters)
+    if abs(mean - 1) > guard.weight_errors * error + _ROUNDING:
+        text = (
+            f"a mean weight of {mean:.3f}, expected 1 within {guard.weight_errors:g} standard errors of {error:.3f}: "
+            f"the logged probabilities are not those of this log, or the policy does what was never logged"
         )
+        found.append(Refusal("wrong_weights", text, mean, 1.0))
     return tuple(found)
 
 
@@ -275,16 +353,36 @@ def ips(logged: Logged, params: EstimateParams) -> Estimate:
     References:
         Horvitz and Thompson 1952, A generalization of sampling without replacement from a finite universe.
     """
-    return _estimate("IPS", logged, params, logged.weight * logged.reward, weight=logged.weight)
+    return _estimate("IPS", logged, params, _known(logged) + logged.weight * logged.reward, weight=logged.weight)
 
 
 def snips(logged: Logged, params: EstimateParams) -> Estimate:
     """Self-normalised: ``sum(w r) / sum(w)``. Never outside the rewards seen; a little biased, much less variable.
 
+    Of a value of several parts, each is normalised by itself: ``mean(E w) sum(w r) / sum(w)`` over its rows, as their
+    weights do not average 1; and what is known is added. NaN where no row of a part was followed.
+
     References:
-        Swaminathan and Joachims 2015, The self-normalized estimator for counterfactual learning.
+        Swaminathan and Joachims 2015, The self-normalized estimator for counterfactual learning; Hajek 1971, comment on
+        a paper by Basu.
     """
-    return _estimate("SNIPS", logged, params, logged.weight * logged.reward, over=logged.weight, weight=logged.weight)
+    n = len(logged)
+    part = np.zeros(n, dtype=np.int64) if logged.part is None else logged.part
+    n_parts = int(part.max(initial=0)) + 1
+    expected = np.ones(n) if logged.expected is None else logged.expected
+    known, weight, earned = _known(logged), logged.weight, logged.weight * logged.reward
+
+    def value(rows: IntArray) -> float:
+        of, mean = part[rows], float(expected[rows].mean())
+        if mean == 0:
+            return float(known[rows].mean())
+        total = np.bincount(of, weights=weight[rows], minlength=n_parts)
+        if not total.all():
+            return float("nan")
+        ratios = np.bincount(of, weights=earned[rows], minlength=n_parts) / total
+        return float(known[rows].mean() + mean * ratios.sum())
+
+    return _told("SNIPS", logged, params, value, weight=weight)
 
 
 def dm(logged: Logged, params: EstimateParams) -> Estimate:
@@ -354,6 +452,10 @@ ESTIMATORS: Final[Mapping[EstimatorName, Callable[[Logged, EstimateParams], Esti
 }
 
 
+def _known(logged: Logged) -> FloatArray:
+    return np.zeros(len(logged)) if logged.known is None else logged.known
+
+
 def _corrected(logged: Logged, weight: FloatArray) -> FloatArray:
     return logged.predicted_policy + weight * (logged.reward - logged.predicted_taken)
 
@@ -369,9 +471,9 @@ def _shrunk(weight: FloatArray, shrinkage: float) -> FloatArray:
 
 
 def _bias_bound(logged: Logged, weight: FloatArray) -> float:
-    """What cutting the weights may cost: ``|mean((w - w') (r - q))|``, and one standard error of that on top."""
+    """What cutting the weights may cost: ``|mean((w - w') (r - q))|``, and one clustered error of that on top."""
     left_out = (logged.weight - weight) * (logged.reward - logged.predicted_taken)
-    return abs(float(left_out.mean())) + float(left_out.std() / np.sqrt(len(left_out)))
+    return abs(float(left_out.mean())) + clustered_error(left_out, logged.clusters)
 
 
 def _widened(found: Estimate, by: float) -> Estimate:
@@ -385,7 +487,8 @@ def _best_cut(logged: Logged, cut_weights: Callable[[FloatArray, float], FloatAr
 
     def squared_error(cut: float) -> float:
         weight = cut_weights(logged.weight, cut)
-        return float(_corrected(logged, weight).var() / len(weight)) + _bias_bound(logged, weight) ** 2
+        error = clustered_error(_corrected(logged, weight), logged.clusters)
+        return error**2 + _bias_bound(logged, weight) ** 2
 
     return min(reversed(grid), key=squared_error)
 
@@ -397,14 +500,23 @@ def _estimate(
     terms: FloatArray,
     *,
     weight: FloatArray,
-    over: FloatArray | None = None,
     clipped: NDArray[np.bool_] | None = None,
     cut: float = np.inf,
 ) -> Estimate:
-    def value(rows: IntArray) -> float:
-        total = float(len(rows)) if over is None else float(over[rows].sum())
-        return float(terms[rows].sum()) / total if total else float("nan")
+    return _told(name, logged, params, lambda rows: float(terms[rows].mean()), weight=weight, clipped=clipped, cut=cut)
 
+
+def _told(
+    name: EstimatorName,
+    logged: Logged,
+    params: EstimateParams,
+    value: Callable[[IntArray], float],
+    *,
+    weight: FloatArray,
+    clipped: NDArray[np.bool_] | None = None,
+    cut: float = np.inf,
+) -> Estimate:
+    """An estimate of rows ``(m,)``, with its interval by bootstrap over clusters and what its weights are like."""
     interval = bootstrap_interval(
         value,
         len(logged),

@@ -1,5 +1,8 @@
 """Promotion and rollback: the champion's alias is moved in one step, and a log that only grows says who did it and why.
 
+What became the champion is no challenger any more: that alias is taken off it in the same move. A version that was
+rolled back from does not become the challenger again by itself.
+
 A share is a step on the way there: the challenger's alias is put on a version, and the policy says for how many it
 decides.
 
@@ -385,6 +388,7 @@ class Promoter:
         self._mended(entries, at)
         ended = {one.number for one in entries if one.step != "intended"}
         for one in [one for one in entries if one.number not in ended]:
+            free_challenger(self._registry, one.name)
             moved = self._was_carried_out(one)
             if moved is None:
                 continue

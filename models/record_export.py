@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from features.event_export import MOMENT
@@ -157,10 +158,21 @@ def record_table(records: Sequence[DecisionRecord]) -> pa.Table:
     )
 
 
-def records_from_parquet(path: Path, *, page: int = 2_000) -> Iterator[list[DecisionRecord]]:
-    """Pages of the records that ``export_records`` wrote, equal to those in the store byte for byte."""
+def records_from_parquet(
+    path: Path, *, page: int = 2_000, only: Sequence[str] | None = None
+) -> Iterator[list[DecisionRecord]]:
+    """Pages of the records that ``export_records`` wrote, equal to those in the store byte for byte.
+
+    Args:
+        path: the file.
+        page: rows read at a time.
+        only: ids of the decisions wanted; all if None. The others are read past, and never made into records.
+    """
+    wanted = None if only is None else pa.array(only, pa.string())
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=page):
+            if wanted is not None:
+                batch = batch.filter(pc.is_in(batch["decision_id"], value_set=wanted))
             yield [_record(row) for row in _with_whole_times(batch).to_pylist(maps_as_pydicts="strict")]
 
 

@@ -158,6 +158,14 @@ _PAGE_BACK = sqlite_text(
     .limit(bindparam("page", type_=WHOLE))
     .offset(ZERO)
 )
+_PAGE_OF_IDS = sqlite_text(
+    select(_d.decision_id)
+    .where(_d.decision_id > bindparam("after"))
+    .order_by(_d.decision_id)
+    .limit(bindparam("page", type_=WHOLE))
+    .offset(ZERO)
+)
+_RECORD = sqlite_text(select(_d.record).where(_d.decision_id == bindparam("decision_id")))
 _NEWEST = sqlite_text(select(_d.record).order_by(_d.decision_id.desc()).limit(literal_column("1", WHOLE)).offset(ZERO))
 _COUNTED = sqlite_text(
     select(*_CONTACT)
@@ -442,6 +450,26 @@ class SqlRecordStore:
                 return
             yield [load_record(record) for _, record in rows]
             before = rows[-1][0]
+
+    def ids(self, *, after: str = "", page: int = 50_000) -> Iterator[list[str]]:
+        """Pages of the ids of all decisions, in order; each page is a read of its own, of the index alone."""
+        while True:
+            with self._file.reading() as connection:
+                found = [row[0] for row in connection.execute(_PAGE_OF_IDS, {"after": after, "page": page})]
+            if not found:
+                return
+            yield found
+            after = found[-1]
+
+    def decisions(self, decision_ids: Sequence[str], *, page: int = 500) -> Iterator[list[DecisionRecord]]:
+        """Pages of the decisions with these ids, in the order asked; each page is a read of its own."""
+        for start in range(0, len(decision_ids), page):
+            with self._file.reading() as connection:
+                rows = [
+                    connection.execute(_RECORD, {"decision_id": one}).fetchone()
+                    for one in decision_ids[start : start + page]
+                ]
+            yield [load_record(row[0]) for row in rows if row is not None]
 
     def check_writes(self) -> None:
         """Raise where the file cannot be written."""

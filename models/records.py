@@ -414,6 +414,15 @@ class RecordStore(Protocol):
     def read_back(self, *, page: int = 200) -> Iterator[list[DecisionRecord]]:
         """Pages of all decisions, the newest by its id first."""
 
+    def ids(self, *, after: str = "", page: int = 50_000) -> Iterator[list[str]]:
+        """Pages of the ids of all decisions, in order, from after ``after`` on; no record is read for them."""
+
+    def decisions(self, decision_ids: Sequence[str], *, page: int = 500) -> Iterator[list[DecisionRecord]]:
+        """Pages of the decisions with these ids, in the order of the ids asked; those that are not there are left out.
+
+        Each page is a read of its own, so that a long look keeps no writer waiting.
+        """
+
     def check_writes(self) -> None:
         """Write something that changes nothing.
 

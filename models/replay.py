@@ -69,7 +69,6 @@ class Replay:
         inputs: what it was made from.
         deliberation: what led to it.
         identical: the canonical bytes are the same.
-        differences: where they are not.
     """
 
     recorded: DecisionRecord
@@ -77,7 +76,13 @@ class Replay:
     inputs: Inputs
     deliberation: Deliberation
     identical: bool
-    differences: tuple[Difference, ...]
+
+    @property
+    def differences(self) -> tuple[Difference, ...]:
+        """Where the bytes are not the same. Found when asked for: under a change it takes as long as the replay."""
+        if self.identical:
+            return ()
+        return tuple(differences(self.recorded, self.record)) or (_IN_BYTES,)
 
     @property
     def changes_choice(self) -> bool:
@@ -174,14 +179,12 @@ def replayed(
     deliberation = deliberate(inputs, rulebook, scorer, challenger)
     versions = _versions(record, rulebook, inputs.arm, scorer, challenger)
     again = msgspec.structs.replace(record, **_derived(record, inputs, deliberation, rulebook), versions=versions)
-    identical = dump_record(again) == dump_record(record)
     return Replay(
         recorded=record,
         record=again,
         inputs=inputs,
         deliberation=deliberation,
-        identical=identical,
-        differences=() if identical else tuple(differences(record, again)) or (_IN_BYTES,),
+        identical=dump_record(again) == dump_record(record),
     )
 
 

@@ -15,14 +15,14 @@ import typer
 
 from features.errors import CannotReplay, Refused, UnknownObject
 from features.home import Home, use_numba_cache
-from models.command_options import moment_option
-from models.configuration import Configuration, configuration_in, load_configuration
+from models.command_options import moment_option, what_if_options
+from models.configuration import load_configuration
 
 if TYPE_CHECKING:  # jitted code, which is imported once its folder is chosen
     from models.decision import DecisionRecord
     from models.record_store import SqlRecordStore
     from models.replay import Replay
-    from models.replayer import Tally, WhatIf
+    from models.replayer import Tally
 
 SHOWN: Final = 20
 """Differences that are printed; all of them are counted."""
@@ -63,7 +63,7 @@ def replay(
     from models.replayer import Replayer, Scorers, Tally
 
     chosen = _Chosen.of(decision_ids or [], since=since, until=until, last=last, every=every)
-    what_if = _what_if(configuration, policy, actions, bundle, as_champion)
+    what_if = what_if_options(configuration, policy, actions, bundle, as_champion=as_champion)
     history = ConfigurationHistory(home, configuration)
     replayer = Replayer(history, Scorers(LocalRegistry(home.bundles)), PriceLists(home.prices), what_if)
     tally = Tally()
@@ -129,32 +129,6 @@ class _Chosen:
 
     def _holds(self, at: int) -> bool:
         return (self._since is None or at >= self._since) and (self._until is None or at < self._until)
-
-
-def _what_if(
-    configuration: Configuration, policy: Path | None, actions: Path | None, bundle: int | None, as_champion: bool
-) -> WhatIf:
-    """What is to be different, checked with the taxonomy and the journeys in force.
-
-    Raises:
-        ConfigurationError: with every problem of the files.
-    """
-    from models.replayer import WhatIf
-
-    if policy is None and actions is None:
-        return WhatIf(bundle=bundle, as_champion=as_champion)
-    texts = {f"{part}.yaml": text for part, text in configuration.texts.items()}
-    for name, path in (("policy.yaml", policy), ("actions.yaml", actions)):
-        if path is not None:
-            texts[name] = path.read_text(encoding="utf-8")
-    wanted = configuration_in(texts, origin="with " + ", ".join(str(one) for one in (policy, actions) if one))
-    return WhatIf(
-        policy=None if policy is None else wanted.policy,
-        catalogue=None if actions is None else wanted.catalogue,
-        bundle=bundle,
-        as_champion=as_champion,
-        checked_with={part: wanted.versions[part] for part in ("taxonomy", "journeys")},
-    )
 
 
 def summary(tally: Tally, different: Sequence[Replay]) -> dict[str, Any]:

@@ -23,14 +23,15 @@ from models.configuration import Configuration
 from models.configuration_history import ConfigurationHistory
 from models.deciding_bundle import Part, named_bundle, refuse_another
 from models.decision import DecisionRecord
-from models.deliberation import Rulebook
+from models.deliberation import Rulebook, slate_filling
 from models.policy import Arm, Policy
 from models.price_files import PriceLists
 from models.prices import PriceList
 from models.registry import Registry, model_name
-from models.replay import Replay, replayed
+from models.replay import Replay, inputs_of, replayed
 from models.rulebooks import feature_sets_of, rulebooks_of
 from models.scoring import Scorer
+from models.slots import Filling
 
 _CACHED_BUNDLES: Final = 16
 
@@ -155,20 +156,35 @@ class Replayer:
             CannotReplay: what it was made with is not here.
             StoreError: a kept file cannot be read.
         """
-        rulebook = self.rulebook(record)
-        names = rulebook.feature_set.names
-        what_if = self._what_if
-        challenger: Scorer | None = None
-        if what_if.bundle is None:
-            scorer, challenger = self._scorers.of_record(record, names)
-        else:
-            scorer = self._scorers.of_version(record.journey_id, what_if.bundle, names)
-        arm: Arm | None = "champion" if what_if.as_champion else None
+        rulebook, scorer, challenger, arm = self._made_with(record)
         try:
             return replayed(record, rulebook, scorer, challenger, arm=arm, prices=self._charged(record))
         except (LookupError, ValueError, StoreCorrupted) as error:
-            message = f"decision {record.decision_id} holds what no decision is made from: {error!r:.200}"
-            raise CannotReplay("record_damaged", message) from error
+            raise _damaged(record, error) from error
+
+    def filling(self, record: DecisionRecord) -> Filling:
+        """What the slots of a decision were filled with: how likely what may follow what. It decides once more.
+
+        Raises:
+            CannotReplay: what it was made with is not here.
+            StoreError: a kept file cannot be read.
+        """
+        rulebook, scorer, challenger, arm = self._made_with(record)
+        try:
+            inputs = inputs_of(record, rulebook, arm=arm, prices=self._charged(record))
+            return slate_filling(inputs, rulebook, scorer, challenger)
+        except (LookupError, ValueError, StoreCorrupted) as error:
+            raise _damaged(record, error) from error
+
+    def _made_with(self, record: DecisionRecord) -> tuple[Rulebook, Scorer | None, Scorer | None, Arm | None]:
+        """The rulebook, the scorers of champion and challenger, and the arm if it is to be another."""
+        rulebook = self.rulebook(record)
+        names = rulebook.feature_set.names
+        what_if = self._what_if
+        arm: Arm | None = "champion" if what_if.as_champion else None
+        if what_if.bundle is not None:
+            return rulebook, self._scorers.of_version(record.journey_id, what_if.bundle, names), None, arm
+        return rulebook, *self._scorers.of_record(record, names), arm
 
     def _charged(self, record: DecisionRecord) -> PriceList | None:
         version = record.versions.get("prices")
@@ -248,6 +264,11 @@ class Replayer:
             catalogue=what_if.catalogue or rulebook.catalogue,
             versions=versions,
         )
+
+
+def _damaged(record: DecisionRecord, error: Exception) -> CannotReplay:
+    message = f"decision {record.decision_id} holds what no decision is made from: {error!r:.200}"
+    return CannotReplay("record_damaged", message)
 
 
 DAMAGED: Final = ("bundle_damaged", "record_damaged")

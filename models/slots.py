@@ -70,6 +70,43 @@ def filled_slots(of: Filling) -> tuple[Selected, ...]:
     return tuple(filled)
 
 
+def following_chances(of: Filling, slate: Sequence[str]) -> tuple[float, ...]:
+    """How likely each slot behind the first holds what it holds in a slate, given the slots before it.
+
+    Where a place is left the last number is that of the end. It stops behind the first 0: what stands there, or behind
+    it, cannot be filled like that.
+
+    Args:
+        of: what slots are filled with.
+        slate: treatment ids in order, the first one as chosen; empty where nothing was.
+    """
+    free: list[str | None] = [*(of.question.placements or (None,))]
+    filled: list[Selected] = []
+    found: list[float] = []
+    for treatment_id in (*slate, NO_ACTION) if slate else ():
+        if not free:
+            break
+        if filled:
+            found.append(_chance(treatment_id, filled, free, of))
+        if treatment_id == NO_ACTION or found[-1:] == [0.0] or treatment_id not in of.candidates:
+            break
+        place = next((place for place in free if _fits(treatment_id, place, of)), None)
+        if place not in free:
+            break
+        free.remove(place)
+        action_id = of.candidates[treatment_id].action_id
+        filled.append(Selected(slot=len(filled) + 1, placement=place, action_id=action_id, treatment_id=treatment_id))
+    return tuple(found)
+
+
+def _chance(treatment_id: str, filled: Sequence[Selected], free: Sequence[str | None], of: Filling) -> float:
+    """Of what may follow, how likely it is this."""
+    options = [one for one in of.ranking if _may_follow(one, filled, free, of)]
+    if of.arm == "random_eligible" and not (options and options[0] in of.mandatory):
+        return 1.0 / (len(options) + 1) if treatment_id in (*options, NO_ACTION) else 0.0
+    return float(treatment_id == _next(filled, free, of)[0])
+
+
 def _next(filled: Sequence[Selected], free: Sequence[str | None], of: Filling) -> tuple[str, float]:
     """What fills the next slot, ``no_action`` for nothing, and the probability of that behind the slots before it."""
     options = (one for one in of.ranking if _may_follow(one, filled, free, of))

@@ -13,6 +13,7 @@ from features.home import Home
 from features.ingest import Ingestor
 from features.moments import Moments
 from features.store import FeatureStore
+from features.tracking import Translator
 from models.configuration import CONFIG_VARIABLE, Configuration
 from models.contact_responses import contact_responses
 from models.explanation_requests import ExplanationReply, ExplanationRequest
@@ -52,6 +53,7 @@ from serving.stored_reports import DriftDesk, EvaluationShelf
 from serving.surroundings import Surroundings
 from serving.telemetry import Metrics, log_event
 from serving.timeline import TimelineDesk
+from serving.tracking import TrackingDesk
 from serving.workers import WAITING_PER_THREAD, Workers
 from serving.workforce import WorkforceDesk
 
@@ -163,6 +165,7 @@ def assemble(
     )
     drift = DriftDesk(home.drift_reports, journeys=tuple(configuration.journeys.by_id), clock=surroundings.clock)
     metrics.watch(drift)
+    outcomes = OutcomeRecorder(records=stores.records, ingest=ingestor, journeys=configuration.journeys.by_id)
     metrics.watch(
         Figures(
             paces={"decisions": desk.pace, "others": workers.pace},
@@ -177,7 +180,17 @@ def assemble(
         decider=decider,
         desk=desk,
         ingest=ingestor,
-        outcomes=OutcomeRecorder(records=stores.records, ingest=ingestor, journeys=configuration.journeys.by_id),
+        outcomes=outcomes,
+        tracking=TrackingDesk(
+            translator=Translator(
+                configuration.taxonomy,
+                [one for journey in configuration.journeys.journeys for one in journey.outcome_by_id],
+            ),
+            taxonomy=configuration.taxonomy,
+            log=stores.log,
+            ingest=ingestor,
+            outcomes=outcomes,
+        ),
         decision_outcomes=decision_outcomes,
         identities=IdentityDesk(
             log=stores.log, ingest=ingestor, taxonomy=configuration.taxonomy, randomness=surroundings.randomness

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import os
 import re
+from base64 import b64decode
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,7 +187,27 @@ class Authenticator:
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not key:
             raise Unauthenticated("the request carries no API key; expected `Authorization: Bearer <key>`")
-        digest = _digest(key.strip())
+        return self._holder_of(key.strip())
+
+    def tracking_principal(self, authorization: str | None) -> Principal:
+        """Who is calling, where a key may also come as tracking SDKs send it: Basic, as the user, without a password.
+
+        Raises:
+            Unauthenticated: as ``principal``, and where what is encoded is no user without a password.
+        """
+        scheme, _, encoded = (authorization or "").partition(" ")
+        if scheme.lower() != "basic":
+            return self.principal(authorization)
+        try:
+            user, colon, password = b64decode(encoded.strip(), validate=True).decode("utf-8").partition(":")
+        except ValueError:  # no base64, or no UTF-8
+            user, colon, password = "", "", ""
+        if not user or not colon or password:
+            raise Unauthenticated("the request carries no API key; expected it as the user of Basic, with no password")
+        return self._holder_of(user)
+
+    def _holder_of(self, key: str) -> Principal:
+        digest = _digest(key)
         if self._bootstrap_digest is not None and hmac.compare_digest(digest, self._bootstrap_digest):
             return Principal(BOOTSTRAP_SOURCE, BOOTSTRAP_SOURCE, frozenset({"admin"}))
         stored = self._keys.keys().get(key.removeprefix(KEY_PREFIX).partition("_")[0])

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, Protocol
 from features.errors import InvalidInput, Problem, StoreUnavailable
 from features.event_log import EventLog
 from features.events import dump_timestamp, parse_event, shown
-from features.identity import Claim, Identities, claim_of
+from features.identity import claim_of, is_said
 from features.ingest import STORE_DOWN
 from features.profile import fold_profile
 from features.store import ProfileRow
@@ -111,7 +111,7 @@ class IdentityDesk:
         if claim is None:
             raise AssertionError(f"an event of the kind {event.kind} makes a claim")
         graph = self._log.identities([claim.customer_id, claim.alias])
-        if event.event_id == new_id and _is_said(claim, graph):
+        if event.event_id == new_id and is_said(claim, graph):
             # But the process may have died before all that follows from it was done.
             return self._person(event.customer_id, "duplicate", self._refreshed(graph.above(claim.alias)), now)
         report = self._ingest.ingest([document], source=source, arrived_at=now)
@@ -133,17 +133,6 @@ class IdentityDesk:
         return PersonAnswer(
             customer_id=person.customer_id, linked_ids=person.linked_ids, status=status, degraded=degraded
         )
-
-
-def _is_said(claim: Claim, graph: Identities) -> bool:
-    """Whether the same was said before, and saying it again changes nothing.
-
-    What changes nothing and was never said is kept: a link and its unlink may overtake each other.
-    """
-    if graph.is_changed_by(claim):
-        return False
-    of_these = (one for one in graph.claims if (one.alias, one.customer_id) == (claim.alias, claim.customer_id))
-    return any(one.is_link == claim.is_link and (claim.is_link or one.boundary == claim.boundary) for one in of_these)
 
 
 def _event_document(document: object, kind: str, *, new_id: str) -> dict[str, Any]:

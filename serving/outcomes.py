@@ -52,6 +52,11 @@ class Report(Protocol):
         """What could not be brought up to date; the events themselves are safe."""
         ...
 
+    @property
+    def known(self) -> Sequence[int]:
+        """Index of every event that was there already."""
+        ...
+
 
 class Ingest(Protocol):
     """Takes event documents in, durably before it answers."""
@@ -75,6 +80,7 @@ class OutcomesReport:
         rejected: index in the batch, and what was wrong with it.
         degraded: what could not be brought up to date.
         late: indices of the outcomes, of those that were not rejected, that happened after their reward window.
+        known: indices of those that were known already.
     """
 
     accepted: int
@@ -82,6 +88,7 @@ class OutcomesReport:
     rejected: tuple[tuple[int, tuple[Problem, ...]], ...]
     degraded: tuple[str, ...]
     late: tuple[int, ...] = ()
+    known: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +141,7 @@ class OutcomeRecorder:
             rejected=tuple(sorted(rejected.items())),
             degraded=report.degraded,
             late=tuple(one.index for one in returned if one.is_late and one.index not in rejected),
+            known=tuple(returned[position].index for position in report.known),
         )
 
     def _parse(self, item: object, index: int, source: str) -> _Returned:

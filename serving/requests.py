@@ -78,14 +78,22 @@ def parse_batch(document: object, *, key: str, limit: int) -> list[object]:
         InvalidInput: it is no such document, or holds none or more than ``limit`` items.
     """
     fields = Fields.of(document, (key,))
+    items = batch_items(fields, key, limit)
+    fields.refuse(f"the body is not a batch of {key}")
+    return items
+
+
+def batch_items(fields: Fields, key: str, limit: int) -> list[object]:
+    """The items in a field of a batch; none where it was noted that it holds none, or more than ``limit``."""
     items = fields.value(key)
+    if isinstance(items, list) and 0 < len(items) <= limit:
+        return items
     if items is None:
         fields.add(key, None, REQUIRED)
-    elif not isinstance(items, list) or not 0 < len(items) <= limit:
-        got = items if not isinstance(items, list) else f"{len(items)} items"
+    else:
+        got = f"{len(items)} items" if isinstance(items, list) else items
         fields.add(key, got, f"a list of 1 to {limit} items")
-    fields.refuse(f"the body is not a batch of {key}")
-    return cast(list[object], items)
+    return []
 
 
 def parse_decision_request(document: object, *, idempotency_key: str | None, new_request_id: str) -> DecisionRequest:
@@ -247,6 +255,13 @@ class Fields:
         if self.value(name) is None:
             self.add(name, None, REQUIRED)
         return self.text(name) or ""
+
+    def mapping(self, name: str) -> Mapping[str, Any]:
+        """A field that is an object; empty where it is missing or was noted as bad."""
+        value = self.value(name)
+        if value is not None and not isinstance(value, dict):
+            self.add(name, value, "an object")
+        return value if isinstance(value, dict) else {}
 
     def choice(self, name: str, allowed: tuple[str, ...], default: str) -> str:
         """One of a closed set."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from serving.model_desk import ModelDesk
     from serving.replays import ReplayDesk
     from serving.timeline import TimelineDesk
+    from serving.tracking import TrackingDesk
 
 
 class Decides(Protocol):
@@ -61,6 +62,7 @@ class Runtime:
     desk: DecisionDesk
     ingest: Ingest
     outcomes: OutcomeRecorder
+    tracking: TrackingDesk
     decision_outcomes: DecisionOutcomes
     identities: IdentityDesk
     workforce: WorkforceDesk

@@ -15,6 +15,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from features.events import dump_timestamp
+from features.tracked_calls import DropReason
 
 LOGGER: Final = "headway"
 METRICS_MEDIA_TYPE: Final = "text/plain; version=0.0.4"
@@ -101,6 +102,15 @@ class Metrics:
         self._outcomes = Counter(
             "headway_outcomes", "Exposures and outcomes received, by result.", ("result",), registry=registry
         )
+        self._calls = Counter(
+            "headway_tracking_calls", "Calls of tracking SDKs received, by result.", ("result",), registry=registry
+        )
+        self._drops = Counter(
+            "headway_tracking_drops",
+            "What was not kept of calls of tracking SDKs: calls, properties and traits, by reason.",
+            ("reason",),
+            registry=registry,
+        )
         self._configuration_refused = Gauge(
             "headway_configuration_refused",
             "1 while configuration files hold something else than what is in force.",
@@ -166,6 +176,15 @@ class Metrics:
     def count_outcomes(self, *, accepted: int, duplicate: int, rejected: int) -> None:
         """Count one answered batch of exposures and outcomes."""
         _count(self._outcomes, accepted, duplicate, rejected)
+
+    def count_calls(
+        self, *, accepted: int, duplicate: int, rejected: int, dropped: int, drops: Mapping[DropReason, int]
+    ) -> None:
+        """Count one answered batch of calls of a tracking SDK, and what was not kept of it by reason."""
+        _count(self._calls, accepted, duplicate, rejected)
+        self._calls.labels("dropped").inc(dropped)
+        for reason, count in drops.items():
+            self._drops.labels(reason).inc(count)
 
     def observe_request(self, *, route: str, status: int, seconds: float) -> None:
         """Count one answered request and its time."""

@@ -7,9 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from features.online_location import RedisLocation
 from tests.redis_servers import redis_database
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("headway", deadline=None)
+settings.load_profile("headway")
 
 DEFAULT_DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 

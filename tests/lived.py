@@ -1,9 +1,11 @@
-"""A home in which a service really decided, for customers whose answers to it are known to the tests."""
+"""A home that a service filled with decisions of the built-in journey: one action helps, another one harms."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -75,39 +77,68 @@ def believing_bundle(
     return directory
 
 
-def roomy_policy(configuration: Configuration) -> dict[str, str]:
+EXPERIMENT = {"no_contact_holdout": 0.1, "random_eligible": 0.25, "challenger": 0.1}
+EXPLORATION = {"epsilon": 0.5, "temperature": 3.0}
+
+
+def roomy_policy(
+    configuration: Configuration,
+    experiment: Mapping[str, float] = EXPERIMENT,
+    exploration: Mapping[str, float] = EXPLORATION,
+) -> dict[str, str]:
     """The texts of the built-in files under a policy that draws often: what is chosen is up to the models."""
     texts = {f"{part}.yaml": text for part, text in configuration.texts.items()}
     policy = yaml.safe_load(texts["policy.yaml"])
-    policy["experiment"] |= {"no_contact_holdout": 0.1, "random_eligible": 0.25, "challenger": 0.1}
-    policy["exploration"] = {"epsilon": 0.5, "temperature": 3.0}
+    policy["experiment"] |= experiment
+    policy["exploration"] = dict(exploration)
     policy["rules"] = [rule for rule in policy["rules"] if rule["id"] == "elig.journey_open"]
     return {**texts, "policy.yaml": yaml.safe_dump(policy)}
 
 
-def lived_home(folder: Path) -> Home:
-    """A home in which version 1 decided, versions 1 and 3 believe in what harms, 2 in what helps."""
+ONE_SLOT: Mapping[str, Any] = {"max_actions": 1}
+"""What a decision is asked."""
+
+
+def lived_home(
+    folder: Path,
+    texts: Mapping[str, str] | None = None,
+    *,
+    customers: int = CUSTOMERS,
+    asked: Mapping[str, Any] = ONE_SLOT,
+) -> Home:
+    """A home in which version 1 decided, versions 1 and 3 believe in what harms, 2 in what helps.
+
+    Args:
+        folder: of the home.
+        texts: of the configuration; ``roomy_policy`` where None.
+        customers: how many, one decision each.
+        asked: of each decision.
+    """
     home = Home(folder).create()
     log = SqlEventLog(home.events_db, durability="NORMAL")
     with closing(log), closing(SqlRecordStore(home.records_db, durability="NORMAL")) as records:
         world = World(folder, records=records, log=log)
-        install_texts(home, roomy_policy(built_in_configuration()))
+        install_texts(home, texts or roomy_policy(built_in_configuration()))
         world.configuration = load_configuration(home, {})
         registry = LocalRegistry(home.bundles)
         for version, best in enumerate((BAD, GOOD, BAD), start=1):
             registry.register(believing_bundle(world, folder / f"made-{version}", best), NAME, {})
         registry.set_alias(NAME, CHAMPION, 1, at=world.now)
         registry.set_alias(NAME, CHALLENGER, 2, at=world.now)
-        _lived(world)
+        _lived(world, customers, asked)
     return home
 
 
-def _lived(world: World) -> None:
+_PATIENT: Mapping[str, Any] = {"deadline_ms": 5_000}
+"""On a busy machine too every decision is answered by its models."""
+
+
+def _lived(world: World, customers: int, asked: Mapping[str, Any]) -> None:
     rng = np.random.default_rng(5)
     with world.client() as client:
         world.champions[-1].refresh()
-        people = [f"c-{number}" for number in range(CUSTOMERS)]
-        for start in range(0, CUSTOMERS, 250):
+        people = [f"c-{number}" for number in range(customers)]
+        for start in range(0, customers, 250):
             applied = [
                 event(f"applied-{one}", customer_id=one, occurred_at=dump_timestamp(world.now - 100 * HOUR_US))
                 for one in people[start : start + 250]
@@ -127,7 +158,9 @@ def _lived(world: World) -> None:
         outcomes = []
         for number, person in enumerate(people):
             world.now += HOUR_US // 20
-            told = client.done("/v1/decisions", {"request_id": f"q-{number}", "customer_id": person, "max_actions": 1})
+            told = client.done(
+                "/v1/decisions", {"request_id": f"q-{number}", "customer_id": person, **_PATIENT, **asked}
+            )
             stored = world.records.decision(told["decision_id"])
             if rng.random() < TRUTH.get(stored.record.first.action_id, 0.2):
                 facts = {"decision_id": told["decision_id"], "outcome_id": "progress_7d", "value": 1}

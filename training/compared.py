@@ -122,6 +122,23 @@ class Compared:
         """``qini_sklift`` of rankings that know nothing, on average."""
         return random_qini(self.y, self.treated, seed=seed) if self.is_judgeable else math.nan
 
+    def qini_band(
+        self, shares: Sequence[float], *, seed: int, resamples: int
+    ) -> list[tuple[float | None, float | None]]:
+        """The 95 % interval of the Qini curve at each share of the rows, by bootstrap over customers; None if unknown.
+
+        As ``training.evaluate.qini_points``: incremental outcomes per row, of all rows.
+        """
+        ranking, at = UpliftRanking(self.y, self.uplift, self.treated), np.asarray(shares)
+
+        def gains(weight: Floats) -> Sequence[float]:
+            taken, gained = ranking.qini_curve(weight)
+            found: list[float] = (np.interp(at * taken[-1], taken, gained) / taken[-1]).tolist()
+            return found
+
+        bands = self._intervals(gains, self.customers, seed, resamples)
+        return [(_or_none(one.low), _or_none(one.high)) for one in bands]
+
     def effect_table(self, *, seed: int, resamples: int) -> list[dict[str, float]]:
         """``models.effect_metrics.effect_table`` as plain rows."""
         found = effect_table(
@@ -162,6 +179,10 @@ def share_clipped(control: Floats, uplift: Floats) -> float:
     response = control + uplift
     at_an_end = (np.abs(response) < _SAME) | (np.abs(1 - response) < _SAME)
     return float(at_an_end.mean()) if len(response) else math.nan
+
+
+def _or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _affordable(resamples: int, n_rows: int) -> int:

@@ -206,7 +206,7 @@ def forecast_outcomes(
     codes, _ = transitions(course, feature_set)
     found = {}
     for outcome in forecast:
-        reported = _of_people(graph, reported_outcomes(events, outcome.id))
+        reported = of_people(graph, reported_outcomes(events, outcome.id))
         found[outcome.id] = responses(
             outcome,
             # A moment is no decision: what came back for a decision counts for its customer.
@@ -302,7 +302,7 @@ def what_came(
         observed_until: end of observation, microseconds since the epoch.
     """
     graph = identities_of(events)
-    people = _owners(graph, customer_ids, decided_at)
+    people = owners(graph, customer_ids, decided_at)
     course, _ = settled(table)
     codes, _ = transitions(course, feature_set)
     return people, {
@@ -314,14 +314,14 @@ def what_came(
             table=course,
             codes=codes,
             kind=-1 if outcome.event == PROGRESS else feature_set.kind_index[outcome.event],
-            reported=_of_people(graph, reported_outcomes(events, outcome.id)),
+            reported=of_people(graph, reported_outcomes(events, outcome.id)),
             observed_until=observed_until,
         )
         for outcome in journey.outcomes
     }
 
 
-def _owners(graph: Identities, customer_ids: pa.Array, at: Integers) -> pa.Array:
+def owners(graph: Identities, customer_ids: pa.Array, at: Integers) -> pa.Array:
     """Whose the events of ids at some times are, as is known now."""
     if not graph.claims:
         return customer_ids
@@ -342,8 +342,9 @@ def _owners_then(graph: Identities, customer_ids: pa.Array, at: Integers) -> pa.
     return pa.array(owners, pa.string())
 
 
-def _of_people(graph: Identities, reported: Reported) -> Reported:
-    return replace(reported, customer_ids=_owners(graph, reported.customer_ids, reported.at))
+def of_people(graph: Identities, reported: Reported) -> Reported:
+    """Reports as of whom they are known to be about now."""
+    return replace(reported, customer_ids=owners(graph, reported.customer_ids, reported.at))
 
 
 def write_frames(frames: Frames, folder: Path) -> None:

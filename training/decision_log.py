@@ -6,14 +6,16 @@ service that writes it; the event log is exported into a folder of its own, whic
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +31,8 @@ from features.home import Home
 from features.journeys import Journey
 from features.kernel import Floats, Integers
 from features.schema import feature_set
-from models.actions import NO_ACTION
+from models.actions import NO_ACTION, Catalogue
+from models.baseline_policies import Arbitrated
 from models.configuration import Configuration
 from models.configuration_history import ConfigurationHistory
 from models.decision import Candidate, DecisionRecord
@@ -100,6 +103,8 @@ class DecisionLog:
         decided_at: ``(n,)`` microseconds since the epoch.
         arms: ``(n,)`` arm of the experiment that each was made in.
         stages: ``(n,)`` stage of the journey, ``unknown`` where there was none.
+        arbitrated: what the recorded arbitration had to choose among, by the estimates that it had; what is mandatory,
+            and the order of the catalogue, are as the configuration in force says.
         skipped: decisions that were asked for and could not be used, by reason.
     """
 
@@ -113,12 +118,15 @@ class DecisionLog:
     decided_at: Integers
     arms: _Words
     stages: _Words
+    arbitrated: Arbitrated
     skipped: Counter[str] = field(default_factory=Counter)
 
     def __len__(self) -> int:
         """Number of decisions."""
         return len(self.choices)
 
+
+Probability = Literal["arm_selection_probability", "selection_probability"]
 
 Noted = Callable[[DecisionRecord, Mapping[str, DecisionRecord]], None]
 """Told each decision as it was recorded, and as it is under each alternative, the newest first."""
@@ -132,6 +140,7 @@ def decision_log(
     alternatives: Mapping[str, WhatIf],
     *,
     predicted_by: Sequence[str] = (RECORDED,),
+    probability: Probability = "arm_selection_probability",
     noted: Noted = lambda recorded, made: None,
 ) -> DecisionLog:
     """The decisions of a journey, made again under every alternative.
@@ -146,23 +155,26 @@ def decision_log(
         alternatives: by name, what is to be different.
         predicted_by: whose estimates are the predictions, by name or ``RECORDED``: the first that has one. Whoever
             learned from these decisions must not be among them.
+        probability: with which the alternatives choose: in the arm that each decision has, or over all arms.
         noted: told each decision that was made again.
 
     Raises:
         StoreError: a store or a kept file cannot be read.
     """
     outcomes = tuple((one.id, one.type == "binary") for one in journey.outcomes)
-    reduction = _Reduction(tuple(alternatives), tuple(predicted_by), frozenset(name for name, _ in outcomes))
+    declared = frozenset(name for name, _ in outcomes)
+    reduction = _Reduction(tuple(alternatives), tuple(predicted_by), declared, attrgetter(probability))
     if not home.records_db.exists() or not home.events_db.exists():
-        return _table([], reduction, outcomes, {}, np.zeros(0, dtype=np.str_), Counter())
+        return _table([], reduction, outcomes, {}, np.zeros(0, dtype=np.str_), configuration.catalogue, Counter())
     with tempfile.TemporaryDirectory(prefix="decisions-", dir=home.state) as folder:
         events = Path(folder) / EVENTS_FILE
         with closing(SqlEventLog(home.events_db, readonly=True)) as log:
             export_events(log, events)
         observed_until = _observed_until(events)
-        longest = max((one.window for one in journey.outcomes), default=0) if wanted.settled else 0
+        longest = max((one.window for one in journey.outcomes), default=0)
         with closing(SqlRecordStore(home.records_db, readonly=True)) as records:
-            chosen = _chosen(records, journey.id, wanted, decided_until=observed_until - longest)
+            decided_until = observed_until - longest if wanted.settled else None
+            chosen = _chosen(records, journey.id, wanted, decided_until=decided_until)
             made, skipped = _made_again(home, configuration, chosen, wanted, alternatives, reduction, noted)
         made.reverse()
         people, came = what_came(
@@ -176,7 +188,8 @@ def decision_log(
             observed_until=observed_until,
         )
     responses = {name: found.value for name, found in came.items()}
-    return _table(made, reduction, outcomes, responses, np.array(people.to_pylist(), dtype=np.str_), skipped)
+    customers = np.array(people.to_pylist(), dtype=np.str_)
+    return _table(made, reduction, outcomes, responses, customers, configuration.catalogue, skipped)
 
 
 def _observed_until(events: Path) -> int:
@@ -188,11 +201,12 @@ def _observed_until(events: Path) -> int:
 
 
 def _chosen(
-    records: SqlRecordStore, journey_id: str, wanted: Wanted, *, decided_until: int
+    records: SqlRecordStore, journey_id: str, wanted: Wanted, *, decided_until: int | None
 ) -> Iterator[DecisionRecord]:
-    """The decisions that are asked for, newest first."""
+    """The decisions that are asked for, newest first; those after ``decided_until`` are not, if it is given."""
     found = 0
-    before = decided_until + 1 if wanted.until is None else min(wanted.until, decided_until + 1)
+    bounds = (wanted.until, None if decided_until is None else decided_until + 1)
+    before = min((one for one in bounds if one is not None), default=math.inf)
     for record in chain.from_iterable(records.read_back()):
         if record.decision_id <= wanted.after or found == wanted.most:
             return
@@ -210,11 +224,13 @@ class _Reduction:
         names: of the alternatives.
         predicted_by: whose estimates are the predictions.
         outcomes: ids that are declared.
+        chooses: probability with which an alternative chooses a candidate.
     """
 
     names: tuple[str, ...]
     predicted_by: tuple[str, ...]
     outcomes: frozenset[str]
+    chooses: Callable[[Candidate], float]
 
     def of(self, record: DecisionRecord, made: Mapping[str, DecisionRecord]) -> _Made:
         """A decision as it was recorded, and as it is under each alternative."""
@@ -232,9 +248,10 @@ class _Reduction:
             logged = recorded.get(treatment_id)
             offers[treatment_id] = _Offer(
                 told=told,
+                recorded=logged if logged is not None and logged.is_scored else None,
                 own=tuple(one if one is not None and one.is_scored else None for one in own),
                 logged=0.0 if logged is None else logged.selection_probability,
-                chosen=tuple(0.0 if one is None else one.arm_selection_probability for one in own),
+                chosen=tuple(0.0 if one is None else self.chooses(one) for one in own),
             )
         return _Made(
             decision_id=record.decision_id,
@@ -244,7 +261,7 @@ class _Reduction:
             stage=record.stage or "unknown",
             first=record.selected[0].treatment_id if record.selected else NO_ACTION,
             none_logged=recorded[NO_ACTION].selection_probability,
-            none_chosen=tuple(by_name[name][NO_ACTION].arm_selection_probability for name in self.names),
+            none_chosen=tuple(self.chooses(by_name[name][NO_ACTION]) for name in self.names),
             offers=offers,
         )
 
@@ -258,12 +275,14 @@ class _Offer:
 
     Attributes:
         told: its estimates, of the first that has some.
+        recorded: the recorded ones, if there are any.
         own: each alternative's, if it has any.
         logged: recorded marginal selection probability.
         chosen: probability with which each alternative chooses it.
     """
 
     told: Candidate
+    recorded: Candidate | None
     own: tuple[Candidate | None, ...]
     logged: float
     chosen: tuple[float, ...]
@@ -334,6 +353,7 @@ def _table(
     outcomes: Sequence[tuple[str, bool]],
     responses: Mapping[str, Floats],
     people: _Words,
+    catalogue: Catalogue,
     skipped: Counter[str],
 ) -> DecisionLog:
     """What was made again as arrays, without what does not fit the journey as it is declared."""
@@ -381,6 +401,7 @@ def _table(
         fits &= np.abs(policy.sum(axis=1) - 1) <= SUM_TOLERANCE  # it may choose what is declared no longer
     usable = fits & ~np.isnan(response).any(axis=1)
     aims = np.array([0, *(number[one.outcome] for one in list(options)[1:])], dtype=np.int64)
+    binary_outcomes = {name for name, is_binary in outcomes if is_binary}
     # Where nothing is predicted, what came of it tells alone: the score stays unbiased whatever stands here.
     control = np.nan_to_num(control)
     if k:
@@ -401,7 +422,41 @@ def _table(
         decided_at=np.array([one.decided_at for one in made], dtype=np.int64)[usable],
         arms=np.array([one.arm for one in made], dtype=np.str_)[usable],
         stages=np.array([one.stage for one in made], dtype=np.str_)[usable],
+        arbitrated=_arbitrated(made, options, binary_outcomes, catalogue).of(usable),
         skipped=skipped + Counter({UNDECLARED: lost}),
+    )
+
+
+def _arbitrated(
+    made: Sequence[_Made], options: Mapping[Option, int], binary: Collection[str], catalogue: Catalogue
+) -> Arbitrated:
+    """What the recorded arbitrations had to choose among."""
+    n, m = len(made), len(options)
+    eligible = np.zeros((n, m), dtype=np.bool_)
+    eligible[:, 0] = True
+    response, net_value = np.full((n, m), np.nan), np.full((n, m), np.nan)
+    context_weight_pct, lever_pct = np.zeros((n, m)), np.zeros((n, m))
+    net_value[:, 0] = 0.0
+    for i, one in enumerate(made):
+        for offer in one.offers.values():
+            known = offer.recorded
+            if known is None:
+                continue
+            at = options[offer.option]
+            eligible[i, at] = True
+            response[i, at] = _response(known, is_binary=known.outcome in binary)
+            net_value[i, at] = known.net_value
+            context_weight_pct[i, at], lever_pct[i, at] = known.context_weight_pct, known.lever_pct
+    place = {treatment_id: number for number, treatment_id in enumerate(catalogue.treatment_by_id)}
+    required = {one.id for one in catalogue.actions if one.mandatory}
+    return Arbitrated(
+        eligible=eligible,
+        response=response,
+        net_value=net_value,
+        context_weight_pct=context_weight_pct,
+        lever_pct=lever_pct,
+        mandatory=np.array([one.action_id in required for one in options], dtype=np.bool_),
+        order=np.array([place.get(one.treatment_id, len(place)) for one in options], dtype=np.int64),
     )
 
 

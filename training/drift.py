@@ -1,68 +1,144 @@
-"""Drift: does what comes in now still look like what the models were trained on? HTML for people, JSON for machines.
+"""Drift: is what comes in still what the models learned from, and does what they say still come true?
 
-The population stability index with a stated threshold is pinned for every column: Evidently's own choice of a test
-changes with the number of rows, and its p-values alarm on any large sample.
+One report for each journey that was trained: features, scores, calibration, effects of the actions, how decisions come
+out, and the steps of the journey, with a verdict and its reasons. JSON for machines, a page for people.
 """
 
 from __future__ import annotations
 
 import json
-from collections import deque
-from collections.abc import Mapping
-from contextlib import closing
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
-from features.errors import UnknownObject
+from features.errors import Refused, UnknownObject
+from features.events import dump_timestamp
 from features.home import Home
-from features.journeys import Journey
-from features.kernel import Floats
+from features.kernel import Floats, Integers
 from features.schema import feature_set
 from models.bundle import load_bundle
 from models.configuration import Configuration
-from models.record_store import SqlRecordStore
 from models.registry import model_name
 from models.scoring import Scorer
-from training.dataset import Frames, read_frames
+from training.dataset import read_frames
+from training.drift_calibration import STALL, Calibration, Predictions, calibration, calibration_reasons, predictions
+from training.drift_effects import ActionEffect, action_effects, effect_reasons
+from training.drift_features import SCORE, STALL_SCORE, FeatureDrift, feature_drift, feature_reasons, most_used
+from training.drift_process import Process, process_reasons, process_steps, windows
+from training.drift_rates import Rates, rate_reasons, rates
+from training.drift_samples import Decided, Gathered, Subject, Texts, believed, joined, latest_apart, sampled_ids
+from training.drift_sources import Source
+from training.drift_verdict import RETRAIN, VERDICTS, Reason, Verdict, ordered, verdict_of
 from training.params import DriftParams, Params
 from training.pipeline import CANDIDATE
 from training.reports import write_json
 from training.snapshot import read_snapshot
 from training.split import is_flat, time_split
 
-METHOD: Final = "psi"
-STALL_SCORE: Final = "score:stall_propensity"
+FORMAT: Final = 2
 SINCE: Final = "decisions since the training against those trained on"
-DECISIONS: Final = "recent decisions against earlier ones"
+DECISIONS: Final = "the latest decisions against earlier ones"
 MOMENTS: Final = "latest moments against the moments trained on"
 NOTHING: Final = "nothing to compare"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Comparison:
-    """Two samples of feature vectors, each ``(n, n_features)``.
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Compared:
+    """Rows of two periods that distributions are compared on.
 
     Attributes:
         what: which comparison it is.
-        reference: what was trained on.
-        current: what came in lately.
+        before: decisions of the earlier period; None where moments are compared, or nothing.
+        lately: decisions of the recent period; likewise.
+        x: ``(n, n_features)`` of either side, of a sample of the decisions or of moments.
+        stall: moments of the recent period with what became of them; None where decisions are compared.
     """
 
     what: str
-    reference: Floats
-    current: Floats
+    before: Decided | None = None
+    lately: Decided | None = None
+    x: tuple[Floats, Floats]
+    stall: Predictions | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class DecisionDrift:
+    """What became of the decisions of two periods.
+
+    Attributes:
+        rates: None where no decisions were compared; likewise ``effects`` is empty.
+        effects: of the actions that enough was left to chance of.
+        calibrations_before: of the earlier period.
+        calibrations: of the recent period, or of moments.
+        reasons: that decisions gave.
+    """
+
+    rates: Rates | None = None
+    effects: Sequence[ActionEffect] = ()
+    calibrations_before: Sequence[Calibration] = ()
+    calibrations: Sequence[Calibration] = ()
+    reasons: Sequence[Reason] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class JourneyDrift:
+    """Everything that was found of one journey.
+
+    Attributes:
+        compared: what was compared.
+        features: None where there was too little, or the features are others since the training.
+        decisions: what became of decisions.
+        process: the steps.
+        reasons: of all parts, those to retrain first.
+        verdict: what they come to.
+    """
+
+    journey_id: str
+    compared: Compared
+    features: FeatureDrift | None
+    decisions: DecisionDrift
+    process: Process
+    reasons: list[Reason]
+    verdict: Verdict
+
+
+def drift_folder(home: Home) -> Path:
+    """Where reports of drift are kept."""
+    return home.reports / "drift"
+
+
+def latest_verdict(home: Home, journey_id: str) -> Verdict | None:
+    """What the newest report on a journey says: one of ``VERDICTS``; None where there is no report.
+
+    Raises:
+        Refused: the report cannot be read.
+    """
+    path = drift_folder(home) / f"{journey_id}.json"
+    try:
+        verdict = json.loads(path.read_bytes())["verdict"]
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refused(f"{path} is damaged ({error!r:.100}), expected what `headway drift` wrote: run it") from error
+    for known in VERDICTS:
+        if verdict == known:
+            return known
+    raise Refused(f"{path} has the verdict {verdict!r:.40}, expected one of {', '.join(VERDICTS)}: run `headway drift`")
 
 
 def drift_step(
     home: Home,
     configuration: Configuration,
     params: Params,
+    source: Source,
     journey_id: str | None = None,
     *,
-    recent: Mapping[str, Floats] | None = None,
+    at: int,
 ) -> dict[str, dict[str, Any]]:
     """The drift of every journey that was trained (or of one), with reports under ``reports/drift/``.
 
@@ -70,185 +146,369 @@ def drift_step(
         home: of the installation.
         configuration: that holds for it.
         params: of the experiment.
+        source: what is looked at.
         journey_id: only this one.
-        recent: by journey, vectors that came in since the frames were built, as ``recent_vectors`` gives them; without
-            them the frames alone are looked at, which never change by themselves.
+        at: the moment that the reports bear, microseconds since the epoch.
+
+    Returns:
+        By journey, the document that was written.
 
     Raises:
         UnknownObject: nothing was trained yet, or not this journey.
     """
-    found = {}
-    for journey in configuration.journeys.journeys:
-        bundle = home.bundle(CANDIDATE, model_name(journey.id))
-        if journey_id not in (None, journey.id) or not bundle.is_dir():
-            continue
-        frames = read_frames(journey.id, home.frames / journey.id)
-        scorer = Scorer(load_bundle(bundle, frames.feature_names))
-        # Another taxonomy since the training means other columns, which cannot be compared.
-        is_same = scorer.bundle.lineage.features_version == feature_set(configuration.taxonomy, journey).version
-        since = (recent or {}).get(journey.id) if is_same else None
-        pair = comparison(frames, journey, params, recent=since)
-        found[journey.id] = _report(home, journey, pair, frames.feature_names, scorer, params)
-    if not found:
+    from training.drift_page import drift_page  # matplotlib: only where something is drawn
+    from training.report_page import write_page
+
+    trained = [
+        journey.id
+        for journey in configuration.journeys.journeys
+        if journey_id in (None, journey.id) and home.bundle(CANDIDATE, model_name(journey.id)).is_dir()
+    ]
+    if not trained:
         wanted = "nothing" if journey_id is None else f"the journey {journey_id!r:.100}"
         raise UnknownObject(f"{wanted} was trained in {home.root}, so there is nothing to compare: run `headway train`")
-    return found
+    subjects = {one: _subject(configuration, one) for one in trained}
+    samples = {name: _samples(source, subjects, params.drift, name) for name in ("before", "lately")}
+    folder = drift_folder(home)
+    folder.mkdir(parents=True, exist_ok=True)
+    documents = {}
+    for one in trained:
+        page = folder / f"{one}.distributions.html"
+        page.unlink(missing_ok=True)
+        found = _journey_drift(
+            home, subjects[one], params, source, samples["before"][one], samples["lately"][one], page
+        )
+        documents[one] = document_of(found, at=at, distributions=page.name if page.exists() else None)
+        write_page(folder / f"{one}.html", drift_page(documents[one], title=subjects[one].journey.title))
+        write_json(folder / f"{one}.json", documents[one])
+    return documents
 
 
-def recent_vectors(home: Home, configuration: Configuration, params: Params) -> dict[str, Floats]:
-    """By journey, the feature vectors of the latest live decisions since the snapshot, each ``(n, n_features)``."""
-    snapshot = read_snapshot(home)
-    sets = [feature_set(configuration.taxonomy, journey) for journey in configuration.journeys.journeys]
-    latest: dict[str, deque[tuple[float, ...]]] = {one.journey_id: deque(maxlen=params.drift.sample) for one in sets}
-    versions = {one.journey_id: one.version for one in sets}
-    if home.records_db.exists():
-        with closing(SqlRecordStore(home.records_db, readonly=True)) as store:
-            for page in store.read(after="" if snapshot is None else snapshot.watermark.last_decision_id):
-                for record in page:
-                    fits = record.versions.get("features") == versions.get(record.journey_id, "")
-                    if record.mode == "live" and fits:
-                        latest[record.journey_id].append(record.vector)
-    return {one.journey_id: np.array(latest[one.journey_id]).reshape(-1, len(one.names)) for one in sets}
+def _subject(configuration: Configuration, journey_id: str) -> Subject:
+    journey = configuration.journeys.by_id[journey_id]
+    return Subject(
+        journey, configuration.taxonomy, configuration.catalogue, feature_set(configuration.taxonomy, journey)
+    )
 
 
-def comparison(frames: Frames, journey: Journey, params: Params, *, recent: Floats | None = None) -> Comparison:
-    """What there is to compare: decisions that the service recorded, if there are enough, else the latest moments.
+def _samples(
+    source: Source, subjects: Mapping[str, Subject], params: DriftParams, period: str
+) -> dict[str, Decided | None]:
+    """By journey, a sample of the decisions that were trained on, or of those since; None where there are none."""
+    n = params.decisions * len(subjects)
+    if period == "lately":
+        ids = sampled_ids(source.ids(after=source.trained_until), n)
+    else:
+        ids = sampled_ids(([one for one in page if one <= source.trained_until] for page in source.ids()), n)
+    gathered = {one: Gathered(subject) for one, subject in subjects.items()}
+    for page in source.records(ids):
+        for one in gathered.values():
+            one.add(page)
+    return {
+        one: held.decided(source.events(held.customer_ids), observed_until=max(source.observed_until, held.latest))
+        if len(held)
+        else None
+        for one, held in gathered.items()
+    }
 
-    Decisions since the training (``recent``) go before those that were trained on themselves.
+
+def _journey_drift(
+    home: Home,
+    subject: Subject,
+    params: Params,
+    source: Source,
+    before: Decided | None,
+    lately: Decided | None,
+    page: Path,
+) -> JourneyDrift:
+    journey = subject.journey
+    scorer: Scorer | None = Scorer(load_bundle(home.bundle(CANDIDATE, model_name(journey.id)), None))
+    reasons: list[Reason] = []
+    if scorer is not None and scorer.bundle.lineage.features_version != subject.features.version:
+        scorer = None
+        reasons.append(_other_features(journey.id))
+    if scorer is not None:
+        before, lately = (None if one is None else believed(one, scorer) for one in (before, lately))
+    compared = _compared(home, subject, params, scorer, before, lately)
+    is_judged = min(map(len, compared.x)) >= params.drift.smallest
+    features = None
+    if is_judged and scorer is not None:
+        names = most_used(scorer, subject.features.names, params.drift.columns)
+        frames = [_frame(compared, side, names, subject, scorer, params.drift) for side in (0, 1)]
+        specs = {spec.name: spec for spec in subject.features.specs}
+        features = feature_drift(frames[0], frames[1], specs, params.drift, page)
+        reasons += feature_reasons(features, params.drift)
+    decisions = None
+    if is_judged and compared.before is not None and compared.lately is not None:
+        binary = [outcome.type == "binary" for outcome in journey.outcomes]
+        decisions = decision_drift(compared.before, compared.lately, binary, params.drift, seed=params.seed)
+        reasons += decisions.reasons
+    elif compared.stall is not None:
+        told = calibration(compared.stall, params.drift.calibration, seed=params.seed)
+        decisions = DecisionDrift(calibrations=[told])
+        reasons += calibration_reasons([], [told], params.drift.calibration)
+    since = _trained_until(home) if compared.what == SINCE else None
+    spans = windows(source, since, params.drift.process)
+    process = process_steps(source, spans, params.drift.process)
+    reasons += process_reasons(process, params.drift)
+    return JourneyDrift(
+        journey_id=journey.id,
+        compared=compared,
+        features=features,
+        decisions=DecisionDrift() if decisions is None else decisions,
+        process=process,
+        reasons=ordered(reasons),
+        verdict=verdict_of(reasons, is_judged=is_judged),
+    )
+
+
+def decision_drift(
+    before: Decided, lately: Decided, binary: Sequence[bool], params: DriftParams, *, seed: int
+) -> DecisionDrift:
+    """What became of the decisions of two periods: how they came out, what actions changed, what came true.
+
+    Args:
+        before: the earlier decisions.
+        lately: the recent ones.
+        binary: ``(n_outcomes,)`` which outcomes are 0 or 1.
+        params: what is asked.
+        seed: fixes the resamples.
     """
-    decisions, moments = frames.decisions, frames.moments
-    if recent is not None and min(len(recent), len(decisions)) >= params.drift.smallest:
-        return Comparison(SINCE, decisions.x, recent)
-    recorded = np.flatnonzero(decisions.recorded)
-    if len(recorded) >= params.drift.smallest:
-        latest = recorded[np.argsort(decisions.at[recorded], kind="stable")][-params.drift.sample :]
-        earlier = decisions.at < decisions.at[latest].min()
-        if earlier.sum() >= params.drift.smallest:
-            return Comparison(DECISIONS, decisions.x[earlier], decisions.x[latest])
+    found = rates(before, lately)
+    effects = action_effects(before, lately, params.effects)
+    calibrations = [
+        [calibration(one, params.calibration, seed=seed) for one in predictions(side, binary)]
+        for side in (before, lately)
+    ]
+    return DecisionDrift(
+        rates=found,
+        effects=effects,
+        calibrations_before=calibrations[0],
+        calibrations=calibrations[1],
+        reasons=[
+            *calibration_reasons(calibrations[0], calibrations[1], params.calibration),
+            *effect_reasons(effects, params.effects),
+            *rate_reasons(found, params),
+        ],
+    )
+
+
+def _other_features(journey_id: str) -> Reason:
+    return Reason(
+        code="features.changed",
+        calls_for=RETRAIN,
+        subject=journey_id,
+        text="the features are others than those that the models were trained on: the taxonomy or the journey changed",
+    )
+
+
+def _trained_until(home: Home) -> int | None:
+    snapshot = read_snapshot(home)
+    return None if snapshot is None else snapshot.watermark.observed_until
+
+
+def _compared(
+    home: Home,
+    subject: Subject,
+    params: Params,
+    scorer: Scorer | None,
+    before: Decided | None,
+    lately: Decided | None,
+) -> Compared:
+    """What there is to compare: decisions since the training, else the latest of all, else the latest moments."""
+    smallest = params.drift.smallest
+    if before is not None and lately is not None and min(len(before), len(lately)) >= smallest:
+        return _of_decisions(SINCE, before, lately, params.drift)
+    known = [one for one in (before, lately) if one is not None]
+    if known and sum(map(len, known)) >= smallest:
+        parts = latest_apart(known[0] if len(known) == 1 else joined(*known), params.drift.recent_share)
+        if parts is not None and min(map(len, parts)) >= smallest:
+            return _of_decisions(DECISIONS, *parts, params.drift)
+    return _of_moments(home, subject, params, scorer)
+
+
+def _of_decisions(what: str, before: Decided, lately: Decided, params: DriftParams) -> Compared:
+    x = (before.sample(params.sample).x, lately.sample(params.sample).x)
+    return Compared(what=what, before=before, lately=lately, x=x)
+
+
+def _of_moments(home: Home, subject: Subject, params: Params, scorer: Scorer | None) -> Compared:
+    journey = subject.journey
+    empty = np.empty((0, len(subject.features.names)))
+    nothing = Compared(what=NOTHING, x=(empty, empty))
+    if scorer is None or not (home.frames / journey.id).is_dir():
+        return nothing
+    moments = read_frames(journey.id, home.frames / journey.id).moments
     if is_flat(moments.at):
-        empty = np.empty((0, len(frames.feature_names)))
-        return Comparison(NOTHING, empty, empty)
+        return nothing
+    known = moments.after.is_known(journey.horizon)
     split = time_split(
         moments.at,
-        moments.after.is_known(journey.horizon),
+        known,
         train_share=params.split.train_share,
         calibration_share=params.split.calibration_share,
         window_us=journey.horizon,
     )
-    return Comparison(MOMENTS, moments.x[split.train], moments.x[split.test])
+    test = split.test & known
+    told = Predictions(
+        name=STALL,
+        probability=scorer.stall_block(moments.x[test]).stall_propensity,
+        happened=1.0 - moments.after.progressed(journey.horizon)[test].astype(np.float64),
+        people=moments.customer_ids[test],
+    )
+    rows = tuple(
+        moments.x[one_each(moments.customer_ids, np.flatnonzero(part), params.drift.sample, params.seed)]
+        for part in (split.train, split.test)
+    )
+    return Compared(what=MOMENTS, x=(rows[0], rows[1]), stall=told)
 
 
-def sampled(rows: Floats, n: int, seed: int) -> Floats:
-    """At most ``n`` rows, drawn without replacement, so that a verdict does not depend on how much there is."""
-    if len(rows) <= n:
-        return rows
-    chosen = np.random.default_rng(seed).choice(len(rows), size=n, replace=False)
-    return rows[np.sort(chosen)]
+def one_each(customer_ids: Texts, rows: Integers, n: int, seed: int) -> Integers:
+    """One of each customer's rows, of at most ``n`` customers, all drawn at random.
+
+    Moments of one customer are so alike that many of a few customers would look like a shift.
+
+    Args:
+        customer_ids: ``(n_rows,)`` of all rows.
+        rows: numbers of those to draw from.
+        n: customers at most.
+        seed: fixes the draw.
+    """
+    drawn = np.random.default_rng(seed).permutation(rows)
+    firsts = np.unique(customer_ids[drawn], return_index=True)[1]
+    return np.sort(drawn[np.sort(firsts)[:n]])
 
 
-def most_used(scorer: Scorer, names: tuple[str, ...], n: int) -> list[str]:
-    """The features that the bundle's trees split on most, at most ``n``: a change in the others changes no decision."""
-    uses = np.bincount(scorer.bundle.forest.feature, minlength=len(names))[: len(names)]  # the period is none
-    return [names[i] for i in np.argsort(-uses, kind="stable")[:n] if uses[i] > 0]
+def _frame(
+    compared: Compared, side: int, names: list[str], subject: Subject, scorer: Scorer, params: DriftParams
+) -> pd.DataFrame:
+    """A sample of one side: the features named, and what one and the same bundle says of the rows."""
+    x = compared.x[side]
+    columns: dict[str, Floats] = {}
+    found = scorer.customers(x)
+    columns[STALL_SCORE] = found.stall_block().stall_propensity
+    arms, catalogue = subject.arm_ids, subject.catalogue
+    pairs = [(catalogue.by_id[name].outcome, name) for name in arms[1:]]
+    effects = found.effect_block(pairs)
+    for place, (outcome_id, _) in enumerate(pairs):
+        columns.setdefault(f"{SCORE}control_response:{outcome_id}", effects.control_response[:, place])
+    decided = (compared.before, compared.lately)[side]
+    if decided is not None:
+        shown = decided.sample(params.sample)
+        uplift = np.concatenate([np.full((len(x), 1), np.nan), effects.uplift], axis=1)
+        columns[f"{SCORE}uplift"] = uplift[np.arange(len(x)), shown.arm]
+        columns[f"{SCORE}net_value"] = np.where(shown.arm > 0, shown.net_value, np.nan)
+    places = [subject.features.names.index(name) for name in names]
+    return pd.DataFrame({**columns, **{name: x[:, place] for name, place in zip(names, places, strict=True)}})
 
 
-def comparable(reference: pd.DataFrame, current: pd.DataFrame, smallest: int) -> tuple[list[str], list[str], list[str]]:
-    """Columns known often enough on both sides and not constant; columns that appeared; columns that vanished."""
-    in_reference, in_current = reference.notna().sum(), current.notna().sum()
-    compared, appeared, vanished = [], [], []
-    for name in reference.columns:
-        known = (in_reference[name] >= smallest, in_current[name] >= smallest)
-        if known == (False, True) and in_reference[name] == 0:
-            appeared.append(name)
-        elif known == (True, False) and in_current[name] == 0:
-            vanished.append(name)
-        elif known == (True, True) and pd.concat([reference[name], current[name]]).nunique() > 1:
-            compared.append(name)
-    return compared, appeared, vanished
+def document_of(found: JourneyDrift, *, at: int, distributions: str | None) -> dict[str, Any]:
+    """A report as JSON values; None is "cannot be known".
 
-
-def _report(
-    home: Home, journey: Journey, pair: Comparison, feature_names: tuple[str, ...], scorer: Scorer, params: Params
-) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "journey_id": journey.id,
-        "comparison": pair.what,
-        "n_reference": len(pair.reference),
-        "n_current": len(pair.current),
-        "method": METHOD,
-        "threshold": params.drift.psi_threshold,
-        "verdict": "too few",
-        "columns": 0,
-        "drifted": 0,
-        "by_column": {},
-        "appeared": [],
-        "vanished": [],
-    }
-    folder = home.reports / "drift"
-    folder.mkdir(parents=True, exist_ok=True)
-    html = folder / f"{journey.id}.html"
-    if min(len(pair.reference), len(pair.current)) < params.drift.smallest:
-        fewest = min(len(pair.reference), len(pair.current))
-        html.write_text(
-            f"<!doctype html><meta charset='utf-8'><title>Drift of {journey.id}</title><p>Too few rows to judge drift: "
-            f"{fewest}, expected at least {params.drift.smallest} on each side.</p>\n",
-            encoding="utf-8",
-        )
-    else:
-        names = most_used(scorer, feature_names, params.drift.columns)
-        reference, current = (
-            _frame(rows, feature_names, scorer, params)[[STALL_SCORE, *names]]
-            for rows in (pair.reference, pair.current)
-        )
-        document |= _judged(reference, current, params.drift, html)
-    write_json(folder / f"{journey.id}.json", document)
+    Args:
+        found: the report.
+        at: the moment that it bears, microseconds since the epoch.
+        distributions: name of Evidently's page beside it, if there is one.
+    """
+    compared = found.compared
+    sides = (compared.before, compared.lately) if compared.before is not None else compared.x
+    document: dict[str, Any] = _plain(
+        {
+            "format": FORMAT,
+            "journey_id": found.journey_id,
+            "at": dump_timestamp(at),
+            "verdict": found.verdict,
+            "reasons": [reason.document() for reason in found.reasons],
+            "headline": {"at": dump_timestamp(at), "verdict": found.verdict, **_headline(found)},
+            "comparison": compared.what,
+            "n_reference": 0 if sides[0] is None else len(sides[0]),
+            "n_current": 0 if sides[1] is None else len(sides[1]),
+            "features": None if found.features is None else _features_document(found.features),
+            "calibration": [
+                _calibration_document(
+                    one, [each for each in found.decisions.calibrations_before if each.name == one.name]
+                )
+                for one in found.decisions.calibrations
+            ],
+            "effects": [_effect_document(one) for one in found.decisions.effects],
+            "rates": None if found.decisions.rates is None else found.decisions.rates.document(),
+            "process": {
+                **found.process.document(),
+                "windows": [[dump_timestamp(moment) for moment in one] for one in found.process.windows],
+                "is_judged": found.process.is_judged,
+            },
+            "distributions": distributions,
+        }
+    )
     return document
 
 
-def _frame(rows: Floats, names: tuple[str, ...], scorer: Scorer, params: Params) -> pd.DataFrame:
-    chosen = sampled(rows, params.drift.sample, params.seed)
-    frame = pd.DataFrame(chosen, columns=list(names))
-    frame[STALL_SCORE] = scorer.stall_block(chosen).stall_propensity
-    return frame
-
-
-def _judged(reference: pd.DataFrame, current: pd.DataFrame, params: DriftParams, html: Any) -> dict[str, Any]:
-    compared, appeared, vanished = comparable(reference, current, params.smallest)
-    scores = _evidently(reference[compared], current[compared], params, html) if compared else {}
-    drifted = [name for name, score in scores.items() if score >= params.psi_threshold]
-    changed = len(drifted) + len(appeared) + len(vanished)
-    share = changed / max(len(compared) + len(appeared) + len(vanished), 1)
+def _headline(found: JourneyDrift) -> dict[str, Any]:
+    """The few numbers that are watched over time; NaN where unknown."""
+    slopes = [one.slope.estimate for one in found.decisions.calibrations if one.is_judged]
+    features, shares, effects = found.features, found.decisions.rates, found.decisions.effects
     return {
-        "verdict": "drift" if share >= params.drift_share else "no drift",
-        "columns": len(compared),
-        "drifted": len(drifted),
-        "by_column": dict(sorted(scores.items(), key=lambda item: -item[1])),
-        "appeared": appeared,
-        "vanished": vanished,
+        "drifted_share": math.nan if features is None else features.drifted_share,
+        "largest_psi": math.nan if features is None else features.largest_index,
+        "calibration_slope": slopes[0] if slopes else math.nan,
+        "effect_drifted": sum(one.has_drifted for one in effects) if effects else None,
+        "no_action_rate": math.nan if shares is None else shares.no_action.lately,
+        "cap_saturation": math.nan if shares is None else shares.saturation.lately,
     }
 
 
-def _evidently(reference: pd.DataFrame, current: pd.DataFrame, params: DriftParams, html: Any) -> Mapping[str, float]:
-    from evidently import DataDefinition, Dataset, Report  # some ten seconds: only where there is something to judge
-    from evidently.presets import DataDriftPreset
+def _features_document(found: FeatureDrift) -> dict[str, Any]:
+    return {
+        "n": list(found.n),
+        "drifted_share": found.drifted_share,
+        "columns": {
+            one.name: {
+                "method": one.method,
+                "value": one.value,
+                "threshold": one.threshold,
+                "drifted": one.has_drifted,
+            }
+            for one in found.columns
+        },
+        "appeared": list(found.appeared),
+        "vanished": list(found.vanished),
+        "quality": {
+            one.name: {"missing": list(one.missing), "unseen": one.unseen, "outside": one.outside}
+            for one in found.quality
+        },
+    }
 
-    columns = list(reference.columns)
-    definition = DataDefinition(numerical_columns=columns)
-    preset = DataDriftPreset(
-        columns=columns,
-        drift_share=params.drift_share,
-        per_column_method=dict.fromkeys(columns, METHOD),
-        per_column_threshold=dict.fromkeys(columns, params.psi_threshold),
-        include_tests=False,
-    )
-    result = Report([preset]).run(
-        Dataset.from_pandas(current, data_definition=definition),
-        Dataset.from_pandas(reference, data_definition=definition),
-    )
-    result.save_html(str(html))
-    scores = {}
-    for metric in json.loads(result.json())["metrics"]:
-        column = metric.get("config", {}).get("column")
-        if column in columns:
-            scores[column] = float(metric["value"])
-    return scores
+
+def _calibration_document(one: Calibration, before: Sequence[Calibration]) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "n": one.n,
+        "predicted": one.predicted,
+        "happened": one.happened,
+        "slope": list(one.slope),
+        "error": list(one.error),
+        "judged": one.is_judged,
+        "points": [list(point) for point in one.points],
+        "before": {"n": before[0].n, "slope": list(before[0].slope), "error": list(before[0].error)}
+        if before
+        else None,
+    }
+
+
+def _effect_document(one: ActionEffect) -> dict[str, Any]:
+    document = asdict(one)
+    for name in ("before", "lately", "change", "gap", "slope"):
+        estimate = getattr(one, name)
+        document[name] = [estimate.value, *estimate.interval()]
+    return document
+
+
+def _plain(value: Any) -> Any:
+    """JSON values: what is not a finite number is None, since JSON has no NaN."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

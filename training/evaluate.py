@@ -60,11 +60,13 @@ def evaluation(
                 f"uplift on {outcome_id} of {', '.join(observed)} is observational: no selection probabilities were "
                 f"logged, they are estimated; what was not recorded may explain the difference"
             )
+    money, beside = _policy(frames.decisions, tests, journey, catalogue, policy, params, notes)
     return {
         "stall": None if fit.stall is None else _plain(stall_document(fit.stall, frames.moments, journey)),
         "uplift": uplift,
-        "policy": _policy(frames.decisions, tests, journey, catalogue, policy, params, notes),
+        "policy": money,
         "about": {
+            "policy": beside,
             "split": tests[0].how if tests else None,
             "n_splits": len(tests),
             "horizon_days": journey.horizon / 86_400_000_000,
@@ -206,7 +208,8 @@ def _policy(
     policy: Policy,
     params: Params,
     notes: list[str],
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The promised numbers, and what stands beside them."""
     found = None
     if tests:
         found = policy_value(
@@ -220,9 +223,9 @@ def _policy(
         )
     if found is None:
         notes.append("no policy value: it needs held-out decisions with logged selection probabilities")
-        return dict.fromkeys(("value", "interval", "best_single", "random", "ess"))
+        return dict.fromkeys(("value", "interval", "best_single", "random", "ess")), None
     document: dict[str, Any] = _plain(asdict(found))
-    return document
+    return document, document.pop("compared")
 
 
 def reliability(stalled: Floats, probability: Floats, n_bins: int = CURVE_BINS) -> list[dict[str, float]]:

@@ -163,22 +163,125 @@ class EvaluationParams(ConfigModel):
     curve_points: int = Field(ge=5)
 
 
+class ColumnDriftParams(ConfigModel):
+    """How one column is compared, in place of what its kind says.
+
+    Attributes:
+        method: Evidently's name of it.
+        threshold: of the measure, from which the column has drifted.
+    """
+
+    method: Literal["psi", "jensenshannon", "wasserstein", "hellinger"]
+    threshold: float = Field(gt=0)
+
+
+class CalibrationDriftParams(ConfigModel):
+    """When predictions no longer come true; see ``training.drift_calibration``.
+
+    Attributes:
+        slope: bounds of the slope of the logistic recalibration; 1 is ideal.
+        ece: largest expected calibration error.
+        smallest: decisions with a known outcome below which nothing is judged, and of each kind a tenth of it.
+        level: of the intervals.
+        resamples: of the bootstrap, by customer.
+    """
+
+    slope: tuple[float, float] = (0.5, 2.0)
+    ece: float = Field(default=0.1, gt=0, lt=1)
+    smallest: int = Field(default=500, ge=50)
+    level: float = Field(default=0.99, ge=0.8, lt=1)
+    resamples: int = Field(default=200, ge=20)
+
+    @model_validator(mode="after")
+    def _holds_the_ideal(self) -> Self:
+        if not 0 < self.slope[0] <= 1 <= self.slope[1]:
+            raise ValueError("slope bounds around 1, the ideal")
+        return self
+
+
+class EffectDriftParams(ConfigModel):
+    """When an action no longer changes what it did; see ``training.drift_effects``.
+
+    Attributes:
+        alpha: probability of any false alarm over all actions of a run.
+        smallest_change: in standard deviations of the outcome; what is less is no drift however certain.
+        smallest_arm: decisions with the action, and with none, that either side must hold.
+        smallest_probability: decisions on which the action or none was less likely are left out.
+    """
+
+    alpha: float = Field(default=0.0005, gt=0, lt=0.5)
+    smallest_change: float = Field(default=0.05, ge=0)
+    smallest_arm: int = Field(default=200, ge=20)
+    smallest_probability: float = Field(default=0.005, gt=0, lt=0.5)
+
+
+class ProcessDriftParams(ConfigModel):
+    """When the journey's steps are no longer those of before; see ``training.drift_process``.
+
+    Attributes:
+        longest_days: of the windows that are compared.
+        customers: of each window at most, by stable hash.
+        smallest: customers of either window below which nothing is judged.
+        new_share: share of the customers that a step which nobody took before must have to be called new.
+        expected: customers that a vanished step would have had lately, or a new one before, had nothing changed.
+    """
+
+    longest_days: int = Field(default=28, ge=1)
+    customers: int = Field(default=20_000, ge=100)
+    smallest: int = Field(default=200, ge=20)
+    new_share: float = Field(default=0.01, gt=0, lt=1)
+    expected: float = Field(default=20.0, ge=5)
+
+
 class DriftParams(ConfigModel):
     """How drift is judged; see ``training.drift``.
 
     Attributes:
-        columns: most important features that are looked at.
-        sample: rows of each side at most.
-        smallest: rows below which nothing is judged.
-        psi_threshold: population stability index from which a column has drifted.
-        drift_share: share of drifted columns from which the data have.
+        columns: most important features that are compared.
+        sample: rows of each side that distributions are compared on, at most.
+        smallest: decisions of either side below which nothing is judged.
+        decisions: decisions of each side that are read, at most: what rates, calibration and effects come from.
+        psi_threshold: population stability index from which a column of numbers has drifted, or the action mix.
+        category_threshold: Jensen-Shannon distance from which a column of categories or yes and no has drifted.
+        overrides: by column, what is compared otherwise.
+        drift_share: share of drifted columns from which the features have.
+        share_change: change of a share (of no action, held-back candidates, degraded decisions, missing values,
+            customers who take a step) from which it is looked into.
+        certainty: standard errors by which a share must have changed besides.
+        recent_share: where nothing new came since the training: the share of the decisions that counts as recent.
+        calibration: when predictions no longer come true.
+        effects: when an action no longer changes what it did.
+        process: when the journey's steps are others.
     """
 
     columns: int = Field(ge=1)
     sample: int = Field(ge=100)
     smallest: int = Field(ge=1)
+    decisions: int = Field(default=20_000, ge=1_000)
     psi_threshold: float = Field(gt=0)
+    category_threshold: float = Field(default=0.15, gt=0, lt=0.84)
+    overrides: dict[str, ColumnDriftParams] = Field(default_factory=dict)
     drift_share: float = Field(gt=0, le=1)
+    share_change: float = Field(default=0.1, gt=0, lt=1)
+    certainty: float = Field(default=4.0, ge=2)
+    recent_share: float = Field(default=0.2, gt=0, lt=1)
+    calibration: CalibrationDriftParams = CalibrationDriftParams()
+    effects: EffectDriftParams = EffectDriftParams()
+    process: ProcessDriftParams = ProcessDriftParams()
+
+
+class RetrainParams(ConfigModel):
+    """How much must be new for ``headway train --if-needed`` to train; see ``training.schedule``.
+
+    Attributes:
+        smallest_new_decisions: decisions that models learn from, since the last snapshot.
+        smallest_new_share: events since the last snapshot, as a share of those in it.
+        largest_age_days: days since the last snapshot after which a single new row is enough.
+    """
+
+    smallest_new_decisions: int = Field(default=500, ge=1)
+    smallest_new_share: float = Field(default=0.05, gt=0)
+    largest_age_days: float = Field(default=30.0, gt=0)
 
 
 class GateParams(ConfigModel):
@@ -197,8 +300,11 @@ class GateParams(ConfigModel):
         largest_skipped_share: share of decisions that could not be made again.
         calibration: bounds of the calibration slope of the challenger's responses.
         largest_contact_rise: of the share of decisions that contact somebody.
+        contact_cost_factor: a greater rise passes where it pays with every contact costing so many times as much; null
+            where it never passes.
         largest_cost_rise: of the cost of a decision, money; null where there is no limit.
         smallest_group: decisions of a stage below which it is not looked at by itself.
+        largest_blind_share: of the customers, up to which a rollout may start while the log says too little.
     """
 
     decisions: int = Field(default=50_000, ge=100)
@@ -213,6 +319,7 @@ class GateParams(ConfigModel):
     largest_skipped_share: float = Field(default=0.2, ge=0, le=1)
     calibration: tuple[float, float] = (0.5, 2.0)
     largest_contact_rise: float = Field(default=0.1, ge=0, le=1)
+    contact_cost_factor: float | None = Field(default=3.0, ge=1)
     largest_cost_rise: float | None = None
     smallest_group: int = Field(default=500, ge=1)
     largest_blind_share: float = Field(default=0.05, ge=0, le=1)
@@ -222,6 +329,28 @@ class GateParams(ConfigModel):
         if not 0 < self.calibration[0] <= 1 <= self.calibration[1]:
             raise ValueError("calibration bounds around 1, the ideal")
         return self
+
+
+class ExperimentParams(ConfigModel):
+    """How an experiment is reported on.
+
+    Attributes:
+        level: of the intervals.
+        planned_people: people at whom the intervals for looking often are narrowest; to be set before looking.
+        ratio_alpha: chance of a false alarm of the sample-ratio check.
+        smallest_arm: people in an arm below which nothing is said of it.
+        smallest_effect: what is to be found, as a share of the mean of the arm that is compared with.
+        power: probability of finding it.
+        decisions: the newest ones that policies are compared on which have no arm of their own.
+    """
+
+    level: float = Field(default=0.95, gt=0.5, lt=1)
+    planned_people: int = Field(default=5_000, ge=100)
+    ratio_alpha: float = Field(default=0.001, gt=0, lt=0.1)
+    smallest_arm: int = Field(default=50, ge=2)
+    smallest_effect: float = Field(default=0.1, gt=0)
+    power: float = Field(default=0.8, gt=0.5, lt=1)
+    decisions: int = Field(default=10_000, ge=100)
 
 
 class Params(ConfigModel):
@@ -237,6 +366,8 @@ class Params(ConfigModel):
         evaluation: how the judging is done.
         drift: how drift is judged.
         gate: when a challenger may become the champion.
+        retrain: how much must be new for a training on a schedule.
+        experiment: how an experiment is reported on.
     """
 
     seed: int = Field(ge=0)
@@ -248,6 +379,8 @@ class Params(ConfigModel):
     evaluation: EvaluationParams
     drift: DriftParams
     gate: GateParams = GateParams()
+    retrain: RetrainParams = RetrainParams()
+    experiment: ExperimentParams = ExperimentParams()
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from features.errors import NotEnoughData, Refused
+from features.events import dump_timestamp
 from features.history import whole_table
 from features.home import Home
 from features.kernel import Floats
@@ -26,9 +27,12 @@ from models.manifest import Lineage
 from models.registry import model_name
 from training.dataset import Frames, build_frames, read_frames, write_frames
 from training.evaluate import evaluation
+from training.evaluation_report import evaluation_page
 from training.fit import JourneyFit, fit_journey
+from training.kept_frames import forget_key, frames_key, kept_frames, write_key
 from training.params import Params
-from training.reports import plot_points, plots_folder, write_evaluations, write_json
+from training.report_page import write_page
+from training.reports import page_file, plot_points, plots_folder, write_evaluations, write_figures, write_json
 from training.snapshot import EVENTS_FILE, RECORDS_FILE, Snapshot, freeze, read_snapshot, restore
 
 GOLDEN_ROWS: Final = 32
@@ -59,8 +63,8 @@ def say(text: str) -> None:
 
 
 def params_version(params: Params) -> str:
-    """Content hash of the parameters that a bundle depends on; how it is judged afterwards is none of them."""
-    document = json.dumps(params.model_dump(mode="json", exclude={"gate"}), sort_keys=True)
+    """Content hash of the parameters that a bundle depends on; when to train and how it is judged later are not."""
+    document = json.dumps(params.model_dump(mode="json", exclude={"experiment", "gate", "retrain"}), sort_keys=True)
     return hashlib.blake2b(document.encode(), digest_size=6).hexdigest()
 
 
@@ -84,8 +88,17 @@ def snapshot_step(home: Home, configuration: Configuration, *, at: int) -> Snaps
 
 
 def frames_step(home: Home, configuration: Configuration, params: Params, snapshot: Snapshot) -> dict[str, Frames]:
-    """The frames of every journey, built from the snapshot's files and kept under ``frames/``."""
+    """The frames of every journey, built from the snapshot's files and kept under ``frames/``.
+
+    Those that are there already are taken where they would come out the same; see ``training.kept_frames``.
+    """
     _same_configuration(configuration, snapshot)
+    key = frames_key(configuration, params, snapshot)
+    kept = kept_frames(home, configuration, key)
+    if kept is not None:
+        say("the frames of the last training are those of these rows")
+        return kept
+    forget_key(home)
     events = home.snapshot / EVENTS_FILE
     table = whole_table(events, configuration.taxonomy)
     frames = {}
@@ -101,6 +114,7 @@ def frames_step(home: Home, configuration: Configuration, params: Params, snapsh
             params=params.moments,
         )
         write_frames(frames[journey.id], home.frames / journey.id)
+    write_key(home, key)
     return frames
 
 
@@ -160,7 +174,17 @@ def fit_step(
     write_evaluations(home, evaluations)
     write_json(plots_folder(home) / "reliability.json", reliability)
     write_json(plots_folder(home) / "qini.json", qini)
+    told = evaluation_page(configuration, evaluations, reliability, qini, about=_made_from(snapshot))
+    write_page(page_file(home), told.text)
+    write_figures(home, told.figures)
     return trained
+
+
+def _made_from(snapshot: Snapshot) -> str:
+    """What was learned from, in a line."""
+    counts = ", ".join(f"{count:,} {name}" for name, count in snapshot.counts.items())
+    until = dump_timestamp(snapshot.watermark.observed_until)[:10]
+    return f"Made from {counts}, observed until {until}; data fingerprint {snapshot.fingerprint}."
 
 
 def _packed(

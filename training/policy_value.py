@@ -10,12 +10,35 @@ import numpy as np
 from features.journeys import Journey
 from features.kernel import Floats, Integers
 from models.actions import Action, Catalogue
-from models.metrics import bootstrap_interval
+from models.metrics import bootstrap_intervals
 from models.off_policy import doubly_robust_responses, effective_sample_size
 from models.policy import Policy
 from training.dataset import DecisionFrame
 from training.fit import UpliftTest
 from training.moments import Booleans
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyCompared:
+    """The policy beside simpler ones; intervals are those of ``PolicyValue``, over the same resamples.
+
+    Attributes:
+        n: decisions.
+        contacts: share of them on which the policy acts.
+        single_action: the one action that the models think best on average; ``no_action`` where none is worth it.
+        best_single_interval: of its value.
+        random_interval: of the random choice's value.
+        over_best_single: what the policy earns more than that action, per decision.
+        over_best_single_interval: of it.
+    """
+
+    n: int
+    contacts: float
+    single_action: str
+    best_single_interval: tuple[float, float]
+    random_interval: tuple[float, float]
+    over_best_single: float
+    over_best_single_interval: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +51,7 @@ class PolicyValue:
         best_single: of always taking the one action that the models think best on average, where it could be taken.
         random: of choosing uniformly among what could be chosen, no action included.
         ess: effective sample size: how many decisions the policy would have made alike, weighted.
+        compared: what stands beside it.
     """
 
     value: float
@@ -35,6 +59,7 @@ class PolicyValue:
     best_single: float
     random: float
     ess: float
+    compared: PolicyCompared
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,22 +108,39 @@ def policy_value(
     money = _money(frame, test, rows, usable, journey, catalogue, policy)
     greedy = _greedy(money)
     at = np.arange(len(rows))
-    earned = money.scored[at, greedy]
-    interval = bootstrap_interval(
-        lambda drawn: float(earned[drawn].mean()),
+    best = _best_single(money)
+    single = np.where(money.possible[:, best], best, 0)
+    earned = np.stack(
+        [
+            money.scored[at, greedy],
+            money.scored[at, single],
+            np.where(money.possible, money.scored, 0.0).sum(axis=1) / money.possible.sum(axis=1),
+            money.scored[at, greedy] - money.scored[at, single],
+        ]
+    )
+    value, alone, random, more = bootstrap_intervals(
+        lambda weight: (earned @ weight / weight.sum()).tolist(),
         len(rows),
         clusters=frame.people[rows],
         seed=seed,
         n_resamples=resamples,
     )
-    single = _best_single(money)
     followed = frame.arm[rows] == greedy
     return PolicyValue(
-        value=interval.estimate,
-        interval=(interval.low, interval.high),
-        best_single=float(money.scored[at, single].mean()),
-        random=float((np.where(money.possible, money.scored, 0.0).sum(axis=1) / money.possible.sum(axis=1)).mean()),
+        value=value.estimate,
+        interval=(value.low, value.high),
+        best_single=alone.estimate,
+        random=random.estimate,
         ess=effective_sample_size(followed / frame.selection_probability[rows]),
+        compared=PolicyCompared(
+            n=len(rows),
+            contacts=float((greedy > 0).mean()),
+            single_action=frame.arm_ids[best],
+            best_single_interval=(alone.low, alone.high),
+            random_interval=(random.low, random.high),
+            over_best_single=more.estimate,
+            over_best_single_interval=(more.low, more.high),
+        ),
     )
 
 
@@ -158,12 +200,11 @@ def _greedy(money: _Money) -> Integers:
     return np.asarray(worth.argmax(axis=1), dtype=np.int64)
 
 
-def _best_single(money: _Money) -> Integers:
-    """``(n,)`` the one arm of highest predicted mean, where it is possible, else no action.
+def _best_single(money: _Money) -> int:
+    """The one arm of highest predicted mean, counted as nothing where it is not possible.
 
     It is chosen by what was predicted: choosing it by what came out here would be choosing in hindsight.
     """
     worth = np.where(money.possible & ~np.isnan(money.predicted), money.predicted, 0.0).mean(axis=0)
     worth[0] = 0.0
-    best = int(worth.argmax())
-    return np.where(money.possible[:, best], best, 0)
+    return int(worth.argmax())

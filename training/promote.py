@@ -16,7 +16,7 @@ from models.gate import Comparison, Gate, Verdict, judged
 from models.off_policy import Guard
 from models.registry import CHALLENGER, CHAMPION, LocalRegistry, model_name
 from models.replayer import WhatIf
-from training.decision_log import RECORDED, Wanted, decision_log
+from training.decision_log import RECORDED, DecisionLog, Wanted, decision_log
 from training.params import GateParams, Params
 
 
@@ -134,6 +134,7 @@ def gate_of(params: Params) -> Gate:
         largest_skipped_share=wanted.largest_skipped_share,
         calibration=wanted.calibration,
         largest_contact_rise=wanted.largest_contact_rise,
+        contact_cost_factor=wanted.contact_cost_factor,
         largest_cost_rise=wanted.largest_cost_rise,
         smallest_group=wanted.smallest_group,
     )
@@ -150,21 +151,25 @@ def verdict_document(contest: Contest, verdict: Verdict, gate: Gate) -> dict[str
         "promotes": verdict.promotes,
         **found,
         "reasons": [asdict(one) for one in verdict.reasons],
-        "difference": None
-        if difference is None
-        else {"estimate": difference.estimate, "low": difference.low, "high": difference.high},
+        "difference": None if difference is None else difference._asdict(),
+        "dear_contacts": None if verdict.dear_contacts is None else verdict.dear_contacts._asdict(),
         "learned_until": contest.learned_until,
         "gate": asdict(gate),
     }
 
 
 def comparison(home: Home, configuration: Configuration, params: GateParams, contest: Contest) -> Comparison:
+    """What the gate compares: ``contest_log`` as it reads it."""
+    return compared(contest_log(home, configuration, params, contest))
+
+
+def contest_log(home: Home, configuration: Configuration, params: GateParams, contest: Contest) -> DecisionLog:
     """The decisions made since both models were trained, whose outcomes are known, beside what either would do.
 
     Decisions that either learned from would flatter it, so they are left out.
     """
     models = {CHAMPION: contest.champion, CHALLENGER: contest.challenger}
-    log = decision_log(
+    return decision_log(
         home,
         configuration,
         contest.journey,
@@ -172,6 +177,10 @@ def comparison(home: Home, configuration: Configuration, params: GateParams, con
         {name: WhatIf(bundle=version, as_champion=True) for name, version in models.items()},
         predicted_by=(CHALLENGER, CHAMPION, RECORDED),
     )
+
+
+def compared(log: DecisionLog) -> Comparison:
+    """Champion and challenger on a log, stage by stage."""
     return Comparison(
         log=log.choices,
         champion=log.policies[CHAMPION],

@@ -73,7 +73,7 @@ def promote(
         said = [f"{name} version {wanted} is the champion now, FORCED past the gate: {reason}"]
         document: dict[str, Any] = {"promoted": True, "verdict": None, "entry": entry_document(entry)}
         document["share"] = _ended(home, name, wanted, rollout, by)
-        print_result(document, as_json, said)
+        print_result({**document, "mlflow": _told_mlflow(home, name)}, as_json, said)
         return
     params = load_params()
     compared = contest(home, configuration, journey, version)
@@ -81,7 +81,7 @@ def promote(
     verdict = verdict_on(home, configuration, params, compared)
     evidence = verdict_document(compared, verdict, gate_of(params))
     lines = verdict_lines(evidence)
-    document = {"promoted": False, "verdict": evidence, "entry": None, "share": None}
+    document = {"promoted": False, "verdict": evidence, "entry": None, "mlflow": None, "share": None}
     if verdict.promotes and not dry_run:
         rollout = rollout_under_way(home, compared.name)
         entry = promoter.promote(
@@ -95,6 +95,7 @@ def promote(
         )
         ended = _ended(home, compared.name, compared.challenger, rollout, by)
         document |= {"promoted": True, "entry": entry_document(entry), "share": ended}
+        document["mlflow"] = _told_mlflow(home, compared.name)
         lines.append(f"{compared.name} version {compared.challenger} is the champion now")
     elif not dry_run:
         entry = promoter.refused(
@@ -120,7 +121,7 @@ def rollback(journey: Journey = None, reason: Reason = "", by: By = None, as_jso
     )
     was = "none" if entry.before is None else f"version {entry.before.version}"
     print_result(
-        {"rolled_back": True, "entry": entry_document(entry)},
+        {"rolled_back": True, "entry": entry_document(entry), "mlflow": _told_mlflow(home, name)},
         as_json,
         [f"{name} version {entry.after.version} is the champion again; it was {was}"],
     )
@@ -188,9 +189,25 @@ def verdict_lines(evidence: dict[str, Any]) -> list[str]:
             f"champion {evidence['champion_value']:.4f}, challenger {evidence['challenger_value']:.4f} over doing "
             f"nothing; ESS {evidence['ess']:.0f}, {evidence['changed']:.1%} decided differently"
         )
+    dear = evidence["dear_contacts"]
+    if dear is not None:
+        lines.append(
+            f"contacts rise by {evidence['contact_rise']:.1%} of the decisions; if each cost "
+            f"{evidence['gate']['contact_cost_factor']:g} times as much the difference were {dear['estimate']:+.4f} "
+            f"[{dear['low']:+.4f}, {dear['high']:+.4f}]"
+        )
     if evidence["promotes"]:
         return [*lines, "the gate: passed"]
     return [*lines, "the gate: refused", *(f"  {one['code']}: {one['text']}" for one in evidence["reasons"])]
+
+
+def _told_mlflow(home: Home, name: str) -> dict[str, Any]:
+    """What became of MLflow's aliases after the local ones moved, with a warning where they did not follow."""
+    from training.tracked_aliases import aliases_followed, warn_of
+
+    problems = aliases_followed(home, [name])
+    warn_of(problems)
+    return {"followed": not problems, "problems": problems}
 
 
 def _who() -> str:

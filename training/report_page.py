@@ -30,6 +30,7 @@ table { border-collapse: collapse; margin: .6rem 0; font-size: .92rem; }
 th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number { white-space: nowrap; }
 figure { margin: .8rem 0; } figure svg { max-width: 100%; height: auto; }
 """
 

@@ -1,8 +1,10 @@
-"""Where the judgement of the models is kept: ``reports/evaluation.json``, and the points of its plots."""
+"""Where the judgement of the models is kept: ``reports/evaluation.json`` and ``.html``, and the points of its plots."""
 
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +27,16 @@ def evaluation_file(home: Home) -> Path:
     return home.reports / "evaluation.json"
 
 
+def page_file(home: Home) -> Path:
+    """The same as a page for people; see ``training.evaluation_report``."""
+    return home.reports / "evaluation.html"
+
+
+def figures_folder(home: Home) -> Path:
+    """The figures of that page, one SVG each."""
+    return home.reports / "figures"
+
+
 def plots_folder(home: Home) -> Path:
     """Points of the plots: ``reliability.json`` and ``qini.json``."""
     return home.reports / "plots"
@@ -39,6 +51,15 @@ def write_evaluations(home: Home, evaluations: Mapping[str, Mapping[str, Any]]) 
     """Keep the judgement of every journey, and its headline numbers apart."""
     write_json(evaluation_file(home), {"format": FORMAT, "journeys": evaluations})
     write_json(metrics_file(home), {journey_id: headline(judged) for journey_id, judged in evaluations.items()})
+
+
+def write_figures(home: Home, figures: Mapping[str, str]) -> None:
+    """Keep the figures of the page, and none of an earlier one."""
+    folder = figures_folder(home)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, svg in figures.items():
+        (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
 
 
 def headline(judged: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,7 +115,7 @@ def read_evaluation(home: Home, journey_id: str | None = None) -> dict[str, Any]
 def plot_points(
     journey_id: str, fit: JourneyFit, frame: DecisionFrame, params: Params
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Points of the reliability plot and of the Qini plot (of the first split)."""
+    """Points of the reliability plot and of the Qini plot (of the first split), with their 95 % intervals."""
     n_points = params.evaluation.curve_points
     stall = [] if fit.stall is None else reliability(fit.stall.test.stalled, fit.stall.test.scores.stall_propensity)
     qini: list[dict[str, Any]] = []
@@ -107,9 +128,28 @@ def plot_points(
                 compared = Compared(frame, test, table, outcome_id, frame.arm_ids.index(arm.action_id))
                 if compared.is_judgeable:
                     points = qini_points(compared.y, compared.uplift, compared.treated, n_points)
+                    band = compared.qini_band(
+                        [point["share"] for point in points], seed=params.seed, resamples=params.evaluation.resamples
+                    )
                     curve = f"{outcome_id}: {arm.action_id}"
-                    qini += [{"journey": journey_id, "curve": curve, **point} for point in points]
-    return [{"journey": journey_id, **point} for point in stall], qini
+                    qini += [
+                        {"journey": journey_id, "curve": curve, **point, "low": low, "high": high}
+                        for point, (low, high) in zip(points, band, strict=True)
+                    ]
+    return [{"journey": journey_id, **point, **_share_interval(point)} for point in stall], qini
+
+
+def _share_interval(point: Mapping[str, float]) -> dict[str, float]:
+    """Wilson's interval of an observed share; moments of one customer are taken for independent, so it is narrow.
+
+    References:
+        Wilson 1927, Probable inference, the law of succession, and statistical inference:
+        ``(p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)`` with z = 1.96.
+    """
+    p, n, z = point["observed"], point["n"], 1.96
+    middle, spread = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    scale = 1 + z**2 / n
+    return {"low": max(0.0, (middle - spread) / scale), "high": min(1.0, (middle + spread) / scale)}
 
 
 def write_json(path: Path, document: object) -> None:

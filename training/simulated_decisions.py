@@ -5,6 +5,7 @@ The true effects are kept apart from the decisions from here on; they are writte
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,11 +15,11 @@ from numpy.typing import NDArray
 
 from features.journeys import Journey
 from models.actions import NO_ACTION
-from models.import_decisions import past_decision_id
+from training.simulated_choice import Chooser, Occasion
 from training.simulated_course import DAY_US, Course
 from training.simulated_draws import Floats, Integers
-from training.simulated_events import HOUR_US, SOURCE, facts_json
-from training.simulated_policy import Option, Standing, allowed, candidates_json, chosen, selection_probabilities
+from training.simulated_events import HOUR_US, facts_json
+from training.simulated_policy import Option, Standing, candidates_json
 from training.simulated_population import CHANNELS
 from training.simulated_world import (
     EFFECTS,
@@ -33,6 +34,7 @@ from training.simulated_world import (
     TYPE_NAMES,
     TYPES,
     UNTYPED_ACTIONS,
+    Law,
     Manner,
     probability,
 )
@@ -115,23 +117,23 @@ def decide(
     stage: int,
     round_number: int,
     step: int,
+    chooser: Chooser,
+    effects: Mapping[str, Law] = EFFECTS,
 ) -> Decided:
-    """Decide for customers at their moments, note it down, and give what follows from it."""
+    """Have customers decided on at their moments, note it down, and give what follows from it."""
     declared = journey.stages[stage]
     stalled = at - course.stage_at[rows] >= declared.stall_after
     state = course.state(rows, at, stalled)
     standing = _standing(course, rows, at, stage=stage, state=state, stalled=stalled, round_number=round_number)
-    candidates = allowed(options, standing, declared.stall_state)
-    probabilities = selection_probabilities(options, candidates, standing)
-    option = chosen(course.draws, rows, step, probabilities)
-    laws = _Laws(course, rows, course.indicators(rows, state, stalled, round_number), stage, standing)
-    request_ids = [f"{customer}/{step}" for customer in course.people.ids[rows].tolist()]
-    ids = _ids(course, rows, at, request_ids)
-    _note(course, decisions, rows, at, ids, request_ids, option, probabilities, options, journey.id)
+    occasion = Occasion(course=course, rows=rows, at=at, standing=standing, stall_state=declared.stall_state, step=step)
+    choice = chooser.choose(occasion, options)
+    ids, option, probabilities = choice.ids, choice.option, choice.probabilities
+    laws = _Laws(course, rows, course.indicators(rows, state, stalled, round_number), stage, standing, effects)
+    _note(course, decisions, rows, at, ids, choice.request_ids, option, probabilities, options, journey.id)
     progress, feedback, protection = laws.progress_without.copy(), laws.feedback_without, laws.protection_without
     feedback, protection = feedback.copy(), protection.copy()
     for column, candidate in enumerate(options):
-        fits = np.flatnonzero(candidates[:, column])
+        fits = np.flatnonzero(choice.noted[:, column])
         if not fits.size:
             continue
         before, after = laws.outcome(candidate, fits)
@@ -166,9 +168,16 @@ class _Laws:
     """The laws of the world at some moments of decision."""
 
     def __init__(
-        self, course: Course, rows: Integers, indicators: dict[str, Floats], stage: int, standing: Standing
+        self,
+        course: Course,
+        rows: Integers,
+        indicators: dict[str, Floats],
+        stage: int,
+        standing: Standing,
+        effects: Mapping[str, Law],
     ) -> None:
         n = rows.size
+        self._effects = effects
         self._n = n
         self._indicators = indicators
         self._preferred = standing.preferred
@@ -200,7 +209,7 @@ class _Laws:
         return share * self.progress_without[fits], share * self.progress(option, fits)
 
     def _effect(self, option: Option, fits: Integers) -> Floats:
-        effect = EFFECTS[option.action.id].logit(
+        effect = self._effects[option.action.id].logit(
             {name: flag[fits] for name, flag in self._indicators.items()}, fits.size
         )
         if option.treatment.channel in CHANNELS:
@@ -230,15 +239,6 @@ def _standing(
         preferred=people.preferred[rows],
         is_later_round=np.full(rows.size, round_number > 0),
     )
-
-
-def _ids(course: Course, rows: Integers, at: Integers, request_ids: list[str]) -> list[str]:
-    """The ids that an import gives these decisions, so that exposures and outcomes can name them."""
-    customers = course.people.ids[rows].tolist()
-    return [
-        past_decision_id(SOURCE, request_id, customer, moment)
-        for request_id, customer, moment in zip(request_ids, customers, at.tolist(), strict=True)
-    ]
 
 
 def _note(

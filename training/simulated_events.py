@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -75,6 +75,22 @@ class Visits:
     known_at: Integers
 
 
+class Added(NamedTuple):
+    """Events as columns, each ``(n,)``, in the order in which they were added.
+
+    Attributes:
+        rows: positions of customers in the block.
+        at: when they happened, microseconds since the epoch.
+    """
+
+    rows: Integers
+    at: Integers
+    kinds: NDArray[np.object_]
+    channels: NDArray[np.object_]
+    facts: NDArray[np.object_]
+    texts: NDArray[np.object_]
+
+
 class EventSheet:
     """Events of one block; rows are positions of customers in the block."""
 
@@ -106,19 +122,34 @@ class EventSheet:
         self._facts.append(_objects("{}" if facts is None else facts, rows.size))
         self._texts.append(_objects(text, rows.size))
 
+    def take(self) -> Added:
+        """Every event added since the last call; they stand here no longer."""
+        taken = self._columns()
+        for column in (self._rows, self._at, self._kinds, self._channels, self._facts, self._texts):
+            column.clear()
+        return taken
+
+    def _columns(self) -> Added:
+        nothing = np.empty(0, dtype=np.object_)
+        none = np.empty(0, dtype=np.int64)
+        sizes = [rows.size for rows in self._rows]
+        kinds = np.repeat(np.array(self._kinds, dtype=object), sizes)
+        channels, facts, texts = (
+            np.concatenate([nothing, *part]) for part in (self._channels, self._facts, self._texts)
+        )
+        return Added(
+            np.concatenate([none, *self._rows]), np.concatenate([none, *self._at]), kinds, channels, facts, texts
+        )
+
     def table(self, draws: Draws, ids: NDArray[np.object_], visits: Visits, until: int) -> pa.Table:
         """The events that had arrived by ``until``, by customer in order of arrival, repetitions among them."""
-        sizes = [rows.size for rows in self._rows]
-        rows = np.concatenate(self._rows)
-        at = np.concatenate(self._at)
-        kinds = np.repeat(np.array(self._kinds, dtype=object), sizes)
-        channels, facts, texts = (np.concatenate(part) for part in (self._channels, self._facts, self._texts))
+        rows, at, kinds, channels, facts, texts = self._columns()
         order = np.lexsort((np.arange(rows.size), at, rows))
         rows, at, kinds = rows[order], at[order], kinds[order]
         channels, facts, texts = channels[order], facts[order], texts[order]
         starts = np.searchsorted(rows, np.arange(ids.size))
         position = np.arange(rows.size) - starts[rows]
-        arrived = at + _delay(draws, rows, position, channels)
+        arrived = at + arrival_delay(draws, rows, position, channels)
         again = np.flatnonzero(draws.happens("repeated", rows, position, REPEATED_SHARE))
         source = np.concatenate([np.arange(rows.size), again])
         repeat_delay = draws.between("repeated-after", rows[again], position[again], 0.01, 30.0) * HOUR_US
@@ -152,7 +183,8 @@ def _objects(values: str | Sequence[str] | None, n: int) -> NDArray[np.object_]:
     return np.array(values, dtype=object)
 
 
-def _delay(draws: Draws, rows: Integers, position: Integers, channels: NDArray[np.object_]) -> Integers:
+def arrival_delay(draws: Draws, rows: Integers, position: Integers, channels: NDArray[np.object_]) -> Integers:
+    """How long events are under way, microseconds, ``(n,)``; 0 for most."""
     shares: Floats = np.array([LATE_SHARE.get(channel, LATE_SHARE_ELSEWHERE) for channel in channels.tolist()])
     late = draws.happens("late", rows, position, shares)
     hours = draws.between("late-by", rows, position, *LATE_HOURS)

@@ -27,6 +27,7 @@ from training.simulated_activity import (
     upload,
 )
 from training.simulated_answers import answer
+from training.simulated_choice import Chooser, PastPolicy
 from training.simulated_course import ALWAYS_LATER, DAY_US, Course, new_course
 from training.simulated_decisions import (
     DECISION_SCHEMA,
@@ -40,7 +41,17 @@ from training.simulated_draws import Draws, Floats, Integers
 from training.simulated_events import HOUR_US, Visits, facts_json, picked
 from training.simulated_policy import Option
 from training.simulated_population import population
-from training.simulated_world import FAST_SHARE, LONG_DAYS, SHORT_DAYS, STAGES, TYPES, UNPROMPTED, probability
+from training.simulated_world import (
+    EFFECTS,
+    FAST_SHARE,
+    LONG_DAYS,
+    SHORT_DAYS,
+    STAGES,
+    TYPES,
+    UNPROMPTED,
+    Law,
+    probability,
+)
 
 ROUNDS: Final = 3
 _EARLY_SHARE: Final = 0.1
@@ -81,6 +92,131 @@ class Block:
     identities: pa.Table
 
 
+class Crowd:
+    """Some customers on their way, moved on to any moment, and decided on as they come to moments of decision.
+
+    What becomes of one depends neither on the others nor on how often the crowd is moved on.
+
+    Args:
+        seed: of all draws.
+        numbers: the customers' numbers.
+        until: the end of simulated time, microseconds since the epoch; who enters a stage later is left there.
+        span_days: applications are spread over so many days before it.
+        options: all candidates of the catalogue.
+        journey: the built-in journey.
+        chooser: who decides.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        numbers: Integers,
+        until: int,
+        span_days: float,
+        options: tuple[Option, ...],
+        journey: Journey,
+        chooser: Chooser,
+    ) -> None:
+        draws = Draws(seed, numbers)
+        people = population(draws, numbers, until=until, span_days=span_days)
+        self.course = new_course(people, draws)
+        self.decisions = Decisions()
+        self._until = until
+        self._options = options
+        self._journey = journey
+        self._chooser = chooser
+        rows = np.arange(people.n, dtype=np.int64)
+        before_application(self.course, rows)
+        self.course.start_since(rows, people.entered_at, 1)
+        self._entering: list[list[Integers]] = [[rows], *([] for _ in STAGES)]
+        self._due: dict[tuple[int, int], list[tuple[Integers, Integers]]] = {}
+
+    def advance(self, before: int, *, effects: Mapping[str, Law] = EFFECTS) -> None:
+        """Make every decision that falls due before a moment, and let what follows from each happen.
+
+        Args:
+            before: microseconds since the epoch.
+            effects: what each action changes, from decisions of this time on.
+        """
+        for stage in range(len(STAGES)):
+            self._enter(stage)
+            for round_number in range(ROUNDS):
+                self._decide(stage, round_number, before, effects)
+        _after_goal(self.course, self._entered(len(STAGES)))
+
+    def undecided(self) -> Integers:
+        """Who comes to another moment of decision, in order."""
+        parts = [rows for due in self._due.values() for rows, _ in due]
+        return np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *parts]))
+
+    def block(self) -> Block:
+        """Everything of these customers up to the end of simulated time."""
+        course = self.course
+        visits = Visits(cookies(course), course.people.entered_at)
+        return Block(
+            events=course.events.table(course.draws, course.people.ids, visits, self._until),
+            decisions=_table(self.decisions.made, DECISION_SCHEMA),
+            effects=_table(self.decisions.effects, EFFECT_SCHEMA),
+            identities=_identities(course),
+        )
+
+    def _entered(self, stage: int) -> Integers:
+        """Who entered a stage, or reached the goal, since the last time."""
+        parts, self._entering[stage] = self._entering[stage], []
+        return np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *parts]))
+
+    def _enter(self, stage: int) -> None:
+        """Begin a stage for those who entered it: some leave it unprompted, the others come to a first decision."""
+        course = self.course
+        rows = self._entered(stage)
+        rows = rows[course.stage_at[rows] <= self._until]
+        draws, name, step = course.draws, STAGES[stage], 4 * stage
+        entered = course.stage_at[rows]
+        early = draws.happens("early", rows, step, _EARLY_SHARE)
+        first_at = _first_decision_at(course, rows, entered, early, self._journey.stages[stage].stall_after, step)
+        struggles = draws.choice("struggle", rows, step, np.array([1.0 - sum(_STRUGGLES[name]), *_STRUGGLES[name]]))
+        fast = _goes_unprompted(course, rows, stage, struggles > 0, early, step)
+        quick_at = entered + _unprompted_dwell(course, rows, first_at - entered, step)
+        look_around(course, rows, entered, np.where(fast, quick_at, first_at), stage=name, step=step, busy=1.0)
+        self._entering[stage + 1].append(rows[fast])
+        _progress(course, rows[fast], quick_at[fast], stage, step)
+        rows, first_at, struggles = rows[~fast], first_at[~fast], struggles[~fast]
+        _struggle(course, rows, struggles, first_at, name, step)
+        self._due.setdefault((stage, 0), []).append((rows, first_at))
+
+    def _decide(self, stage: int, round_number: int, before: int, effects: Mapping[str, Law]) -> None:
+        waiting = self._due.pop((stage, round_number), [])
+        if not waiting:
+            return
+        rows, at = (np.concatenate(parts) for parts in zip(*waiting, strict=True))
+        is_due = at < before
+        if not is_due.all():
+            self._due[stage, round_number] = [(rows[~is_due], at[~is_due])]
+        rows, at = rows[is_due], at[is_due]
+        if not rows.size:
+            return
+        step = 4 * stage + round_number
+        decided = decide(
+            self.course,
+            self.decisions,
+            rows,
+            at,
+            options=self._options,
+            journey=self._journey,
+            stage=stage,
+            round_number=round_number,
+            step=step,
+            chooser=self._chooser,
+            effects=effects,
+        )
+        succeeded = _follow(self.course, rows, at, decided, stage, step, self._options)
+        self._entering[stage + 1].append(rows[succeeded])
+        staying = _go_on(self.course, rows[~succeeded], at[~succeeded], STAGES[stage], step)
+        if round_number + 1 < ROUNDS:
+            self._due.setdefault((stage, round_number + 1), []).append(staying)
+
+
 def simulate_block(
     *,
     seed: int,
@@ -90,7 +226,7 @@ def simulate_block(
     options: tuple[Option, ...],
     journey: Journey,
 ) -> Block:
-    """The customers of some numbers from before their application to the end of simulated time.
+    """The customers of some numbers from before their application to the end of simulated time, under the past policy.
 
     Args:
         seed: of all draws.
@@ -100,70 +236,17 @@ def simulate_block(
         options: all candidates of the catalogue.
         journey: the built-in journey.
     """
-    draws = Draws(seed, numbers)
-    people = population(draws, numbers, until=until, span_days=span_days)
-    course = new_course(people, draws)
-    decisions = Decisions()
-    rows = np.arange(people.n, dtype=np.int64)
-    before_application(course, rows)
-    course.start_since(rows, people.entered_at, 1)
-    for stage in range(len(STAGES)):
-        rows = _through_stage(course, decisions, rows, stage, until=until, options=options, journey=journey)
-    _after_goal(course, rows)
-    return Block(
-        events=course.events.table(draws, people.ids, Visits(cookies(course), people.entered_at), until),
-        decisions=_table(decisions.made, DECISION_SCHEMA),
-        effects=_table(decisions.effects, EFFECT_SCHEMA),
-        identities=_identities(course),
+    crowd = Crowd(
+        seed=seed,
+        numbers=numbers,
+        until=until,
+        span_days=span_days,
+        options=options,
+        journey=journey,
+        chooser=PastPolicy(),
     )
-
-
-def _through_stage(
-    course: Course,
-    decisions: Decisions,
-    rows: Integers,
-    stage: int,
-    *,
-    until: int,
-    options: tuple[Option, ...],
-    journey: Journey,
-) -> Integers:
-    """Move customers who entered a stage through it; gives those who progressed, their next stage begun."""
-    rows = rows[course.stage_at[rows] <= until]
-    draws, name, step = course.draws, STAGES[stage], 4 * stage
-    entered = course.stage_at[rows]
-    early = draws.happens("early", rows, step, _EARLY_SHARE)
-    first_at = _first_decision_at(course, rows, entered, early, journey.stages[stage].stall_after, step)
-    struggles = draws.choice("struggle", rows, step, np.array([1.0 - sum(_STRUGGLES[name]), *_STRUGGLES[name]]))
-    fast = _goes_unprompted(course, rows, stage, struggles > 0, early, step)
-    quick_at = entered + _unprompted_dwell(course, rows, first_at - entered, step)
-    look_around(course, rows, entered, np.where(fast, quick_at, first_at), stage=name, step=step, busy=1.0)
-    progressed = [rows[fast]]
-    _progress(course, rows[fast], quick_at[fast], stage, step)
-    rows, first_at, struggles = rows[~fast], first_at[~fast], struggles[~fast]
-    _struggle(course, rows, struggles, first_at, name, step)
-    at = first_at
-    for round_number in range(ROUNDS):
-        known = at <= until
-        rows, at = rows[known], at[known]
-        if not rows.size:
-            break
-        now = step + round_number
-        decided = decide(
-            course,
-            decisions,
-            rows,
-            at,
-            options=options,
-            journey=journey,
-            stage=stage,
-            round_number=round_number,
-            step=now,
-        )
-        succeeded = _follow(course, rows, at, decided, stage, now, options)
-        progressed.append(rows[succeeded])
-        rows, at = _go_on(course, rows[~succeeded], at[~succeeded], name, now)
-    return np.sort(np.concatenate(progressed))
+    crowd.advance(until + 1)
+    return crowd.block()
 
 
 def _first_decision_at(

@@ -44,23 +44,26 @@ def train(home: Home, configuration: Configuration, params: Params) -> None:
     """Fit, judge and write the bundle and the reports; register the bundle, which is an effect and no output."""
     from training.feature_check import FeatureCheck
     from training.pipeline import read_all_frames
+    from training.registering import register
     from training.snapshot import EVENTS_FILE
     from training.tracking import TrackingProcess
-    from training.train import fit_and_say, register
+    from training.train import fit_and_say
 
     frozen = _frozen(home)
     with TrackingProcess(home) as tracking, FeatureCheck(home, home.snapshot / EVENTS_FILE) as check:
         trained = fit_and_say(home, configuration, params, frozen, read_all_frames(home, configuration))
         check.passed()
-        share = configuration.policy.experiment.challenger
-        register(home, params, trained, tracking, at=time.time_ns() // 1000, share=share)
+        register(home, configuration, params, trained, tracking, at=time.time_ns() // 1000)
 
 
 def drift(home: Home, configuration: Configuration, params: Params) -> None:
-    """Compare what came in lately with what was trained on."""
+    """Compare, in the snapshot alone, the latest decisions or moments with earlier ones: the same answer twice."""
     from training.drift import drift_step
+    from training.drift_sources import FrozenSource
 
-    for journey_id, found in drift_step(home, configuration, params).items():
+    frozen = _frozen(home)
+    documents = drift_step(home, configuration, params, FrozenSource(home, frozen), at=frozen.watermark.frozen_at)
+    for journey_id, found in documents.items():
         print(f"{journey_id}: {found['comparison']}: {found['verdict']}", file=sys.stderr)
 
 

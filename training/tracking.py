@@ -1,7 +1,8 @@
 """One MLflow run for each trained bundle, and its registration; run as a process of its own beside the training.
 
 MLflow takes some seconds to import and to make its database. As a child process (``python -m training.tracking``) it
-does so while the models are fitted; then it reads one job, a line of JSON, and answers with one.
+does so while the models are fitted; then it reads what to record, a line of JSON, and answers with one. MLflow's
+aliases follow the local registry's, which are the truth: see ``training.tracked_aliases``.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
 from features.errors import StoreError
 from features.home import Home
+from models.rollouts import WAITING
+from training.tracked_aliases import follow
 
 _LONGEST_VALUE: Final = 500
 """MLflow refuses parameters beyond 500 characters in some of its stores."""
@@ -34,6 +37,7 @@ class TrackingProcess:
     """
 
     def __init__(self, home: Home) -> None:
+        self._database = home.mlflow_db
         # A file and not a pipe: nobody reads while the models are fitted, and a full pipe would stop the child.
         self._said = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  # closed in __exit__
         self._process = subprocess.Popen(  # noqa: S603  # our own module, with the interpreter that runs us
@@ -44,19 +48,29 @@ class TrackingProcess:
             text=True,
         )
 
-    def record(self, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Record and register each job; see ``record_run``.
+    def record(
+        self, jobs: Sequence[Mapping[str, Any]], aliases: Sequence[Mapping[str, Any]] = ()
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """Record and register each job (``record_run``), then move MLflow's aliases (``tracked_aliases.follow``).
+
+        Args:
+            jobs: from ``job``.
+            aliases: from ``tracked_aliases.wanted_aliases``.
+
+        Returns:
+            What was recorded of each job, and what kept aliases from following, for people.
 
         Raises:
-            StoreError: MLflow failed, with the last line that it said.
+            StoreError: MLflow failed to record, with the last line that it said.
         """
-        answer, _ = self._process.communicate(json.dumps(jobs) + "\n")
+        asked = {"jobs": [dict(one) for one in jobs], "aliases": [dict(one) for one in aliases]}
+        answer, _ = self._process.communicate(json.dumps(asked) + "\n")
         if self._process.returncode != 0:
             self._said.seek(0)
             last = self._said.read().strip().rpartition("\n")[2]
-            raise StoreError(f"MLflow could not record the run: {last}; expected its database to be writable")
-        recorded: list[dict[str, Any]] = json.loads(answer.strip().rpartition("\n")[2])
-        return recorded
+            raise StoreError(f"MLflow could not record: {last}; expected {self._database} to be writable")
+        told: dict[str, Any] = json.loads(answer.strip().rpartition("\n")[2])
+        return told["runs"], told["problems"]
 
     def __enter__(self) -> TrackingProcess:
         return self
@@ -81,6 +95,7 @@ def job(
     params: Mapping[str, Any],
     metrics: Mapping[str, float],
     artifacts: Mapping[str, Path],
+    texts: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """What ``record_run`` records of one bundle.
 
@@ -88,12 +103,13 @@ def job(
         journey_id: names the experiment.
         name: of the registered model.
         bundle: its folder, where it stays; its boosters are logged with the run too.
-        alias: ``champion`` or ``challenger``.
+        alias: ``champion`` or ``challenger``, or ``waiting`` for none.
         at: now, microseconds since the epoch.
         tags: lineage: snapshot, versions, commit.
         params: of the experiment, flat.
         metrics: flat; what is unknown is left out.
-        artifacts: further files and folders by the name of their folder in the run.
+        artifacts: further files and folders by the name of their folder in the run; one that is not there is left out.
+        texts: further artefacts by their path in the run.
     """
     return {
         "journey_id": journey_id,
@@ -105,6 +121,7 @@ def job(
         "params": {key: str(value)[:_LONGEST_VALUE] for key, value in params.items()},
         "metrics": dict(metrics),
         "artifacts": {folder: str(path) for folder, path in artifacts.items()},
+        "texts": dict(texts or {}),
     }
 
 
@@ -138,8 +155,11 @@ def record_run(client: Any, registry: Any, home: Home, document: Mapping[str, An
             client.log_artifacts(run_id, path, folder)
         elif Path(path).is_file():
             client.log_artifact(run_id, path, folder)
+    for path, text in document["texts"].items():
+        client.log_text(run_id, text, path)
     version = registry.register(Path(document["bundle"]), name, {**tags, "run_id": run_id})
-    registry.set_alias(name, document["alias"], version, at=document["at"])
+    if document["alias"] != WAITING:
+        registry.set_alias(name, document["alias"], version, at=document["at"])
     client.set_terminated(run_id)
     return {"run_id": run_id, "mlflow_version": version}
 
@@ -168,7 +188,9 @@ def _main() -> None:
     line = sys.stdin.readline()
     if not line:
         return
-    print(json.dumps([record_run(client, registry, home, one) for one in json.loads(line)]))
+    asked = json.loads(line)
+    runs = [record_run(client, registry, home, one) for one in asked["jobs"]]
+    print(json.dumps({"runs": runs, "problems": follow(registry, asked["aliases"])}))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from litestar.types import ASGIApp, ExceptionHandlersMap, Message, Receive, Scop
 from features.errors import UnknownObject
 from features.events import shown
 from serving import problems
-from serving.api.calls import ARRIVED, RUNTIME, Call
+from serving.api.calls import ARRIVED, RUNTIME, Call, as_problem
 from serving.api.configurations import put_actions, put_policy, read_actions, read_policy, validate_policy
 from serving.api.customers import customer_context, customer_journey
 from serving.api.decisions import (
@@ -27,7 +27,7 @@ from serving.api.decisions import (
     search_decisions,
 )
 from serving.api.events import take_events
-from serving.api.failures import Failure, failure, failure_of
+from serving.api.failures import failure, failure_of
 from serving.api.identities import link, lookup, unlink
 from serving.api.journeys import report_journey
 from serving.api.measuring import list_evaluations, read_drift, read_evaluation, report_experiment, simulate
@@ -43,12 +43,14 @@ from serving.api.operations import (
 )
 from serving.api.outcomes import take_outcomes
 from serving.api.registered_models import list_models, promote_model, roll_back_model
+from serving.api.tracking import TRACKING_ROUTES
 from serving.api.workforce import put_workforce, read_workforce
 from serving.runtime import Runtime
 
 ROUTES: Final = (
     *(read_actions, put_actions, read_policy, put_policy, validate_policy, replay_decision),
     *(take_events, decide, read_decision, take_outcomes, report_journey),
+    *TRACKING_ROUTES,
     *(search_decisions, activate_decision, explain_decision),
     *(customer_journey, customer_context),
     *(link, unlink, lookup),
@@ -84,7 +86,7 @@ def application(open_runtime: Callable[[], AbstractAsyncContextManager[Runtime]]
 
 
 def _problem(request: Call, error: Exception) -> Response[bytes]:
-    return _answer(failure_of(error, route=_route(request.scope)))
+    return as_problem(failure_of(error, route=_route(request.scope)))
 
 
 def _http_problem(request: Call, error: HTTPException) -> Response[bytes]:
@@ -95,15 +97,10 @@ def _http_problem(request: Call, error: HTTPException) -> Response[bytes]:
     if error.status_code == problems.METHOD.status:
         detail = f"{path} does not take {request.method}; expected one of the methods in /docs"
         told = failure(problems.METHOD, problems.details(problems.METHOD, detail))
-        return _answer(replace(told, headers={**told.headers, **(error.headers or {})}))  # what it does take: Allow
+        return as_problem(replace(told, headers={**told.headers, **(error.headers or {})}))  # what it does take: Allow
     if error.status_code < problems.INTERNAL.status:
         return _problem(request, problems.MalformedBody(f"the request cannot be read: {error.detail}"))
     return _problem(request, error)
-
-
-def _answer(failure: Failure) -> Response[bytes]:
-    headers = dict(failure.headers)
-    return Response(failure.body, status_code=failure.status, media_type=headers.pop("content-type"), headers=headers)
 
 
 def _measured(app: ASGIApp) -> ASGIApp:

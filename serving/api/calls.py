@@ -13,7 +13,8 @@ from litestar.handlers import BaseRouteHandler
 from features.errors import InvalidInput, Problem, path_step
 from features.events import shown
 from serving.api.bodies import bounded_body, chunks_of
-from serving.auth import Principal, Role
+from serving.api.failures import Failure
+from serving.auth import Authenticator, Principal, Role
 from serving.pace import Pace
 from serving.queries import Words
 from serving.runtime import Runtime
@@ -32,10 +33,18 @@ def allowed(*roles: Role) -> Guard:
 
     With no roles named, any valid key passes.
     """
+    return _guard(Authenticator.principal, roles)
 
+
+def allowed_to_track(*roles: Role) -> Guard:
+    """``allowed``, where the key may come as tracking SDKs send it."""
+    return _guard(Authenticator.tracking_principal, roles)
+
+
+def _guard(caller: Callable[[Authenticator, str | None], Principal], roles: tuple[Role, ...]) -> Guard:
     def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         authenticator = cast(Runtime, connection.app.state[RUNTIME]).authenticator
-        principal = authenticator.principal(connection.headers.get("authorization"))
+        principal = caller(authenticator, connection.headers.get("authorization"))
         if roles:
             principal.require(*roles)
         connection.scope["user"] = principal
@@ -101,3 +110,9 @@ def refuse_query(given: Mapping[str, str]) -> None:
 def as_json(value: object, *, status: int = 200) -> Response[bytes]:
     """An answer as JSON."""
     return Response(_ENCODER.encode(value), media_type=JSON, status_code=status)
+
+
+def as_problem(failure: Failure) -> Response[bytes]:
+    """An answer that is not a success."""
+    headers = dict(failure.headers)
+    return Response(failure.body, status_code=failure.status, media_type=headers.pop("content-type"), headers=headers)

@@ -20,6 +20,7 @@ from serving.api.operation import KEYED as _KEYED
 from serving.api.operation import READING as _READING
 from serving.api.operation import WRITING as _WRITING
 from serving.api.operation import Json, Operation
+from serving.api.tracking_operations import TRACKING_OPERATIONS
 from serving.governing_views import (
     ActionsDocument,
     DocumentAnswer,
@@ -29,7 +30,7 @@ from serving.governing_views import (
     ValidationAnswer,
     ValidationRequest,
 )
-from serving.problems import ProblemDetails, ProblemType
+from serving.problems import ProblemType
 from serving.schemas import DecisionAnswer, DecisionRequest, EventBatch, LinkRequest, OutcomeBatch, UnlinkRequest
 from serving.telemetry import METRICS_MEDIA_TYPE
 from serving.views import EventsAnswer, Liveness, LookupAnswer, OutcomesAnswer, PersonAnswer, Readiness, StoredDecision
@@ -252,6 +253,7 @@ OPERATIONS: Final = (
         parameters=(_IDENTIFIER, _IDENTIFIER_VALUE),
         failures=(*_KEYED, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),
     ),
+    *TRACKING_OPERATIONS,
     *CONTROL_OPERATIONS,
     Operation(
         method="post",
@@ -404,7 +406,8 @@ def api_document() -> Json:
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {
-                "key": {"type": "http", "scheme": "bearer", "description": "A key made with `headway keys create`."}
+                "key": {"type": "http", "scheme": "bearer", "description": "A key made with `headway keys create`."},
+                "write_key": {"type": "http", "scheme": "basic", "description": "The same key as user, no password."},
             },
         },
     }
@@ -433,6 +436,8 @@ def _described(operation: Operation) -> Json:
         }
     if operation.is_open:
         described["security"] = []
+    if operation.takes_basic:
+        described["security"] = [{"key": []}, {"write_key": []}]
     return described
 
 
@@ -453,7 +458,7 @@ def _responses(operation: Operation) -> Iterator[tuple[str, Json]]:
     for status, kinds in by_status.items():
         response: Json = {
             "description": ". ".join(f"{kind.title} (`{kind.path}`)" for kind in kinds),
-            "content": {problems.MEDIA_TYPE: _shape(ProblemDetails)},
+            "content": {problems.MEDIA_TYPE: _shape(operation.problem)},
         }
         if extra := {name: {"schema": {"type": "string"}} for kind in kinds for name in problems.headers(kind)}:
             response["headers"] = extra
@@ -468,7 +473,7 @@ def _schemas() -> Json:
     roots = [
         *{operation.body for operation in OPERATIONS if operation.body is not None},
         *{operation.answer for operation in OPERATIONS if not isinstance(operation.answer, str)},
-        ProblemDetails,
+        *{operation.problem for operation in OPERATIONS},
     ]
     _, schemas = msgspec.json.schema_components(roots, schema_hook=_raw, ref_template=_REFERENCE)
     for name, schema in schemas.items():

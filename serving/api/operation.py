@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from serving import problems
-from serving.problems import ProblemType
+from serving.problems import ProblemDetails, ProblemType
 
 Json = dict[str, Any]
 
@@ -28,6 +28,8 @@ class Operation:
         answer: the shape of a success as JSON, or the media type of another.
         failures: the problems it may answer.
         tagged: a success carries an `ETag`.
+        takes_basic: the key may come as the user of Basic.
+        problem: the shape of its problems.
     """
 
     method: str
@@ -43,6 +45,8 @@ class Operation:
     is_open: bool = False
     unready: bool = False
     tagged: bool = False
+    takes_basic: bool = False
+    problem: type[ProblemDetails] = ProblemDetails
 
 
 DECISION_ID: Final[Json] = {

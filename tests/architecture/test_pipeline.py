@@ -79,6 +79,12 @@ def test_all_code_that_models_are_made_and_judged_by_is_a_dependency() -> None:
     assert used - readers_of_yaml - {*declared["train"]["deps"], *declared["frames"]["deps"]} == set()
 
 
+def test_all_code_that_judgements_are_drawn_and_told_by_is_a_dependency() -> None:
+    """The page and the points of the plots are outputs too."""
+    drawn_by = {"evaluation_plots", "evaluation_report", "plots", "report_page", "reports"}
+    assert {f"training/{name}.py" for name in drawn_by} - {*stages()["train"]["deps"]} == set()
+
+
 def _own_imports(path: Path) -> set[str]:
     """Modules of ``models`` and ``training`` that a module imports."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -87,8 +93,8 @@ def _own_imports(path: Path) -> set[str]:
 
 
 def test_parameters_of_a_stage_exist_and_none_is_forgotten() -> None:
-    """Every group of parameters makes some stage run again when it changes; but no stage promotes."""
+    """Every group of parameters makes some stage run again when it changes; but no stage promotes, or waits."""
     named = {key for stage in stages().values() for one in stage["params"] for keys in one.values() for key in keys}
     files = {file for stage in stages().values() for one in stage["params"] for file in one}
     assert files == {str(PARAMS_FILE.relative_to(ROOT))}
-    assert named == set(Params.model_fields) - {"gate"}
+    assert named == set(Params.model_fields) - {"experiment", "gate", "retrain"}

@@ -25,7 +25,7 @@ ROWS = {
     "B7": "start",
     "B8": "ranking",
 }
-ON_REQUEST = {"scale": "scale"}
+ON_REQUEST = {"drift": "drift", "scale": "scale"}
 """Rows that take many minutes and run only where they are named."""
 
 KNOWN = ROWS | ON_REQUEST

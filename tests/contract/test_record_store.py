@@ -655,3 +655,29 @@ def test_a_contact_outlives_its_decision_while_it_is_young(store: RecordStore) -
 
     assert store.forget_decisions(decided_before=DECIDED_AT + 2_000, most=9) == 1
     assert [each.at for each in _contacts(store)] == [DECIDED_AT + DAY_US]
+
+
+def test_ids_come_in_order_and_in_pages(store: RecordStore) -> None:
+    """All of them, whatever the order of the commits, from after the one that is named on."""
+    made = [_made(number, DECIDED_AT + number * 1_000_000) for number in range(5)]
+    store.append_imported([made[place] for place in (3, 0, 4, 1, 2)])
+    ids = [one.decision_id for one in made]
+
+    assert list(store.ids(page=2)) == [ids[:2], ids[2:4], ids[4:]]
+    assert list(store.ids(after=ids[2])) == [ids[3:]]
+    assert list(store.ids(after=ids[4])) == []
+
+
+def test_decisions_are_found_by_many_ids(store: RecordStore) -> None:
+    """In the order asked and in pages; an id that names nothing is left out."""
+    made = [_made(number, DECIDED_AT + number * 1_000_000) for number in range(3)]
+    store.append_imported(made)
+    ids = [one.decision_id for one in made]
+
+    pages = list(store.decisions([ids[2], "d-nobody", ids[0], ids[1]], page=2))
+
+    assert [[dump_record(one) for one in page] for page in pages] == [
+        [dump_record(made[2])],
+        [dump_record(made[0]), dump_record(made[1])],
+    ]
+    assert list(store.decisions([])) == []

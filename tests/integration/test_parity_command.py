@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from msgspec.structs import replace as replaced
 
 from features.cli import run
+from features.event_tables import EventTable
 from features.events import dump_timestamp
+from features.history import reads_at
 from features.home import HOME_VARIABLE, Home
+from features.kernel import Floats, Integers
+from features.schema import FeatureSet
 from models.configuration import Configuration
 from models.record_store import SqlRecordStore
 from serving.bootstrap import feature_sets_of
@@ -266,3 +271,75 @@ def test_a_state_that_was_damaged_is_found(lived: Home, parity: Parity, tmp_path
     assert report["by_feature"]["digital_to_offline_switches"]["mismatch_rate"] == pytest.approx(1 / (DECISIONS + 1))
     (example,) = report["examples"]
     assert (example["decision_id"], example["served"] - example["recomputed"]) == (decision_id, 1.0)
+
+
+LEAKED = "customer_events_total"
+
+
+def test_a_leak_from_the_future_in_serving_is_found(lived: Home, parity: Parity, tmp_path: Path) -> None:
+    """A decision that was served a feature as it came to be later is named, with that feature alone."""
+    home, configuration = _copy(lived, tmp_path)
+    ((_, features),) = feature_sets_of(configuration).items()
+    place = features.names.index(LEAKED)
+    with closing(SqlRecordStore(home.records_db)) as records:
+        known = [one for page in records.read() for one in page if one.vector]
+        early, late = next(
+            (one, other)
+            for one in known
+            for other in known
+            if one.customer_id == other.customer_id
+            and one.as_of < other.as_of
+            and one.vector[place] < other.vector[place]
+        )
+        leaking = (*early.vector[:place], late.vector[place], *early.vector[place + 1 :])
+        records.append_imported([replaced(early, decision_id="d-leak", request_id="leak", vector=leaking)])
+
+    code, report, _ = parity(home)
+
+    assert code == 1
+    assert list(report["by_feature"]) == [LEAKED]
+    (example,) = report["examples"]
+    assert (example["decision_id"], example["served"], example["recomputed"]) == (
+        "d-leak",
+        late.vector[place],
+        early.vector[place],
+    )
+    assert (report["mismatch"], report["missing"], report["extra"], report["behind"]) == (1, 0, 0, 0)
+
+
+def test_a_leak_from_the_future_in_training_is_found(
+    lived: Home, parity: Parity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training that reads a feature one event too far differs on every decision after which that event came."""
+    ((_, features),) = feature_sets_of(installed(lived)).items()
+    place = features.names.index(LEAKED)
+    leaked = []
+
+    def reading_too_far(table: EventTable, feature_set: FeatureSet, customer_ids: pa.Array, at: Integers) -> Floats:
+        honest = reads_at(table, feature_set, customer_ids, at)
+        too_far = reads_at(table, feature_set, customer_ids, _after_next_event(table, customer_ids, at))
+        leaked.append(int((honest[:, place] != too_far[:, place]).sum()))
+        honest[:, place] = too_far[:, place]
+        return honest
+
+    monkeypatch.setattr("models.served_features.reads_at", reading_too_far)
+
+    code, report, _ = parity(lived)
+
+    assert sum(leaked) > DECISIONS / 10, "too few decisions with an own event of the customer next"
+    assert code == 1
+    assert list(report["by_feature"]) == [LEAKED]
+    assert (report["mismatch"], report["missing"], report["extra"]) == (sum(leaked), 0, 0)
+    assert report["by_feature"][LEAKED]["mismatch_rate"] == pytest.approx(sum(leaked) / DECISIONS)
+
+
+def _after_next_event(table: EventTable, customer_ids: pa.Array, at: Integers) -> Integers:
+    """Just after the next event of each customer became known; the moment itself where there is none."""
+    found = np.array(at, dtype=np.int64)
+    place = {customer_id: i for i, customer_id in enumerate(table.customers.to_pylist())}
+    for row, customer_id in enumerate(customer_ids.to_pylist()):
+        if (i := place.get(customer_id)) is not None:
+            known = table.known_at[table.starts[i] : table.starts[i + 1]]
+            later = known[known >= at[row]]
+            found[row] = at[row] if not len(later) else int(later.min()) + 1
+    return found

@@ -13,7 +13,7 @@ from models.actions import Treatment, channel_of_placement
 from models.decision import Candidate, Selected
 from models.policy import Arm
 from models.records import CustomerRecords
-from models.slots import Filling, filled_slots
+from models.slots import Filling, filled_slots, following_chances
 from tests.decisions import question
 
 CHANNELS = ("web", "app")
@@ -101,3 +101,41 @@ def test_a_random_slate_is_drawn_with_what_is_recorded(n: int) -> None:
     assert {name: count / n for name, count in seconds.items()} == pytest.approx(
         {"b": 1 / 3, "c": 1 / 3, "nothing": 1 / 3}, abs=4 * error
     )
+
+
+@given(OPTIONS, PLACES, ARMS)
+def test_chances_of_a_slate_are_those_that_are_recorded(
+    options: list[tuple[str, str, float, bool]], places: list[str], arm: Arm
+) -> None:
+    """Slot by slot behind the first."""
+    filling = _filling(options, places, arm)
+
+    slate = filled_slots(filling)
+
+    found = following_chances(filling, [one.treatment_id for one in slate])
+    assert found[: len(slate) - 1] == tuple(one.conditional_probability for one in slate[1:])
+    assert all(chance > 0 for chance in found)
+
+
+@given(OPTIONS, PLACES, ARMS)
+def test_chances_of_all_slates_behind_a_first_sum_to_one(
+    options: list[tuple[str, str, float, bool]], places: list[str], arm: Arm
+) -> None:
+    """The end among them; what cannot be filled has none."""
+    filling = _filling(options, places, arm)
+    names = list(filling.candidates)
+    first = filled_slots(filling)[:1]
+    if not first:
+        return
+
+    def total(slate: list[str]) -> float:
+        """Of all slates that begin like this, given that they do."""
+        ends = following_chances(filling, slate)
+        if len(ends) < len(slate):
+            return 1.0
+        going_on = [
+            (one, following_chances(filling, [*slate, one])[len(slate) - 1]) for one in names if one not in slate
+        ]
+        return ends[-1] + sum(chance * total([*slate, one]) for one, chance in going_on if chance > 0)
+
+    assert math.isclose(total([first[0].treatment_id]), 1.0, abs_tol=1e-9)

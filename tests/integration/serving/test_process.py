@@ -20,6 +20,8 @@ from typing import Any
 
 import httpx
 import pytest
+from rudderstack.analytics.client import Client as RudderClient
+from segment.analytics.client import Client as SegmentClient
 
 from features.event_store import SqlEventLog
 from features.home import Home
@@ -208,6 +210,29 @@ def test_the_other_door_ignores_no_wish_and_is_counted(service: Service) -> None
     assert (asked.status_code, asked.json()["errors"][0]["pointer"]) == (422, "/?wish")
     assert (read.status_code, read.headers["allow"]) == (405, "POST")
     assert 'headway_request_seconds_count{route="/rank",status="405"}' in service.get("/metrics").text
+
+
+@pytest.mark.parametrize("sdk", [SegmentClient, RudderClient])
+def test_a_tracking_sdk_sends_to_the_service(service: Service, sdk: Any) -> None:
+    """With the host changed and nothing else: what it sent is on the customer's timeline, once, under both ids."""
+    customer_id, cookie = f"{sdk.__module__}-person", f"{sdk.__module__}-cookie"
+    at = datetime.now(UTC) - timedelta(hours=1)
+    for _ in range(2):
+        client = sdk(KEY, host=service.url, sync_mode=True, gzip=True)
+        client.page(anonymous_id=cookie, name="Fees", timestamp=at, message_id=f"{cookie}-1")
+        client.identify(customer_id, {"region": "north"}, anonymous_id=cookie, message_id=f"{cookie}-2", timestamp=at)
+        about = {"product": "classic"}
+        client.track(customer_id, "Application Submitted", about, message_id=f"{cookie}-3", timestamp=at)
+
+    told = service.get(f"/v1/customers/{cookie}/journey").json()
+
+    assert (told["customer_id"], told["linked_ids"]) == (customer_id, [cookie])
+    assert sorted(one["kind"] for one in told["timeline"]) == [
+        "application_submitted",
+        "page_viewed",
+        "profile_updated",
+    ]
+    assert told["profile"]["attributes"]["region"] == "north"
 
 
 def test_malformed_json_is_400(service: Service) -> None:

@@ -190,3 +190,37 @@ def test_what_cannot_be_is_refused(
 
     assert code == 2
     assert message in said
+
+
+def test_a_running_service_drops_a_challenger_that_was_promoted(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its arm is decided by the champion then, and every such answer says so."""
+    world = World(home.root)
+    world.configuration = load_configuration(home, {})
+    with world.client() as client:
+        watched = (world.champions[-1], world.challengers[-1])
+        for one in watched:
+            one.refresh()
+        before = _by_arm(client, "before")
+        assert before["challenger"] == [(f"{NAME}@challenger/2", [])]
+
+        assert headway(capsys, "promote")[0] == 0
+        for one in watched:
+            one.refresh()
+
+        after = _by_arm(client, "after")
+    assert after["challenger"] == [(f"{NAME}@champion/2", ["challenger_missing"])]
+    assert after["champion"] == [(f"{NAME}@champion/2", [])]
+
+
+def _by_arm(client: Any, prefix: str) -> dict[str, list[tuple[str, list[str]]]]:
+    """By arm of the experiment, which bundles decided, and what the answers say was missing."""
+    found: dict[str, list[tuple[str, list[str]]]] = {}
+    for number in range(60):
+        asked = {"request_id": f"{prefix}-{number}", "customer_id": f"c-{number}", "mode": "dry_run"}
+        told = client.done("/v1/decisions", asked)
+        degraded = [one for one in told["degraded"] if one == "challenger_missing"]
+        seen = (told["versions"]["bundle"], degraded)
+        listed = found.setdefault(told["experiment"]["arm"], [])
+        if seen not in listed:
+            listed.append(seen)
+    return found

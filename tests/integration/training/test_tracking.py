@@ -38,6 +38,9 @@ class Client:
     def log_artifacts(self, *_: Any) -> None:
         """As ``MlflowClient.log_artifacts``."""
 
+    def log_text(self, *_: Any) -> None:
+        """As ``MlflowClient.log_text``."""
+
     def set_terminated(self, _: str) -> None:
         """As ``MlflowClient.set_terminated``."""
 

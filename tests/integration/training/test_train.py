@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import entry_points
@@ -18,22 +19,21 @@ import pytest
 
 from features.cli import COMMAND_GROUP, run
 from features.errors import Refused, StoreError
-from features.event_store import SqlEventLog
 from features.home import HOME_VARIABLE, Home
 from features.schema import feature_set
 from features.subjects import SUBJECTS_FILE, subject_buckets
 from models.bundle import load_bundle
-from models.configuration import load_configuration
+from models.configuration import Configuration, load_configuration
 from models.promotions import Promoter, Shares
 from models.registry import LocalRegistry, read_champion
 from models.scoring import Scorer
-from tests.histories import event
 from training.dataset import read_frames
 from training.params import load_params
 from training.pipeline import CANDIDATE, Trained
-from training.reports import evaluation_file
+from training.registering import register
+from training.reports import evaluation_file, figures_folder, page_file
 from training.snapshot import EVENTS_FILE, RECORDS_FILE, fingerprint, read_snapshot, restore, training_lock
-from training.train import is_needed, register, train
+from training.train import train
 
 JOURNEY = "credit_card_application"
 NAME = f"nba-{JOURNEY}"
@@ -120,18 +120,14 @@ def test_train_without_events_names_the_next_step(
 
 
 def test_train_if_needed_does_nothing_when_nothing_changed(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
-    """No new rows, parameters or configuration: no new version."""
+    """No new rows, parameters or configuration: no new version, and the reason is told to machines and people."""
     assert headway("train", "--if-needed", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"trained": False, "registered": []}
+    told = json.loads(capsys.readouterr().out)
+    assert (told["trained"], told["registered"], told["reason"]["code"]) == (False, [], "nothing_new")
     assert LocalRegistry(home.bundles).versions(NAME) == (1,)
 
-
-def test_other_parameters_need_a_training(trained_home: Home) -> None:
-    """A bundle is a function of its parameters too."""
-    params = load_params()
-    configuration = load_configuration(trained_home, {})
-    assert not is_needed(trained_home, configuration, params)
-    assert is_needed(trained_home, configuration, params.model_copy(update={"seed": params.seed + 1}))
+    assert headway("train", "--if-needed") == 0
+    assert capsys.readouterr().out.startswith("Nothing to do: no new events")
 
 
 def test_the_same_data_give_the_same_bundle(home: Home) -> None:
@@ -164,17 +160,46 @@ def test_the_run_is_tracked_with_its_lineage(trained_home: Home) -> None:
         digest = database.execute("SELECT digest FROM datasets").fetchall()
     database.close()
     assert tags["fingerprint"] == snapshot.fingerprint
-    assert {"features_version", "taxonomy_version", "journeys_version", "actions_version"} <= tags.keys()
-    assert {"stall.auc", "policy.value"} <= metrics
+    versions = {f"{part}_version" for part in ("features", "taxonomy", "journeys", "actions", "policy", "params")}
+    assert versions | {"seed", "python", "package.lightgbm", "manifest_sha256", "local_version"} <= tags.keys()
+    assert {"stall.auc", "policy.value", "count.events", "count.moments", "count.decisions_learned_from"} <= metrics
     assert params["seed"] == str(load_params().seed)
     assert alias == [(NAME, "champion", 1)]
     assert digest == [(snapshot.fingerprint,)]
 
 
 def test_boosters_and_plots_are_logged(trained_home: Home) -> None:
-    """The run's artefacts hold LightGBM's texts, the evaluation and the points of the plots."""
+    """The run's artefacts hold LightGBM's texts, the evaluation as data and as a page, and the points of the plots."""
     logged = {path.name for path in trained_home.mlflow_artifacts.rglob("*") if path.is_file()}
-    assert {"0000.txt", "manifest.json", "evaluation.json", "reliability.json", "qini.json"} <= logged
+    assert {"0000.txt", "manifest.json", "evaluation.json", "evaluation.html", "reliability.json"} <= logged
+    assert {f"{JOURNEY}-{name}.svg" for name in ("reliability", "policy", "drivers")} <= logged
+    (points,) = trained_home.mlflow_artifacts.rglob("qini.json")
+    assert all({"low", "high", "gain", "share"} <= point.keys() for point in json.loads(points.read_text()))
+
+
+def test_what_a_run_was_made_with_is_logged(trained_home: Home) -> None:
+    """The list of features with its version, the configuration's files, the parameters, and everything installed."""
+    configuration = load_configuration(trained_home, {})
+    features = feature_set(configuration.taxonomy, configuration.journeys.by_id[JOURNEY])
+    (file,) = trained_home.mlflow_artifacts.rglob("features.json")
+    listed = json.loads(file.read_text())
+    assert listed["version"] == features.version
+    assert [one["name"] for one in listed["features"]] == list(features.names)
+    (policy,) = trained_home.mlflow_artifacts.rglob("configuration/policy.yaml")
+    assert policy.read_text() == configuration.texts["policy"]
+    (packages,) = trained_home.mlflow_artifacts.rglob("packages.txt")
+    assert any(line.startswith("lightgbm==") for line in packages.read_text().splitlines())
+
+
+def test_the_page_is_written_and_named(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    """In sentences, with figures, and for each stage, action and outcome by its title."""
+    text = page_file(home).read_text()
+    assert text.count("<svg") == len(list(figures_folder(home).iterdir())) >= 3
+    titles = ("Who will stall", "Whom an action helps", "Remind of the next step", "Application submitted")
+    assert [title for title in titles if title not in text] == []
+
+    assert headway("evaluate") == 0
+    assert str(page_file(home)) in capsys.readouterr().out
 
 
 def test_frames_come_back_as_they_were_written(trained_home: Home) -> None:
@@ -206,7 +231,7 @@ def test_what_was_derived_says_whose_rows_it_holds(trained_home: Home) -> None:
 
 
 def test_a_later_bundle_is_the_challenger(home: Home) -> None:
-    """Other parameters give another version; who serves does not change by training."""
+    """Other parameters give another version; who serves changes by promotion, and MLflow's aliases with it."""
     params = load_params()
     other = params.model_copy(update={"seed": params.seed + 1})
     snapshot, registered = train(home, load_configuration(home, {}), other, at=1_800_000_000_000_000)
@@ -214,6 +239,22 @@ def test_a_later_bundle_is_the_challenger(home: Home) -> None:
     registry = LocalRegistry(home.bundles)
     assert (registry.alias(NAME, "champion"), registry.alias(NAME, "challenger")) == (1, 2)
     assert registry.tags(NAME, 2)["fingerprint"] == snapshot.fingerprint
+    assert mlflow_aliases(home) == {("champion", 1), ("challenger", 2)}
+
+    assert headway("promote", "--version", "2", "--force", "--reason", "a trial") == 0
+    assert (registry.alias(NAME, "champion"), registry.alias(NAME, "challenger")) == (2, None)
+    assert mlflow_aliases(home) == {("champion", 2)}
+
+    assert headway("rollback") == 0
+    assert mlflow_aliases(home) == {("champion", 1)}
+
+
+def mlflow_aliases(home: Home) -> set[tuple[str, int]]:
+    """Where MLflow's aliases are, from its own database."""
+    with closing(sqlite3.connect(f"file:{home.mlflow_db}?mode=ro", uri=True)) as database:
+        rows = database.execute("SELECT name, alias, version FROM registered_model_aliases").fetchall()
+    assert {name for name, _, _ in rows} == {NAME}
+    return {(alias, version) for _, alias, version in rows}
 
 
 class Tracking:
@@ -222,13 +263,17 @@ class Tracking:
     def __init__(self, *, up: bool) -> None:
         self.up = up
         self.jobs: list[dict[str, Any]] = []
+        self.aliases: list[dict[str, Any]] = []
 
-    def record(self, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def record(
+        self, jobs: Sequence[Mapping[str, Any]], aliases: Sequence[Mapping[str, Any]] = ()
+    ) -> tuple[list[dict[str, Any]], list[str]]:
         """As ``TrackingProcess.record``."""
         if not self.up:
             raise StoreError("MLflow could not record the run")
-        self.jobs += jobs
-        return [{"run_id": "r1", "mlflow_version": 1} for _ in jobs]
+        self.jobs += [dict(one) for one in jobs]
+        self.aliases = [dict(one) for one in aliases]
+        return [{"run_id": "r1", "mlflow_version": 1} for _ in jobs], []
 
 
 def test_a_training_that_could_not_be_tracked_is_taken_up_by_the_next(home: Home) -> None:
@@ -239,18 +284,29 @@ def test_a_training_that_could_not_be_tracked_is_taken_up_by_the_next(home: Home
     evaluation = json.loads(evaluation_file(home).read_bytes())["journeys"][JOURNEY]
     lineage = load_bundle(candidate, None).lineage
     one = Trained(journey_id=JOURNEY, name=NAME, bundle=candidate, evaluation=evaluation, lineage=lineage)
-    params, registry = load_params(), LocalRegistry(home.bundles)
+    configuration, params, registry = load_configuration(home, {}), load_params(), LocalRegistry(home.bundles)
 
     with pytest.raises(StoreError):
-        register(home, params, [one], Tracking(up=False), at=1)
+        register(home, configuration, params, [one], Tracking(up=False), at=1)
     assert read_champion(home.champion_file, NAME) is None
 
     mended = Tracking(up=True)
-    registered = register(home, params, [one], mended, at=2)
+    registered = register(home, configuration, params, [one], mended, at=2)
     assert [(found.version, found.alias) for found in registered] == [(1, "champion")]
     assert (registry.alias(NAME, "champion"), registry.versions(NAME)) == (1, (1,))
     assert [job["bundle"] for job in mended.jobs] == [str(registry.path(NAME, 1))]
-    assert register(home, params, [one], mended, at=3) == []
+    assert register(home, configuration, params, [one], mended, at=3) == []
+    assert [(wanted["alias"], wanted["on"] and wanted["on"]["version"]) for wanted in mended.aliases] == [
+        ("champion", 1),
+        ("challenger", None),
+    ]
+
+
+def _with_share(home: Home, share: float) -> Configuration:
+    """The home's configuration with a part of the customers for the challenger."""
+    configuration = load_configuration(home, {})
+    experiment = configuration.policy.experiment.model_copy(update={"challenger": share})
+    return replace(configuration, policy=configuration.policy.model_copy(update={"experiment": experiment}))
 
 
 def test_a_version_that_comes_during_a_rollout_waits(home: Home) -> None:
@@ -264,22 +320,13 @@ def test_a_version_that_comes_during_a_rollout_waits(home: Home) -> None:
     Promoter(registry).give_share(NAME, 2, Shares(before=0.0, after=0.1), put=lambda _: None, at=1, by="ann")
     tracking = Tracking(up=True)
 
-    registered = register(home, load_params(), [one], tracking, at=2, share=0.1)
+    registered = register(home, _with_share(home, 0.1), load_params(), [one], tracking, at=2)
 
     assert [(found.version, found.alias) for found in registered] == [(3, "waiting")]
     assert (registry.alias(NAME, "challenger"), [job["alias"] for job in tracking.jobs]) == (2, ["waiting"])
     assert not (home.bundles / "waiting.json").exists()
-    (after,) = register(home, load_params(), [one], tracking, at=3, share=0.0)
+    (after,) = register(home, _with_share(home, 0.0), load_params(), [one], tracking, at=3)
     assert (after.version, after.alias, registry.alias(NAME, "challenger")) == (3, "challenger", 3)
-
-
-def test_new_events_need_a_training(home: Home) -> None:
-    """One event more, and the snapshot is no longer current."""
-    configuration = load_configuration(home, {})
-    kind = configuration.journeys.by_id[JOURNEY].entry[0]
-    with closing(SqlEventLog(home.events_db)) as log:
-        log.append([event("new", customer_id="somebody", kind=kind)])
-    assert is_needed(home, configuration, load_params())
 
 
 def test_rows_that_changed_under_the_watermark_are_refused(home: Home) -> None:

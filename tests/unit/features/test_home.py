@@ -61,6 +61,8 @@ def test_the_layout_is_frozen(tmp_path: Path) -> None:
         "mlflow_artifacts": "mlflow/artifacts",
         "offline": "offline",
         "reports": "reports",
+        "drift_reports": "reports/drift",
+        "evaluation_reports": "reports/ope",
         "journey_reports": "state/reports",
         "rejects": "rejects",
         "numba_cache": "cache/numba",

@@ -159,6 +159,52 @@ def test_every_document_is_accounted_for(world: World) -> None:
     assert [logged.event.event_id for logged in world.log.of_customer("c1")] == ["a"]
 
 
+def test_the_known_ones_are_named(world: World) -> None:
+    """By their index among all that were sent."""
+    sent = [document(event("a")), "not an event", document(event("b")), document(event("a"))]
+
+    report = world.ingestor.ingest(sent, source="test", arrived_at=NOW)
+
+    assert (report.accepted, report.known) == (2, (3,))
+
+
+def test_a_clock_is_set_right_by_what_it_is_behind(world: World) -> None:
+    """The event happened so much later than it says; its day is that of the timestamp as sent."""
+    day_us = 86_400_000_000
+    sent = [document(event("a", at=START_AT - 3 * day_us)), document(event("b", at=START_AT))]
+
+    report = world.ingestor.ingest(sent, source="test", arrived_at=NOW, corrections=[3 * day_us, 0])
+
+    first, second = (logged.event for logged in world.log.of_customer("c1"))
+    assert report.accepted == 2
+    assert (first.occurred_at, second.occurred_at) == (START_AT, START_AT)
+    assert first.day == second.day - 3
+
+
+@pytest.mark.parametrize(
+    ("at", "correction", "expected"),
+    [
+        (NOW, 300_000_000, None),
+        (NOW, 300_000_001, "a time not after 2023-11-14T22:23:19.999999Z"),
+        (0, 0, None),
+        (5, -5, None),
+        (4, -5, "a time not before 1970-01-01T00:00:00.000005Z"),
+        (-1, 5, "a time not before 1970"),
+    ],
+)
+def test_a_time_that_cannot_be_is_refused_by_the_senders_clock(
+    world: World, at: int, correction: int, expected: str | None
+) -> None:
+    """Nothing happened later than in five minutes by ours, nor before 1970 by either."""
+    sent = [{**document(event("a")), "occurred_at": dump_timestamp(at)}]
+
+    report = world.ingestor.ingest(sent, source="test", arrived_at=NOW, corrections=[correction])
+
+    assert [problem.expected for _, problems in report.rejected for problem in problems] == (
+        [] if expected is None else [expected]
+    )
+
+
 @pytest.mark.parametrize(
     ("field", "value"), [("event_id", "a\ud800"), ("customer_id", "nul\0"), ("event_id", ""), ("sequence", 2**60)]
 )

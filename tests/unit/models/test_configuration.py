@@ -175,6 +175,19 @@ def test_problems_of_all_files_come_at_once(edited: Edit) -> None:
             "attributes.age_band.values",
             "values for a category",
         ),
+        *(
+            ("taxonomy.yaml", "\nkinds:\n", f"\ntracking: {section}\nkinds:\n", f"tracking.{path}", expected)
+            for section, path, expected in (
+                ("{events: {Bought: {kind: card_usde}}}", "events.Bought.kind", "one of "),
+                ("{events: {Paid Card: {kind: card_used}, paidCard: {kind: card_used}}}", "events.paidCard", "another"),
+                ("{page: {kind: page_viewed, facts: {pages: [name]}}}", "page.facts.pages", "one of duration_s, page"),
+                ("{screen: {kind: app_opened, channel: web}}", "screen.channel", "one of app"),
+                ("{screen: {kind: card_used, channel: fax}}", "screen.channel", "one of app, store, web"),
+                ("{traits: {regions: [area]}}", "traits.regions", "one of "),
+                ("{group: company}", "group", "one of "),
+                ("{web_channel: website}", "web_channel", "one of "),
+            )
+        ),
         ("journeys.yaml", "entry: [application_submitted]", "entry: [applied]", "journeys[0].entry[0]", "one of "),
         (
             "journeys.yaml",

@@ -212,11 +212,38 @@ def test_a_group_that_is_certainly_worse_off_is_a_reason() -> None:
 
 def test_guardrails_hold_contacts_and_costs_back() -> None:
     """Here the champion does nothing, and the challenger contacts everybody."""
-    verdict = judged(log(1, champion=0), replace(GATE, largest_cost_rise=0.4))
+    gate = replace(GATE, largest_cost_rise=0.4, contact_cost_factor=None)
+    verdict = judged(log(1, champion=0), gate)
 
-    assert {"contact_rise", "cost_rise"} <= codes(verdict)
+    assert codes(verdict) == {"contact_rise", "cost_rise"}
     assert verdict.contact_rise == pytest.approx(1.0)
     assert verdict.cost_rise == pytest.approx(0.5)
+    assert verdict.dear_contacts is None
+
+
+def test_a_first_model_that_contacts_may_follow_one_that_never_did() -> None:
+    """It earns ``10 * 0.3 - 0.5`` a contact, and would earn ``10 * 0.3 - 3 * 0.5`` if one cost three times as much."""
+    verdict = judged(log(1, champion=0), GATE)
+
+    assert verdict.promotes
+    assert verdict.contact_rise == pytest.approx(1.0)
+    assert verdict.dear_contacts is not None
+    assert verdict.dear_contacts.low < 1.5 < verdict.dear_contacts.high
+
+
+def test_more_contacts_that_barely_pay_are_refused() -> None:
+    """They are better by ``10 * 0.1 - 0.5``, and nobody knows what being contacted costs a customer that closely."""
+    verdict = judged(log(1, n=20_000, people=5_000, champion=0, effects=(0.1, -0.1), random=0.8), GATE)
+
+    assert codes(verdict) == {"contact_rise"}
+    assert verdict.difference is not None
+    assert verdict.difference.low > 0
+    assert "3 times as much" in verdict.reasons[0].text
+
+
+def test_what_contacts_no_more_is_not_asked_what_dear_contacts_would_earn() -> None:
+    """The rise stays below its limit."""
+    assert judged(log(1), GATE).dear_contacts is None
 
 
 def test_nothing_to_compare_is_refused() -> None:

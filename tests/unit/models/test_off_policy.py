@@ -23,7 +23,9 @@ from models.off_policy import (
     logged_decisions,
     off_policy_estimates,
     refusals,
+    snips,
     switch_dr,
+    weight_tail,
 )
 
 
@@ -194,6 +196,43 @@ def test_what_could_not_be_logged_is_refused() -> None:
     )
 
     assert "no_support" in [one.code for one in refusals(log, Guard())]
+
+
+def test_a_tail_of_weights_by_hand() -> None:
+    """199 weights of 1 and one of 101: the largest hundredth, two rows, holds 102 of 300."""
+    found = weight_tail(np.r_[np.ones(199), 101.0])
+
+    assert found.largest_share == pytest.approx(102 / 300)
+    assert (found.mean, found.largest, found.quantiles[0.99]) == (1.5, 101.0, 1.0)
+    assert found.ess == pytest.approx(300**2 / (199 + 101**2))
+
+
+def test_no_weight_has_no_tail() -> None:
+    """Where nothing was followed no share can be told."""
+    assert np.isnan(weight_tail(np.zeros(5)).largest_share)
+
+
+def test_a_refusal_says_what_was_found_and_expected() -> None:
+    """For machines."""
+    found = {one.code: one for one in refusals(a_log(), Guard(smallest_ess=3, smallest_ess_share=0.7))}
+
+    assert found["few_decisions"].value == pytest.approx(64 / 24)
+    assert found["few_decisions"].threshold == 3.0
+    assert (found["low_share"].value, found["low_share"].threshold) == (pytest.approx(64 / 24 / 4), 0.7)
+
+
+def test_parts_are_normalised_one_by_one() -> None:
+    """Rows 1 and 3 tell of one part, 2 and 4 of another, each of expected weight 0.5; 10 is known of every row."""
+    log = replace(
+        a_log(),
+        weight=np.array([2.0, 1.0, 2.0, 3.0]),
+        part=np.array([0, 1, 0, 1]),
+        expected=np.full(4, 0.5),
+        known=np.full(4, 10.0),
+    )
+
+    assert ips(log, PARAMS).value == pytest.approx(10 + (2 * 1 + 0 + 2 * 3 + 3 * 2) / 4)
+    assert snips(log, PARAMS).value == pytest.approx(10 + 0.5 * (2 * 1 + 2 * 3) / 4 + 0.5 * (0 + 3 * 2) / 4)
 
 
 def test_wrong_probabilities_are_refused() -> None:

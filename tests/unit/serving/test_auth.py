@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,39 @@ def test_anything_but_a_valid_key_is_refused(tmp_path: Path, header: str | None)
 
     with pytest.raises(Unauthenticated, match="expected"):
         authenticator.principal(header)
+
+
+def _basic(credentials: str) -> str:
+    return f"Basic {b64encode(credentials.encode()).decode()}"
+
+
+def test_a_tracking_sdk_may_send_the_key_as_a_user(tmp_path: Path) -> None:
+    """Basic without a password says the same as a bearer, there and only there."""
+    key = _created(tmp_path / "keys.json")
+    authenticator = Authenticator(KeyFile(tmp_path / "keys.json"), BOOTSTRAP)
+
+    found = [authenticator.tracking_principal(one) for one in (_basic(f"{key}:"), f"Bearer {key}")]
+
+    assert [one.source for one in found] == ["crm", "crm"]
+    assert authenticator.tracking_principal(_basic(f"{BOOTSTRAP}:")).roles == {"admin"}
+    with pytest.raises(Unauthenticated, match="expected `Authorization: Bearer"):
+        authenticator.principal(_basic(f"{key}:"))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *(None, "", "Basic", "Basic ", "Basic ???", "Basic /w==", "Basic \udcff"),
+        *(_basic(one) for one in ("", ":", BOOTSTRAP, f"{BOOTSTRAP}:x", f":{BOOTSTRAP}", "hw_00010203_wrong:")),
+    ],
+)
+def test_anything_but_a_key_as_user_is_refused(tmp_path: Path, header: str | None) -> None:
+    """No user, a password, or nothing that is base64."""
+    _created(tmp_path / "keys.json")
+    authenticator = Authenticator(KeyFile(tmp_path / "keys.json"), BOOTSTRAP)
+
+    with pytest.raises(Unauthenticated, match="expected"):
+        authenticator.tracking_principal(header)
 
 
 def test_a_revoked_key_stops_working_without_a_restart(tmp_path: Path) -> None:

@@ -60,6 +60,19 @@ def test_counters_add_up() -> None:
     assert 'headway_events_total{result="rejected"} 4.0' in lines
 
 
+def test_calls_of_tracking_sdks_are_counted_with_what_is_not_kept() -> None:
+    """Calls by result; calls, properties and traits by reason."""
+    metrics = Metrics()
+
+    for _ in range(2):
+        metrics.count_calls(accepted=3, duplicate=1, rejected=0, dropped=2, drops={"not_declared": 4})
+
+    lines = metrics.exposition().decode().splitlines()
+    assert 'headway_tracking_calls_total{result="accepted"} 6.0' in lines
+    assert 'headway_tracking_calls_total{result="dropped"} 4.0' in lines
+    assert 'headway_tracking_drops_total{reason="not_declared"} 8.0' in lines
+
+
 def test_two_registries_do_not_mix() -> None:
     """Each service counts its own."""
     first, second = Metrics(), Metrics()

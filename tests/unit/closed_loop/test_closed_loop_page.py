@@ -1,0 +1,91 @@
+"""What the page of the closed loop says of its runs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.closed_loop.page import Covered, by_round, covered, mean_and_error, picture, summary
+
+
+def an_estimate(truth: float, low: float, high: float) -> dict[str, float]:
+    """An estimate beside its truth."""
+    return {"truth": truth, "estimate": (low + high) / 2, "low": low, "high": high}
+
+
+def a_round(number: int, *, value: float, **given: Any) -> dict[str, Any]:
+    """A round of a run."""
+    fields: dict[str, Any] = {
+        "number": number,
+        "champion": number or None,
+        "decisions": 1000,
+        "value": value,
+        "champion_value": value if number else None,
+        "random_value": 0.1,
+        "best": 3.0,
+        "estimate": None,
+        "judged": None,
+    }
+    return fields | given
+
+
+def a_run(seed: int, *values: float, drifts: bool = False) -> dict[str, Any]:
+    """Two first rounds without a verdict, then one each, of which every other one promotes."""
+    rounds = []
+    for number, value in enumerate(values):
+        judged = {
+            "promoted": number % 2 == 0,
+            "difference": an_estimate(0.1, -0.1, 0.3),
+            "value": an_estimate(2.0, 2.1, 2.5),
+        }
+        told = {} if number < 2 else {"estimate": an_estimate(value, value - 0.2, value + 0.2), "judged": judged}
+        rounds.append(a_round(number, value=value, **told))
+    return {"setting": {"drifts": drifts}, "seed": seed, "rounds": rounds}
+
+
+RUNS = [a_run(1, 0.0, 1.0, 2.0, 2.5), a_run(2, 0.2, 1.2, 2.4, 2.9)]
+
+
+@pytest.mark.parametrize(("what", "expected"), [("champion", 4), ("difference", 4), ("challenger", 0)])
+def test_coverage_counts_the_truths_inside_their_intervals(what: str, expected: int) -> None:
+    """Over all rounds of all runs that have an estimate."""
+    assert covered(RUNS, what) == Covered(expected, 4)
+
+
+def test_the_bounds_of_a_coverage_are_wilsons() -> None:
+    """19 of 20: 76.4 % to 99.1 %."""
+    assert Covered(19, 20).bounds == pytest.approx((0.7639, 0.9911), abs=1e-4)
+
+
+def test_no_interval_has_no_share() -> None:
+    """Unknown is not 0."""
+    assert math.isnan(Covered(0, 0).share)
+    assert all(map(math.isnan, Covered(0, 0).bounds))
+
+
+def test_a_round_is_averaged_over_the_seeds_that_have_it() -> None:
+    """With the standard error of their mean; unknown where none has it."""
+    mean, error = mean_and_error(by_round(RUNS, lambda one: one["champion_value"]))
+
+    np.testing.assert_allclose(mean, [np.nan, 1.1, 2.2, 2.7])
+    np.testing.assert_allclose(error, [np.nan, 0.1, 0.2, 0.2])
+
+
+def test_the_summary_has_a_row_for_each_round_and_a_table_for_each_world() -> None:
+    """With the promotions of all seeds."""
+    text = summary([*RUNS, a_run(1, 0.0, 1.0, drifts=True)])
+
+    assert text.count("| round |") == 2
+    assert "| 3 | 1,000 | 2.20 ± 0.20 | 2.20 ± 0.20 | 0.10 ± 0.00 | 3.00 ± 0.00 | 0.10 ± 0.00 | 2 of 2 |" in text
+
+
+def test_the_same_runs_give_the_same_picture() -> None:
+    """An SVG that says what its curves are, without a date."""
+    drawn = picture([*RUNS, a_run(1, 0.0, 1.0, 2.0, drifts=True)])
+
+    assert drawn == picture([*RUNS, a_run(1, 0.0, 1.0, 2.0, drifts=True)])
+    assert drawn.startswith("<svg")
+    assert "random choices" in drawn
