@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -274,7 +274,7 @@ def _error_of(command: Command, code: int, said: bytes) -> HeadwayError:
     try:
         document = json.loads(last)
         name, message = str(document["error"]), str(document["message"])
-        problems = [Problem(**problem) for problem in document["problems"]]
+        problems = [_of_body(Problem(**problem)) for problem in document["problems"]]
     except (ValueError, KeyError, TypeError):
         log_event("command_failed", command=command.kind, code=code, said=last[:500])
         return StoreUnavailable(f"the {command.kind} failed with exit code {code}: {last:.500}")
@@ -290,3 +290,10 @@ def _error_of(command: Command, code: int, said: bytes) -> HeadwayError:
         return CommandRefused(message)
     log_event("command_failed", command=command.kind, code=code, said=f"{name}: {message}"[:500])
     return StoreUnavailable(f"the {command.kind} failed: {message}")
+
+
+def _of_body(problem: Problem) -> Problem:
+    """A problem of an option as a problem of the field that it was made of."""
+    if not problem.path.startswith("--"):
+        return problem
+    return replace(problem, path=problem.path.removeprefix("--").replace("-", "_"))

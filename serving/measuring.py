@@ -107,7 +107,7 @@ class SimulationDesk:
         groups = fields.texts("group_by", MOST_GROUPS)
         for position, group in enumerate(groups):
             if not _GROUP.fullmatch(group):
-                fields.add(f"group_by[{position}]", group, "the name of an attribute, or stage, arm or channel")
+                fields.add(f"group_by[{position}]", group, "the name of an attribute")
         if not documents and version is None:
             fields.add("policy", None, "a policy, actions or a version: something to try")
         fields.refuse("the body cannot be simulated")

@@ -86,6 +86,16 @@ def test_bad_fields_keep_their_places() -> None:
         assert (caught.value.headline, caught.value.problems) == ("two wrong", (Problem("a.b", "1", "2", "x.yaml", 3),))
 
 
+def test_an_option_is_told_as_the_field_that_it_was() -> None:
+    """Callers know no options."""
+    problem = {"path": "--group-by", "value": "x", "expected": "y", "file": None, "line": None}
+
+    with pytest.raises(InvalidInput) as caught:
+        _failing(2, _told("InvalidInput", "one wrong", (problem,))).run(_command())
+
+    assert caught.value.problems == (Problem("group_by", "x", "y"),)
+
+
 def test_secrets_of_the_service_stay_with_it() -> None:
     """Neither the bootstrap key nor a webhook's secret is in a child's environment; the rest is."""
     env = {"HEADWAY_BOOTSTRAP_KEY": "hw_0123", "HEADWAY_DRIFT_WEBHOOK_SECRET": "whsec_", "HEADWAY_HOME": "/somewhere"}
