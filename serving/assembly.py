@@ -258,7 +258,7 @@ def assemble(
             run=run_command,
         ),
         evaluations=EvaluationShelf(home.evaluation_reports),
-        simulations=SimulationDesk(configurations=configurations, folder=home.state, run=run_command),
+        simulations=SimulationDesk(configurations=configurations, run=run_command),
         drift=drift,
         feature_names={one.version: one.names for one in feature_sets.values()},
         loaded_bundles=champions.labels,

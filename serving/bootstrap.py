@@ -62,7 +62,7 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
     with ExitStack() as opened:
         stores = await asyncio.to_thread(_open_stores, opened, home, settings, configuration, feature_sets)
         child = ChildReports(env)
-        commands = ChildCommands(env)
+        commands = ChildCommands(env, folder=home.state)
         explaining = ChildExplanations(env, waiting=max(1, min(WAITING_AT_MOST, settings.threads // 4)))
         runtime = assemble(
             settings=settings,

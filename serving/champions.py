@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -56,6 +57,7 @@ class Champions:
         self._served: dict[str, ServedModel | None] = dict.fromkeys(feature_names)
         self._loaded: dict[str, Pointer] = {}
         self._stamp: tuple[int, int, int] | None = None
+        self._refreshing = threading.Lock()
 
     def served_model(self, journey_id: str) -> ServedModel | None:
         """The model that decides for a journey now; None where there is none."""
@@ -67,6 +69,10 @@ class Champions:
 
     def refresh(self) -> None:
         """Load what was promoted since the last time. A bundle that cannot be used leaves the one before in place."""
+        with self._refreshing:  # who promoted over HTTP looks too, beside the look of every second
+            self._refresh()
+
+    def _refresh(self) -> None:
         stamp = self._file_stamp()
         if stamp == self._stamp:
             return

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from features.errors import ConfigurationError, InvalidInput, StoreUnavailable, UnknownObject
+from features.errors import ConfigurationError, InvalidInput, UnknownObject
 from features.events import shown
 from features.yaml_files import dump_yaml
 from serving.child_commands import Command, RunCommand
@@ -49,11 +46,12 @@ class ExperimentDesk:
         self._guard = threading.Lock()
 
     def report(self, experiment_id: str) -> ExperimentReport:
-        """The report on an experiment. It may take minutes: call it in a thread.
+        """The report on an experiment. It may take a while: call it in a thread.
 
         Raises:
             UnknownObject: no decision names such an experiment.
             NotEnoughData: there is too little to tell anything.
+            InFlight: it is still being made; asking again gives it.
             TooManyRequests: another report is being made.
             StoreError: the log does not answer, or the report could not be made.
         """
@@ -80,15 +78,14 @@ class SimulationDesk:
 
     Args:
         configurations: what is in force.
-        folder: where documents lie while a command reads them.
         run: runs a command.
     """
 
-    def __init__(self, *, configurations: Configurations, folder: Path, run: RunCommand) -> None:
-        self._configurations, self._folder, self._run = configurations, folder, run
+    def __init__(self, *, configurations: Configurations, run: RunCommand) -> None:
+        self._configurations, self._run = configurations, run
 
     def simulated(self, document: object) -> SimulationAnswer:
-        """What would have come of the newest decisions. It may take minutes: call it in a thread.
+        """What would have come of the newest decisions. It may take a while: call it in a thread.
 
         Args:
             document: the body, a ``SimulationRequest``.
@@ -97,6 +94,7 @@ class SimulationDesk:
             InvalidInput: with every bad field, those inside of the documents included.
             UnknownObject: there is no such version.
             NotEnoughData: there is too little to tell anything.
+            InFlight: it is still running; asking the same again gives its result.
             TooManyRequests: another simulation is under way.
             StoreUnavailable: it could not be made.
         """
@@ -109,7 +107,7 @@ class SimulationDesk:
         groups = fields.texts("group_by", MOST_GROUPS)
         for position, group in enumerate(groups):
             if not _GROUP.fullmatch(group):
-                fields.add(f"group_by[{position}]", group, "the name of an attribute, or stage, arm or channel")
+                fields.add(f"group_by[{position}]", group, "the name of an attribute")
         if not documents and version is None:
             fields.add("policy", None, "a policy, actions or a version: something to try")
         fields.refuse("the body cannot be simulated")
@@ -118,10 +116,9 @@ class SimulationDesk:
         words += ["--journey", journey_id] if journey_id else []
         words += ["--version", str(version)] if version is not None else []
         words += [word for group in groups for word in ("--group-by", group)]
-        with self._files(documents) as files:
-            words += [word for part, file in files.items() for word in (f"--{part}", str(file))]
-            command = Command(kind="simulation", words=tuple(words), seconds=SIMULATING_SECONDS)
-            return SimulationAnswer(result=self._run(command).document)
+        files = tuple((f"--{part}", dump_yaml(content)) for part, content in documents.items())
+        command = Command(kind="simulation", words=tuple(words), seconds=SIMULATING_SECONDS, files=files)
+        return SimulationAnswer(result=self._run(command).document)
 
     def _check(self, documents: Mapping[Part, object]) -> None:
         try:
@@ -129,18 +126,3 @@ class SimulationDesk:
         except ConfigurationError as error:
             problems = of_body(error, {part: part for part in documents})
             raise InvalidInput("the documents could not be put in force", problems) from error
-
-    @contextmanager
-    def _files(self, documents: Mapping[Part, object]) -> Iterator[dict[Part, Path]]:
-        """The documents as files that nobody else may read, until the end."""
-        try:
-            with tempfile.TemporaryDirectory(prefix="headway-", dir=self._folder) as made:  # for its owner alone
-                files: dict[Part, Path] = {part: Path(made) / f"{part}.yaml" for part in documents}
-                for part, file in files.items():
-                    file.touch(0o600)
-                    file.write_text(dump_yaml(documents[part]), encoding="utf-8")
-                yield files
-        except OSError as error:
-            raise StoreUnavailable(
-                f"cannot write to {self._folder}: {error.strerror}; expected a writable folder"
-            ) from error

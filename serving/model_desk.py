@@ -33,6 +33,10 @@ from serving.requests import Fields
 from serving.telemetry import log_event
 
 PROMOTING: Final = "promotion"
+ROLLING_BACK: Final = "rollback"
+ENDING: Final = "end of the rollout"
+"""Nothing that puts things back waits for a gate that is being asked."""
+
 PROMOTING_SECONDS: Final = 900.0
 """The gate makes tens of thousands of decisions again with two models."""
 
@@ -91,7 +95,7 @@ class ModelDesk:
         return ModelsAnswer(models=tuple(listed), share=self._share())
 
     def promote(self, name: str, document: object, *, by: str) -> PromotionAnswer:
-        """Have a version promoted, or decide for a share; it may take minutes: call it in a thread.
+        """Have a version promoted, or decide for a share; it may take a while: call it in a thread.
 
         Args:
             name: of the registered model.
@@ -103,6 +107,7 @@ class ModelDesk:
             InvalidInput: with every bad field.
             PromotionRefused: with the gate's reasons, or why it cannot be.
             ConfigurationFixed: a share, where the policy is the deployment's.
+            InFlight: it is still running; asking the same again gives its result.
             TooManyRequests: another promotion is under way.
             StoreUnavailable: it failed.
         """
@@ -126,7 +131,7 @@ class ModelDesk:
         words += [f"--share={share:.12g}"] if share is not None else []
         words += ["--dry-run"] if dry_run else []
         words += ["--force"] if force else []
-        finished = self._done(words)
+        finished = self._done(ENDING if share == 0 else PROMOTING, words)
         told = finished.document
         if not (finished.is_done or dry_run):
             raise PromotionRefused(
@@ -144,6 +149,7 @@ class ModelDesk:
             UnknownObject: there is no such model, or the bundle to go back to is gone.
             InvalidInput: with every bad field.
             PromotionRefused: the promotion log names no champion before.
+            InFlight: it is still running; asking the same again gives its result.
             TooManyRequests: another promotion is under way.
             StoreUnavailable: it failed.
         """
@@ -152,11 +158,11 @@ class ModelDesk:
         reason = _reason_of(fields)
         fields.refuse("the model cannot be rolled back like this")
         words = ["rollback", "--journey", journey_id, "--by", by, f"--reason={reason}", "--json"]
-        return self._answered(name, self._done(words).document, is_done=True, by=by)
+        return self._answered(name, self._done(ROLLING_BACK, words).document, is_done=True, by=by)
 
-    def _done(self, words: Sequence[str]) -> Finished:
+    def _done(self, kind: str, words: Sequence[str]) -> Finished:
         try:
-            return self._run(Command(kind=PROMOTING, words=tuple(words), seconds=PROMOTING_SECONDS))
+            return self._run(Command(kind=kind, words=tuple(words), seconds=PROMOTING_SECONDS))
         except CommandRefused as error:
             raise PromotionRefused(str(error)) from error
 

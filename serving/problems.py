@@ -246,8 +246,10 @@ IN_FLIGHT = ProblemType(
     "in-flight",
     409,
     "The same request is being answered",
-    "A request with the same request id from the same source has not been answered yet.",
-    "Ask again with the same body after `Retry-After`: the answer will be the one that was committed.",
+    "A request with the same request id from the same source has not been answered yet, or what was asked for takes "
+    "longer than a request may and is still being made.",
+    "Ask again with the same body after `Retry-After`: the answer will be the one that was committed, or what was "
+    "being made. It is not begun anew.",
 )
 FIXED = ProblemType(
     "configuration-fixed",

@@ -40,14 +40,15 @@ MEASURING_OPERATIONS: Final = (
         "that serves nobody, and costs the decisions nothing. "
         "With `share` the version becomes the challenger and decides for that part of the customers, by stable hash: "
         "who is in it stays in it while the share grows. The gate is not asked of a share that does not grow; 0 ends "
-        "the rollout. One promotion runs at a time, for as long as the gate takes. The promotion log names the key. "
+        "the rollout. One promotion runs at a time. What takes longer than 45 s is answered 409 `in-flight` and goes "
+        "on: ask the same again for its result. The promotion log names the key. "
         "For the role admin.",
         body=PromotionRequest,
         answer=PromotionAnswer,
         parameters=(_NAME,),
         failures=(
             *(*KEYED, problems.NOT_FOUND, problems.PROMOTION_REFUSED, problems.FIXED, problems.NOT_ENOUGH_DATA),
-            *WRITING,
+            *(problems.IN_FLIGHT, *WRITING),
         ),
     ),
     Operation(
@@ -60,7 +61,7 @@ MEASURING_OPERATIONS: Final = (
         body=RollbackRequest,
         answer=PromotionAnswer,
         parameters=(_NAME,),
-        failures=(*KEYED, problems.NOT_FOUND, problems.PROMOTION_REFUSED, *WRITING),
+        failures=(*KEYED, problems.NOT_FOUND, problems.PROMOTION_REFUSED, problems.IN_FLIGHT, *WRITING),
     ),
     Operation(
         method="get",
@@ -68,10 +69,11 @@ MEASURING_OPERATIONS: Final = (
         operation_id="report_experiment",
         summary="What an experiment has shown so far",
         description="The arms compared, as `headway report experiment --json` prints it. One report is made at a time; "
-        "asked again before anything new is recorded, it is given at once. For the roles marketer and analyst.",
+        "asked again before anything new is recorded, it is given at once. One that takes longer than 45 s is answered "
+        "409 `in-flight`: ask again for it. For the roles marketer and analyst.",
         answer=ExperimentReport,
         parameters=(_path("experiment_id", "The experiment, as `policy.yaml` names or named it."),),
-        failures=(*KEYED, *READING, problems.NOT_ENOUGH_DATA),
+        failures=(*KEYED, *READING, problems.NOT_ENOUGH_DATA, problems.IN_FLIGHT),
     ),
     Operation(
         method="get",
@@ -100,10 +102,11 @@ MEASURING_OPERATIONS: Final = (
         summary="What a policy, a catalogue or a model would have come to",
         description=f"Makes up to {MOST_DECISIONS:,} of the newest decisions again under what is sent, and tells "
         "what would have changed and what it would be worth, as `headway simulate-policy --json` prints it. Nothing is "
-        "put in force or recorded. One simulation runs at a time. For the roles marketer and analyst.",
+        "put in force or recorded. One simulation runs at a time; one that takes longer than 45 s is answered 409 "
+        "`in-flight`: ask the same again for its result. For the roles marketer and analyst.",
         body=SimulationRequest,
         answer=SimulationAnswer,
-        failures=(*KEYED, problems.NOT_FOUND, problems.NOT_ENOUGH_DATA, *WRITING),
+        failures=(*KEYED, problems.NOT_FOUND, problems.NOT_ENOUGH_DATA, problems.IN_FLIGHT, *WRITING),
     ),
     Operation(
         method="get",

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from features.errors import NotEnoughData, UnknownObject
+from features.errors import InFlight, NotEnoughData, UnknownObject
 from features.events import dump_timestamp
 from features.yaml_files import load_yaml
 from models.actions import Catalogue
+from models.configuration import built_in_configuration
 from models.policy import Policy
-from serving.child_commands import Command, Finished
+from serving.child_commands import Finished
 from serving.problems import TooManyRequests
 from serving.runtime import Runtime
 from serving.stored_reports import LARGEST_BYTES
@@ -92,6 +93,7 @@ def test_what_can_be_no_experiment_is_not_found(client: Client, headway: Headway
         (UnknownObject("no experiment x"), 404, "not-found"),
         (NotEnoughData("no decision of it"), 409, "not-enough-data"),
         (TooManyRequests("another experiment report is running"), 429, "too-many-requests"),
+        (InFlight("the experiment report is still running"), 409, "in-flight"),
     ],
 )
 def test_errors_of_the_report_are_told(
@@ -107,40 +109,28 @@ def test_errors_of_the_report_are_told(
     assert len(headway.asked) == 2
 
 
-def test_a_simulation_is_the_command_over_files_that_nobody_else_reads(
-    world: World, client: Client, headway: Headway
-) -> None:
-    """The documents are there while it runs, and gone afterwards."""
+def test_a_simulation_is_the_command_over_the_documents(client: Client, headway: Headway, tmp_path: Path) -> None:
+    """As files, which the command reads as the policy and the catalogue that were sent."""
     policy = client.get("/v1/policies").json()["document"]
     actions = client.get("/v1/actions").json()["document"]
-    seen: dict[str, Any] = {}
-    world.home.create()
-
-    def simulate(command: Command) -> Finished:
-        words = list(command.words)
-        for part in ("policy", "actions"):
-            file = Path(words[words.index(f"--{part}") + 1])
-            seen[part] = load_yaml(Policy if part == "policy" else Catalogue, file)
-            seen[f"{part} mode"] = (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777)
-        seen["words"] = words
-        return Finished(is_done=True, document={"changed": 3})
-
-    world.command = simulate
-    changed = policy | {"decision_ttl": "12h"}
+    headway.says = Finished(is_done=True, document={"changed": 3})
     body = {
-        **{"policy": changed, "actions": actions, "version": 2, "last": 50, "journey_id": JOURNEY},
-        "group_by": ["stage", "channel"],
+        **{"policy": policy | {"decision_ttl": "12h"}, "actions": actions, "version": 2, "last": 50},
+        **{"journey_id": JOURNEY, "group_by": ["stage", "channel"]},
     }
 
     answer = client.post("/v1/simulations", body)
 
     assert answer.json() == {"result": {"changed": 3}}
-    assert seen["policy"].decision_ttl == 12 * 3_600_000_000
-    assert seen["actions"] == world.configuration.catalogue
-    assert (seen["policy mode"], seen["actions mode"]) == ((0o600, 0o700), (0o600, 0o700))
-    assert seen["words"][:8] == ["simulate-policy", "--last", "50", "--json", "--journey", JOURNEY, "--version", "2"]
-    assert seen["words"][8:12] == ["--group-by", "stage", "--group-by", "channel"]
-    assert list(world.home.state.glob("headway-*")) == []
+    assert headway.words == [
+        *("simulate-policy", "--last", "50", "--json", "--journey", JOURNEY, "--version", "2"),
+        *("--group-by", "stage", "--group-by", "channel"),
+    ]
+    files = {option: tmp_path / f"{option}.yaml" for option, _ in headway.asked[0].files}
+    for option, text in headway.asked[0].files:
+        files[option].write_text(text)
+    assert load_yaml(Policy, files["--policy"]).decision_ttl == 12 * 3_600_000_000
+    assert load_yaml(Catalogue, files["--actions"]) == built_in_configuration().catalogue
 
 
 @pytest.mark.parametrize(

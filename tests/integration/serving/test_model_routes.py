@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from features.errors import UnknownObject
+from features.errors import InFlight, UnknownObject
 from features.home import Home
 from models.promotions import Promoter, Shares
 from models.registry import CHALLENGER, CHAMPION, LocalRegistry, model_name
@@ -220,7 +220,11 @@ def test_what_cannot_be_promoted_is_a_refusal_without_reasons(client: Client, he
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(UnknownObject("no version 9"), 404), (TooManyRequests("another promotion is running"), 429)],
+    [
+        (UnknownObject("no version 9"), 404),
+        (InFlight("the promotion is still running"), 409),
+        (TooManyRequests("another promotion is running"), 429),
+    ],
 )
 @pytest.mark.parametrize("path", [PROMOTE, ROLLBACK])
 def test_other_errors_of_the_command_are_told(
@@ -232,7 +236,7 @@ def test_other_errors_of_the_command_are_told(
     answer = client.post(path, {})
 
     assert answer.status_code == status
-    assert ("retry-after" in answer.headers) == (status == 429)
+    assert ("retry-after" in answer.headers) == (status != 404)
 
 
 @pytest.mark.parametrize(
@@ -263,6 +267,15 @@ def test_a_model_that_is_none_is_not_found(client: Client, headway: Headway, nam
     assert client.post(f"/v1/models/{name}/promote", {}).status_code == 404
     assert client.post(f"/v1/models/{name}/rollback", {}).status_code == 404
     assert headway.asked == []
+
+
+def test_what_puts_things_back_waits_for_no_gate(client: Client, headway: Headway) -> None:
+    """It is of another kind than what asks one, so that both may run."""
+    for path, body in ((PROMOTE, {}), (PROMOTE, {"share": 0.5}), (PROMOTE, {"share": 0}), (ROLLBACK, {})):
+        client.post(path, body)
+
+    kinds = [one.kind for one in headway.asked]
+    assert kinds == ["promotion", "promotion", "end of the rollout", "rollback"]
 
 
 def test_a_rollback_is_the_command(client: Client, headway: Headway) -> None:

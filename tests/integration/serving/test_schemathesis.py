@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from models.explanation_process import reply
 from serving.api.app import application
 from serving.api.openapi import OPERATIONS, api_document
+from serving.child_commands import Finished
 from serving.runtime import Runtime
 from tests.doors import BOOTSTRAP, World
 from tests.integration.serving.test_customers import _lived
@@ -56,6 +57,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Served]:
     """The application behind a real server, over stores in memory."""
     world = World(tmp_path_factory.mktemp("fuzzed"))
     world.explain = lambda request: reply(world.home, msgspec.json.encode(request))
+    world.command = lambda command: Finished(is_done=True, document={"verdict": None, "entry": None, "share": None})
     with world.client() as client:
         _lived(client)
         asked = [{"customer_id": "c-1", "mode": mode, "activate": False} for mode in ("live", "live", "shadow")]

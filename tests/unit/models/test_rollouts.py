@@ -211,7 +211,7 @@ def test_a_new_version_waits_while_another_is_rolled_out(tmp_path: Path) -> None
     found.append(alias_of_new(registry, NAME, 0.1))  # a share that somebody set by hand is for whoever challenges
     shares = iter((Shares(before=0.0, after=0.1), Shares(before=0.1, after=0.0)))
     for share in (0.1, 0.0):
-        promoter = Promoter(registry, share=lambda: 0.0)
+        promoter = Promoter(registry)
         promoter.give_share(NAME, 2, next(shares), put=lambda _: None, at=1, by="ann")
         found.append(alias_of_new(registry, NAME, share))
 

@@ -174,6 +174,17 @@ def test_evidence_about_another_champion_is_refused(registry: LocalRegistry) -> 
         World(registry).step(3, 0.1, expected=2)
 
 
+def test_a_share_that_somebody_else_changed_meanwhile_is_refused(registry: LocalRegistry) -> None:
+    """The rollout was ended while the gate was being asked: it does not go on by itself."""
+    world = World(registry, 0.1)
+    asked = Shares(before=0.1, after=0.5)
+    world.put(0.0)
+
+    with pytest.raises(Refused, match=r"the share is 0 by now, expected 0\.1"):
+        Promoter(registry, share=lambda: world.share).give_share(NAME, 2, asked, put=world.put, at=AT, by="ann")
+    assert (world.share, world.log) == (0.0, [])
+
+
 def test_a_forced_step_needs_a_reason(registry: LocalRegistry) -> None:
     """It is kept in the log."""
     world = World(registry)

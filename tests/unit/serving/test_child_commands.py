@@ -11,8 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from features.errors import HeadwayError, InvalidInput, NotEnoughData, Problem, StoreUnavailable, UnknownObject
-from serving.child_commands import CHILD, ChildCommands, Command
+from features.errors import (
+    HeadwayError,
+    InFlight,
+    InvalidInput,
+    NotEnoughData,
+    Problem,
+    StoreUnavailable,
+    UnknownObject,
+)
+from serving.child_commands import CHILD, KEPT_SECONDS, ChildCommands, Command, Finished
 from serving.problems import CommandRefused, TooManyRequests
 
 PYTHON = (sys.executable, "-S", "-c")
@@ -78,6 +86,16 @@ def test_bad_fields_keep_their_places() -> None:
         assert (caught.value.headline, caught.value.problems) == ("two wrong", (Problem("a.b", "1", "2", "x.yaml", 3),))
 
 
+def test_an_option_is_told_as_the_field_that_it_was() -> None:
+    """Callers know no options."""
+    problem = {"path": "--group-by", "value": "x", "expected": "y", "file": None, "line": None}
+
+    with pytest.raises(InvalidInput) as caught:
+        _failing(2, _told("InvalidInput", "one wrong", (problem,))).run(_command())
+
+    assert caught.value.problems == (Problem("group_by", "x", "y"),)
+
+
 def test_secrets_of_the_service_stay_with_it() -> None:
     """Neither the bootstrap key nor a webhook's secret is in a child's environment; the rest is."""
     env = {"HEADWAY_BOOTSTRAP_KEY": "hw_0123", "HEADWAY_DRIFT_WEBHOOK_SECRET": "whsec_", "HEADWAY_HOME": "/somewhere"}
@@ -86,6 +104,84 @@ def test_secrets_of_the_service_stay_with_it() -> None:
     finished = ChildCommands(env, command=(*PYTHON, script)).run(_command())
 
     assert finished.document == ["HEADWAY_ERRORS", "HEADWAY_HOME"]
+
+
+def test_files_of_a_command_are_its_own(tmp_path: Path) -> None:
+    """Nobody else may read them, and they are gone when it ends, however that is."""
+    script = (
+        "import json, os, sys; name = sys.argv[sys.argv.index('--policy') + 1]\n"
+        "modes = [oct(os.stat(one).st_mode & 0o777) for one in (name, os.path.dirname(name))]\n"
+        "print(json.dumps([open(name).read(), modes, sys.argv[1:2]])); sys.exit(len(sys.argv) > 4)"
+    )
+    commands = ChildCommands({}, folder=tmp_path, command=(*PYTHON, script))
+
+    for files in ((("--policy", "a: ü\n"),), (("--policy", "a: ü\n"), ("--actions", "b"))):
+        finished = commands.run(Command(kind="simulation", words=("w",), seconds=60.0, files=files))
+        assert finished.document == ["a: ü\n", ["0o600", "0o700"], ["w"]]
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    """No process is made."""
+    commands = ChildCommands({}, folder=tmp_path / "none", command=("/nowhere",))
+
+    with pytest.raises(StoreUnavailable, match="cannot write to"):
+        commands.run(Command(kind="simulation", words=(), seconds=60.0, files=(("--policy", "a"),)))
+
+
+def test_what_takes_long_is_fetched_by_asking_again(tmp_path: Path) -> None:
+    """It is begun once; whoever asks for something else has to wait; once fetched, the next begins anew."""
+    script = (
+        "import os, sys, time; folder = sys.argv[1]\n"
+        "open(f'{folder}/began', 'a').write('x')\n"
+        "while not os.path.exists(f'{folder}/go'): time.sleep(0.01)\n"
+        "print('[1]')"
+    )
+    commands = ChildCommands({}, command=(*PYTHON, script), patience_seconds=0.05)
+    asked, other = _command(str(tmp_path)), _command(str(tmp_path), "other")
+
+    for _ in range(2):
+        with pytest.raises(InFlight, match="ask the same again for its result"):
+            commands.run(asked)
+    with pytest.raises(TooManyRequests, match="another report is running"):
+        commands.run(other)
+    (tmp_path / "go").touch()
+    first, second = _fetched(commands, asked), _fetched(commands, asked)
+
+    assert (first.document, second.document) == ([1], [1])
+    assert (tmp_path / "began").read_text() == "xx"
+    commands.close()
+
+
+def _fetched(commands: ChildCommands, command: Command) -> Finished:
+    until = time.monotonic() + 60
+    while True:
+        try:
+            return commands.run(command)
+        except InFlight:
+            assert time.monotonic() < until
+
+
+def test_a_result_that_nobody_fetched_grows_old(tmp_path: Path) -> None:
+    """Later the same question is another one; and one for something else does not wait for the fetching."""
+    now = [0.0]
+    script = "import sys; open(sys.argv[1] + '/began', 'a').write('x'); print('1')"
+    commands = ChildCommands({}, command=(*PYTHON, script), patience_seconds=0.0, timer=lambda: now[0])
+    asked = _command(str(tmp_path))
+    with pytest.raises(InFlight):
+        commands.run(asked)
+    commands._jobs["report"].over.wait(60)
+
+    now[0] = KEPT_SECONDS + 1
+    with pytest.raises(InFlight):
+        commands.run(asked)
+    commands._jobs["report"].over.wait(60)
+    with pytest.raises(InFlight):
+        commands.run(_command(str(tmp_path), "other"))
+
+    commands.close()
+    assert (tmp_path / "began").read_text().startswith("xx")
 
 
 class _Waiting:
@@ -114,7 +210,7 @@ def test_one_of_a_kind_runs_at_a_time(tmp_path: Path) -> None:
     waiting = _Waiting(tmp_path)
 
     with pytest.raises(TooManyRequests, match="another report is running"):
-        waiting.commands.run(_command())
+        waiting.commands.run(_command("other"))
     with pytest.raises(StoreUnavailable, match="took longer"):
         waiting.commands.run(_command(kind="simulation", seconds=0.01))
 
