@@ -136,10 +136,10 @@ def plot_points(
                         {"journey": journey_id, "curve": curve, **point, "low": low, "high": high}
                         for point, (low, high) in zip(points, band, strict=True)
                     ]
-    return [{"journey": journey_id, **point, **_share_interval(point)} for point in stall], qini
+    return [{"journey": journey_id, **point, **share_interval(point)} for point in stall], qini
 
 
-def _share_interval(point: Mapping[str, float]) -> dict[str, float]:
+def share_interval(point: Mapping[str, float]) -> dict[str, float]:
     """Wilson's interval of an observed share; moments of one customer are taken for independent, so it is narrow.
 
     References:
@@ -149,7 +149,8 @@ def _share_interval(point: Mapping[str, float]) -> dict[str, float]:
     p, n, z = point["observed"], point["n"], 1.96
     middle, spread = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     scale = 1 + z**2 / n
-    return {"low": max(0.0, (middle - spread) / scale), "high": min(1.0, (middle + spread) / scale)}
+    # The share itself is inside; where all or none are, rounding leaves it outside by one digit of the last place.
+    return {"low": min(p, max(0.0, (middle - spread) / scale)), "high": max(p, min(1.0, (middle + spread) / scale))}
 
 
 def write_json(path: Path, document: object) -> None:

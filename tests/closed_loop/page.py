@@ -229,7 +229,7 @@ def picture(runs: Sequence[Run]) -> str:
     for axes, (drifts, group) in zip(panels, sorted(groups.items()), strict=True):
         _panel(axes, group, drifts=drifts)
     panels[0].set_ylabel("EUR a decision over doing nothing")
-    panels[0].legend(loc="lower right", frameon=False, fontsize=8)
+    drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False, fontsize=8)
     return svg_of(drawn)
 
 

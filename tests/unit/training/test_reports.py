@@ -8,7 +8,14 @@ import pytest
 from features.errors import Refused, UnknownObject
 from features.home import Home
 from training.evaluate import qini_points, reliability
-from training.reports import evaluation_file, headline, read_evaluation, write_evaluations, write_json
+from training.reports import (
+    evaluation_file,
+    headline,
+    read_evaluation,
+    share_interval,
+    write_evaluations,
+    write_json,
+)
 
 POLICY = dict.fromkeys(("value", "interval", "best_single", "random", "ess"))
 EMPTY = {"stall": None, "uplift": {}, "policy": POLICY, "about": {"notes": []}}
@@ -68,3 +75,12 @@ def test_a_qini_curve_runs_from_nobody_to_everybody() -> None:
     y, uplift = np.array([1.0, 0.0, 0.0, 0.0]), np.array([0.9, 0.8, 0.2, 0.1])
     points = qini_points(y, uplift, np.array([1.0, 0.0, 1.0, 0.0]), n_points=5)
     assert (points[0], points[-1]) == ({"share": 0.0, "gain": 0.0}, {"share": 1.0, "gain": 0.25})
+
+
+@pytest.mark.parametrize("observed", [0.0, 0.25, 1.0])
+def test_a_share_lies_within_its_interval(observed: float) -> None:
+    """For every number of rows, also where all or none are: what is drawn from it needs distances, not signs."""
+    for n in range(1, 400):
+        found = share_interval({"observed": observed, "n": n})
+
+        assert 0.0 <= found["low"] <= observed <= found["high"] <= 1.0
