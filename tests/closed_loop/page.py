@@ -201,6 +201,20 @@ def _learned(runs: Sequence[Run]) -> str:
     )
 
 
+def _verdicts(runs: Sequence[Run]) -> str:
+    """Whether the gate promoted what is truly better, in two sentences."""
+    judged = [one["judged"] for run in runs for one in run["rounds"] if one["judged"] is not None]
+    true = np.array([one["difference"]["truth"] for one in judged if one["difference"] is not None])
+    promoted = np.array([one["promoted"] for one in judged if one["difference"] is not None], dtype=np.bool_)
+    if not len(true):
+        return ""
+    return (
+        f"Of {len(true)} challengers {int((true > 0).sum())} were truly better than their champion; on average they "
+        f"were worth EUR {true.mean():+.2f} a decision more. The gate promoted {int(promoted.sum())}, "
+        f"{int((true[promoted] > 0).sum())} of them truly better.\n"
+    )
+
+
 def _drift(runs: Sequence[Run]) -> str:
     """What drift said around the change, and who won."""
     lines = [
@@ -286,7 +300,7 @@ def page(runs: Sequence[Run]) -> str:
         parts.append(f"## The world stays as it is\n\n{_learned(groups[False])}\n{_rounds(groups[False])}")
     if True in groups:
         parts.append(f"## The effects change\n\n{_DRIFT}\n{_rounds(groups[True])}\n{_drift(groups[True])}")
-    parts.append(f"## Whether estimates are honest\n\n{_HONESTY}\n{_coverage(runs)}")
+    parts.append(f"## Whether estimates are honest\n\n{_HONESTY}\n{_coverage(runs)}\n{_verdicts(runs)}")
     return "\n".join(parts)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.closed_loop.page import Covered, by_round, covered, mean_and_error, picture, summary
+from tests.closed_loop.page import Covered, by_round, covered, mean_and_error, page, picture, summary
 
 
 def an_estimate(truth: float, low: float, high: float) -> dict[str, float]:
@@ -43,7 +43,8 @@ def a_run(seed: int, *values: float, drifts: bool = False) -> dict[str, Any]:
         }
         told = {} if number < 2 else {"estimate": an_estimate(value, value - 0.2, value + 0.2), "judged": judged}
         rounds.append(a_round(number, value=value, **told))
-    return {"setting": {"drifts": drifts}, "seed": seed, "rounds": rounds}
+    setting = {"drifts": drifts, "rounds": len(values), "customers": 1000}
+    return {"setting": setting, "seed": seed, "rounds": rounds}
 
 
 RUNS = [a_run(1, 0.0, 1.0, 2.0, 2.5), a_run(2, 0.2, 1.2, 2.4, 2.9)]
@@ -89,3 +90,11 @@ def test_the_same_runs_give_the_same_picture() -> None:
     assert drawn == picture([*RUNS, a_run(1, 0.0, 1.0, 2.0, drifts=True)])
     assert drawn.startswith("<svg")
     assert "random choices" in drawn
+
+
+def test_the_page_says_whether_the_gate_promoted_what_is_better() -> None:
+    """Over all challengers, by the truth and not by the estimate."""
+    text = page(RUNS)
+
+    assert "Of 4 challengers 4 were truly better" in text
+    assert "were worth EUR +0.10 a decision more. The gate promoted 2, 2 of them truly better." in text
