@@ -71,11 +71,16 @@ def sums_by_person(figures: FloatArray, people: NDArray[np.generic]) -> FloatArr
 def mean_intervals(
     figures: FloatArray, people: NDArray[np.generic], *, seed: int, n_resamples: int, level: float
 ) -> tuple[Interval, ...]:
-    """The mean of each of ``(n, k)`` figures between percentiles of its resamples; NaN throughout without rows."""
+    """The mean of each of ``(n, k)`` figures between percentiles of its resamples.
+
+    NaN throughout without rows; of one customer the bounds are.
+    """
     if not len(figures):
         return tuple([Interval(math.nan, math.nan, math.nan)] * figures.shape[1])
-    counted = np.column_stack([figures, np.ones(len(figures))])
-    drawn = resampled_sums(sums_by_person(counted, people), seed=seed, n_resamples=n_resamples)
+    sums = sums_by_person(np.column_stack([figures, np.ones(len(figures))]), people)
+    if len(sums) < 2:
+        return tuple([Interval(mean, math.nan, math.nan) for mean in figures.mean(axis=0).tolist()])
+    drawn = resampled_sums(sums, seed=seed, n_resamples=n_resamples)
     means = drawn[:, :-1] / drawn[:, -1:]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
     bounds = zip(figures.mean(axis=0).tolist(), low.tolist(), high.tolist(), strict=True)

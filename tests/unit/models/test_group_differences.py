@@ -55,3 +55,10 @@ def test_a_group_without_a_rest_differs_from_nothing() -> None:
     (only,) = group_means(np.ones((5, 1)), np.full(5, "a"), np.arange(5), seed=1, n_resamples=20)
 
     assert (only.mean[0], np.isnan(only.difference[0]), np.isnan(only.error[0])) == (1.0, True, True)
+
+
+def test_of_one_customer_the_mean_has_no_bounds() -> None:
+    """However many decisions there are of them."""
+    (found,) = mean_intervals(np.arange(4.0)[:, None], np.array(["a"] * 4), seed=1, n_resamples=50, level=0.95)
+    assert found.estimate == 1.5
+    assert np.isnan([found.low, found.high]).all()
