@@ -28,7 +28,7 @@ class GroupMeans:
         people: whose they are.
         mean: ``(k,)``.
         difference: ``(k,)`` its mean less the mean of all other rows; NaN where there are none.
-        error: ``(k,)`` standard error of the difference over customers; NaN where it cannot be told.
+        error: ``(k,)`` standard error of the difference over customers; NaN where it cannot be told: of one customer.
     """
 
     name: str
@@ -109,13 +109,16 @@ def group_means(
     drawn = resampled_sums(own.reshape(len(own), -1), seed=seed, n_resamples=n_resamples)
     resamples = drawn.reshape(n_resamples, len(names), k + 1)
     of_all = own.sum(axis=0)
-    errors = _spread(_differences(resamples))
+    belong = (own[:, :, -1] > 0).sum(axis=0)
+    others = (own[:, :, -1].sum(axis=1, keepdims=True) > own[:, :, -1]).sum(axis=0)
+    is_told = np.minimum(belong, others) > 1
+    errors = np.where(is_told[:, None], _spread(_differences(resamples)), np.nan)
     differences = _differences(of_all[None])[0]
     return [
         GroupMeans(
             name=str(name),
             rows=int(of_all[g, -1]),
-            people=int((own[:, g, -1] > 0).sum()),
+            people=int(belong[g]),
             mean=of_all[g, :-1] / of_all[g, -1],
             difference=differences[g],
             error=errors[g],

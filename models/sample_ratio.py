@@ -155,10 +155,8 @@ def ratio_p_value(assignment: Assignment, weight: FloatArray | None = None) -> f
     statistic = float(departure @ inverse @ departure)
     p_value = float(chi2.sf(statistic, np.linalg.matrix_rank(spread, tol=_ROUNDING * scale, hermitian=True)))
     expected = w @ table
-    if np.ptp(w) > 0:
-        is_rough = p_value < _SCREEN
-    else:
-        is_rough = bool((expected / w[0])[expected > 0].min() < SMALLEST_EXPECTED)
+    fewest = float(expected[expected > 0].min()) / float(w.mean())
+    is_rough = p_value < _SCREEN if np.ptp(w) > 0 else fewest < SMALLEST_EXPECTED
     return _simulated_p(table, w, inverse, statistic) if is_rough else p_value
 
 

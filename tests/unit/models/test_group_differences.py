@@ -62,3 +62,11 @@ def test_of_one_customer_the_mean_has_no_bounds() -> None:
     (found,) = mean_intervals(np.arange(4.0)[:, None], np.array(["a"] * 4), seed=1, n_resamples=50, level=0.95)
     assert found.estimate == 1.5
     assert np.isnan([found.low, found.high]).all()
+
+
+def test_of_a_group_of_one_customer_the_error_is_unknown() -> None:
+    """It is the same whenever it is drawn, so its resamples say that it is certain."""
+    labels, people = np.array(["a", "a", "b", "b", "b"]), np.array(["x", "x", "y", "z", "z"])
+    one, rest = group_means(np.arange(5.0)[:, None], labels, people, seed=1, n_resamples=100)
+    assert (one.people, one.difference[0]) == (1, -2.5)
+    assert np.isnan([one.error[0], rest.error[0]]).all()
