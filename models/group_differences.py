@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from models.metrics import Interval
 
@@ -29,6 +29,7 @@ class GroupMeans:
         mean: ``(k,)``.
         difference: ``(k,)`` its mean less the mean of all other rows; NaN where there are none.
         error: ``(k,)`` standard error of the difference over customers; NaN where it cannot be told: of one customer.
+        freedom: degrees of freedom of the error: effective customers of the smaller side less one.
     """
 
     name: str
@@ -37,6 +38,7 @@ class GroupMeans:
     mean: FloatArray
     difference: FloatArray
     error: FloatArray
+    freedom: float
 
 
 def resampled_sums(sums: FloatArray, *, seed: int, n_resamples: int) -> FloatArray:
@@ -112,6 +114,8 @@ def group_means(
     belong = (own[:, :, -1] > 0).sum(axis=0)
     others = (own[:, :, -1].sum(axis=1, keepdims=True) > own[:, :, -1]).sum(axis=0)
     is_told = np.minimum(belong, others) > 1
+    sides = (own[:, :, -1], own[:, :, -1].sum(axis=1, keepdims=True) - own[:, :, -1])
+    effective = np.min([side.sum(axis=0) ** 2 / np.maximum((side**2).sum(axis=0), 1.0) for side in sides], axis=0)
     errors = np.where(is_told[:, None], _spread(_differences(resamples)), np.nan)
     differences = _differences(of_all[None])[0]
     return [
@@ -122,6 +126,7 @@ def group_means(
             mean=of_all[g, :-1] / of_all[g, -1],
             difference=differences[g],
             error=errors[g],
+            freedom=max(float(effective[g]) - 1.0, 1.0),
         )
         for g, name in enumerate(names.tolist())
     ]
@@ -145,19 +150,23 @@ def _spread(resampled: FloatArray) -> FloatArray:
     return np.where(n > len(resampled) / 2, np.sqrt(squares / np.maximum(n - 1, 1)), np.nan)
 
 
-def simultaneous_interval(estimate: float, error: float, *, comparisons: int, level: float) -> Interval:
-    """``estimate -+ z error`` that holds for all comparisons at once with probability ``level`` at the least.
+def simultaneous_interval(
+    estimate: float, error: float, *, comparisons: int, level: float, freedom: float = math.inf
+) -> Interval:
+    """``estimate -+ t error`` that holds for all comparisons at once with probability ``level`` at the least.
 
-    ``z`` is the normal quantile at ``1 - (1 - level) / (2 comparisons)``.
+    ``t`` is the quantile of Student's law at ``1 - (1 - level) / (2 comparisons)``: an error of few customers, or of
+    customers of very unequal weight, is itself uncertain.
 
     References:
         Dunn 1961, Multiple comparisons among means; Efron and Tibshirani 1993, An introduction to the bootstrap,
-        chapter 12 (normal intervals with a bootstrapped standard error: percentiles so far out would need many more
-        resamples).
+        chapter 12 (Student intervals with a bootstrapped standard error: percentiles so far out would need many more
+        resamples); Carter, Schnepel and Steigerwald 2017, Asymptotic behavior of a t-test robust to cluster
+        heterogeneity (the effective number of clusters).
 
     >>> low = simultaneous_interval(0.0, 1.0, comparisons=1, level=0.95).low
     >>> round(low, 2)
     -1.96
     """
-    z = NormalDist().inv_cdf(1 - (1 - level) / (2 * max(comparisons, 1)))
-    return Interval(estimate, estimate - z * error, estimate + z * error)
+    quantile = float(student.ppf(1 - (1 - level) / (2 * max(comparisons, 1)), freedom))
+    return Interval(estimate, estimate - quantile * error, estimate + quantile * error)
