@@ -161,8 +161,14 @@ def ratio_p_value(assignment: Assignment, weight: FloatArray | None = None) -> f
 
 
 def _simulated_p(table: FloatArray, weight: FloatArray, inverse: NDArray[np.floating[Any]], statistic: float) -> float:
-    """The share of simulated spreads that are as uneven; the real one counts among them."""
+    """The share of simulated spreads that are as uneven; the real one counts among them.
+
+    Arms and people are brought into an order of their own, so that neither names nor who came first change what is
+    drawn.
+    """
     rng = np.random.default_rng(len(table))
+    order = np.argsort(weight @ table, kind="stable")
+    table, inverse = table[:, order], inverse[np.ix_(order, order)]
     kinds, counts = np.unique(np.column_stack([table, weight]), axis=0, return_counts=True)
     times = _SIMULATED if np.ptp(weight) == 0 else _SIMULATED_WEIGHTED
     drawn = np.zeros((times, table.shape[1]))
