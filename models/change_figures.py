@@ -281,6 +281,7 @@ def _group_side(
                 float(one.error[start + place]),
                 comparisons=comparisons,
                 level=level,
+                freedom=one.freedom,
             )
         )
         for place, name in enumerate(names)

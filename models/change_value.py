@@ -12,7 +12,8 @@ import numpy as np
 from models.group_differences import mean_intervals
 from models.logged_choices import FloatArray, LoggedChoices, broken_rows, check_policy, policy_scores
 from models.metrics import Interval
-from models.off_policy import Guard, Logged, Refusal, effective_sample_size, refusals
+from models.off_policy import Guard, Refusal, effective_sample_size
+from models.policy_values import money_over_nothing, value_refusals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,23 +69,10 @@ def value_of_change(
         return ValueOfChange(decisions=0, people=0, ess=0.0, refusals=(none,))
     weight = after[np.arange(len(log)), log.taken] / log.logged[np.arange(len(log)), log.taken]
     found = ValueOfChange(decisions=len(log), people=len(np.unique(log.people)), ess=effective_sample_size(weight))
-    reasons = _refusals(log, after, weight, guard)
+    reasons = value_refusals(money_over_nothing(log, after), guard)
     if reasons:
         return replace(found, refusals=reasons)
     scores = [policy_scores(log, one) for one in (log.logged, after)]
     figures = np.column_stack([*scores, scores[1] - scores[0]])
     intervals = mean_intervals(figures, log.people, seed=seed, n_resamples=n_resamples, level=level)
     return replace(found, before=intervals[0], after=intervals[1], difference=intervals[2])
-
-
-def _refusals(log: LoggedChoices, after: FloatArray, weight: FloatArray, guard: Guard) -> tuple[Refusal, ...]:
-    zeros = np.zeros(len(log))
-    logged = Logged(
-        reward=zeros,
-        weight=weight,
-        predicted_taken=zeros,
-        predicted_policy=zeros,
-        unsupported=(after * (log.logged <= 0)).sum(axis=1),
-        clusters=log.people,
-    )
-    return refusals(logged, guard)

@@ -15,15 +15,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import NotEnoughData
+from models.experiment_statistics import Looks, always_valid_multiplier
+from models.group_differences import sums_by_person
 from models.logged_choices import LoggedChoices, broken_rows, check_policy, policy_scores
 from models.metrics import Interval, bootstrap_interval, calibration_slope
-from models.off_policy import Guard, Logged, effective_sample_size, refusals
+from models.off_policy import Guard, Logged, clustered_error, effective_sample_size, refusals
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -67,12 +69,17 @@ class Gate:
     Attributes:
         margin: money per decision that the lower bound of the difference must exceed.
         level: of the two-sided interval; a challenger that is no better passes half of the rest at the most.
+        looks: ``once`` where the log is looked at one time; ``many`` where the interval is to hold however often it is
+            looked at while it grows, see ``_interval``. Of a log of which only the newest are compared it is not known.
+        planned: decisions at which the interval for many looks is narrowest; to be said before looking.
         resamples: of the bootstrap, by customer.
         seed: fixes them.
         guard: what is asked of the log for either policy: effective sample size, overlap, mean weight.
             Paired differences need less overlap than values: at 3.5 % of effective decisions two models that earn the
             same passed in 2 of 100 logs, where 2.5 were allowed.
         smallest_changed: effective decisions on which the two would differ.
+        smallest_customers: effective customers on whom they would differ: a customer's decisions go along with each
+            other, and an interval of few customers is too short however many decisions they had.
         largest_broken_share: share of decisions whose logged probabilities are missing or do not sum to 1.
         largest_skipped_share: share of decisions that could not be made again.
         probability_errors: standard errors by which an option may be taken more or less often than was logged.
@@ -87,10 +94,13 @@ class Gate:
 
     margin: float = 0.0
     level: float = 0.95
+    looks: Literal["once", "many"] = "once"
+    planned: int = 10_000
     resamples: int = 1000
     seed: int = 7
     guard: Guard = field(default_factory=lambda: Guard(smallest_ess_share=0.02))
     smallest_changed: float = 100.0
+    smallest_customers: float = 30.0
     largest_broken_share: float = 0.01
     largest_skipped_share: float = 0.2
     probability_errors: float = 5.0
@@ -133,6 +143,7 @@ class Verdict:
         ess: effective sample size of the challenger's weights.
         changed: share of the probability that goes to another option.
         changed_ess: effective sample size of the decisions on which they differ.
+        changed_customers: the same of the customers.
         calibration_slope: of the challenger's responses; None where there is no binary outcome, or it cannot be told.
         contact_rise: of the share of decisions that contact somebody.
         cost_rise: money per decision.
@@ -150,6 +161,7 @@ class Verdict:
     ess: float = 0.0
     changed: float = 0.0
     changed_ess: float = 0.0
+    changed_customers: float = 0.0
     calibration_slope: float | None = None
     contact_rise: float | None = None
     cost_rise: float | None = None
@@ -183,20 +195,8 @@ def judged(compared: Comparison, gate: Gate) -> Verdict:
     moved = weights["challenger"] - weights["champion"]
     changed = float(np.abs(kept.challenger - kept.champion).sum(axis=1).mean() / 2)
     changed_ess = effective_sample_size(np.abs(moved))
-    if changed < _NOTHING:
-        reasons.append(
-            Reason(code="same_choices", value=0.0, threshold=None, text="both models would decide the same everywhere")
-        )
-    elif changed_ess < gate.smallest_changed:
-        reasons.append(
-            Reason(
-                code="few_changed",
-                value=changed_ess,
-                threshold=gate.smallest_changed,
-                text=f"{changed_ess:.0f} effective decisions on which the two differ, expected at least "
-                f"{gate.smallest_changed:.0f}: log more of what the challenger would do",
-            )
-        )
+    changed_customers = effective_sample_size(sums_by_person(np.abs(moved)[:, None], log.people)[:, 0])
+    reasons += _changed_reasons(changed, changed_ess, changed_customers, gate)
     scores = {name: policy_scores(log, getattr(kept, name)) for name in weights}
     terms = scores["challenger"] - scores["champion"]
     difference = _interval(terms, log.people, gate)
@@ -214,17 +214,22 @@ def judged(compared: Comparison, gate: Gate) -> Verdict:
         decisions=len(kept),
         customers=len(np.unique(log.people)),
         skipped=compared.skipped + int(broken.sum()),
-        difference=difference,
+        difference=_known(difference),
         champion_value=float(scores["champion"].mean()),
         challenger_value=float(scores["challenger"].mean()),
         ess=effective_sample_size(weights["challenger"]),
         changed=changed,
         changed_ess=changed_ess,
+        changed_customers=changed_customers,
         calibration_slope=None if math.isnan(slope) else slope,
         contact_rise=rises["contact_rise"],
         cost_rise=rises["cost_rise"],
-        dear_contacts=dear,
+        dear_contacts=_known(dear),
     )
+
+
+def _known(found: Interval | None) -> Interval | None:
+    return None if found is None or math.isnan(found.low) else found
 
 
 _NO_DECISIONS: Final = "no decision to compare the two on, expected some that were made since both were trained"
@@ -266,6 +271,22 @@ def _kept(compared: Comparison, rows: BoolArray) -> Comparison:
 
 
 def _interval(terms: FloatArray, people: NDArray[np.generic], gate: Gate) -> Interval:
+    """The mean of ``(n,)`` terms, between bounds that hold for one look or for many.
+
+    For many it is an asymptotic confidence sequence of the mean, with errors by customer and decisions as its clock.
+    Customers come back, so later terms go along with earlier ones: means at two looks are then closer to each other
+    than those of independent decisions, and bounds that hold for these hold for them (Slepian). Customers are no clock:
+    once all of them have come it would stand still while decisions are added.
+
+    References:
+        Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2024, Time-uniform central limit theory and asymptotic
+        confidence sequences; Slepian 1962, The one-sided barrier problem for Gaussian noise.
+    """
+    if gate.looks == "many":
+        mean, looks = float(terms.mean()), Looks(level=gate.level, planned=gate.planned)
+        is_one = len(np.unique(people)) < 2
+        half = math.nan if is_one else always_valid_multiplier(len(terms), looks) * clustered_error(terms, people)
+        return Interval(mean, mean - half, mean + half)
     return bootstrap_interval(
         lambda drawn: float(terms[drawn].mean()),
         len(terms),
@@ -345,13 +366,37 @@ def _guard_reasons(kept: Comparison, weights: dict[str, FloatArray], gate: Gate)
             yield Reason(code=one.code, value=one.value, threshold=one.threshold, text=f"{name}: {one.reason}")
 
 
+def _changed_reasons(changed: float, decisions: float, customers: float, gate: Gate) -> Iterator[Reason]:
+    if changed < _NOTHING:
+        yield Reason(
+            code="same_choices", value=0.0, threshold=None, text="both models would decide the same everywhere"
+        )
+        return
+    if decisions < gate.smallest_changed:
+        yield Reason(
+            code="few_changed",
+            value=decisions,
+            threshold=gate.smallest_changed,
+            text=f"{decisions:.0f} effective decisions on which the two differ, expected at least "
+            f"{gate.smallest_changed:.0f}: log more of what the challenger would do",
+        )
+    if customers < gate.smallest_customers:
+        yield Reason(
+            code="few_customers",
+            value=customers,
+            threshold=gate.smallest_customers,
+            text=f"{customers:.0f} effective customers on whom the two differ, expected at least "
+            f"{gate.smallest_customers:.0f}: decisions of the same customers tell little more than one of each",
+        )
+
+
 def _value_reasons(kept: Comparison, terms: FloatArray, difference: Interval, gate: Gate) -> Iterator[Reason]:
-    percent = f"{gate.level:.0%}"
+    percent = f"{gate.level:.0%}" if gate.looks == "once" else f"{gate.level:.0%} however often one looks"
     if not difference.low > gate.margin:
         is_worse = difference.high < 0
         yield Reason(
             code="worse" if is_worse else "not_better",
-            value=difference.low,
+            value=None if math.isnan(difference.low) else difference.low,
             threshold=gate.margin,
             text=f"{difference.estimate:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}] money per decision "
             f"({percent}), expected a lower bound above {gate.margin:g}",

@@ -16,7 +16,9 @@ from models.gate import Verdict
 NOT_CERTAIN: Final = frozenset({"not_better"})
 """Reasons against a champion that are none against a step: the difference is not certainly above the margin."""
 
-TOO_LITTLE_SEEN: Final = frozenset({"few_decisions", "low_share", "few_changed", "no_support", "calibration_unknown"})
+TOO_LITTLE_SEEN: Final = frozenset(
+    {"few_decisions", "low_share", "few_changed", "few_customers", "no_support", "calibration_unknown"}
+)
 """Reasons that say how little the log can tell of the challenger."""
 
 NOT_TO_BE_JUDGED: Final = frozenset({"calibration"})

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from models.metrics import Interval
 
@@ -28,7 +28,8 @@ class GroupMeans:
         people: whose they are.
         mean: ``(k,)``.
         difference: ``(k,)`` its mean less the mean of all other rows; NaN where there are none.
-        error: ``(k,)`` standard error of the difference over customers; NaN where it cannot be told.
+        error: ``(k,)`` standard error of the difference over customers; NaN where it cannot be told: of one customer.
+        freedom: degrees of freedom of the error: effective customers of the smaller side less one.
     """
 
     name: str
@@ -37,6 +38,7 @@ class GroupMeans:
     mean: FloatArray
     difference: FloatArray
     error: FloatArray
+    freedom: float
 
 
 def resampled_sums(sums: FloatArray, *, seed: int, n_resamples: int) -> FloatArray:
@@ -71,11 +73,16 @@ def sums_by_person(figures: FloatArray, people: NDArray[np.generic]) -> FloatArr
 def mean_intervals(
     figures: FloatArray, people: NDArray[np.generic], *, seed: int, n_resamples: int, level: float
 ) -> tuple[Interval, ...]:
-    """The mean of each of ``(n, k)`` figures between percentiles of its resamples; NaN throughout without rows."""
+    """The mean of each of ``(n, k)`` figures between percentiles of its resamples.
+
+    NaN throughout without rows; of one customer the bounds are.
+    """
     if not len(figures):
         return tuple([Interval(math.nan, math.nan, math.nan)] * figures.shape[1])
-    counted = np.column_stack([figures, np.ones(len(figures))])
-    drawn = resampled_sums(sums_by_person(counted, people), seed=seed, n_resamples=n_resamples)
+    sums = sums_by_person(np.column_stack([figures, np.ones(len(figures))]), people)
+    if len(sums) < 2:
+        return tuple([Interval(mean, math.nan, math.nan) for mean in figures.mean(axis=0).tolist()])
+    drawn = resampled_sums(sums, seed=seed, n_resamples=n_resamples)
     means = drawn[:, :-1] / drawn[:, -1:]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
     bounds = zip(figures.mean(axis=0).tolist(), low.tolist(), high.tolist(), strict=True)
@@ -104,16 +111,22 @@ def group_means(
     drawn = resampled_sums(own.reshape(len(own), -1), seed=seed, n_resamples=n_resamples)
     resamples = drawn.reshape(n_resamples, len(names), k + 1)
     of_all = own.sum(axis=0)
-    errors = _spread(_differences(resamples))
+    belong = (own[:, :, -1] > 0).sum(axis=0)
+    others = (own[:, :, -1].sum(axis=1, keepdims=True) > own[:, :, -1]).sum(axis=0)
+    is_told = np.minimum(belong, others) > 1
+    sides = (own[:, :, -1], own[:, :, -1].sum(axis=1, keepdims=True) - own[:, :, -1])
+    effective = np.min([side.sum(axis=0) ** 2 / np.maximum((side**2).sum(axis=0), 1.0) for side in sides], axis=0)
+    errors = np.where(is_told[:, None], _spread(_differences(resamples)), np.nan)
     differences = _differences(of_all[None])[0]
     return [
         GroupMeans(
             name=str(name),
             rows=int(of_all[g, -1]),
-            people=int((own[:, g, -1] > 0).sum()),
+            people=int(belong[g]),
             mean=of_all[g, :-1] / of_all[g, -1],
             difference=differences[g],
             error=errors[g],
+            freedom=max(float(effective[g]) - 1.0, 1.0),
         )
         for g, name in enumerate(names.tolist())
     ]
@@ -137,19 +150,23 @@ def _spread(resampled: FloatArray) -> FloatArray:
     return np.where(n > len(resampled) / 2, np.sqrt(squares / np.maximum(n - 1, 1)), np.nan)
 
 
-def simultaneous_interval(estimate: float, error: float, *, comparisons: int, level: float) -> Interval:
-    """``estimate -+ z error`` that holds for all comparisons at once with probability ``level`` at the least.
+def simultaneous_interval(
+    estimate: float, error: float, *, comparisons: int, level: float, freedom: float = math.inf
+) -> Interval:
+    """``estimate -+ t error`` that holds for all comparisons at once with probability ``level`` at the least.
 
-    ``z`` is the normal quantile at ``1 - (1 - level) / (2 comparisons)``.
+    ``t`` is the quantile of Student's law at ``1 - (1 - level) / (2 comparisons)``: an error of few customers, or of
+    customers of very unequal weight, is itself uncertain.
 
     References:
         Dunn 1961, Multiple comparisons among means; Efron and Tibshirani 1993, An introduction to the bootstrap,
-        chapter 12 (normal intervals with a bootstrapped standard error: percentiles so far out would need many more
-        resamples).
+        chapter 12 (Student intervals with a bootstrapped standard error: percentiles so far out would need many more
+        resamples); Carter, Schnepel and Steigerwald 2017, Asymptotic behavior of a t-test robust to cluster
+        heterogeneity (the effective number of clusters).
 
     >>> low = simultaneous_interval(0.0, 1.0, comparisons=1, level=0.95).low
     >>> round(low, 2)
     -1.96
     """
-    z = NormalDist().inv_cdf(1 - (1 - level) / (2 * max(comparisons, 1)))
-    return Interval(estimate, estimate - z * error, estimate + z * error)
+    quantile = float(student.ppf(1 - (1 - level) / (2 * max(comparisons, 1)), freedom))
+    return Interval(estimate, estimate - quantile * error, estimate + quantile * error)

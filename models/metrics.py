@@ -158,7 +158,7 @@ def bootstrap_interval(
         level: share of resamples inside.
 
     Returns:
-        Bounds are NaN where the statistic is NaN on most resamples.
+        Bounds are NaN where the statistic is NaN on most resamples, and where one customer is all there is.
 
     Raises:
         NotEnoughData: there are no rows.
@@ -176,7 +176,7 @@ def bootstrap_interval(
         lengths = sizes[drawn]
         shift = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         values.append(statistic(by_cluster[np.repeat(starts[drawn], lengths) + shift]))
-    return _percentiles(statistic(np.arange(n)), np.array(values), level)
+    return _percentiles(statistic(np.arange(n)), np.array(values), level, len(sizes))
 
 
 def bootstrap_intervals(
@@ -225,7 +225,7 @@ def bootstrap_intervals(
     ]
     estimates = statistics(np.ones(n))
     table = np.array(values, dtype=np.float64).reshape(n_resamples, len(estimates))
-    return tuple(_percentiles(float(one), table[:, place], level) for place, one in enumerate(estimates))
+    return tuple(_percentiles(float(one), table[:, place], level, len(sizes)) for place, one in enumerate(estimates))
 
 
 def _clusters(n: int, clusters: NDArray[np.generic] | None) -> tuple[IntArray, IntArray]:
@@ -237,9 +237,9 @@ def _clusters(n: int, clusters: NDArray[np.generic] | None) -> tuple[IntArray, I
     return of_row, sizes
 
 
-def _percentiles(estimate: float, values: FloatArray, level: float) -> Interval:
+def _percentiles(estimate: float, values: FloatArray, level: float, n_clusters: int) -> Interval:
     known = values[~np.isnan(values)]
-    if len(known) <= len(values) / 2:
+    if n_clusters < 2 or len(known) <= len(values) / 2:
         return Interval(estimate, float("nan"), float("nan"))
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high))

@@ -31,6 +31,8 @@ SMALLEST_EXPECTED: Final = 5.0
 """Below so many people expected in some arm the p-value is simulated rather than that of the chi-square law."""
 
 _SIMULATED: Final = 100_000
+_SIMULATED_WEIGHTED: Final = 20_000
+_SCREEN: Final = 0.05
 _ROUNDING: Final = 1e-9
 
 Status = Literal["matches", "suspected", "mismatch", "unknown"]
@@ -129,7 +131,8 @@ def ratio_p_value(assignment: Assignment, weight: FloatArray | None = None) -> f
 
     With ``d = sum_i w_i (1{A_i} - p_i)`` and ``S = sum_i w_i^2 (diag(p_i) - p_i p_i')`` the statistic is
     ``d' S^+ d``, chi-square with the rank of ``S``: Pearson's where all ``p_i`` are the same and nothing is weighted.
-    Where some arm expects few it is simulated, the same way each time.
+    Where some arm expects few it is simulated, the same way each time; so it is where it is weighted and that law
+    gives less than 0.05: a few people of very large weight make its tail much too light.
 
     Args:
         assignment: usable, in any order.
@@ -150,22 +153,30 @@ def ratio_p_value(assignment: Assignment, weight: FloatArray | None = None) -> f
     inverse = np.linalg.pinv(spread, rcond=_ROUNDING, hermitian=True)
     departure = w @ (chosen - table)
     statistic = float(departure @ inverse @ departure)
-    possible = (w @ table)[(w @ table) > 0]
-    if weight is None and possible.min() < SMALLEST_EXPECTED:
-        return _simulated_p(table, inverse, statistic)
-    return float(chi2.sf(statistic, np.linalg.matrix_rank(spread, tol=_ROUNDING * scale, hermitian=True)))
+    p_value = float(chi2.sf(statistic, np.linalg.matrix_rank(spread, tol=_ROUNDING * scale, hermitian=True)))
+    expected = w @ table
+    fewest = float(expected[expected > 0].min()) / float(w.mean())
+    is_rough = p_value < _SCREEN if np.ptp(w) > 0 else fewest < SMALLEST_EXPECTED
+    return _simulated_p(table, w, inverse, statistic) if is_rough else p_value
 
 
-def _simulated_p(table: FloatArray, inverse: NDArray[np.floating[Any]], statistic: float) -> float:
-    """The share of simulated spreads that are as uneven; the real one counts among them."""
+def _simulated_p(table: FloatArray, weight: FloatArray, inverse: NDArray[np.floating[Any]], statistic: float) -> float:
+    """The share of simulated spreads that are as uneven; the real one counts among them.
+
+    Arms and people are brought into an order of their own, so that neither names nor who came first change what is
+    drawn.
+    """
     rng = np.random.default_rng(len(table))
-    rows, counts = np.unique(table, axis=0, return_counts=True)
-    drawn = np.zeros((_SIMULATED, table.shape[1]))
-    for row, count in zip(rows, counts.tolist(), strict=True):
-        drawn += rng.multinomial(count, row / row.sum(), size=_SIMULATED)
-    departure = drawn - table.sum(axis=0)
+    order = np.argsort(weight @ table, kind="stable")
+    table, inverse = table[:, order], inverse[np.ix_(order, order)]
+    kinds, counts = np.unique(np.column_stack([table, weight]), axis=0, return_counts=True)
+    times = _SIMULATED if np.ptp(weight) == 0 else _SIMULATED_WEIGHTED
+    drawn = np.zeros((times, table.shape[1]))
+    for kind, count in zip(kinds, counts.tolist(), strict=True):
+        drawn += kind[-1] * rng.multinomial(count, kind[:-1] / kind[:-1].sum(), size=times)
+    departure = drawn - weight @ table
     simulated = np.einsum("ij,jk,ik->i", departure, inverse, departure)
-    return float((1 + (simulated >= statistic - _ROUNDING * max(statistic, 1.0)).sum()) / (_SIMULATED + 1))
+    return float((1 + (simulated >= statistic - _ROUNDING * max(statistic, 1.0)).sum()) / (times + 1))
 
 
 def sequential_evidence(assignment: Assignment) -> FloatArray:

@@ -125,7 +125,7 @@ def slate_estimates(slates: Slates, params: EstimateParams) -> dict[SlateEstimat
 
     Raises:
         NotEnoughData: an array does not fit, or a probability is none.
-        UnsupportedPolicy: every estimator is refused; with the reasons of the one whose weights vary least.
+        UnsupportedPolicy: every estimator is refused; with the reasons of the one that has fewest.
     """
     slates.check()
     found: dict[SlateEstimatorName, SlateEstimate] = {}

@@ -197,7 +197,8 @@ def _compared(
             found = Spread(*[0.0] * 5)
         else:
             told = clustered_mean(policy_scores(log, policy) - policy_scores(log, other), log.people)
-            found = spread_of(told, looks)
+            # Decisions are the clock: once everybody has come, the number of people would stand still.
+            found = spread_of(told, looks, n=len(log))
     return PolicyComparison(
         id=comparison,
         title=TITLES[comparison],

@@ -291,10 +291,13 @@ class GateParams(ConfigModel):
         decisions: the newest decisions that are compared, at most.
         margin: money per decision that the lower bound of the difference must exceed.
         level: of the interval; a challenger that is no better passes half of the rest.
+        looks: ``once``, or ``many`` for an interval that holds however often the growing log is looked at.
+        planned: decisions at which that for many looks is narrowest; to be set before looking.
         resamples: of the bootstrap, by customer.
         smallest_ess: effective decisions for either model.
         smallest_ess_share: the same as a share of all.
         smallest_changed: effective decisions on which the two differ.
+        smallest_customers: effective customers on whom they differ.
         largest_unsupported: share of what a model does that could not have been logged.
         largest_broken_share: share of decisions with missing or wrong probabilities.
         largest_skipped_share: share of decisions that could not be made again.
@@ -310,10 +313,13 @@ class GateParams(ConfigModel):
     decisions: int = Field(default=50_000, ge=100)
     margin: float = 0.0
     level: float = Field(default=0.95, ge=0.8, lt=1)
+    looks: Literal["once", "many"] = "once"
+    planned: int = Field(default=10_000, ge=100)
     resamples: int = Field(default=1000, ge=100)
     smallest_ess: float = Field(default=100.0, ge=1)
     smallest_ess_share: float = Field(default=0.02, ge=0, lt=1)
     smallest_changed: float = Field(default=100.0, ge=1)
+    smallest_customers: float = Field(default=30.0, ge=2)
     largest_unsupported: float = Field(default=0.01, ge=0, le=1)
     largest_broken_share: float = Field(default=0.01, ge=0, lt=1)
     largest_skipped_share: float = Field(default=0.2, ge=0, le=1)

@@ -122,6 +122,8 @@ def gate_of(params: Params) -> Gate:
     return Gate(
         margin=wanted.margin,
         level=wanted.level,
+        looks=wanted.looks,
+        planned=wanted.planned,
         resamples=wanted.resamples,
         seed=params.seed,
         guard=Guard(
@@ -130,6 +132,7 @@ def gate_of(params: Params) -> Gate:
             largest_unsupported=wanted.largest_unsupported,
         ),
         smallest_changed=wanted.smallest_changed,
+        smallest_customers=wanted.smallest_customers,
         largest_broken_share=wanted.largest_broken_share,
         largest_skipped_share=wanted.largest_skipped_share,
         calibration=wanted.calibration,

@@ -80,6 +80,18 @@ def test_wrong_probabilities_are_refused() -> None:
     assert [one.code for one in found.refusals] == ["wrong_weights"]
 
 
+def test_without_anybody_left_alone_there_is_no_value() -> None:
+    """Money is over doing nothing: what comes of that would be the model's word alone."""
+    log = _log()
+    rng = np.random.default_rng(2)
+    log.taken[:] = rng.random(len(log)) < 0.995
+    log.logged[:, :] = [0.005, 0.995]
+
+    found = value_of_change(log, _always(log, 1.0), GUARD, seed=1, n_resamples=50, level=0.95)
+
+    assert [one.code for one in found.refusals] == ["few_untreated"]
+
+
 @pytest.mark.parametrize("n", [0, 30])
 def test_few_decisions_are_refused(n: int) -> None:
     """Also none at all."""

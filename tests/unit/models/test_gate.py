@@ -69,6 +69,18 @@ def log(
     )
 
 
+def first_decisions(compared: Comparison, n: int) -> Comparison:
+    """The oldest of the decisions."""
+    return Comparison(
+        log=compared.log.of(np.arange(n)),
+        champion=compared.champion[:n],
+        challenger=compared.challenger[:n],
+        own=compared.own[:n],
+        own_control=compared.own_control[:n],
+        groups=compared.groups[:n],
+    )
+
+
 def codes(verdict: Verdict) -> set[str]:
     """The reasons' codes."""
     return {one.code for one in verdict.reasons}
@@ -109,6 +121,34 @@ def test_a_better_model_on_few_decisions_is_refused_for_their_number() -> None:
 def test_a_model_that_differs_on_few_decisions_is_refused_for_their_number() -> None:
     """However many others there are: on those the two would earn the same."""
     assert "few_changed" in codes(judged(log(1, differ=0.01), GATE))
+
+
+def test_decisions_of_few_customers_are_refused_for_the_customers_number() -> None:
+    """However many decisions they had: drawn again, twenty customers look surer than they are."""
+    verdict = judged(log(1, people=20, random=0.3), GATE)
+
+    assert "few_customers" in codes(verdict)
+    assert "few_changed" not in codes(verdict)
+    assert verdict.changed_customers < 20
+
+
+def test_one_customer_tells_no_difference() -> None:
+    """An interval without width would promote whatever that customer happened to like."""
+    for looks in ("once", "many"):
+        verdict = judged(log(3, people=1), replace(GATE, looks=looks))
+        assert verdict.difference is None
+        assert "not_better" in codes(verdict)
+
+
+def test_a_gate_that_is_asked_often_asks_for_more() -> None:
+    """The interval for many looks holds that for one; a much better model passes it nonetheless."""
+    once, many = (judged(log(1), replace(GATE, looks=looks)) for looks in ("once", "many"))
+
+    assert once.difference is not None
+    assert many.difference is not None
+    assert many.difference.low < once.difference.low < once.difference.high < many.difference.high
+    assert many.difference.estimate == pytest.approx(once.difference.estimate)
+    assert many.promotes
 
 
 def test_the_same_model_is_refused() -> None:
@@ -329,3 +369,15 @@ def test_a_model_that_is_no_better_is_promoted_no_more_often_than_alpha(world: d
     n = 400
     passed = Counter(judged(log(seed, **world), GATE).promotes for seed in range(n))
     assert passed[True] / n <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / n)
+
+
+@pytest.mark.slow
+def test_a_model_that_is_no_better_is_seldom_promoted_in_many_nights() -> None:
+    """A log that grows over 20 nights: with one-look intervals a tenth of such models passes on some night."""
+    n, nights, gate = 200, 20, replace(GATE, looks="many", planned=4_000)
+    passed = 0
+    for seed in range(n):
+        compared = log(seed, effects=(0.1, 0.1), differ=0.5, random=0.3)
+        ends = np.linspace(len(compared) / nights, len(compared), nights).astype(int).tolist()
+        passed += any(judged(first_decisions(compared, end), gate).promotes for end in ends)
+    assert passed / n <= 0.05

@@ -55,3 +55,33 @@ def test_a_group_without_a_rest_differs_from_nothing() -> None:
     (only,) = group_means(np.ones((5, 1)), np.full(5, "a"), np.arange(5), seed=1, n_resamples=20)
 
     assert (only.mean[0], np.isnan(only.difference[0]), np.isnan(only.error[0])) == (1.0, True, True)
+
+
+def test_of_one_customer_the_mean_has_no_bounds() -> None:
+    """However many decisions there are of them."""
+    (found,) = mean_intervals(np.arange(4.0)[:, None], np.array(["a"] * 4), seed=1, n_resamples=50, level=0.95)
+    assert found.estimate == 1.5
+    assert np.isnan([found.low, found.high]).all()
+
+
+def test_of_a_group_of_one_customer_the_error_is_unknown() -> None:
+    """It is the same whenever it is drawn, so its resamples say that it is certain."""
+    labels, people = np.array(["a", "a", "b", "b", "b"]), np.array(["x", "x", "y", "z", "z"])
+    one, rest = group_means(np.arange(5.0)[:, None], labels, people, seed=1, n_resamples=100)
+    assert (one.people, one.difference[0]) == (1, -2.5)
+    assert np.isnan([one.error[0], rest.error[0]]).all()
+
+
+def test_few_customers_make_a_wider_interval() -> None:
+    """Five equal customers have four degrees of freedom, as in a textbook's table; one large one leaves hardly any."""
+    labels = np.array(["a"] * 5 + ["b"] * 50)
+    one, _ = group_means(np.arange(55.0)[:, None], labels, np.arange(55), seed=1, n_resamples=50)
+    assert one.freedom == pytest.approx(4.0)
+    assert simultaneous_interval(0.0, 1.0, comparisons=1, level=0.95, freedom=4.0).high == pytest.approx(
+        2.776, abs=1e-3
+    )
+
+    many = np.array(["a"] * 104 + ["b"] * 50)
+    people = np.r_[np.zeros(100), np.arange(1, 55)]
+    unequal, _ = group_means(np.arange(154.0)[:, None], many, people, seed=1, n_resamples=50)
+    assert (unequal.people, unequal.freedom) == (5, 1.0)

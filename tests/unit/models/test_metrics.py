@@ -147,6 +147,14 @@ def test_clusters_are_drawn_whole() -> None:
     assert (ten.low, ten.high) == pytest.approx((one.low, one.high))
 
 
+def test_one_customer_has_no_bounds() -> None:
+    """Drawn again it is the same customer: an interval without width would be certainty from nothing."""
+    values = np.arange(9.0)
+    found = bootstrap_interval(lambda rows: float(values[rows].mean()), 9, clusters=np.zeros(9), seed=6)
+    assert found.estimate == 4.0
+    assert np.isnan([found.low, found.high]).all()
+
+
 def test_the_same_seed_gives_the_same_interval() -> None:
     """Chance comes from the seed alone."""
     values = np.arange(50.0)

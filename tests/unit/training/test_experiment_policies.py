@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.baseline_policies import Arbitrated
-from models.experiment_statistics import Looks
+from models.experiment_statistics import Looks, always_valid_multiplier
 from models.logged_choices import LoggedChoices, policy_scores
 from models.off_policy import Guard
 from training.experiment_policies import clustered_mean, compared_policies
@@ -107,3 +107,18 @@ def test_the_difference_is_that_of_the_scores() -> None:
 
     expected = float((policy_scores(choices, first) - policy_scores(choices, second)).mean())
     assert found["policy_response_ranking"].value.estimate == pytest.approx(expected)
+
+
+def test_looking_often_is_counted_in_decisions() -> None:
+    """The same customers come back for ever: their number would say that nothing is looked at any more."""
+    choices, arbitrated = logged(5)
+    looks = Looks()
+
+    found = compared_policies(choices, arbitrated, guard=EASY, looks=looks, seed=1)
+
+    value = next(one.value for one in found if one.id == "policy_response_ranking")
+    assert value.always_high is not None
+    assert value.high is not None
+    assert value.estimate is not None
+    wider = (value.always_high - value.estimate) / (value.high - value.estimate)
+    assert wider == pytest.approx(always_valid_multiplier(N, looks) / looks.z)
