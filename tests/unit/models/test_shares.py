@@ -130,6 +130,22 @@ def test_a_policy_that_cannot_be_written_takes_the_alias_back(registry: LocalReg
     assert [one.step for one in world.log] == ["intended", "abandoned"]
 
 
+@pytest.mark.parametrize("error", [StoreUnavailable("a full disk"), OSError(28, "No space left on device")])
+def test_a_policy_that_cannot_be_written_makes_no_challenger(registry: LocalRegistry, error: Exception) -> None:
+    """Where there was none before, there is none afterwards: a standing share would be its from then on."""
+    registry.remove_alias(NAME, CHALLENGER)
+    world = World(registry, 0.05)
+
+    def fail(share: float) -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        world.step(3, 0.1, put=fail)
+
+    assert (registry.alias(NAME, CHALLENGER), world.share) == (None, 0.05)
+    assert [one.step for one in world.log] == ["intended", "abandoned"]
+
+
 @pytest.mark.parametrize(("when", "expected"), [("before", "abandoned"), ("after", "done")])
 def test_a_death_while_the_policy_is_written_is_settled_by_the_next(
     registry: LocalRegistry, when: str, expected: str
