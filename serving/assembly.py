@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Final
 
 from features.event_log import EventLog
 from features.events import FUTURE_SKEW_US
@@ -56,6 +57,9 @@ from serving.timeline import TimelineDesk
 from serving.tracking import TrackingDesk
 from serving.workers import WAITING_PER_THREAD, Workers
 from serving.workforce import WorkforceDesk
+
+ERRANDS: Final = 4
+"""One of each kind of command that is run for callers, and a thread to tell the next caller that it has to wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,6 +268,7 @@ def assemble(
         loaded_bundles=champions.labels,
         readiness=ReadinessCheck(lambda: _check(stores), surroundings.timer),
         workers=workers,
+        errands=Workers(ERRANDS, timer=surroundings.timer),
         metrics=metrics,
         clock=surroundings.clock,
         randomness=surroundings.randomness,

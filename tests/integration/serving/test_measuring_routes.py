@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,13 @@ from features.events import dump_timestamp
 from features.yaml_files import load_yaml
 from models.actions import Catalogue
 from models.policy import Policy
+from models.registry import model_name
 from models.report_files import LARGEST_BYTES
 from serving.child_commands import Command, Finished
 from serving.problems import TooManyRequests
 from serving.runtime import Runtime
-from tests.doors import JOURNEY, NOW, Client, World, event
+from serving.settings import Settings
+from tests.doors import BOOTSTRAP, JOURNEY, NOW, Client, World, event
 from tests.integration.serving.test_model_routes import Headway
 
 OPE = "ope-0123456789abcdef"
@@ -319,6 +323,35 @@ def test_a_damaged_drift_report_costs_its_figures_only(world: World) -> None:
     assert f'headway_drift_age_seconds{{journey_id="{JOURNEY}"}} 0.0' in shown
     assert "headway_drift_verdict{" not in shown
     assert answer.status_code == 503
+
+
+def test_commands_take_no_thread_from_requests(tmp_path: Path) -> None:
+    """Minutes of a report, a simulation and a promotion, and a service with one thread answers everybody else."""
+    go_on, begun, asked = threading.Event(), threading.Barrier(4), []
+
+    def command(wanted: Command) -> Finished:
+        asked.append(wanted.kind)
+        begun.wait(60)
+        go_on.wait(60)
+        return Finished(is_done=True, document={})
+
+    world = World(tmp_path, command=command, settings=Settings(bootstrap_key=BOOTSTRAP, threads=1))
+    world.home.create()
+    with world.client() as client, ThreadPoolExecutor(4) as callers:
+        try:
+            under_way = [
+                callers.submit(client.get, EXPERIMENT),
+                callers.submit(client.post, "/v1/simulations", {"version": 1}),
+                callers.submit(client.post, f"/v1/models/{model_name(JOURNEY)}/promote", {"version": 1}),
+            ]
+            begun.wait(60)
+            answer = callers.submit(client.get, "/v1/policies").result(60)
+        finally:
+            go_on.set()
+        statuses = [one.result(60).status_code for one in under_way]
+
+    assert answer.status_code == 200
+    assert (len(asked), statuses) == (3, [200, 200, 200])
 
 
 @pytest.mark.parametrize("role", ROLES)
