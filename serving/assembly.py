@@ -278,11 +278,12 @@ def assemble(
 
 def _take_up(champions: Champions, challengers: Champions | None, configurations: Configurations) -> None:
     """Let what was promoted decide now, instead of at the next tick."""
-    champions.refresh()
-    if challengers is not None:
-        challengers.refresh()
-    for _ in range(2):  # a file counts once two looks find it the same
-        configurations.refresh()
+    looks = [champions.refresh] if challengers is None else [champions.refresh, challengers.refresh]
+    for look in (*looks, configurations.refresh, configurations.refresh):  # a file counts once two find it the same
+        try:
+            look()
+        except Exception as error:  # what was done is done; the next tick looks again
+            log_event("refresh_failed", level=logging.ERROR, error=error)
 
 
 def _newest_moment(stores: Stores, now: int) -> int:
