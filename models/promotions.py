@@ -286,7 +286,7 @@ class Promoter:
             expected: the champion that the evidence is about.
 
         Raises:
-            Refused: it is forced without a reason, the champion is no longer the expected, or ``put`` refuses.
+            Refused: it is forced without a reason, champion or share are no longer the expected, or ``put`` refuses.
             UnknownObject: there is no such version.
             BundleError: its bundle is damaged.
             StoreError: the policy cannot be written; alias and share are where they were.
@@ -301,6 +301,9 @@ class Promoter:
             champion = self._placed(name)
             if expected is not None and (champion is None or champion.version != expected):
                 raise Refused(f"the champion of {name} is another one by now, expected version {expected}: ask again")
+            present = shares.before if self._share is None or not shares.after else self._share()
+            if present != shares.before:
+                raise Refused(f"the share is {present:g} by now, expected {shares.before:g}: ask again")
             before = self._placed(name, CHALLENGER)
             intent = Entry(
                 number=_next_number(entries),

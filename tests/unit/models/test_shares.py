@@ -190,6 +190,32 @@ def test_evidence_about_another_champion_is_refused(registry: LocalRegistry) -> 
         World(registry).step(3, 0.1, expected=2)
 
 
+@pytest.mark.parametrize("by_now", [0.0, 0.05, 0.5])
+def test_a_step_from_another_share_is_refused(registry: LocalRegistry, by_now: float) -> None:
+    """Somebody stopped the rollout, or went on with it, while the gate was asked: the evidence is about another step."""
+    world = World(registry, 0.1)
+
+    def changed_meanwhile() -> float:
+        return by_now
+
+    promoter = Promoter(registry, share=changed_meanwhile)
+    with pytest.raises(Refused, match=rf"the share is {by_now:g} by now, expected 0\.1"):
+        promoter.give_share(NAME, 3, Shares(before=0.1, after=0.2), put=world.put, at=AT, by="ann")
+
+    assert (world.log, registry.alias(NAME, CHALLENGER), world.share) == ([], 2, 0.1)
+
+
+def test_a_rollout_ends_from_whatever_share(registry: LocalRegistry) -> None:
+    """A share of 0 is what somebody in a hurry wants."""
+    world = World(registry, 0.5)
+
+    Promoter(registry, share=lambda: world.share).give_share(
+        NAME, 1, Shares(before=0.1, after=0.0), put=world.put, at=AT, by="ann"
+    )
+
+    assert world.share == 0.0
+
+
 def test_a_forced_step_needs_a_reason(registry: LocalRegistry) -> None:
     """It is kept in the log."""
     world = World(registry)
