@@ -119,7 +119,7 @@ class Champions:
         told = (event, str(error), *facts.items())
         if told not in self._said:
             self._said.add(told)
-            log_event(event, level=logging.ERROR, reason=str(error), **facts)
+            log_event(event, level=logging.ERROR, error=None, reason=str(error), **facts)
 
     def _released(self, journey_id: str) -> None:
         """Where a challenger's alias was taken away, its share falls to the champion, and answers say so.

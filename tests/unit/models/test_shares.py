@@ -192,7 +192,7 @@ def test_evidence_about_another_champion_is_refused(registry: LocalRegistry) -> 
 
 @pytest.mark.parametrize("by_now", [0.0, 0.05, 0.5])
 def test_a_step_from_another_share_is_refused(registry: LocalRegistry, by_now: float) -> None:
-    """Somebody stopped the rollout, or went on with it, while the gate was asked: the evidence is about another step."""
+    """Somebody stopped it, or went on, while the gate was asked: the evidence is about another step."""
     world = World(registry, 0.1)
 
     def changed_meanwhile() -> float:
