@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -292,7 +292,8 @@ class Policy(ConfigModel):
         capacity: what all customers together may take.
         experiment: who is experimented on.
         exploration: how much the champion tries out.
-        channel_price: money per contact over a channel, on top of the treatment's own cost.
+        channel_price: money per contact over a channel, on top of the treatment's own cost; never below 0, which would
+            make contacts without effect worth more than none.
         decision_ttl: how long a decision may be acted on.
         inbound_decision_ttl: the same for a customer who is here, on a page or on the phone; as above if absent.
         rules: rules that hold for every action, or for those of their issues and groups.
@@ -306,7 +307,7 @@ class Policy(ConfigModel):
     capacity: Capacity = Capacity()
     experiment: Experiment
     exploration: Exploration
-    channel_price: dict[Name, float] = Field(default_factory=dict)
+    channel_price: dict[Name, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     decision_ttl: Duration
     inbound_decision_ttl: Duration | None = None
     rules: tuple[Rule, ...] = ()

@@ -1,8 +1,5 @@
 """Promotion and rollback: the champion's alias is moved in one step, and a log that only grows says who did it and why.
 
-What became the champion is no challenger any more: that alias is taken off it in the same move. A version that was
-rolled back from does not become the challenger again by itself.
-
 A share is a step on the way there: the challenger's alias is put on a version, and the policy says for how many it
 decides.
 
@@ -304,8 +301,9 @@ class Promoter:
             champion = self._placed(name)
             if expected is not None and (champion is None or champion.version != expected):
                 raise Refused(f"the champion of {name} is another one by now, expected version {expected}: ask again")
-            if self._share is not None and self._share() != shares.before:
-                raise Refused(f"the share is {self._share():g} by now, expected {shares.before:g}: ask again")
+            present = shares.before if self._share is None or not shares.after else self._share()
+            if present != shares.before:
+                raise Refused(f"the share is {present:g} by now, expected {shares.before:g}: ask again")
             before = self._placed(name, CHALLENGER)
             intent = Entry(
                 number=_next_number(entries),
@@ -324,14 +322,22 @@ class Promoter:
             self._append(intent)
             try:
                 self._give(intent, put, champion)
-            except HeadwayError:
-                if before is not None:
-                    self._registry.set_alias(name, CHALLENGER, before.version, at=at)
+            except (HeadwayError, OSError):
+                self._put_back(name, before, at)
                 self._append(_following(intent, "abandoned", at=at))
                 raise
             done = _following(intent, "done", at=at)
             self._append(done)
             return done
+
+    def _put_back(self, name: str, challenger: Placed | None, at: int) -> None:
+        """Have the challenger's alias where it was, or nowhere."""
+        present = self._registry.alias(name, CHALLENGER)
+        if challenger is None:
+            if present is not None:
+                self._registry.remove_alias(name, CHALLENGER)
+        elif present != challenger.version:
+            self._registry.set_alias(name, CHALLENGER, challenger.version, at=at)
 
     def _give(self, intent: Entry, put: Callable[[float], object], champion: Placed | None) -> None:
         """Alias and share, in the order in which a death between them gives nobody more than was asked for."""
@@ -392,7 +398,6 @@ class Promoter:
             moved = self._was_carried_out(one)
             if moved is None:
                 continue
-            free_challenger(self._registry, one.name)
             settled = _following(one, "done" if moved else "abandoned", at=at, recovered=True)
             self._append(settled)
             entries.append(settled)

@@ -125,7 +125,12 @@ def write_share(home: Home, env: Mapping[str, str], share: float) -> Configurati
         texts = {f"{part}.yaml": text for part, text in before.texts.items()}
         texts[POLICY] = with_share(texts[POLICY], share, file=f"{BUILT_IN}/{POLICY}")
         after = configuration_in(texts, origin=str(home.config))
-        install_texts(home, texts)
+        try:
+            install_texts(home, texts)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"cannot write {home.config}: {error.strerror}; expected a writable folder"
+            ) from error
         return after
     file = (Path(env.get(CONFIG_VARIABLE) or home.config).absolute() / POLICY).resolve()  # links are written through
     try:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Final
 
 from features.event_log import EventLog
 from features.events import FUTURE_SKEW_US
@@ -56,6 +57,9 @@ from serving.timeline import TimelineDesk
 from serving.tracking import TrackingDesk
 from serving.workers import WAITING_PER_THREAD, Workers
 from serving.workforce import WorkforceDesk
+
+ERRANDS: Final = 4
+"""One of each kind of command that is run for callers, and a thread to tell the next caller that it has to wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,6 +268,7 @@ def assemble(
         loaded_bundles=champions.labels,
         readiness=ReadinessCheck(lambda: _check(stores), surroundings.timer),
         workers=workers,
+        errands=Workers(ERRANDS, timer=surroundings.timer),
         metrics=metrics,
         clock=surroundings.clock,
         randomness=surroundings.randomness,
@@ -273,11 +278,12 @@ def assemble(
 
 def _take_up(champions: Champions, challengers: Champions | None, configurations: Configurations) -> None:
     """Let what was promoted decide now, instead of at the next tick."""
-    champions.refresh()
-    if challengers is not None:
-        challengers.refresh()
-    for _ in range(2):  # a file counts once two looks find it the same
-        configurations.refresh()
+    looks = [champions.refresh] if challengers is None else [champions.refresh, challengers.refresh]
+    for look in (*looks, configurations.refresh, configurations.refresh):  # a file counts once two find it the same
+        try:
+            look()
+        except Exception as error:  # what was done is done; the next tick looks again
+            log_event("refresh_failed", level=logging.ERROR, error=error)
 
 
 def _newest_moment(stores: Stores, now: int) -> int:

@@ -82,6 +82,7 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
             run_command=commands.run,
         )
         opened.callback(runtime.workers.close)
+        opened.callback(runtime.errands.close)
         opened.callback(explaining.close)
         opened.callback(commands.close)
         opened.callback(child.close)  # first of all, so that no thread goes on waiting for it

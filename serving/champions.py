@@ -28,6 +28,9 @@ from serving.telemetry import log_event
 FALLBACK: Final = "champion_fallback"
 """The alias that answers name where a champion before decides, because the present one cannot be used."""
 
+LONGEST_PAUSE: Final = 60
+"""What could not be loaded is tried again 1, 2, 4, ... looks later, and in the end at every 60th."""
+
 
 class Champions:
     """The champion of every journey, or its challenger.
@@ -57,7 +60,9 @@ class Champions:
         self._served: dict[str, ServedModel | None] = dict.fromkeys(feature_names)
         self._loaded: dict[str, Pointer] = {}
         self._stamp: tuple[int, int, int] | None = None
-        self._refreshing = threading.Lock()
+        self._looking = threading.Lock()
+        self._failures = self._pause = 0
+        self._said: set[tuple[object, ...]] = set()
 
     def served_model(self, journey_id: str) -> ServedModel | None:
         """The model that decides for a journey now; None where there is none."""
@@ -68,22 +73,35 @@ class Champions:
         return {journey_id: None if model is None else model.label for journey_id, model in self._served.items()}
 
     def refresh(self) -> None:
-        """Load what was promoted since the last time. A bundle that cannot be used leaves the one before in place."""
-        with self._refreshing:  # who promoted over HTTP looks too, beside the look of every second
-            self._refresh()
+        """Load what was promoted since the last time. A bundle that cannot be used leaves the one before in place.
 
-    def _refresh(self) -> None:
-        stamp = self._file_stamp()
-        if stamp == self._stamp:
-            return
+        It is tried again later, since what is wrong may pass: rarely, and without saying the same again.
+        """
+        with self._looking:
+            stamp = self._file_stamp()
+            if stamp != self._stamp:
+                self._failures = 0
+                self._said.clear()
+            elif not self._failures:
+                return
+            else:
+                self._pause -= 1
+                if self._pause > 0:
+                    return
+            self._failures = 0 if self._is_taken_up() else self._failures + 1
+            self._pause = min(2 ** min(self._failures - 1, 10), LONGEST_PAUSE) if self._failures else 0
+            self._stamp = stamp
+
+    def _is_taken_up(self) -> bool:
+        """Whether everything that the alias is on decides now."""
         try:
             pointers = read_champions(self._file)
         except BundleError as error:
-            log_event("aliases_refused", level=logging.ERROR, alias=self._alias, error=error, reason=str(error))
+            self._say("aliases_refused", error, alias=self._alias)
             for journey_id in self._feature_names:
                 self._fall_back(journey_id, refused=None)
-            self._stamp = stamp
-            return
+            return False
+        is_all = True
         for journey_id in self._feature_names:
             pointer = pointers.get(model_name(journey_id))
             if pointer is None:
@@ -93,7 +111,15 @@ class Champions:
                 continue
             if not self._load(journey_id, pointer, self._alias):
                 self._fall_back(journey_id, refused=pointer)
-        self._stamp = stamp
+                is_all = False
+        return is_all
+
+    def _say(self, event: str, error: Exception, **facts: object) -> None:
+        """Log an error, once for as long as the alias file stays as it is."""
+        told = (event, str(error), *facts.items())
+        if told not in self._said:
+            self._said.add(told)
+            log_event(event, level=logging.ERROR, error=None, reason=str(error), **facts)
 
     def _released(self, journey_id: str) -> None:
         """Where a challenger's alias was taken away, its share falls to the champion, and answers say so.
@@ -114,7 +140,7 @@ class Champions:
         try:
             entries = read_promotions(promotions_file(folder))
         except StoreUnavailable as error:
-            log_event("promotions_unreadable", level=logging.ERROR, error=error, reason=str(error))
+            self._say("promotions_unreadable", error)
             return
         for pointer in champions_before(entries, folder, name):
             is_refused = refused is not None and pointer.version == refused.version
@@ -134,14 +160,7 @@ class Champions:
             bundle = load_bundle(pointer.path, self._feature_names[journey_id], manifest_sha256=pointer.manifest_sha256)
             check_horizon(bundle, self._horizons[journey_id])
         except BundleError as error:
-            log_event(
-                "bundle_refused",
-                level=logging.ERROR,
-                alias=alias,
-                journey_id=journey_id,
-                version=pointer.version,
-                reason=str(error),
-            )
+            self._say("bundle_refused", error, alias=alias, journey_id=journey_id, version=pointer.version)
             return False
         self._served[journey_id] = ServedModel(
             scorer=Scorer(bundle, self._priors), label=f"{pointer.name}@{alias}/{pointer.version}"

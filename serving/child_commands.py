@@ -56,6 +56,7 @@ SECRETS: Final = ("HEADWAY_BOOTSTRAP_KEY", "HEADWAY_DRIFT_WEBHOOK_URL", "HEADWAY
 """Variables that no command run for a caller needs."""
 
 _FAILED: Final = 1
+_LAST_LINES: Final = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,7 +249,7 @@ def _finished(code: int, printed: bytes) -> Finished | None:
     """What was printed, as a result; None where it is none."""
     if code in (0, _FAILED) and printed.strip():
         with suppress(ValueError):
-            return Finished(is_done=code == 0, document=json.loads(printed))
+            return Finished(is_done=code == 0, document=_result_in(printed))
     return None
 
 
@@ -268,16 +269,40 @@ def _signalled(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
         os.killpg(child.pid, number)
 
 
-def _error_of(command: Command, code: int, said: bytes) -> HeadwayError:
-    """The error that a command ended with, as it is to be told."""
-    last = said.decode(errors="replace").strip().rpartition("\n")[2]
+def _result_in(printed: bytes) -> Any:
+    """The JSON that a command ended with; what a library has printed before it is passed over.
+
+    Raises:
+        ValueError: there is none.
+    """
     try:
-        document = json.loads(last)
-        name, message = str(document["error"]), str(document["message"])
-        problems = [_of_body(Problem(**problem)) for problem in document["problems"]]
+        return json.loads(printed)
+    except ValueError:
+        start = printed.rindex(b"\n{\n")  # what stands inside is indented
+        return json.loads(printed[start:])
+
+
+def _told(line: str) -> tuple[str, str, list[Problem]] | None:
+    """The name, message and problems of the error that a line is; None where it is none."""
+    try:
+        document = json.loads(line)
+        return (
+            str(document["error"]),
+            str(document["message"]),
+            [_of_body(Problem(**one)) for one in document["problems"]],
+        )
     except (ValueError, KeyError, TypeError):
-        log_event("command_failed", command=command.kind, code=code, said=last[:500])
-        return StoreUnavailable(f"the {command.kind} failed with exit code {code}: {last:.500}")
+        return None
+
+
+def _error_of(command: Command, code: int, said: bytes) -> HeadwayError:
+    """The error that a command ended with, as it is to be told; a library may warn after it."""
+    lines = said.decode(errors="replace").strip().split("\n")[-_LAST_LINES:]
+    found = next((told for line in reversed(lines) if line.startswith("{") and (told := _told(line))), None)
+    if found is None:
+        log_event("command_failed", command=command.kind, code=code, said=lines[-1][:500])
+        return StoreUnavailable(f"the {command.kind} failed with exit code {code}: {lines[-1]:.500}")
+    name, message, problems = found
     if name == UnknownObject.__name__:
         return UnknownObject(message)
     if name in (InvalidInput.__name__, ConfigurationError.__name__, MappingError.__name__):

@@ -32,7 +32,8 @@ from features.errors import (
 from features.events import shown
 from features.home import Home
 from features.schema import FeatureSet
-from features.yaml_files import dump_yaml
+from features.yaml_files import content_version, dump_yaml, read_yaml
+from models.actions import Catalogue
 from models.configuration import (
     CONFIG_VARIABLE,
     FILES,
@@ -44,6 +45,7 @@ from models.configuration import (
 )
 from models.configuration_history import ConfigurationHistory, keep_configuration
 from models.deliberation import Rulebook
+from models.policy import Policy
 from models.rulebooks import rulebooks_of
 from serving.problems import ConfigurationFixed, PreconditionFailed, PreconditionRequired
 from serving.telemetry import log_event
@@ -51,6 +53,7 @@ from serving.telemetry import log_event
 Part = Literal["actions", "policy"]
 """What may be replaced while the service runs."""
 
+_MODELS: Final[Mapping[Part, type[BaseModel]]] = {"actions": Catalogue, "policy": Policy}
 _FIXED: Final = ("taxonomy", "journeys")
 _Stamp = tuple[tuple[int, int, int] | None, ...]
 
@@ -235,6 +238,8 @@ class Configurations:
                 raise PreconditionFailed(
                     f'If-Match is {shown(if_match)}, expected "{old}", which is in force: read it again'
                 )
+            if new != old and self._refused is None:
+                self._refuse_overwriting(part, old)
             # What is in force already is written all the same where the file holds something that was refused.
             if new != old or self._refused is not None:
                 keep_configuration(self._home, wanted)
@@ -243,6 +248,22 @@ class Configurations:
                 self._take(replace(wanted, origin=str(self._home.config)))
                 log_event("configuration_put", source=source, file=part, old_version=old, new_version=new)
             return self.document(part)
+
+    def _refuse_overwriting(self, part: Part, version: str) -> None:
+        """Refuse where the file was changed and nobody has looked at it yet: that change would be lost unseen."""
+        folder = self._home.config
+        if not has_configuration(folder):
+            return
+        file = folder / f"{part}.yaml"
+        try:
+            found = read_yaml(_MODELS[part], file.read_text(encoding="utf-8"), file=str(file)).value
+        except (OSError, UnicodeDecodeError):
+            found = None
+        if found is None or content_version(found) != version:
+            raise PreconditionFailed(
+                f"the file of the {part} was changed since version {version}, expected it to be in force: read it "
+                f"again in some seconds, when what it says now is taken over or refused"
+            )
 
     def _made(self, configuration: Configuration) -> InForce:
         rulebooks = rulebooks_of(configuration, self._feature_sets)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Final, Protocol, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
 import msgspec
 
@@ -25,19 +25,14 @@ from serving.queries import Query, Words
 from serving.schemas import DecisionAnswer, DecisionRequest, Direction
 from serving.standing import StandingReader, Stood
 
+if TYPE_CHECKING:
+    from serving.runtime import Decides
+
 PARAMETERS: Final = ("journey_id", "channel", "direction")
 EVENTS_TOLD: Final = 5
 CONTACTS_DAYS: Final = 30
 _DAY_US: Final = 86_400_000_000
 _OPEN_COMPLAINT: Final = "open_complaint"
-
-
-class Decides(Protocol):
-    """Decides, also without recording it."""
-
-    def decide(self, request: DecisionRequest, *, source: str, now: int) -> bytes:
-        """The answer as JSON."""
-        ...
 
 
 class ContextDesk:

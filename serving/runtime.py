@@ -51,6 +51,8 @@ class Runtime:
         feature_names: names of the model vector by version of the feature set.
         loaded_bundles: label of the bundle that decides for each journey now; None where there is none.
         capacity_used: share of each capacity and budget that is taken now, by its id.
+        workers: threads for what takes no longer than a request may.
+        errands: threads for what waits for other processes, for minutes.
         clock: now, microseconds since the epoch.
         randomness: so many random bytes.
         timer: a monotonic clock, seconds.
@@ -85,6 +87,7 @@ class Runtime:
     loaded_bundles: Callable[[], Mapping[str, str | None]]
     readiness: ReadinessCheck
     workers: Workers
+    errands: Workers
     metrics: Metrics
     clock: Callable[[], int]
     randomness: Callable[[int], bytes]

@@ -1,14 +1,14 @@
 """Reports that the commands of training keep in the home, read for callers: off-policy evaluations, and drift.
 
-Files are small by nature; one that is not is not read. None of this is on the way of a decision.
+None of this is on the way of a decision.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,15 +18,14 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from features.errors import StoreCorrupted, StoreUnavailable, UnknownObject
-from features.events import dump_timestamp, parse_timestamp, shown
+from features.events import dump_timestamp, parse_timestamp
+from models.ope_reports import kept_ope_reports, ope_report
+from models.report_files import read_report_file
 from serving.queries import Query, Words
 from serving.schemas import Timestamp
 from serving.telemetry import log_event
 
 Json = dict[str, Any]
-
-LARGEST_BYTES: Final = 16 << 20
-"""A report above this is none that a command wrote."""
 
 HISTORY_BYTES: Final = 1 << 20
 """So much of the end of a history is read."""
@@ -40,8 +39,6 @@ FIGURES: Final = (
     *("drifted_share", "largest_psi", "calibration_slope", "effect_drifted", "no_action_rate", "cap_saturation"),
 )
 """Numbers of a drift report's headline that are told as metrics."""
-
-_REPORT_ID: Final = re.compile(r"ope-[0-9a-f]{16}")
 
 
 class StoredReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,22 +104,11 @@ class EvaluationShelf:
         Raises:
             StoreUnavailable: the folder is there and cannot be read.
         """
-        found = []
-        try:
-            for entry in os.scandir(self._folder):
-                report_id = entry.name.removesuffix(".json")
-                if entry.name.endswith(".json") and _REPORT_ID.fullmatch(report_id):
-                    status = entry.stat()
-                    found.append((status.st_mtime_ns, report_id, status.st_size))
-        except FileNotFoundError:
-            return StoredReports(reports=())
-        except OSError as error:
-            raise StoreUnavailable(
-                f"cannot read {self._folder}: {error.strerror}; expected a readable folder"
-            ) from error
-        newest = sorted(found, reverse=True)[:SHOWN_REPORTS]
+        newest = kept_ope_reports(self._folder)[:SHOWN_REPORTS]
         return StoredReports(
-            reports=tuple(StoredReport(id=one, written_at=_moment(at), bytes=size) for at, one, size in newest)
+            reports=tuple(
+                StoredReport(id=one.report_id, written_at=_moment(one.written_ns), bytes=one.size) for one in newest
+            )
         )
 
     def report(self, report_id: str) -> OpeReport:
@@ -133,40 +119,8 @@ class EvaluationShelf:
             StoreCorrupted: what is kept is no report.
             StoreUnavailable: it cannot be read.
         """
-        found = None
-        if _REPORT_ID.fullmatch(report_id):  # nothing else ever becomes part of a path
-            found = _read(self._folder / f"{report_id}.json")
-        if found is None:
-            raise UnknownObject(f"no report {shown(report_id)}; expected the id of one in /v1/ope/reports")
+        found = ope_report(self._folder, report_id)
         return OpeReport(id=report_id, written_at=_moment(found.written_ns), report=found.document)
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    document: Json
-    written_ns: int
-
-
-def _read(path: Path) -> _Read | None:
-    """A kept report; None where there is none.
-
-    Raises:
-        StoreCorrupted: it is too large, or no JSON object.
-        StoreUnavailable: it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            data, written = file.read(LARGEST_BYTES + 1), os.fstat(file.fileno()).st_mtime_ns
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise StoreUnavailable(f"cannot read {path}: {error.strerror}; expected a readable file") from error
-    try:
-        if len(data) > LARGEST_BYTES:
-            raise ValueError(f"more than {LARGEST_BYTES} bytes")
-        return _Read(msgspec.json.decode(data, type=Json), written)
-    except (ValueError, RecursionError) as error:
-        raise StoreCorrupted(f"{path} is no report: {error}; make it again") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +161,7 @@ class DriftDesk(Collector):
         history = [entry for name in HISTORY for entry in _tail(self._folder / name)]
         found = []
         for journey_id in (named,) if named else self._journeys:
-            read = _read(self._folder / f"{journey_id}.json")
+            read = read_report_file(self._folder / f"{journey_id}.json")
             if read is None and named:
                 raise UnknownObject(f"no drift report of {journey_id}; expected one made by `headway drift`")
             if read is not None:
@@ -234,7 +188,7 @@ class DriftDesk(Collector):
                 headlines[journey_id] = known
                 continue
             try:
-                read = _read(path)
+                read = read_report_file(path)
             except (StoreCorrupted, StoreUnavailable) as error:
                 log_event("drift_unreadable", journey_id=journey_id, reason=str(error))
                 read = None
@@ -268,12 +222,16 @@ def _headline(document: Mapping[str, Any], stamp: tuple[int, int]) -> _Headline:
         at = parse_timestamp(head["at"])
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         at = None
-    figures = {
-        name: float(value)
-        for name in FIGURES
-        if isinstance(value := head.get(name), int | float) and not isinstance(value, bool)
-    }
+    figures = {name: value for name in FIGURES if (value := _figure(head.get(name))) is not None}
     return _Headline(stamp, verdict[:40] if isinstance(verdict, str) else "", at, figures)
+
+
+def _figure(told: object) -> float | None:
+    if isinstance(told, bool) or not isinstance(told, int | float):
+        return None
+    with suppress(OverflowError):  # an integer of hundreds of digits
+        return float(told)
+    return None
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

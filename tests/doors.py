@@ -149,6 +149,7 @@ class World:
             keep(runtime)
             yield runtime
             runtime.workers.close()
+            runtime.errands.close()
 
         with TestClient(application(opened), raise_server_exceptions=False) as inner:
             yield Client(inner)

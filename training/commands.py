@@ -125,7 +125,6 @@ def _evaluate_on_log(
 ) -> None:
     home, configuration = opened_home()
     from models.command_options import moment_option, what_if_options
-    from models.ope_reports import ope_folder
     from training.params import load_params
     from training.policy_evaluation import PolicyQuestion, policy_evaluation
     from training.policy_page import evaluation_lines, policy_page
@@ -141,7 +140,7 @@ def _evaluate_on_log(
         last=last,
     )
     report = policy_evaluation(home, configuration, load_params(), question)
-    folder = ope_folder(home.reports)
+    folder = home.evaluation_reports
     write_json(folder / f"{report['id']}.json", report)
     write_page(folder / f"{report['id']}.html", policy_page(report))
     print_result(report, as_json, [*evaluation_lines(report), f"The report is {folder / report['id']}.html"])

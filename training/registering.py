@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any, Final, Protocol
 from features.events import dump_timestamp
 from features.home import Home
 from features.schema import feature_set
-from models.configuration import Configuration
+from models.configuration import Configuration, load_configuration
 from models.promotions import free_challenger, had_its_turn
 from models.registry import LocalRegistry, model_name
 from models.rollouts import WAITING, alias_of_new
@@ -68,7 +69,7 @@ def register(
 ) -> list[Registered]:
     """Register judged bundles locally and in MLflow; the first of a name becomes its champion, a later one challenger.
 
-    While a challenger is being rolled out a new version waits.
+    While a challenger is being rolled out a new version waits, also where that began while the new one was trained.
 
     A bundle that is byte for byte the newest version of its name is not registered again. It gets its alias when MLflow
     has its run, so that nothing serves untracked, and the next training takes up a version that was left without one.
@@ -91,7 +92,7 @@ def register(
             continue
         tags = {**lineage_tags(one), **facts.tags}
         version = newest if is_same and newest is not None else registry.register(one.bundle, one.name, tags)
-        alias = alias_of_new(registry, one.name, configuration.policy.experiment.challenger)
+        alias = alias_of_new(registry, one.name, _present_share(home))
         bundle = registry.path(one.name, version)
         kept.append((one, version, alias))
         jobs.append(
@@ -116,12 +117,27 @@ def register(
     moving = {(one.name, alias): version for one, version, alias in kept if alias != WAITING}
     runs, problems = tracking.record(jobs, wanted_aliases(registry, names, moving=moving, at=at))
     warn_of(problems)
-    for (name, alias), version in moving.items():
-        registry.set_alias(name, alias, version, at=at)
+    placed = [_alias_put(registry, one.name, version, _present_share(home), at) for one, version, _ in kept]
+    if placed != [alias for _, _, alias in kept]:
+        _, problems = tracking.record([], wanted_aliases(registry, names))
+        warn_of(problems)
     return [
         Registered(name=one.name, version=version, alias=alias, run_id=run["run_id"], evaluation=one.evaluation)
-        for (one, version, alias), run in zip(kept, runs, strict=True)
+        for (one, version, _), alias, run in zip(kept, placed, runs, strict=True)
     ]
+
+
+def _present_share(home: Home) -> float:
+    """The challengers' share by now: a rollout may have begun since the training did."""
+    return load_configuration(home, os.environ).policy.experiment.challenger
+
+
+def _alias_put(registry: LocalRegistry, name: str, version: int, share: float, at: int) -> str:
+    """The alias that a new version has by now, put on it where it is one that serves."""
+    alias = alias_of_new(registry, name, share)
+    if alias != WAITING:
+        registry.set_alias(name, alias, version, at=at)
+    return alias
 
 
 def _same_bundle(registered: Path, candidate: Path) -> bool:

@@ -17,7 +17,7 @@ async def report_experiment(request: Call, experiment_id: FromPath[str]) -> Resp
     """What an experiment has shown so far."""
     runtime = runtime_of(request)
     refuse_query(request.query_params)
-    return as_json(await runtime.workers.run(runtime.experiments.report, experiment_id))
+    return as_json(await runtime.errands.run(runtime.experiments.report, experiment_id))
 
 
 @get("/v1/ope/reports", guards=[_ANALYSTS])
@@ -41,7 +41,7 @@ async def simulate(request: Call) -> Response[bytes]:
     """What a policy, a catalogue or a model would have come to."""
     runtime = runtime_of(request)
     body = await body_of(request, runtime.settings.max_body_bytes, pace=runtime.workers.pace)
-    return as_json(await runtime.workers.run(lambda: runtime.simulations.simulated(decode_json(body))))
+    return as_json(await runtime.errands.run(lambda: runtime.simulations.simulated(decode_json(body))))
 
 
 @get("/v1/monitoring/drift", guards=[_ANALYSTS])

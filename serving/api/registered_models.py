@@ -24,7 +24,7 @@ async def promote_model(request: Call, name: FromPath[str]) -> Response[bytes]:
     """A version to champion, or to a share of the population."""
     runtime, by = runtime_of(request), principal_of(request).key_id
     body = await body_of(request, runtime.settings.max_body_bytes, pace=runtime.workers.pace)
-    return as_json(await runtime.workers.run(lambda: runtime.models.promote(name, decode_json(body), by=by)))
+    return as_json(await runtime.errands.run(lambda: runtime.models.promote(name, decode_json(body), by=by)))
 
 
 @post("/v1/models/{name:str}/rollback", guards=[_PROMOTERS], status_code=200)
@@ -32,4 +32,4 @@ async def roll_back_model(request: Call, name: FromPath[str]) -> Response[bytes]
     """The champion before."""
     runtime, by = runtime_of(request), principal_of(request).key_id
     body = await body_of(request, runtime.settings.max_body_bytes, pace=runtime.workers.pace)
-    return as_json(await runtime.workers.run(lambda: runtime.models.rollback(name, decode_json(body), by=by)))
+    return as_json(await runtime.errands.run(lambda: runtime.models.rollback(name, decode_json(body), by=by)))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from features.errors import BundleError
 from models.actions import Catalogue
-from models.bundle import FOREST
+from models.bundle import FOREST, Bundle, load_bundle
 from models.hazards import DAY_US
 from models.heads import FittedHeads
 from models.promotions import Promoter
-from models.registry import CHALLENGER, CHAMPION, LocalRegistry
-from serving.champions import Champions
+from models.registry import CHALLENGER, CHAMPION, LocalRegistry, Pointer, read_champions
+from serving.champions import LONGEST_PAUSE, Champions
 from tests.boosters import FEATURES, PERIODS, fitted_heads, small_bundle, timed_bundle, written
 from tests.decisions import action
 
@@ -279,3 +283,107 @@ def test_a_fallback_that_is_damaged_too_is_no_model(registry: LocalRegistry) -> 
     champions.refresh()
 
     assert champions.labels() == {"card": None}
+
+
+def _moved_away(registry: LocalRegistry, version: int) -> Path:
+    """A forest that cannot be read for now; the path that it lies at."""
+    forest = registry.path(NAME, version) / FOREST
+    forest.rename(forest.with_suffix(".away"))
+    return forest
+
+
+def test_a_bundle_that_could_not_be_read_is_tried_again(registry: LocalRegistry) -> None:
+    """What kept it from being read may pass without anybody promoting again; soon is soon enough, not at each look."""
+    registry.set_alias(NAME, CHAMPION, 1, at=AT)
+    champions = _champions(registry)
+    champions.refresh()
+    registry.set_alias(NAME, CHAMPION, 2, at=AT)
+    forest = _moved_away(registry, 2)
+    for _ in range(200):
+        champions.refresh()
+    assert champions.labels() == {"card": f"{NAME}@champion/1"}
+    forest.with_suffix(".away").rename(forest)
+
+    looks = 0
+    while champions.labels() != {"card": f"{NAME}@champion/2"} and looks <= LONGEST_PAUSE:
+        champions.refresh()
+        looks += 1
+
+    assert 1 <= looks <= LONGEST_PAUSE
+
+
+def test_a_fallback_gives_way_once_the_champion_can_be_read(registry: LocalRegistry) -> None:
+    """The first trial after a failed one is at the next look."""
+    registry.set_alias(NAME, CHAMPION, 1, at=AT)
+    Promoter(registry).promote(NAME, 2, at=AT, by="ann")
+    forest = _moved_away(registry, 2)
+    champions = _champions(registry)
+    champions.refresh()
+    assert champions.labels() == {"card": f"{NAME}@champion_fallback/1"}
+    forest.with_suffix(".away").rename(forest)
+
+    champions.refresh()
+
+    assert champions.labels() == {"card": f"{NAME}@champion/2"}
+
+
+def test_an_alias_file_that_could_not_be_read_is_read_again(
+    registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the file itself never changes, as when no descriptor was left."""
+    registry.set_alias(NAME, CHAMPION, 1, at=AT)
+    champions = _champions(registry)
+
+    def fail(file: Path) -> dict[str, Pointer]:
+        raise BundleError(f"cannot read {file}: Too many open files; expected a readable file")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("serving.champions.read_champions", fail)
+        champions.refresh()
+    champions.refresh()
+
+    assert champions.labels() == {"card": f"{NAME}@champion/1"}
+
+
+def test_trials_of_a_damaged_bundle_get_rarer_and_are_said_once(
+    registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A log that says the same each second hides everything else; another promotion says it again."""
+    registry.set_alias(NAME, CHAMPION, 1, at=AT)
+    _damage(registry, 1)
+    champions, tried = _champions(registry), []
+
+    def load(path: Path, *arguments: Any, **named: Any) -> Bundle:
+        tried.append(path)
+        return load_bundle(path, *arguments, **named)
+
+    monkeypatch.setattr("serving.champions.load_bundle", load)
+    for _ in range(4 * LONGEST_PAUSE):
+        champions.refresh()
+
+    assert len(tried) <= 12
+    assert [one.getMessage() for one in caplog.records].count("bundle_refused") == 1
+
+    registry.set_alias(NAME, CHAMPION, 1, at=AT + 1)
+    champions.refresh()
+    assert [one.getMessage() for one in caplog.records].count("bundle_refused") == 2
+
+
+def test_two_looks_at_once_take_turns(registry: LocalRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A promotion over HTTP has the aliases looked at while the clock's own look may be under way."""
+    registry.set_alias(NAME, CHAMPION, 1, at=AT)
+    champions, both, met = _champions(registry), threading.Barrier(2), []
+
+    def read(file: Path) -> dict[str, Pointer]:
+        with suppress(threading.BrokenBarrierError):
+            met.append(both.wait(0.2))
+        return read_champions(file)
+
+    monkeypatch.setattr("serving.champions.read_champions", read)
+    threads = [threading.Thread(target=champions.refresh) for _ in range(2)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join(10)
+
+    assert (met, champions.labels()) == ([], {"card": f"{NAME}@champion/1"})

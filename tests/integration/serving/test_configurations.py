@@ -14,6 +14,7 @@ import yaml
 from httpx import Response
 
 from models.configuration import BUILT_IN, load_configuration
+from models.rollouts import write_share
 from serving.configurations import Configurations
 from serving.governing_views import ReplayRequest
 from serving.runtime import Runtime
@@ -273,6 +274,40 @@ def test_a_put_mends_a_bad_file(tmp_path: Path) -> None:
     assert "version: got 7" in (refused or "")
     assert (answer.status_code, runtimes[0].configurations.refused) == (200, None)
     assert load_configuration(world.home, {}).versions["policy"] == before.json()["version"]
+
+
+def test_a_share_that_was_just_written_is_not_lost(client: Client, world: World) -> None:
+    """A step of a rollout writes the file, which the service takes up a moment later: a change of before is refused."""
+    before = client.get("/v1/policies")
+    for share in (0.1, 0.2):
+        write_share(world.home, {}, share)
+
+        answer = client.put("/v1/policies", _with_caps(before.json()["document"], 2), headers=_tag(before))
+
+        assert (answer.status_code, answer.json()["type"]) == (412, "/docs/problems/precondition-failed")
+        assert load_configuration(world.home, {}).policy.experiment.challenger == share
+
+
+def test_a_file_that_was_just_spoilt_is_not_overwritten_before_it_was_seen(client: Client, world: World) -> None:
+    """Somebody may be in the middle of an edit."""
+    write_share(world.home, {}, 0.0)
+    before = client.get("/v1/policies")
+    path = world.home.config / "policy.yaml"
+    for data in (b"version: 1\nexperi", b"\xff"):
+        path.write_bytes(data)
+
+        answer = client.put("/v1/policies", _with_caps(before.json()["document"], 2), headers=_tag(before))
+
+        assert answer.status_code == 412
+        assert path.read_bytes() == data
+
+
+def test_changes_of_one_file_after_another_are_taken(client: Client) -> None:
+    """Before anybody has looked at the files again."""
+    for contacts in (1, 2, 3):
+        before = client.get("/v1/policies")
+        answer = client.put("/v1/policies", _with_caps(before.json()["document"], contacts), headers=_tag(before))
+        assert answer.status_code == 200, answer.text
 
 
 def test_exposures_know_the_channel_of_a_treatment_that_was_put(client: Client, world: World) -> None:

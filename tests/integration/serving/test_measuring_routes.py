@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,13 @@ from features.yaml_files import load_yaml
 from models.actions import Catalogue
 from models.configuration import built_in_configuration
 from models.policy import Policy
-from serving.child_commands import Finished
+from models.registry import model_name
+from models.report_files import LARGEST_BYTES
+from serving.child_commands import Command, Finished
 from serving.problems import TooManyRequests
 from serving.runtime import Runtime
-from serving.stored_reports import LARGEST_BYTES
-from tests.doors import JOURNEY, NOW, Client, World, event
+from serving.settings import Settings
+from tests.doors import BOOTSTRAP, JOURNEY, NOW, Client, World, event
 from tests.integration.serving.test_model_routes import Headway
 
 OPE = "ope-0123456789abcdef"
@@ -157,21 +161,21 @@ def test_bad_simulations_start_no_command(client: Client, headway: Headway, body
 
 def test_kept_evaluations_are_listed_and_read(world: World, client: Client) -> None:
     """The newest first; what has another name is none."""
-    older = _kept(world, "ope", f"{OPE}.json", {"estimators": 5})
+    older = _kept(world, "ope", f"{OPE}.json", {"id": OPE, "estimators": 5})
     os.utime(older, (NOW // 1_000_000 - 60, NOW // 1_000_000 - 60))
     newer = "ope-ffffffffffffffff"
-    _kept(world, "ope", f"{newer}.json", {})
+    _kept(world, "ope", f"{newer}.json", {"id": newer})
     _kept(world, "ope", f"{OPE}.html", "<p>")
     _kept(world, "ope", "notes.json", {})
 
     listed = client.get("/v1/ope/reports").json()["reports"]
 
     assert [(one["id"], one["written_at"], one["bytes"]) for one in listed] == [
-        (newer, "2026-03-01T12:00:00.000000Z", 2),
-        (OPE, "2026-03-01T11:59:00.000000Z", 17),
+        (newer, "2026-03-01T12:00:00.000000Z", 30),
+        (OPE, "2026-03-01T11:59:00.000000Z", 47),
     ]
     report = client.get(f"/v1/ope/reports/{OPE}").json()
-    assert report == {"id": OPE, "written_at": "2026-03-01T11:59:00.000000Z", "report": {"estimators": 5}}
+    assert report == {"id": OPE, "written_at": "2026-03-01T11:59:00.000000Z", "report": {"id": OPE, "estimators": 5}}
 
 
 def test_a_home_without_evaluations_lists_none(client: Client) -> None:
@@ -283,6 +287,20 @@ def test_headlines_of_drift_are_metrics(world: World) -> None:
     assert "headway_drift_verdict{" not in gone
 
 
+@pytest.mark.parametrize("figure", ["9" * 400, "-" + "9" * 400])
+def test_a_figure_that_no_gauge_holds_is_left_out(world: World, figure: str) -> None:
+    """The others are told all the same, and the next report is taken up."""
+    runtimes: list[Runtime] = []
+    text = json.dumps({"headline": {"verdict": "steady", "largest_psi": 0.25, "drifted_share": 0}})
+    _kept(world, "drift", f"{JOURNEY}.json", text.replace(": 0}", f": {figure}}}"))
+    with world.client(keep=runtimes.append) as client:
+        runtimes[-1].drift.refresh()
+        shown = client.get("/metrics").text
+
+    assert 'figure="largest_psi"' in shown
+    assert 'figure="drifted_share"' not in shown
+
+
 def test_a_damaged_drift_report_costs_its_figures_only(world: World) -> None:
     """Its age is still that of the file."""
     runtimes: list[Runtime] = []
@@ -295,6 +313,35 @@ def test_a_damaged_drift_report_costs_its_figures_only(world: World) -> None:
     assert f'headway_drift_age_seconds{{journey_id="{JOURNEY}"}} 0.0' in shown
     assert "headway_drift_verdict{" not in shown
     assert answer.status_code == 503
+
+
+def test_commands_take_no_thread_from_requests(tmp_path: Path) -> None:
+    """Minutes of a report, a simulation and a promotion, and a service with one thread answers everybody else."""
+    go_on, begun, asked = threading.Event(), threading.Barrier(4), []
+
+    def command(wanted: Command) -> Finished:
+        asked.append(wanted.kind)
+        begun.wait(60)
+        go_on.wait(60)
+        return Finished(is_done=True, document={})
+
+    world = World(tmp_path, command=command, settings=Settings(bootstrap_key=BOOTSTRAP, threads=1))
+    world.home.create()
+    with world.client() as client, ThreadPoolExecutor(4) as callers:
+        try:
+            under_way = [
+                callers.submit(client.get, EXPERIMENT),
+                callers.submit(client.post, "/v1/simulations", {"version": 1}),
+                callers.submit(client.post, f"/v1/models/{model_name(JOURNEY)}/promote", {"version": 1}),
+            ]
+            begun.wait(60)
+            answer = callers.submit(client.get, "/v1/policies").result(60)
+        finally:
+            go_on.set()
+        statuses = [one.result(60).status_code for one in under_way]
+
+    assert answer.status_code == 200
+    assert (len(asked), statuses) == (3, [200, 200, 200])
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -69,6 +69,19 @@ def client(world: World) -> Iterator[Client]:
         yield client
 
 
+def test_a_look_that_fails_makes_no_failure_of_a_promotion(client: Client, world: World) -> None:
+    """It is done; the next look takes it up."""
+
+    def fail() -> None:
+        raise PermissionError(13, "Permission denied")
+
+    world.champions[-1].refresh = fail  # type: ignore[method-assign]
+
+    answer = client.post(PROMOTE, {"version": 2})
+
+    assert (answer.status_code, answer.json()["done"]) == (200, True)
+
+
 def test_a_home_without_models_lists_every_journey(client: Client) -> None:
     """Nothing decides there, and nothing was promoted."""
     answer = client.get("/v1/models").json()

@@ -20,17 +20,22 @@ import uvicorn
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from features.errors import NotEnoughData, UnknownObject
+from features.home import Home
 from models.explanation_process import reply
+from models.registry import model_name
 from serving.api.app import application
 from serving.api.openapi import OPERATIONS, api_document
-from serving.child_commands import Finished
+from serving.child_commands import Command, Finished
+from serving.problems import CommandRefused
 from serving.runtime import Runtime
-from tests.doors import BOOTSTRAP, World
+from tests.doors import BOOTSTRAP, JOURNEY, World
 from tests.integration.serving.test_customers import _lived
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # the library warns of its own dependencies
 EXAMPLES = 40
 START_SECONDS = 30.0
+REPORT = "ope-0123456789abcdef"
 CASES = [
     *((one.operation_id, "positive") for one in OPERATIONS),
     *((one.operation_id, "negative") for one in OPERATIONS if one.body or one.parameters),
@@ -52,10 +57,35 @@ class _Served:
     decision_ids: tuple[str, ...]
 
 
+def _headway(command: Command) -> Finished:
+    """What the console script may come to, by how long its line is."""
+    errors = (UnknownObject("no version 9"), CommandRefused("no champion before"), NotEnoughData("no decision"))
+    outcome = sum(len(word) for word in command.words) % 5
+    if outcome < len(errors):
+        raise errors[outcome]
+    reason = {"code": "few_decisions", "value": 3.0, "threshold": 100.0, "text": "3 effective decisions"}
+    verdict = {"promotes": outcome == 4, "champion": 1, "challenger": 2, "reasons": [] if outcome == 4 else [reason]}
+    share = {"before": 0.0, "after": 0.1, "policy_version": "0123456789ab"}
+    return Finished(is_done=outcome == 4, document={"verdict": verdict, "entry": {"kind": "promote"}, "share": share})
+
+
+def _reported(home: Home) -> None:
+    """Keep an evaluation and a drift report."""
+    home.create()
+    for path, document in (
+        (home.evaluation_reports / f"{REPORT}.json", {"id": REPORT}),
+        (home.drift_reports / f"{JOURNEY}.json", {"headline": {"verdict": "steady"}}),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(msgspec.json.encode(document))
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Served]:
     """The application behind a real server, over stores in memory."""
     world = World(tmp_path_factory.mktemp("fuzzed"))
+    world.command = _headway
+    _reported(world.home)
     world.explain = lambda request: reply(world.home, msgspec.json.encode(request))
     world.command = lambda command: Finished(is_done=True, document={"verdict": None, "entry": None, "share": None})
     with world.client() as client:
@@ -68,6 +98,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Served]:
         runtime = world.runtime()
         yield runtime
         runtime.workers.close()
+        runtime.errands.close()
 
     server = uvicorn.Server(uvicorn.Config(application(opened), host="127.0.0.1", port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
@@ -104,7 +135,10 @@ def test_no_call_fails_or_answers_what_is_not_described(served: _Served, operati
     @given(case=operation.as_strategy(generation_mode=generation), known=st.booleans(), place=st.integers(0, 2))
     def sent(case: Any, known: bool, place: int) -> None:
         if known and case.path_parameters:
-            names = {"decision_id": served.decision_ids[place], "customer_id": "c-1"}
+            names = {
+                **{"decision_id": served.decision_ids[place], "customer_id": "c-1"},
+                **{"name": model_name(JOURNEY), "experiment_id": "default-2025", "report_id": REPORT},
+            }
             case.path_parameters = {name: names.get(name, value) for name, value in case.path_parameters.items()}
         answer = case.call(served.url, headers={"Authorization": f"Bearer {BOOTSTRAP}"}, timeout=30)
         answered.append(answer.status_code)

@@ -20,7 +20,7 @@ from features.cli import run
 from features.home import HOME_VARIABLE, Home, lock_file
 from models.configuration import built_in_configuration, load_configuration
 from models.decision import dump_record, load_record
-from models.ope_reports import kept_ope_reports, ope_folder, ope_report
+from models.ope_reports import kept_ope_reports, ope_report
 from models.record_store import SqlRecordStore
 from models.registry import LocalRegistry
 from tests.doors import World
@@ -221,16 +221,16 @@ def test_only_the_decisions_asked_for_count(home: Home, capsys: pytest.CaptureFi
 
 def test_the_same_question_is_the_same_report(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     """One report of the same bytes however often it is asked, which a list of the reports finds."""
-    folder = ope_folder(home.reports)
+    folder = home.evaluation_reports
     first = evaluated(capsys)[1]
     kept = {one.name: one.read_bytes() for one in folder.iterdir()}
 
     again = evaluated(capsys)[1]
 
-    assert again == first == ope_report(folder, first["id"])
+    assert again == first == ope_report(folder, first["id"]).document
     assert {one.name: one.read_bytes() for one in folder.iterdir()} == kept
     assert kept.keys() == {f"{first['id']}.json", f"{first['id']}.html"}
-    assert [one["id"] for one in kept_ope_reports(folder)] == [first["id"]]
+    assert [one.report_id for one in kept_ope_reports(folder)] == [first["id"]]
 
 
 def test_people_get_lines_and_a_page(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
@@ -240,7 +240,7 @@ def test_people_get_lines_and_a_page(home: Home, capsys: pytest.CaptureFixture[s
     told = capsys.readouterr().out
     assert "model version 2 on 1,500 decisions of 1,500 customers" in told
     assert "random: " in told
-    page = next(ope_folder(home.reports).glob("*.html"))
+    page = next(home.evaluation_reports.glob("*.html"))
     assert told.rstrip().endswith(f"The report is {page}")
     text = page.read_text(encoding="utf-8")
     assert "What model version 2 would have earned" in text
@@ -313,7 +313,7 @@ def test_slates_are_valued_where_slots_are_drawn(
         assert holds(found, truth)
         assert found["low"] > slates["logging"]["value"]
         assert all(ess > 100 for ess in found["ess"])
-    assert "Several slots at once" in next(ope_folder(home.reports).glob("*.html")).read_text(encoding="utf-8")
+    assert "Several slots at once" in next(home.evaluation_reports.glob("*.html")).read_text(encoding="utf-8")
 
 
 def test_a_home_in_which_nothing_was_decided_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import entry_points
@@ -23,9 +23,10 @@ from features.home import HOME_VARIABLE, Home
 from features.schema import feature_set
 from features.subjects import SUBJECTS_FILE, subject_buckets
 from models.bundle import load_bundle
-from models.configuration import Configuration, load_configuration
+from models.configuration import load_configuration
 from models.promotions import Promoter, Shares
 from models.registry import LocalRegistry, read_champion
+from models.rollouts import write_share
 from models.scoring import Scorer
 from training.dataset import read_frames
 from training.params import load_params
@@ -302,31 +303,84 @@ def test_a_training_that_could_not_be_tracked_is_taken_up_by_the_next(home: Home
     ]
 
 
-def _with_share(home: Home, share: float) -> Configuration:
-    """The home's configuration with a part of the customers for the challenger."""
-    configuration = load_configuration(home, {})
-    experiment = configuration.policy.experiment.model_copy(update={"challenger": share})
-    return replace(configuration, policy=configuration.policy.model_copy(update={"experiment": experiment}))
+def _judged(home: Home) -> Trained:
+    """The candidate of the home's last training."""
+    candidate = home.bundle(CANDIDATE, NAME)
+    evaluation = json.loads(evaluation_file(home).read_bytes())["journeys"][JOURNEY]
+    lineage = load_bundle(candidate, None).lineage
+    return Trained(journey_id=JOURNEY, name=NAME, bundle=candidate, evaluation=evaluation, lineage=lineage)
+
+
+def _begin_rollout(home: Home) -> None:
+    """Let version 2 decide for a tenth of the customers."""
+    Promoter(LocalRegistry(home.bundles)).give_share(
+        NAME, 2, Shares(before=0.0, after=0.1), put=lambda share: write_share(home, {}, share), at=1, by="ann"
+    )
 
 
 def test_a_version_that_comes_during_a_rollout_waits(home: Home) -> None:
     """The challenger that people were given stays theirs; the new version is registered and tracked all the same."""
-    registry, candidate = LocalRegistry(home.bundles), home.bundle(CANDIDATE, NAME)
-    evaluation = json.loads(evaluation_file(home).read_bytes())["journeys"][JOURNEY]
-    lineage = load_bundle(candidate, None).lineage
-    one = Trained(journey_id=JOURNEY, name=NAME, bundle=candidate, evaluation=evaluation, lineage=lineage)
-    registry.register(candidate, NAME, {})
-    registry.register(candidate, NAME, {})
-    Promoter(registry).give_share(NAME, 2, Shares(before=0.0, after=0.1), put=lambda _: None, at=1, by="ann")
+    registry, one = LocalRegistry(home.bundles), _judged(home)
+    for _ in range(2):
+        registry.register(one.bundle, NAME, {})
+    _begin_rollout(home)
     tracking = Tracking(up=True)
 
-    registered = register(home, _with_share(home, 0.1), load_params(), [one], tracking, at=2)
+    registered = register(home, load_configuration(home, {}), load_params(), [one], tracking, at=2)
 
     assert [(found.version, found.alias) for found in registered] == [(3, "waiting")]
     assert (registry.alias(NAME, "challenger"), [job["alias"] for job in tracking.jobs]) == (2, ["waiting"])
     assert not (home.bundles / "waiting.json").exists()
-    (after,) = register(home, _with_share(home, 0.0), load_params(), [one], tracking, at=3)
+    ended = write_share(home, {}, 0.0)
+    (after,) = register(home, ended, load_params(), [one], tracking, at=3)
     assert (after.version, after.alias, registry.alias(NAME, "challenger")) == (3, "challenger", 3)
+
+
+class Meanwhile(Tracking):
+    """MLflow, while somebody does something else."""
+
+    def __init__(self, done: Callable[[], object]) -> None:
+        super().__init__(up=True)
+        self._done = done
+
+    def record(
+        self, jobs: Sequence[Mapping[str, Any]], aliases: Sequence[Mapping[str, Any]] = ()
+    ) -> tuple[list[dict[str, Any]], list[str]]:
+        """As ``Tracking.record``."""
+        if jobs:
+            self._done()
+        return super().record(jobs, aliases)
+
+
+def test_a_rollout_that_began_during_a_training_keeps_its_share(home: Home) -> None:
+    """Training takes minutes, and read the policy when it began: who was asked about decides, and the new one waits."""
+    registry, one = LocalRegistry(home.bundles), _judged(home)
+    for _ in range(2):
+        registry.register(one.bundle, NAME, {})
+    before = load_configuration(home, {})
+    tracking = Meanwhile(lambda: _begin_rollout(home))
+
+    (found,) = register(home, before, load_params(), [one], tracking, at=2)
+
+    assert (found.version, found.alias, registry.alias(NAME, "challenger")) == (3, "waiting", 2)
+    assert [(wanted["alias"], wanted["on"]["version"]) for wanted in tracking.aliases] == [
+        ("champion", 1),
+        ("challenger", 2),
+    ]
+    (again,) = register(home, before, load_params(), [one], Tracking(up=True), at=3)
+    assert (again.version, again.alias, registry.alias(NAME, "challenger")) == (3, "waiting", 2)
+
+
+def test_a_champion_that_was_made_during_a_training_stays(home: Home) -> None:
+    """A first bundle becomes the champion only where there is none by then."""
+    registry, one = LocalRegistry(home.bundles), _judged(home)
+    registry.register(one.bundle, NAME, {})
+    home.champion_file.unlink()
+
+    promote = Meanwhile(lambda: registry.set_alias(NAME, "champion", 2, at=1))
+    (found,) = register(home, load_configuration(home, {}), load_params(), [one], promote, at=2)
+
+    assert (found.alias, registry.alias(NAME, "champion")) == ("challenger", 2)
 
 
 def test_rows_that_changed_under_the_watermark_are_refused(home: Home) -> None:

@@ -158,6 +158,7 @@ def test_problems_of_all_files_come_at_once(edited: Edit) -> None:
             "exploration.regret_budget",
             "a finite number",
         ),
+        ("policy.yaml", "sms: 0.05", "sms: -0.05", "channel_price.sms", "greater than or equal to 0"),
         ("taxonomy.yaml", "[social, sem, partner]", "[social, fax]", "kinds.ad_clicked.channels[1]", "one of app,"),
         ("taxonomy.yaml", "  ad_clicked:", "  consent_changed:", "kinds.consent_changed", "another name"),
         ("taxonomy.yaml", "  ad_clicked:", "  identity_linked:", "kinds.identity_linked", "another name"),

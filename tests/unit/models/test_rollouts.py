@@ -147,6 +147,14 @@ def test_a_file_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pyte
     assert (home.config / "policy.yaml").read_bytes() == before
 
 
+def test_a_home_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    """The built-in configuration would become its own."""
+    (tmp_path / "home").write_text("a file")
+
+    with pytest.raises(StoreUnavailable, match=r"config: .*; expected a writable folder"):
+        write_share(Home(tmp_path / "home"), {}, 0.1)
+
+
 def _step(version: int, before: float, after: float, step: Step = "done") -> Entry:
     return Entry(
         number=1,

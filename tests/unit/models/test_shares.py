@@ -130,6 +130,22 @@ def test_a_policy_that_cannot_be_written_takes_the_alias_back(registry: LocalReg
     assert [one.step for one in world.log] == ["intended", "abandoned"]
 
 
+@pytest.mark.parametrize("error", [StoreUnavailable("a full disk"), OSError(28, "No space left on device")])
+def test_a_policy_that_cannot_be_written_makes_no_challenger(registry: LocalRegistry, error: Exception) -> None:
+    """Where there was none before, there is none afterwards: a standing share would be its from then on."""
+    registry.remove_alias(NAME, CHALLENGER)
+    world = World(registry, 0.05)
+
+    def fail(share: float) -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        world.step(3, 0.1, put=fail)
+
+    assert (registry.alias(NAME, CHALLENGER), world.share) == (None, 0.05)
+    assert [one.step for one in world.log] == ["intended", "abandoned"]
+
+
 @pytest.mark.parametrize(("when", "expected"), [("before", "abandoned"), ("after", "done")])
 def test_a_death_while_the_policy_is_written_is_settled_by_the_next(
     registry: LocalRegistry, when: str, expected: str
@@ -183,6 +199,32 @@ def test_a_share_that_somebody_else_changed_meanwhile_is_refused(registry: Local
     with pytest.raises(Refused, match=r"the share is 0 by now, expected 0\.1"):
         Promoter(registry, share=lambda: world.share).give_share(NAME, 2, asked, put=world.put, at=AT, by="ann")
     assert (world.share, world.log) == (0.0, [])
+
+
+@pytest.mark.parametrize("by_now", [0.0, 0.05, 0.5])
+def test_a_step_from_another_share_is_refused(registry: LocalRegistry, by_now: float) -> None:
+    """Somebody stopped it, or went on, while the gate was asked: the evidence is about another step."""
+    world = World(registry, 0.1)
+
+    def changed_meanwhile() -> float:
+        return by_now
+
+    promoter = Promoter(registry, share=changed_meanwhile)
+    with pytest.raises(Refused, match=rf"the share is {by_now:g} by now, expected 0\.1"):
+        promoter.give_share(NAME, 3, Shares(before=0.1, after=0.2), put=world.put, at=AT, by="ann")
+
+    assert (world.log, registry.alias(NAME, CHALLENGER), world.share) == ([], 2, 0.1)
+
+
+def test_a_rollout_ends_from_whatever_share(registry: LocalRegistry) -> None:
+    """A share of 0 is what somebody in a hurry wants."""
+    world = World(registry, 0.5)
+
+    Promoter(registry, share=lambda: world.share).give_share(
+        NAME, 1, Shares(before=0.1, after=0.0), put=world.put, at=AT, by="ann"
+    )
+
+    assert world.share == 0.0
 
 
 def test_a_forced_step_needs_a_reason(registry: LocalRegistry) -> None:

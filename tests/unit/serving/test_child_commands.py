@@ -55,6 +55,28 @@ def test_a_result_that_says_no_is_one_too() -> None:
     assert (finished.is_done, finished.document) == (False, {"why": 1})
 
 
+def test_what_a_library_prints_besides_is_passed_over() -> None:
+    """Before the result, and after an error: a promotion that was made must not be told as one that failed."""
+    result = json.dumps({"entry": {"kind": "promote"}, "reasons": [{"code": "x"}]}, indent=1)
+    script = f"print('Registered model created.\\n{{}}\\n' + {result!r})"
+    late = f"import sys; sys.stderr.write({_told('UnknownObject')!r} + '\\n/lib: UserWarning: leaked\\n  warn(1)\\n')"
+
+    finished = ChildCommands({}, command=(*PYTHON, script)).run(_command())
+
+    assert finished.document == json.loads(result)
+    with pytest.raises(UnknownObject, match="what and why"):
+        ChildCommands({}, command=(*PYTHON, f"{late}; sys.exit(2)")).run(_command())
+
+
+def test_more_than_a_pipe_holds_is_read() -> None:
+    """On both streams at once."""
+    script = "import json, sys; sys.stderr.write('w' * 3_000_000); print(json.dumps(['x' * 3_000_000]))"
+
+    finished = ChildCommands({}, command=(*PYTHON, script)).run(_command())
+
+    assert len(finished.document[0]) == 3_000_000
+
+
 @pytest.mark.parametrize(
     ("code", "said", "error", "message"),
     [
