@@ -210,15 +210,17 @@ class EffectDriftParams(ConfigModel):
     """When an action no longer changes what it did; see ``training.drift_effects``.
 
     Attributes:
-        alpha: probability of any false alarm over all actions of a run.
+        alpha: probability of any false alarm over all actions of a run, and again of all of them together.
         smallest_change: in standard deviations of the outcome; what is less is no drift however certain.
         smallest_arm: decisions with the action, and with none, that either side must hold.
+        smallest_together: likewise for an action to be among those that are looked at together.
         smallest_probability: decisions on which the action or none was less likely are left out.
     """
 
     alpha: float = Field(default=0.0005, gt=0, lt=0.5)
     smallest_change: float = Field(default=0.05, ge=0)
     smallest_arm: int = Field(default=200, ge=20)
+    smallest_together: int = Field(default=50, ge=20)
     smallest_probability: float = Field(default=0.005, gt=0, lt=0.5)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from tests.closed_loop.setting import CHALLENGER_SHARE, DRIFT_ROUND, ROOT, ROUND_DAYS
+from tests.closed_loop.setting import DRIFT_ROUND, ROOT, ROUND_DAYS, SHARES
 from training.plots import COLOURS, SOFT, new_figure, svg_of
 
 PAGE: Final = ROOT / "docs" / "closed-loop.md"
@@ -295,7 +295,7 @@ def page(runs: Sequence[Run]) -> str:
     """The page as Markdown."""
     groups = _groups(runs)
     worlds = "; ".join(_worlds(group, drifts=drifts) for drifts, group in sorted(groups.items()))
-    parts = [_METHOD.format(days=ROUND_DAYS, share=100 * CHALLENGER_SHARE, worlds=worlds)]
+    parts = [_METHOD.format(days=ROUND_DAYS, share=100 * SHARES["challenger"], worlds=worlds)]
     if False in groups:
         parts.append(f"## The world stays as it is\n\n{_learned(groups[False])}\n{_rounds(groups[False])}")
     if True in groups:
