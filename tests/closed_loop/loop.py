@@ -27,7 +27,6 @@ from tests.closed_loop.mail import Mail
 from tests.closed_loop.setting import (
     DRIFT_ROUND,
     JOURNEY_ID,
-    JUDGED_TIMES,
     MORE_EVIDENCE,
     ROUND_DAYS,
     START,
@@ -52,7 +51,7 @@ from training.snapshot import freeze, read_snapshot
 
 NAME: Final = model_name(JOURNEY_ID)
 BY: Final = "closed loop"
-DRIFT_LOOKED_AT: Final = range(DRIFT_ROUND - 2, DRIFT_ROUND + 3)
+DRIFT_LOOKED_AT: Final = range(DRIFT_ROUND - 1, DRIFT_ROUND + 3)
 """Rounds at whose end drift is asked for: before the effects change, when they have, and once that was learned."""
 
 _FEWEST: Final = 30
@@ -230,7 +229,7 @@ class Installation:
         effects_changed = drift is not None and any(one["code"].startswith("effect.") for one in drift["reasons"])
         if effects_changed and self._learns_from is None:
             self._learns_from = self._trained_at
-        trains = self._is_due(verdict) or effects_changed
+        trains = (self._is_due(verdict) or effects_changed) and number + 1 < self._setting.rounds
         if trains:
             self._train(at=end)
         took["train"] = -clock + (clock := time.perf_counter())
@@ -260,13 +259,9 @@ class Installation:
     def _is_due(self, verdict: Judged | None) -> bool:
         """Whether another challenger takes the place of this one: there is none, or no more evidence would help it."""
         if verdict is None or verdict.promoted or not set(verdict.reasons) <= MORE_EVIDENCE:
-            self._judged = 0
             return True
         self._judged += 1
-        if self._judged < JUDGED_TIMES:
-            return False
-        self._judged = 0
-        return True
+        return self._judged >= self._setting.judged_times
 
     def _configure(self, configuration: Configuration) -> None:
         keep_configuration(self._home, configuration)

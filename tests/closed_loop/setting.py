@@ -28,14 +28,11 @@ SHARES: Final[Mapping[str, float]] = {"no_contact_holdout": 0.1, "random_eligibl
 """Of the customers, from the second round on; the champion has the rest. More is left to chance than by the built-in
 shares: a few thousand customers a round are little to learn from."""
 
-JUDGED_TIMES: Final = 2
-"""How often a challenger is judged before another takes its place, where all that it lacks is evidence."""
-
 MORE_EVIDENCE: Final = TOO_LITTLE_SEEN | {"not_better"}
 """Reasons of the gate that more decisions may do away with."""
 
-DRIFT_ROUND: Final = 6
-"""The round in which the effects change, counted from 1."""
+DRIFT_ROUND: Final = 5
+"""The round in which the effects change, counted from 1: where no challenger was promoted, the one after a training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +48,14 @@ class Setting:
     rounds: int = 10
     customers: int = 1_200
     drifts: bool = False
+
+    @property
+    def judged_times(self) -> int:
+        """How often a challenger is judged before another takes its place, where all that it lacks is evidence.
+
+        Evidence adds up over the rounds of one challenger. Where the world may change it also grows old.
+        """
+        return 2 if self.drifts else 4
 
     @property
     def end(self) -> int:

@@ -147,7 +147,7 @@ def test_what_is_unknown_is_not_counted() -> None:
 
 def test_changes_too_faint_by_themselves_are_seen_together() -> None:
     """Both actions lose a tenth: neither is named at this alpha, all of them together are."""
-    before, lately = decided(3_000, 3), decided(3_000, 4, effects=(0.1, -0.05), predicted=(0.1, -0.05))
+    before, lately = decided(3_000, 3), decided(3_000, 4, effects=(0.1, -0.05), predicted=(0.2, 0.05))
     params = EffectDriftParams(alpha=0.0004)
     together = effects_together(before, lately, params)
     assert (together.n_actions, together.has_drifted) == (2, True)
