@@ -83,6 +83,17 @@ class Comparison:
         sums = np.bincount(of_row, weights=weight * (score - mean))
         return mean, float(np.sqrt((sums**2).sum()) / weight.sum())
 
+    def pooled_se(self) -> float:
+        """What the standard error of the mean would be if outcomes of both arms were equally noisy.
+
+        Thirty rows without one success seem to leave no doubt; the other arm's rows say how much there is.
+        """
+        row = np.arange(len(self.y))
+        expected = np.where(self.treated, self.mu_1[self.fold, row], self.mu_0[self.fold, row])
+        pull = np.where(self.treated | self.control, self.weight / self.given, 0.0)
+        noise = float(np.average((self.y - expected) ** 2, weights=pull))
+        return float(np.sqrt(noise * (pull**2).sum()) / self.weight.sum())
+
 
 def pseudo_outcome(compared: Comparison, learner: Learner, without: int) -> tuple[FloatArray, FloatArray]:
     """What a learner regresses outside one fold, and the weights of that regression, each ``(m,)``.

@@ -6,7 +6,7 @@ learner and size are chosen on held-out rows, the mean being one of the choices,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,6 +20,7 @@ from models.overlap import Overlap, overlap_of
 from models.recalibration import recalibration
 from models.responses import CONTROL, ControlResponse, Sample, arm_responses, control_response
 from models.selection import SelectionProbabilities, selection_probabilities
+from models.shrinkage import effective_rows, shrunk
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -37,9 +38,12 @@ class UpliftParams:
         effect_leaves: numbers of leaves to choose from, beside the arm's mean; learners are compared at the middle one.
         learners: to choose from.
         smallest_leaf: share of an effect's rows that each of its leaves holds at least, up to a thousand.
-        smallest_arm: rows an arm needs for an effect model; below it there is its mean.
-        smallest_mean: rows an arm needs for its mean; below it there is nothing, and the catalogue's prior is served.
-        shrink_rows: n0: an effect's weight against the arm's mean is n / (n + n0), n the rows of the arm.
+        smallest_arm: effective rows an arm needs for an effect model; below it there is its mean.
+        smallest_mean: effective rows an arm needs for its mean; below it there is nothing, and the catalogue's prior is
+            served.
+        shrink_rows: n0: an effect's weight against the arm's mean is n / (n + n0), n the effective rows of the arm.
+        prior_spread: how far an arm's mean effect may be from 0 at the least where nothing was declared of it, one
+            standard deviation in standard deviations of the outcome: see ``models.shrinkage``.
         sigma_floor: the smallest standard deviation of an effect.
         smallest_probability: estimated selection probabilities are clipped here.
         categorical: indices of the features that are codes.
@@ -58,6 +62,7 @@ class UpliftParams:
     smallest_arm: int = 300
     smallest_mean: int = 30
     shrink_rows: float = 500.0
+    prior_spread: float = 0.05
     sigma_floor: float = 0.0
     smallest_probability: float = 0.02
     categorical: Sequence[int] = ()
@@ -73,6 +78,9 @@ class ArmFit:
         n_control: compared rows that got no action.
         mean_effect: doubly robust mean effect over the compared rows, weighted by overlap; NaN if too few.
         mean_se: its standard error, clustered by customer.
+        served_mean: what is served in its place: drawn to the arm's prior as far as its error is large.
+        served_se: posterior standard deviation of that.
+        precision: weight of the arm's own mean in it; the rest is the prior's.
         choice: ``absent`` or ``too_few`` (no head: scoring falls back to the catalogue's prior), ``mean``, or the
             learner and the size chosen, as ``x,leaves=4,trees=40``.
         loss_gain: share of the held-out doubly robust loss that the choice saves against the mean.
@@ -100,6 +108,9 @@ class ArmFit:
     slope_se: float = float("nan")
     n_slope: int = 0
     is_tried: bool = False
+    served_mean: float = float("nan")
+    served_se: float = float("nan")
+    precision: float = 0.0
 
     @property
     def share_clipped(self) -> float:
@@ -147,6 +158,7 @@ def fit_uplift(
     arm_probabilities: FloatArray | None = None,
     groups: NDArray[np.generic] | None = None,
     weight: FloatArray | None = None,
+    priors: Mapping[str, tuple[float, float]] | None = None,
     params: UpliftParams,
     seed: int,
 ) -> FittedUplift:
@@ -166,6 +178,8 @@ def fit_uplift(
         groups: ``(n,)`` customers; a customer's rows stay in one fold. Rows are their own customers if None.
         weight: ``(n,)`` above 0, how much each row's outcome counts: every mean, loss and regression is weighted by it.
             Only ratios matter; all rows count alike if None.
+        priors: by action, what is believed of its mean effect and one standard deviation of that belief, in units of
+            the outcome; 0 of an action that is not named.
         params: how it is fitted.
         seed: fixes everything that is drawn.
 
@@ -209,12 +223,13 @@ def fit_uplift(
         for number, action_id in enumerate(arm_ids)
         if number != CONTROL
     ]
+    fits = _drawn_to_priors(fits, {} if priors is None else priors, params.prior_spread * _deviation(sample))
     return FittedUplift(
         FittedHeads(
-            heads=(control.head, *(head for _, head, _ in fits if head is not None)),
-            boosters={**control.boosters, **{name: text for _, _, texts in fits for name, text in texts.items()}},
+            heads=(control.head, *(fit.head for fit in fits if fit.head is not None)),
+            boosters={**control.boosters, **{name: text for fit in fits for name, text in fit.texts.items()}},
         ),
-        tuple(found for found, _, _ in fits),
+        tuple(fit.found for fit in fits),
     )
 
 
@@ -267,6 +282,54 @@ def _folds(arm: IntArray, y: FloatArray, customers: IntArray, n_folds: int, seed
     return fold[of_row]
 
 
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """One arm: what was found, its head if it has one, that head's boosters, and the error that it is drawn by."""
+
+    found: ArmFit
+    head: Head | None
+    texts: Mapping[str, str]
+    error: float
+
+
+def _deviation(sample: Sample) -> float:
+    """Standard deviation of the outcome."""
+    return float(
+        np.sqrt(np.average((sample.y - np.average(sample.y, weights=sample.weight)) ** 2, weights=sample.weight))
+    )
+
+
+def _drawn_to_priors(
+    fits: Sequence[_Fit], priors: Mapping[str, tuple[float, float]], least_spread: float
+) -> list[_Fit]:
+    """The fits with heads around posterior means, over all arms of the outcome that have one."""
+    known = [fit for fit in fits if fit.head is not None]
+    believed = [priors.get(fit.found.action_id, (0.0, least_spread)) for fit in known]
+    drawn = shrunk(
+        np.array([fit.found.mean_effect for fit in known]),
+        np.array([fit.error for fit in known]),
+        prior=np.array([mean for mean, _ in believed]),
+        least_spread=np.array([spread for _, spread in believed]),
+    )
+    posterior = {
+        fit.found.action_id: found
+        for fit, *found in zip(known, drawn.mean.tolist(), drawn.sd.tolist(), drawn.weight.tolist(), strict=True)
+    }
+    return [_around(fit, fit.head, *posterior[fit.found.action_id]) if fit.head is not None else fit for fit in fits]
+
+
+def _around(fit: _Fit, head: Head, mean: float, sd: float, precision: float) -> _Fit:
+    """The fit with its head around another mean: what an effect model tells of customers beside it stays."""
+    found = replace(fit.found, served_mean=mean, served_se=sd, precision=precision)
+    slope = head.calibration.slope
+    calibration = head.calibration
+    if calibration.kind == "linear":
+        moved = (mean - head.mean) * (1 - slope * (1 - head.weight))
+        calibration = replace(calibration, intercept=calibration.intercept + moved)
+    head = replace(head, mean=mean, mean_se=sd, calibration=calibration, facts=_facts(found))
+    return replace(fit, found=found, head=head)
+
+
 def _fit_arm(
     sample: Sample,
     control: ControlResponse,
@@ -275,11 +338,15 @@ def _fit_arm(
     action_id: str,
     outcome_id: str,
     params: UpliftParams,
-) -> tuple[ArmFit, Head | None, dict[str, str]]:
+) -> _Fit:
     rows, weight = chances.comparison(sample.arm, number, CONTROL)
     taken = [rows[sample.arm[rows] == one] for one in (number, CONTROL)]
-    smallest = min(map(len, taken))
-    enough = smallest >= params.smallest_mean
+    pull = np.zeros(len(sample.y))
+    pull[rows] = weight[rows] / chances.among_compared(rows, number, CONTROL)
+    if sample.weight is not None:
+        pull *= sample.weight
+    effective = [effective_rows(pull[one]) for one in taken]
+    enough = min(effective) >= params.smallest_mean
     found = ArmFit(
         action_id=action_id,
         n_treated=len(taken[0]),
@@ -293,7 +360,7 @@ def _fit_arm(
         overlap=_overlap(sample, chances, number, rows),
     )
     if not enough:
-        return found, None, {}
+        return _Fit(found, None, {}, float("nan"))
     compared = _comparison(sample, control, chances, number, rows, weight[rows])
     mean, mean_se = compared.mean()
     found = replace(found, mean_effect=mean, mean_se=mean_se)
@@ -306,13 +373,20 @@ def _fit_arm(
         spread="jackknife",
         sigma_floor=params.sigma_floor,
     )
-    if smallest >= params.smallest_arm and all(sample.is_in_every_fold(one) for one in taken):
-        found, head, texts = _modelled(sample, compared, ~chances.estimated[rows], found, head, params)
-    return found, replace(head, facts=_facts(found)), texts
+    if min(effective) >= params.smallest_arm and all(sample.is_in_every_fold(one) for one in taken):
+        weight_of_model = effective[0] / (effective[0] + params.shrink_rows)
+        found, head, texts = _modelled(sample, compared, ~chances.estimated[rows], found, head, weight_of_model, params)
+    return _Fit(found, head, texts, max(mean_se, compared.pooled_se()))
 
 
 def _modelled(
-    sample: Sample, compared: Comparison, logged: BoolArray, found: ArmFit, head: Head, params: UpliftParams
+    sample: Sample,
+    compared: Comparison,
+    logged: BoolArray,
+    found: ArmFit,
+    head: Head,
+    weight: float,
+    params: UpliftParams,
 ) -> tuple[ArmFit, Head, dict[str, str]]:
     """The arm's effect model, recalibrated, if one beats the mean."""
     found = replace(found, is_tried=True)
@@ -336,7 +410,6 @@ def _modelled(
     found = replace(found, slope=measured.slope, slope_se=measured.slope_se, n_slope=measured.n_rows)
     if measured.served_slope == 0:
         return found, head, {}
-    weight = found.n_treated / (found.n_treated + params.shrink_rows)
     texts = {f"{head.name}#{k}": fit.text(effect.rounds) for k, fit in enumerate(effect.fits)}
     found = replace(
         found,
@@ -365,6 +438,9 @@ def _facts(found: ArmFit) -> dict[str, Fact]:
         "randomised": found.randomised,
         "share_clipped": found.share_clipped,
         "ess": found.overlap.ess,
+        "own_mean": found.mean_effect,
+        "own_mean_se": found.mean_se,
+        "precision": found.precision,
     }
     return facts if found.n_slope == 0 else {**facts, "slope": found.slope, "slope_se": found.slope_se}
 

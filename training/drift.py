@@ -26,7 +26,7 @@ from models.scoring import Scorer
 from training.dataset import read_frames
 from training.drift_calibration import STALL, Calibration, Predictions, calibration, calibration_reasons, predictions
 from training.drift_document import document_of
-from training.drift_effects import ActionEffect, action_effects, effect_reasons
+from training.drift_effects import ActionEffect, action_effects, effect_reasons, effects_together
 from training.drift_features import SCORE, STALL_SCORE, FeatureDrift, feature_drift, feature_reasons, most_used
 from training.drift_process import Process, process_reasons, process_steps, windows
 from training.drift_rates import Rates, rate_reasons, rates
@@ -285,7 +285,7 @@ def decision_drift(
         calibrations=calibrations[1],
         reasons=[
             *calibration_reasons(calibrations[0], calibrations[1], params.calibration),
-            *effect_reasons(effects, params.effects),
+            *effect_reasons(effects, params.effects, effects_together(before, lately, params.effects)),
             *rate_reasons(found, params),
         ],
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import f, norm
 
 from features.kernel import Floats, Integers
 from models.off_policy import doubly_robust_responses
@@ -21,6 +21,9 @@ from training.drift_samples import Decided, Texts
 from training.drift_verdict import RETRAIN, Reason
 from training.moments import Booleans
 from training.params import EffectDriftParams
+
+ALL_ACTIONS: Final = "all actions"
+"""The subject of a reason that is about all actions together."""
 
 _OTHER: Final = 2
 
@@ -109,11 +112,7 @@ def action_effects(before: Decided, lately: Decided, params: EffectDriftParams) 
         observed (the score); Liang and Zeger 1986, Longitudinal data analysis using generalized linear models (errors
         over clusters); Holm 1979, A simple sequentially rejective multiple test procedure.
     """
-    judged: list[tuple[int, _Scores, _Scores]] = []
-    for arm in range(1, len(before.arm_ids)):
-        earlier, later = (_scores(side, arm, params.smallest_probability) for side in (before, lately))
-        if min(earlier.smallest, later.smallest) >= params.smallest_arm:
-            judged.append((arm, earlier, later))
+    judged = _judged(before, lately, params.smallest_arm, params)
     changes = [_difference(one, two) for _, one, two in judged]
     gaps = [_gap(two) for _, _, two in judged]
     p_values, gap_p_values = (holm([two_sided(one) for one in found]) for found in (changes, gaps))
@@ -143,9 +142,107 @@ def action_effects(before: Decided, lately: Decided, params: EffectDriftParams) 
     return effects
 
 
-def effect_reasons(effects: Sequence[ActionEffect], params: EffectDriftParams) -> list[Reason]:
+def _judged(
+    before: Decided, lately: Decided, smallest: int, params: EffectDriftParams
+) -> list[tuple[int, _Scores, _Scores]]:
+    """The actions that either period holds so many decisions with, and with none, and their scores in both."""
+    judged = []
+    for arm in range(1, len(before.arm_ids)):
+        earlier, later = (_scores(side, arm, params.smallest_probability) for side in (before, lately))
+        if min(earlier.smallest, later.smallest) >= smallest:
+            judged.append((arm, earlier, later))
+    return judged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EffectsTogether:
+    """Whether the actions' effects changed, all of them looked at as one.
+
+    Attributes:
+        n_actions: that were looked at.
+        size: root of the mean squared change, in standard deviations of each action's outcome; NaN without actions.
+        p_value: of no change in any of them; NaN where it cannot be told.
+        has_drifted: the change is certain, and large enough to matter.
+    """
+
+    n_actions: int
+    size: float
+    p_value: float
+    has_drifted: bool
+
+
+def effects_together(before: Decided, lately: Decided, params: EffectDriftParams) -> EffectsTogether:
+    """One test of all actions at once: many changes, each too faint to be told by itself, are seen together.
+
+    Two statistics of the actions' standardised changes ``d`` with their covariance ``S`` over people, who may be in
+    several comparisons: ``d' S^-1 d``, about chi-squared where nothing changed, and ``c' d`` with ``c`` how often each
+    action was lately taken, which tells best of a change that most actions share. The smaller p-value is doubled, once
+    for each look.
+
+    Args:
+        before: decisions that were trained on, or earlier ones.
+        lately: recent ones, those whose windows are over.
+        params: what is asked; actions of ``smallest_together`` decisions are looked at.
+
+    References:
+        Hotelling 1931, The generalization of Student's ratio (the F distribution of the first statistic); Liang and
+        Zeger 1986, Longitudinal data analysis using generalized linear models (errors over clusters).
+    """
+    judged = [
+        one
+        for one in _judged(before, lately, params.smallest_together, params)
+        if one[1].spread > 0 and two_sided(_difference(one[1], one[2])) >= 0
+    ]
+    if not judged:
+        return EffectsTogether(n_actions=0, size=math.nan, p_value=math.nan, has_drifted=False)
+    change = np.array([(two.score.mean() - one.score.mean()) / one.spread for _, one, two in judged])
+    influence, n = _influences([(one, two) for _, one, two in judged])
+    covariance = influence.T @ influence
+    k = len(change)
+    wald = float(change @ np.linalg.pinv(covariance, hermitian=True) @ change)
+    mix = np.array([float((lately.arm == arm).sum()) for arm, _, _ in judged])
+    contrast = abs(float(mix @ change)) / math.sqrt(float(mix @ covariance @ mix))
+    p_values = (float(f.sf(wald * (n - k) / (k * (n - 1)), k, n - k)) if n > k else 1.0, float(2 * norm.sf(contrast)))
+    size = float(np.sqrt((change**2).mean()))
+    p_value = min(1.0, 2 * min(p_values))
+    return EffectsTogether(
+        n_actions=k,
+        size=size,
+        p_value=p_value,
+        has_drifted=p_value < params.alpha and size >= params.smallest_change,
+    )
+
+
+def _influences(pairs: Sequence[tuple[_Scores, _Scores]]) -> tuple[Floats, int]:
+    """``(n_people, k)`` what each person adds to each action's standardised change, and how many people there are."""
+    everybody = np.unique(np.concatenate([side.people for pair in pairs for side in pair]))
+    table = np.zeros((len(everybody), len(pairs)))
+    for column, (one, two) in enumerate(pairs):
+        for side, sign in ((one, -1.0), (two, 1.0)):
+            parts = sign * (side.score - side.score.mean()) / (len(side.score) * one.spread)
+            table[:, column] += np.bincount(
+                np.searchsorted(everybody, side.people), weights=parts, minlength=len(everybody)
+            )
+    return table, len(everybody)
+
+
+def effect_reasons(
+    effects: Sequence[ActionEffect], params: EffectDriftParams, together: EffectsTogether | None = None
+) -> list[Reason]:
     """What drifted effects speak for: learning them anew."""
     found = []
+    if together is not None and together.has_drifted:
+        found.append(
+            Reason(
+                code="effect.drifted",
+                calls_for=RETRAIN,
+                subject=ALL_ACTIONS,
+                value=together.size,
+                threshold=params.smallest_change,
+                text=f"{together.n_actions} actions, looked at together, no longer change what they did, by chance in "
+                f"fewer than {params.alpha:.2%} of reports",
+            )
+        )
     for one in effects:
         if one.has_drifted:
             found.append(

@@ -23,7 +23,7 @@ from models.uplift import ArmFit, FittedUplift, UpliftParams, fit_uplift
 from training.dataset import DecisionFrame, Frames
 from training.fit_stall import StallFit, fitted_stall_or_none
 from training.maturity import maturity
-from training.moments import Booleans
+from training.moments import HOUR_US, Booleans
 from training.params import Params
 from training.split import before_and_after, hashed_halves, is_flat
 
@@ -93,14 +93,18 @@ def _uplift(
     if len(frame.arm_ids) < 2 or len(frame) == 0:
         notes.append(f"no uplift model: {len(frame)} past decisions with an action, expected some")
         return {}, ()
-    everything = np.ones(len(frame), dtype=np.bool_)
+    recent = young_enough(frame, params)
+    if not recent.all():
+        notes.append(
+            f"uplift: decisions left out as older than {params.uplift.max_age_days:g} days: {int((~recent).sum())}"
+        )
     arms = arms_of_outcomes(frame, journey, catalogue)
-    serving = fitted_outcomes(frame, journey, arms, everything, params, notes)
+    serving = fitted_outcomes(frame, journey, arms, recent, params, notes, catalogue.priors)
     if not serving:
         return {}, ()
     tests, judged = [], []
     for how, train, test in uplift_splits(frame, journey, params):
-        fitted = fitted_outcomes(frame, journey, arms, train, params, [])
+        fitted = fitted_outcomes(frame, journey, arms, train, params, [], catalogue.priors)
         if fitted:
             tests.append(_predicted(frame, fitted, np.flatnonzero(test), how))
             judged.append(fitted)
@@ -119,6 +123,7 @@ def uplift_splits(frame: DecisionFrame, journey: Journey, params: Params) -> lis
     known = np.zeros(len(frame), dtype=np.bool_)
     for response in frame.response.values():
         known |= ~np.isnan(response)
+    known &= young_enough(frame, params)
     if known.any() and not is_flat(frame.at[known]):
         window = max(outcome.window for outcome in journey.outcomes)
         cut_off_rows = frame.at[known]
@@ -130,6 +135,15 @@ def uplift_splits(frame: DecisionFrame, journey: Journey, params: Params) -> lis
         first, second = hashed_halves(frame.people.tolist(), salt)
         splits.append(("hash", first & known, second & known))
     return splits
+
+
+def young_enough(frame: DecisionFrame, params: Params) -> Booleans:
+    """``(n,)`` whether a decision is no older than ``uplift.max_age_days`` at the end of observation."""
+    days = params.uplift.max_age_days
+    if days is None:
+        return np.ones(len(frame), dtype=np.bool_)
+    young: Booleans = frame.at >= frame.observed_until - round(24 * days * HOUR_US)
+    return young
 
 
 def _spread(chosen: Booleans, known: Booleans) -> Booleans:
@@ -165,8 +179,19 @@ def fitted_outcomes(
     rows: Booleans,
     params: Params,
     notes: list[str],
+    priors: Mapping[tuple[str, str], tuple[float, float]],
 ) -> dict[str, FittedUplift]:
-    """The uplift models of every declared outcome on the chosen rows; an outcome that cannot be fitted is noted."""
+    """The uplift models of every declared outcome on the chosen rows; an outcome that cannot be fitted is noted.
+
+    Args:
+        frame: past decisions.
+        journey: declares the outcomes.
+        arms: by outcome, those whose effect is estimated; see ``arms_of_outcomes``.
+        rows: ``(n,)`` what is learned from.
+        params: how.
+        notes: takes what could not be done.
+        priors: by outcome and action, the catalogue's beliefs, which arms of few rows are drawn to.
+    """
     fitted = {}
     for outcome in journey.outcomes:
         ours = arms[outcome.id]
@@ -190,6 +215,7 @@ def fitted_outcomes(
             arm_probabilities=frame.arm_probabilities[np.ix_(chosen, ours)],
             groups=customers.astype(np.int64),
             weight=weight,
+            priors={action_id: one for (aim, action_id), one in priors.items() if aim == outcome.id},
             params=_uplift_params(params),
             seed=params.seed,
         )
@@ -284,5 +310,6 @@ def _uplift_params(params: Params) -> UpliftParams:
         learners=uplift.learners,
         smallest_arm=uplift.smallest_arm,
         shrink_rows=uplift.shrink_rows,
+        prior_spread=uplift.prior_spread,
         smallest_probability=uplift.smallest_probability,
     )

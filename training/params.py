@@ -133,9 +133,14 @@ class UpliftFitParams(ConfigModel):
         effect: the booster of effects.
         effect_leaves: numbers of leaves to choose from, beside the arm's mean; learners are compared at the middle one.
         learners: whose effects to choose from; a later one is taken where it is better on every fold.
-        smallest_arm: rows an arm needs for an effect model; below it there is its mean.
-        shrink_rows: n0: an effect's weight against the arm's mean is n / (n + n0), n the rows of the arm.
-        smallest_probability: estimated selection probabilities are clipped here.
+        smallest_arm: effective rows an arm needs for an effect model; below it there is its mean.
+        shrink_rows: n0: an effect's weight against the arm's mean is n / (n + n0), n the effective rows of the arm.
+        prior_spread: how far an arm's mean effect may be from 0 at the least where the catalogue declares no prior of
+            it, one standard deviation, in standard deviations of the outcome; see ``models.shrinkage``.
+        smallest_probability: estimated selection probabilities are clipped here. Logged ones are used as they are: the
+            weights by overlap bound what a rare one can do.
+        max_age_days: only decisions that are no older at the end of observation are learned from; null for all. To be
+            set where the world is known to have changed: old decisions tell of effects that are gone.
         largest_delay_weight: decisions with open windows are used where at least one in so many like them have seen
             theirs end; see ``training.maturity``.
     """
@@ -147,7 +152,9 @@ class UpliftFitParams(ConfigModel):
     learners: tuple[Literal["x", "dr", "r"], ...] = Field(default=("x", "dr", "r"), min_length=1)
     smallest_arm: int = Field(ge=1)
     shrink_rows: float = Field(ge=0)
+    prior_spread: float = Field(default=0.05, gt=0)
     smallest_probability: float = Field(gt=0, lt=0.5)
+    max_age_days: float | None = Field(default=None, gt=0)
     largest_delay_weight: float = Field(default=5.0, ge=1)
 
 
@@ -203,15 +210,17 @@ class EffectDriftParams(ConfigModel):
     """When an action no longer changes what it did; see ``training.drift_effects``.
 
     Attributes:
-        alpha: probability of any false alarm over all actions of a run.
+        alpha: probability of any false alarm over all actions of a run, and again of all of them together.
         smallest_change: in standard deviations of the outcome; what is less is no drift however certain.
         smallest_arm: decisions with the action, and with none, that either side must hold.
+        smallest_together: likewise for an action to be among those that are looked at together.
         smallest_probability: decisions on which the action or none was less likely are left out.
     """
 
     alpha: float = Field(default=0.0005, gt=0, lt=0.5)
     smallest_change: float = Field(default=0.05, ge=0)
     smallest_arm: int = Field(default=200, ge=20)
+    smallest_together: int = Field(default=50, ge=20)
     smallest_probability: float = Field(default=0.005, gt=0, lt=0.5)
 
 

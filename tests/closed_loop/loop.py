@@ -27,7 +27,9 @@ from tests.closed_loop.mail import Mail
 from tests.closed_loop.setting import (
     DRIFT_ROUND,
     JOURNEY_ID,
+    MORE_EVIDENCE,
     ROUND_DAYS,
+    START,
     Setting,
     learned_policy,
     loop_params,
@@ -41,6 +43,7 @@ from training.params import Params
 from training.pipeline import fit_step, frames_step
 from training.promote import compared, contest, contest_log, gate_of, verdict_document
 from training.registering import register
+from training.simulated_course import DAY_US
 from training.simulated_draws import Floats
 from training.simulated_journeys import Crowd
 from training.simulated_policy import options_of
@@ -48,7 +51,7 @@ from training.snapshot import freeze, read_snapshot
 
 NAME: Final = model_name(JOURNEY_ID)
 BY: Final = "closed loop"
-DRIFT_LOOKED_AT: Final = range(DRIFT_ROUND - 1, DRIFT_ROUND + 2)
+DRIFT_LOOKED_AT: Final = range(DRIFT_ROUND - 1, DRIFT_ROUND + 3)
 """Rounds at whose end drift is asked for: before the effects change, when they have, and once that was learned."""
 
 _FEWEST: Final = 30
@@ -105,6 +108,9 @@ class Round:
         best: true value of the best candidate of each decision.
         contacted: share of the champion's decisions that contact somebody.
         judged: None where there was no challenger.
+        drift: what ``headway drift`` said at the end, where it was asked.
+        trained: whether another challenger was trained at the end.
+        learns_from: before which decisions are left out of training, microseconds since the epoch; None for none.
     """
 
     number: int
@@ -119,6 +125,8 @@ class Round:
     estimate: Told | None = None
     judged: Judged | None = None
     drift: dict[str, Any] | None = None
+    trained: bool = True
+    learns_from: int | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -159,6 +167,8 @@ class Installation:
         journey = configuration.journeys.by_id[JOURNEY_ID]
         self._features = feature_set(configuration.taxonomy, journey)
         self._setting, self._home, self._params = setting, home, params
+        self._judged, self._trained_at = 0, START
+        self._learns_from: int | None = None
         self._configuration = configuration
         keep_configuration(home, configuration)
         self._champions, self._challengers = served_bundles(home, configuration, {JOURNEY_ID: self._features})
@@ -216,7 +226,12 @@ class Installation:
         drift = self._drift(at=end) if self._setting.drifts and number + 1 in DRIFT_LOOKED_AT else None
         estimate, verdict = self._judge(truth, champion, at=end)
         took["judge"] = -clock + (clock := time.perf_counter())
-        self._train(at=end)
+        effects_changed = drift is not None and any(one["code"].startswith("effect.") for one in drift["reasons"])
+        if effects_changed and self._learns_from is None:
+            self._learns_from = self._trained_at
+        trains = (self._is_due(verdict) or effects_changed) and number + 1 < self._setting.rounds
+        if trains:
+            self._train(at=end)
         took["train"] = -clock + (clock := time.perf_counter())
         champion_value, random_value, contacted = self._by_arm(truth, made)
         found = Round(
@@ -232,11 +247,21 @@ class Installation:
             estimate=estimate,
             judged=verdict,
             drift=drift,
+            trained=trains,
+            learns_from=self._learns_from,
             seconds=took,
         )
         self._crowd.decisions.made.clear()
-        self._crowd.decisions.effects.clear()
+        if trains:
+            self._crowd.decisions.effects.clear()
         return found
+
+    def _is_due(self, verdict: Judged | None) -> bool:
+        """Whether another challenger takes the place of this one: there is none, or no more evidence would help it."""
+        if verdict is None or verdict.promoted or not set(verdict.reasons) <= MORE_EVIDENCE:
+            return True
+        self._judged += 1
+        return self._judged >= self._setting.judged_times
 
     def _configure(self, configuration: Configuration) -> None:
         keep_configuration(self._home, configuration)
@@ -330,10 +355,15 @@ class Installation:
 
     def _train(self, *, at: int) -> None:
         """What ``headway train`` does, without the tracking server and the check of Feast."""
+        params = self._params
+        if self._learns_from is not None:
+            uplift = params.uplift.model_copy(update={"max_age_days": (at - self._learns_from) / DAY_US})
+            params = params.model_copy(update={"uplift": uplift})
         snapshot = freeze(self._home, self._configuration, at=at)
-        frames = frames_step(self._home, self._configuration, self._params, snapshot)
-        trained = fit_step(self._home, self._configuration, self._params, snapshot, frames)
-        register(self._home, self._configuration, self._params, trained, _Untracked(), at=at)
+        frames = frames_step(self._home, self._configuration, params, snapshot)
+        trained = fit_step(self._home, self._configuration, params, snapshot, frames)
+        register(self._home, self._configuration, params, trained, _Untracked(), at=at)
+        self._trained_at, self._judged = at, 0
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from tests.closed_loop.setting import CHALLENGER_SHARE, DRIFT_ROUND, ROOT, ROUND_DAYS
+from tests.closed_loop.setting import DRIFT_ROUND, ROOT, ROUND_DAYS, SHARES, Setting
 from training.plots import COLOURS, SOFT, new_figure, svg_of
 
 PAGE: Final = ROOT / "docs" / "closed-loop.md"
@@ -42,15 +42,20 @@ uv run python -m tests.closed_loop --json > runs.json # one JSON document; --wri
 - **Deciding** is the service's own decider, on the features that the kernel reads from the events that had arrived. The
   built-in configuration decides with its caps, quiet hours, consents and offer rules; every decision is committed to
   the record store with its exact probabilities and counts its contact. The first round is random, all of it. From the
-  second on the shares are the built-in ones (5 % no contact, 10 % random), {share:.0f} % for the challenger where there
-  is one, and the champion for the rest.
+  second on {holdout:.0f} % get no contact, {random:.0f} % a random choice, {challenger:.0f} % are the challenger's
+  where there is one, and the champion has the rest. That leaves more to chance than the built-in shares (5 % and 10 %).
 - **Observing.** Events reach the event log when they arrive, some late; what follows from a decision arrives after it.
   The cookies from before the application are known to be the customer's.
-- **Training** is that of `headway train` on everything that the home holds, at the end of each round, without the
-  tracking server, with fewer moments, trees and candidate learners than the shipped parameters: for speed. The first
-  bundle becomes the champion; each later one is the challenger of one round.
-- **Promoting** is the gate of `headway promote` on the decisions since the challenger was trained whose outcome windows
-  are over.
+- **Training** is that of `headway train` on everything that the home holds, without the tracking server, with fewer
+  moments, trees and candidate learners than the shipped parameters: for speed. The first bundle becomes the champion.
+- **Promoting** is the gate of `headway promote` at the end of each round, on the decisions since the challenger was
+  trained whose outcome windows are over.
+- **Operating** is what we would recommend for so few decisions. A challenger that lacks nothing but evidence stays and
+  is judged again on more of it, {patience} times in all ({patience_drift} where the world may change); another is
+  trained when it is promoted, refused for another reason, or has had its chances. Judging anew by an interval of fixed
+  level is no free look: each has its own 2.5 % chance to promote what is no better. Where `headway drift` says that
+  effects changed, training is due at once, and from then on learns only from the decisions since the training before
+  (`uplift.max_age_days`).
 - **Worth** is money a decision over doing nothing: value of the outcome times the true effect, less incentive and
   contact costs, given all that can be observed of the customer. "As decided" is over all arms; "the champion's
   choices" are those of its own arm; "random choices" draw evenly from the candidates; the best candidate needs the
@@ -59,12 +64,12 @@ uv run python -m tests.closed_loop --json > runs.json # one JSON document; --wri
   very decisions that its interval is about.
 """
 _DRIFT: Final = f"""\
-In round {DRIFT_ROUND} messages wear out (five nudges lose 0.9 on the logit scale) and help becomes welcome (calls,
-cases and chat gain 0.9). Nobody is told. Training goes on learning from all rounds, old and new alike.
+From round {DRIFT_ROUND} on messages are worn out (five nudges lose 0.9 on the logit scale) and help is welcome (calls,
+cases and chat gain 0.9). Nobody is told.
 """
 _HONESTY: Final = """\
 How often the truth lay within its 95 % interval, over all rounds of all worlds. Intervals of one world share a
-champion, so that the bounds of the share are a little too narrow.
+champion, and those of one challenger share decisions, so that the bounds of the share are too narrow.
 """
 
 
@@ -209,10 +214,63 @@ def _verdicts(runs: Sequence[Run]) -> str:
     if not len(true):
         return ""
     return (
-        f"Of {len(true)} challengers {int((true > 0).sum())} were truly better than their champion; on average they "
-        f"were worth EUR {true.mean():+.2f} a decision more. The gate promoted {int(promoted.sum())}, "
-        f"{int((true[promoted] > 0).sum())} of them truly better.\n"
+        f"In {int((true > 0).sum())} of {len(true)} judgements the challenger was truly better than its champion; on "
+        f"average it was worth EUR {true.mean():+.2f} a decision more. The gate promoted {int(promoted.sum())} times, "
+        f"{int((true[promoted] > 0).sum())} times what was truly better.\n"
     )
+
+
+def _judgements(runs: Sequence[Run]) -> str:
+    """What the gate said of each challenger each time, beside the truth."""
+    lines = [
+        "| world | round | champion | challenger | truly better by | estimate | the gate |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for run in runs:
+        for one in run["rounds"]:
+            judged, found = one["judged"], told(one, "difference")
+            if judged is None or found is None:
+                continue
+            said = "promoted" if judged["promoted"] else _listed(judged.get("reasons", ()))
+            versions = f"{judged.get('champion', '')} | {judged.get('challenger', '')}"
+            lines.append(
+                f"| {run['seed']} | {one['number'] + 1} | {versions} "
+                f"| {found['truth']:+.2f} | {found['estimate']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}] "
+                f"| {said} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _noticed(runs: Sequence[Run]) -> str:
+    """Whether drift named effects, when, and whether a challenger that was trained then won: for each world."""
+    said = []
+    for run in runs:
+        rounds = run["rounds"]
+        named = [one["number"] + 1 for one in rounds if _names_effects(one)]
+        early, late = [one for one in named if one < DRIFT_ROUND], [one for one in named if one >= DRIFT_ROUND]
+        found = f"World {run['seed']}: `headway drift` "
+        found += f"named effects at the end of round {late[0]}" if late else "did not name effects after the change"
+        found += f", and falsely at the end of round {early[0]}" if early else ", and never falsely before it"
+        won = [one["number"] + 1 for one in rounds if one["number"] + 1 > DRIFT_ROUND and _is_promoted(one)]
+        found += f"; a challenger was promoted after it in round {won[0]}." if won else "; no challenger won after it."
+        before, after, last = (
+            rounds[number]["champion_value"] for number in (DRIFT_ROUND - 2, DRIFT_ROUND - 1, len(rounds) - 1)
+        )
+        found += (
+            f" The champion's choices were worth EUR {before:.2f} a decision before the change, EUR {after:.2f} in its "
+            f"round and EUR {last:.2f} in the last."
+        )
+        said.append(found)
+    return "\n".join(said) + "\n"
+
+
+def _names_effects(one: Mapping[str, Any]) -> bool:
+    reasons = (one.get("drift") or {}).get("reasons") or ()
+    return any(isinstance(each, Mapping) and str(each["code"]).startswith("effect.") for each in reasons)
+
+
+def _is_promoted(one: Mapping[str, Any]) -> bool:
+    return one["judged"] is not None and bool(one["judged"]["promoted"])
 
 
 def _drift(runs: Sequence[Run]) -> str:
@@ -232,7 +290,10 @@ def _drift(runs: Sequence[Run]) -> str:
 
 
 def _listed(reasons: Sequence[Any]) -> str:
-    return ", ".join(str(one["code"]) if isinstance(one, Mapping) else str(one) for one in reasons)
+    return ", ".join(
+        " ".join(str(one[key]) for key in ("code", "subject") if one.get(key)) if isinstance(one, Mapping) else str(one)
+        for one in reasons
+    )
 
 
 def picture(runs: Sequence[Run]) -> str:
@@ -276,7 +337,7 @@ def _panel(axes: Any, runs: Sequence[Run], *, drifts: bool) -> None:
     axes.axhline(0.0, color=SOFT, linewidth=0.8)
     if drifts:
         axes.axvline(DRIFT_ROUND - 0.5, color=SOFT, linestyle="--", linewidth=1)
-    axes.set_title("effects change in round 6" if drifts else "the world stays as it is", fontsize=10)
+    axes.set_title(f"effects change in round {DRIFT_ROUND}" if drifts else "the world stays as it is", fontsize=10)
     axes.set_xlabel("round")
     axes.set_xticks(at)
 
@@ -295,11 +356,25 @@ def page(runs: Sequence[Run]) -> str:
     """The page as Markdown."""
     groups = _groups(runs)
     worlds = "; ".join(_worlds(group, drifts=drifts) for drifts, group in sorted(groups.items()))
-    parts = [_METHOD.format(days=ROUND_DAYS, share=100 * CHALLENGER_SHARE, worlds=worlds)]
+    method = _METHOD.format(
+        days=ROUND_DAYS,
+        holdout=100 * SHARES["no_contact_holdout"],
+        random=100 * SHARES["random_eligible"],
+        challenger=100 * SHARES["challenger"],
+        patience=Setting().judged_times,
+        patience_drift=Setting(drifts=True).judged_times,
+        worlds=worlds,
+    )
+    parts = [method]
     if False in groups:
-        parts.append(f"## The world stays as it is\n\n{_learned(groups[False])}\n{_rounds(groups[False])}")
+        group = groups[False]
+        parts.append(f"## The world stays as it is\n\n{_learned(group)}\n{_rounds(group)}\n{_judgements(group)}")
     if True in groups:
-        parts.append(f"## The effects change\n\n{_DRIFT}\n{_rounds(groups[True])}\n{_drift(groups[True])}")
+        group = groups[True]
+        parts.append(
+            f"## The effects change\n\n{_DRIFT}\n{_noticed(group)}\n{_rounds(group)}\n{_drift(group)}\n"
+            f"{_judgements(group)}"
+        )
     parts.append(f"## Whether estimates are honest\n\n{_HONESTY}\n{_coverage(runs)}\n{_verdicts(runs)}")
     return "\n".join(parts)
 

@@ -11,6 +11,7 @@ from typing import Final
 from features.events import parse_timestamp
 from features.home import Home
 from models.configuration import FILES, Configuration, built_in_configuration, read_configuration
+from models.gate_steps import TOO_LITTLE_SEEN
 from training.params import Params, load_params
 from training.simulated_course import DAY_US
 from training.simulated_world import EFFECTS, Law
@@ -23,11 +24,15 @@ START: Final = parse_timestamp("2024-01-01T00:00:00Z")
 ROUND_DAYS: Final = 56
 """Four times the longest outcome window: three quarters of a round's decisions are over when it ends."""
 
-CHALLENGER_SHARE: Final = 0.3
-"""Of the customers, from the second round on."""
+SHARES: Final[Mapping[str, float]] = {"no_contact_holdout": 0.1, "random_eligible": 0.2, "challenger": 0.3}
+"""Of the customers, from the second round on; the champion has the rest. More is left to chance than by the built-in
+shares: a few thousand customers a round are little to learn from."""
 
-DRIFT_ROUND: Final = 6
-"""The round in which the effects change, counted from 1."""
+MORE_EVIDENCE: Final = TOO_LITTLE_SEEN | {"not_better"}
+"""Reasons of the gate that more decisions may do away with."""
+
+DRIFT_ROUND: Final = 5
+"""The round in which the effects change, counted from 1: where no challenger was promoted, the one after a training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +48,14 @@ class Setting:
     rounds: int = 10
     customers: int = 1_200
     drifts: bool = False
+
+    @property
+    def judged_times(self) -> int:
+        """How often a challenger is judged before another takes its place, where all that it lacks is evidence.
+
+        Evidence adds up over the rounds of one challenger. Where the world may change it also grows old.
+        """
+        return 2 if self.drifts else 4
 
     @property
     def end(self) -> int:
@@ -76,30 +89,30 @@ CHANGED_EFFECTS: Final[Mapping[str, Law]] = _changed()
 
 def random_policy(home: Home) -> Configuration:
     """The built-in configuration with everybody in the random arm: what decides before anything was learned."""
-    text = built_in_configuration().texts["policy"]
-    for name, share in (("no_contact_holdout", "0.0"), ("random_eligible", "1.0")):
-        text, found = re.subn(rf"(?m)^(  {name}:) .*$", rf"\g<1> {share}", text)
-        assert found == 1, f"{found} lines of {name} in policy.yaml, expected one"
-    return _configured(home, {"policy.yaml": text})
+    return _configured(home, {"no_contact_holdout": 0.0, "random_eligible": 1.0})
 
 
 def learned_policy(home: Home) -> Configuration:
-    """The built-in configuration with a share for the challenger, beside holdout, random slice and champion.
+    """The built-in configuration with ``SHARES``: holdout, random slice, challenger, and the champion for the rest.
 
     A challenger who decides nothing is judged by the random slice alone: of 4,000 decisions some dozen tell of it.
     """
-    text = built_in_configuration().texts["policy"]
-    text, found = re.subn(r"(?m)^(  random_eligible: .*)$", rf"\g<1>\n  challenger: {CHALLENGER_SHARE}", text)
-    assert found == 1, f"{found} lines of random_eligible in policy.yaml, expected one"
-    return _configured(home, {"policy.yaml": text})
+    return _configured(home, SHARES)
 
 
-def _configured(home: Home, changed: Mapping[str, str]) -> Configuration:
+def _configured(home: Home, shares: Mapping[str, float]) -> Configuration:
     built_in = built_in_configuration()
+    text = built_in.texts["policy"]
+    if "challenger" in shares:
+        text, found = re.subn(r"(?m)^(  random_eligible: .*)$", r"\g<1>\n  challenger: 0.0", text)
+        assert found == 1, f"{found} lines of random_eligible in policy.yaml, expected one"
+    for name, share in shares.items():
+        text, found = re.subn(rf"(?m)^(  {name}:) .*$", rf"\g<1> {share}", text)
+        assert found == 1, f"{found} lines of {name} in policy.yaml, expected one"
     home.config.mkdir(parents=True, exist_ok=True)
     for name in FILES:
-        text = changed.get(name, built_in.texts[name.removesuffix(".yaml")])
-        (home.config / name).write_text(text, encoding="utf-8")
+        told = text if name == "policy.yaml" else built_in.texts[name.removesuffix(".yaml")]
+        (home.config / name).write_text(told, encoding="utf-8")
     return read_configuration(home.config, origin=str(home.config))
 
 

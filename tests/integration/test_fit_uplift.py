@@ -320,3 +320,36 @@ def test_a_row_that_does_not_count_is_refused(wrong: float) -> None:
     of = world(300, 0)
     with pytest.raises(NotEnoughData, match="finite and above 0"):
         fitted(of, weight=np.r_[wrong, np.ones(299)])
+
+
+def test_many_randomised_rows_are_served_as_they_are() -> None:
+    """Of 60,000 evenly randomised rows hardly 1 % of what is served is belief."""
+    fit = fitted(world(60_000, 21))
+    for arm in fit.arms:
+        assert arm.precision > 0.985
+        assert fit.fitted.head(f"effect:visit:{arm.action_id}").mean == pytest.approx(arm.mean_effect, rel=0.015)
+
+
+def test_a_few_rows_are_drawn_to_what_was_declared() -> None:
+    """Some forty calls leave their effect in doubt: what is served is nearer to the catalogue's prior, and says so."""
+    of, rng = world(2_000, 22), np.random.default_rng(22)
+    table = np.tile([0.58, 0.4, 0.02], (2_000, 1))
+    arm = rng.choice(3, size=2_000, p=table[0])
+    base = 1 / (1 + np.exp(1 - 0.8 * of.x[:, 0]))
+    y = (rng.random(2_000) < base + of.effects[np.arange(2_000), arm]).astype(np.float64)
+    call = fitted(World(of.x, arm, y, table, of.effects), priors={"call": (0.3, 0.02)}).arms[1]
+    assert 30 <= call.n_treated < 60
+    assert call.precision < 0.9
+    assert abs(call.served_mean - 0.3) < abs(call.mean_effect - 0.3)
+    assert call.served_se < call.mean_se
+
+
+def test_what_a_model_tells_of_customers_stays_when_its_mean_is_drawn() -> None:
+    """Another prior moves everybody's effect alike."""
+    of, later = world(9_000, 0), world(2_000, 1)
+    low, high = (
+        predicted(fitted(of, priors={"email": (mean, 0.005)}), later.x)["effect:visit:email"] for mean in (-0.2, 0.4)
+    )
+    moved = high - low
+    assert moved.mean() > 0
+    assert moved == pytest.approx(np.full(len(moved), moved.mean()), abs=1e-9)

@@ -95,7 +95,7 @@ def fitted(frame: DecisionFrame, notes: list[str] | None = None, **uplift: Any) 
     params = PARAMS.model_copy(update={"uplift": PARAMS.uplift.model_copy(update=uplift)})
     arms = arms_of_outcomes(frame, JOURNEY, CATALOGUE)
     everything = np.ones(len(frame), dtype=np.bool_)
-    return fitted_outcomes(frame, JOURNEY, arms, everything, params, [] if notes is None else notes)["paid"]
+    return fitted_outcomes(frame, JOURNEY, arms, everything, params, [] if notes is None else notes, {})["paid"]
 
 
 def left_out(frame: DecisionFrame) -> DecisionFrame:

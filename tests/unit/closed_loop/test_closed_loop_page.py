@@ -40,6 +40,7 @@ def a_run(seed: int, *values: float, drifts: bool = False) -> dict[str, Any]:
             "promoted": number % 2 == 0,
             "difference": an_estimate(0.1, -0.1, 0.3),
             "value": an_estimate(2.0, 2.1, 2.5),
+            "surprise": 1.5,
         }
         told = {} if number < 2 else {"estimate": an_estimate(value, value - 0.2, value + 0.2), "judged": judged}
         rounds.append(a_round(number, value=value, **told))
@@ -96,5 +97,27 @@ def test_the_page_says_whether_the_gate_promoted_what_is_better() -> None:
     """Over all challengers, by the truth and not by the estimate."""
     text = page(RUNS)
 
-    assert "Of 4 challengers 4 were truly better" in text
-    assert "were worth EUR +0.10 a decision more. The gate promoted 2, 2 of them truly better." in text
+    assert "In 4 of 4 judgements the challenger was truly better" in text
+    assert "worth EUR +0.10 a decision more. The gate promoted 2 times, 2 times what was truly better." in text
+    assert "| 1 | 3 |  |  | +0.10 | +0.10 [-0.10, +0.30] | promoted |" in text
+
+
+def test_the_page_says_whether_the_change_was_noticed_and_who_won() -> None:
+    """By world: the round in which drift named effects, false alarms, and what became of the champion's choices."""
+    told = a_run(7, 0.0, 2.0, 2.1, 2.2, 1.1, 1.2, 1.9, drifts=True)
+    reasons = [{"code": "effect.drifted", "subject": "all actions"}]
+    told["rounds"][4]["drift"] = {"verdict": "retrain", "reasons": reasons}
+    text = page([told])
+
+    assert "World 7: `headway drift` named effects at the end of round 5, and never falsely before it" in text
+    assert "a challenger was promoted after it in round 7." in text
+    assert "EUR 2.20 a decision before the change, EUR 1.10 in its round and EUR 1.90 in the last" in text
+    assert "retrain: effect.drifted all actions" in text
+
+
+def test_the_page_says_that_a_change_went_unnoticed() -> None:
+    """Nothing is claimed that did not come out."""
+    text = page([a_run(7, 0.0, 2.0, 2.1, 2.2, 1.1, 1.2, drifts=True)])
+
+    assert "did not name effects after the change" in text
+    assert "no challenger won after it." in text

@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.drifting import decided
-from training.drift_effects import UNKNOWN, ActionEffect, Estimate, action_effects, effect_reasons, holm, two_sided
+from training.drift_effects import (
+    ALL_ACTIONS,
+    UNKNOWN,
+    ActionEffect,
+    Estimate,
+    action_effects,
+    effect_reasons,
+    effects_together,
+    holm,
+    two_sided,
+)
 from training.drift_samples import Decided
 from training.params import EffectDriftParams
 
@@ -133,3 +143,39 @@ def test_what_is_unknown_is_not_counted() -> None:
     """An action that was not judged makes the test of the others no harder."""
     assert holm([0.01, math.nan]) == [0.01, pytest.approx(math.nan, nan_ok=True)]
     assert math.isnan(two_sided(Estimate(value=0.1, se=0.0)))
+
+
+def test_changes_too_faint_by_themselves_are_seen_together() -> None:
+    """Both actions lose a tenth: neither is named at this alpha, all of them together are."""
+    before, lately = decided(3_000, 3), decided(3_000, 4, effects=(0.1, -0.05), predicted=(0.2, 0.05))
+    params = EffectDriftParams(alpha=0.0004)
+    together = effects_together(before, lately, params)
+    assert (together.n_actions, together.has_drifted) == (2, True)
+    assert not any(one.has_drifted for one in action_effects(before, lately, params))
+    reasons = effect_reasons([], params, together)
+    assert [(one.code, one.calls_for, one.subject) for one in reasons] == [("effect.drifted", "retrain", ALL_ACTIONS)]
+
+
+def test_one_population_is_seldom_called_changed_together() -> None:
+    """Of a hundred pairs a twentieth has a p-value below 0.05, give or take what chance allows."""
+    found = [effects_together(decided(600, 2 * seed), decided(600, 2 * seed + 1), PARAMS) for seed in range(1, 101)]
+    assert sum(one.p_value < 0.05 for one in found) <= 12
+    assert not any(one.has_drifted for one in found)
+
+
+def test_repeating_decisions_makes_all_actions_together_no_surer() -> None:
+    """A person's decisions count as one, however often they are told."""
+    before, lately = decided(1_000, 1), decided(1_000, 2)
+    five = np.tile(np.arange(1_000), 5)
+    once, often = (
+        effects_together(before, lately, PARAMS),
+        effects_together(before.where(five), lately.where(five), PARAMS),
+    )
+    assert often.p_value == pytest.approx(once.p_value, rel=1e-6)
+
+
+def test_without_outcomes_nothing_is_said_of_all_actions_together() -> None:
+    """No window is over yet."""
+    found = effects_together(decided(1_000, 1), decided(1_000, 2, seen=False), PARAMS)
+    assert (found.n_actions, found.has_drifted) == (0, False)
+    assert math.isnan(found.p_value)
