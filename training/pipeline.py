@@ -63,10 +63,9 @@ def say(text: str) -> None:
 
 
 def params_version(params: Params) -> str:
-    """Content hash of the parameters that a bundle depends on; when to train, and how it is watched and judged, are not."""
-    document = json.dumps(
-        params.model_dump(mode="json", exclude={"drift", "experiment", "gate", "retrain"}), sort_keys=True
-    )
+    """Content hash of the parameters that a bundle depends on, not of when to train or how it is watched and judged."""
+    bundled = params.model_dump(mode="json", exclude={"drift", "experiment", "gate", "retrain"})
+    document = json.dumps(bundled, sort_keys=True)
     return hashlib.blake2b(document.encode(), digest_size=6).hexdigest()
 
 
