@@ -15,7 +15,7 @@ from models.actions import Catalogue
 from models.uplift import FittedUplift
 from tests.histories import START_AT, journey
 from training.dataset import DECISIONS_FILE, DecisionFrame, Frames, MomentFrame, read_frames, write_frames
-from training.fit import arms_of_outcomes, fitted_outcomes
+from training.fit import arms_of_outcomes, fitted_outcomes, uplift_splits, young_enough
 from training.moments import HOUR_US, Aftermath
 from training.params import load_params
 
@@ -211,3 +211,18 @@ def test_frames_keep_when_outcomes_were_settled(tmp_path: Path, late: World) -> 
     rows = rows.drop_columns(["settled_after:paid"]).replace_schema_metadata(older)
     pq.write_table(rows, tmp_path / DECISIONS_FILE)
     assert read_frames("application", tmp_path).decisions.settled_after == {}
+
+
+def test_only_young_decisions_are_learned_from_where_an_age_is_set() -> None:
+    """None that is older is in any half of any split, and without an age all are in one."""
+    frame = world(3).frame
+    days = 1.5 * WINDOW / (24 * HOUR_US)
+    asked = PARAMS.model_copy(update={"uplift": PARAMS.uplift.model_copy(update={"max_age_days": days})})
+    young = young_enough(frame, asked)
+    assert 0.6 < young.mean() < 0.9
+    assert np.array_equal(young, UNTIL - frame.at <= round(1.5 * WINDOW))
+    assert young_enough(frame, PARAMS).all()
+    for _, train, test in uplift_splits(frame, JOURNEY, asked):
+        assert train.any()
+        assert test.any()
+        assert not ((train | test) & ~young).any()
