@@ -169,11 +169,11 @@ def with_share(text: str, share: float, *, file: str) -> str:
         return text
     check_room(before, share)
     experiment = before.experiment.model_copy(update={"challenger": share})
-    edited = _edited(text, f"{share:.12g}")
+    edited = _edited(text, repr(float(share)))
     if read_yaml(Policy, edited, file=file).value != before.model_copy(update={"experiment": experiment}):
         raise Refused(
             f"{file} holds its experiment in a form that cannot be changed in place, expected plain keys: set "
-            f"experiment.challenger to {share:.12g} by hand"
+            f"experiment.challenger to {share!r} by hand"
         )
     return edited
 

@@ -128,7 +128,7 @@ class ModelDesk:
             )
         words = ["promote", "--journey", journey_id, "--by", by, f"--reason={reason}", "--json"]
         words += ["--version", str(version)] if version is not None else []
-        words += [f"--share={share:.12g}"] if share is not None else []
+        words += [f"--share={share!r}"] if share is not None else []
         words += ["--dry-run"] if dry_run else []
         words += ["--force"] if force else []
         finished = self._done(ENDING if share == 0 else PROMOTING, words)

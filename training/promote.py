@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from features.errors import Refused, UnknownObject
+from features.errors import BundleError, Refused, UnknownObject
 from features.home import Home
 from features.journeys import Journey
-from models.bundle import load_bundle
+from features.schema import feature_set
+from models.bundle import check_horizon, load_bundle
 from models.configuration import Configuration
 from models.gate import Comparison, Gate, Verdict, judged
 from models.off_policy import Guard
@@ -99,6 +100,23 @@ def wanted_version(home: Home, journey: Journey, version: int | None) -> int:
         raise UnknownObject(f"{name} has no challenger, expected one: run `headway train`, or name a --version")
     registry.path(name, found)
     return found
+
+
+def check_serves(home: Home, configuration: Configuration, journey: Journey, version: int) -> None:
+    """Refuse a version that no service with this configuration would let decide; the gate finds that out by itself.
+
+    Raises:
+        Refused: it reads other features, tells of another horizon, or is damaged.
+    """
+    name = model_name(journey.id)
+    names = feature_set(configuration.taxonomy, journey).names
+    try:
+        check_horizon(load_bundle(LocalRegistry(home.bundles).path(name, version), names), journey.horizon)
+    except BundleError as error:
+        raise Refused(
+            f"version {version} of {name} would not serve under the configuration in force, expected one that does: "
+            f"{error}"
+        ) from error
 
 
 def verdict_on(home: Home, configuration: Configuration, params: Params, contest: Contest) -> Verdict:

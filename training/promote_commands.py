@@ -58,7 +58,15 @@ def promote(
     from models.registry import LocalRegistry, model_name
     from training.params import load_params
     from training.pipeline import say
-    from training.promote import contest, gate_of, named_journey, verdict_document, verdict_on, wanted_version
+    from training.promote import (
+        check_serves,
+        contest,
+        gate_of,
+        named_journey,
+        verdict_document,
+        verdict_on,
+        wanted_version,
+    )
     from training.rollout import present_share, rollout_under_way
 
     if share is not None:
@@ -68,6 +76,7 @@ def promote(
     if force:
         declared = named_journey(configuration, journey)
         name, wanted = model_name(declared.id), wanted_version(home, declared, version)
+        check_serves(home, configuration, declared, wanted)
         rollout = rollout_under_way(home, name)
         entry = promoter.promote(name, wanted, at=present_moment(), by=by or _who(), forced=True, reason=reason)
         said = [f"{name} version {wanted} is the champion now, FORCED past the gate: {reason}"]

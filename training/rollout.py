@@ -15,7 +15,7 @@ from models.promotions import Promoter, Shares, entry_document, promotions_file,
 from models.registry import CHALLENGER, CHAMPION, LocalRegistry, model_name
 from models.rollouts import Rollout, check_room, rollout_of, write_share
 from training.params import Params
-from training.promote import contest, gate_of, named_journey, verdict_document, verdict_on, wanted_version
+from training.promote import check_serves, contest, gate_of, named_journey, verdict_document, verdict_on, wanted_version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +89,8 @@ def take_step(home: Home, configuration: Configuration, params: Params, wanted: 
         _refuse_others(registry, configuration, name)
         evidence = _asked(home, configuration, params, journey.id, version, wanted.share)
     is_refused = evidence is not None and not evidence["promotes"]
+    if is_growing and wanted.force:
+        check_serves(home, configuration, journey, version)
     if wanted.dry_run:
         said = [] if is_growing else ["The gate is not asked of a share that does not grow."]
         return StepTaken(is_refused=is_refused, document=_document(verdict=evidence), said=said)

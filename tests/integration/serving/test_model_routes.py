@@ -180,7 +180,7 @@ def test_a_promotion_is_the_command_with_the_callers_key(world: World, client: C
     [
         ({}, []),
         ({"share": 0.1}, ["--share=0.1"]),
-        ({"share": 0}, ["--share=0"]),
+        ({"share": 0}, ["--share=0.0"]),
         ({"share": 1e-05, "version": 3}, ["--version", "3", "--share=1e-05"]),
         ({"dry_run": True}, ["--dry-run"]),
         ({"force": True, "reason": "r"}, ["--force"]),

@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from typing import Any
 
@@ -15,11 +16,14 @@ import pytest
 
 from features.cli import run
 from features.home import Home, lock_file
+from models.bundle import compiled, write_bundle
 from models.configuration import load_configuration
 from models.decision import dump_record, load_record
+from models.forest import raw_scores_block
 from models.promotions import promotions_file, read_promotions
 from models.record_store import SqlRecordStore
-from models.registry import CHAMPION, LocalRegistry
+from models.registry import CHALLENGER, CHAMPION, LocalRegistry
+from tests.boosters import ROWS, fitted_heads, lineage
 from tests.doors import World
 from tests.lived import CUSTOMERS, GOOD, believing_bundle
 from tests.recorded import NAME
@@ -224,3 +228,22 @@ def _by_arm(client: Any, prefix: str) -> dict[str, list[tuple[str, list[str]]]]:
         if seen not in listed:
             listed.append(seen)
     return found
+
+
+@pytest.mark.parametrize("share", [(), ("--share", "0.2")], ids=["champion", "share"])
+def test_force_passes_over_the_gate_and_not_over_what_cannot_serve(
+    home: Home, capsys: pytest.CaptureFixture[str], share: tuple[str, ...]
+) -> None:
+    """A bundle for other features would be refused by every service: after a restart nothing would decide."""
+    registry = LocalRegistry(home.bundles)
+    before = [registry.alias(NAME, alias) for alias in (CHAMPION, CHALLENGER)]
+    raw = raw_scores_block(compiled([fitted_heads()], lineage()).forest, ROWS)
+    other = replace(lineage(), name=NAME, journey_id=NAME.removeprefix("nba-"))
+    write_bundle(home.root / "other", lineage=other, fitted=[fitted_heads()], golden_rows=ROWS, golden_raw=raw)
+    version = registry.register(home.root / "other", NAME, {})
+
+    code, _, said = headway(capsys, "promote", "--version", str(version), *share, "--force", "--reason", "in a hurry")
+
+    assert (code, "would not serve under the configuration in force" in said) == (2, True), said
+    assert [registry.alias(NAME, alias) for alias in (CHAMPION, CHALLENGER)] == before
+    assert not promotions_file(home.bundles).exists()

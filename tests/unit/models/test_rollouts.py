@@ -9,7 +9,9 @@ import pytest
 
 from features.errors import ConfigurationError, Refused, StoreUnavailable
 from features.home import Home
+from features.yaml_files import read_yaml
 from models.configuration import built_in_configuration, install_texts, load_configuration
+from models.policy import Policy
 from models.promotions import Entry, Placed, Promoter, Shares, Step
 from models.registry import CHALLENGER, CHAMPION, LocalRegistry
 from models.rollouts import WAITING, Rollout, alias_of_new, rollout_of, with_share, write_share
@@ -40,6 +42,14 @@ def test_a_share_is_changed_in_its_place() -> None:
     edited = with_share(text, 0.5, file="policy.yaml")
 
     assert _changed(text, edited) == (["  challenger:   0.01 # for now: ü"], ["  challenger:   0.5 # for now: ü"])
+
+
+@pytest.mark.parametrize("share", [1 / 3, 0.1 + 0.2, 1e-7])
+def test_a_share_keeps_all_its_digits(share: float) -> None:
+    """It is read back as the very number that the gate was asked about."""
+    loaded = read_yaml(Policy, with_share(TEXT, share, file="policy.yaml"), file="policy.yaml").value
+    assert loaded is not None
+    assert loaded.experiment.challenger == share
 
 
 def test_the_same_share_changes_nothing() -> None:
