@@ -9,7 +9,7 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from training.drift_verdict import INVESTIGATE, NOTHING, RETRAIN, TOO_FEW
-from training.plots import intervals, pairs, reliability_plot
+from training.plots import intervals, reliability_plot, shares_before_and_after
 from training.report_page import Section, figure, page, paragraph, table
 
 _SAID: Final = {
@@ -133,7 +133,8 @@ def _rates(rates: Mapping[str, Any] | None) -> list[Markup]:
         ("decisions in which limits held back everything", rates["blocked"]),
         ("decisions with something missing or stale", rates["degraded"]),
     ]
-    mix = list(rates["mix"].items())[:_SHOWN]
+    mix = dict(list(rates["mix"].items())[:_SHOWN])
+    before, lately = ([pair[side] for pair in mix.values()] for side in (0, 1))
     parts = [
         table(
             ["share", "before", "lately"],
@@ -141,7 +142,7 @@ def _rates(rates: Mapping[str, Any] | None) -> list[Markup]:
             numeric=(1, 2),
         ),
         figure(
-            pairs([name for name, _ in mix], [pair for _, pair in mix], unit="share of the decisions"),
+            shares_before_and_after(list(mix), before, lately, unit="share of the decisions", then="lately"),
             "What was chosen; the commonest lately on top.",
         ),
     ]

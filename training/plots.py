@@ -75,13 +75,21 @@ def intervals(
 
 
 def shares_before_and_after(
-    labels: Sequence[str], before: Sequence[float], after: Sequence[float], *, unit: str
+    labels: Sequence[str], before: Sequence[float], after: Sequence[float], *, unit: str, then: str = "after"
 ) -> str:
-    """Shares before and after as two bars a row, in percent, the first row on top."""
+    """Shares before and after as two bars a row, in percent, the first row on top.
+
+    Args:
+        labels: of the rows.
+        before: shares of 1.
+        after: likewise.
+        unit: what the axis says.
+        then: what the second bars are called.
+    """
     drawn = new_figure(height=1.1 + 0.42 * len(labels))
     with mpl.rc_context(STYLE):
         axes = drawn.subplots()
-        for shares, place, colour, name in ((before, -0.2, SOFT, "before"), (after, 0.2, COLOURS[0], "after")):
+        for shares, place, colour, name in ((before, -0.2, SOFT, "before"), (after, 0.2, COLOURS[0], then)):
             bars = axes.barh(
                 [row + place for row in range(len(labels))],
                 [100 * share for share in shares],
@@ -94,27 +102,6 @@ def shares_before_and_after(
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.margins(x=0.12)
         axes.set_xlabel(f"{unit}, %")
-        axes.legend(frameon=False, loc="lower right")
-    return svg_of(drawn)
-
-
-def pairs(labels: Sequence[str], shares: Sequence[tuple[float, float]], *, unit: str) -> str:
-    """Two shares of each row, before and lately, one below the other, the first on top.
-
-    Args:
-        labels: of the rows.
-        shares: before and lately.
-        unit: what the axis says.
-    """
-    drawn = new_figure(height=1.1 + 0.36 * len(labels))
-    with mpl.rc_context(STYLE):
-        axes = drawn.subplots()
-        for place, (name, colour) in enumerate((("before", SOFT), ("lately", COLOURS[0]))):
-            rows = [row + (place - 0.5) * 0.36 for row in range(len(labels))]
-            axes.barh(rows, [pair[place] for pair in shares], height=0.34, color=colour, label=name)
-        axes.set_yticks(range(len(labels)), labels)
-        axes.set_ylim(len(labels) - 0.5, -0.5)
-        axes.set_xlabel(unit)
         axes.legend(frameon=False, loc="lower right")
     return svg_of(drawn)
 
