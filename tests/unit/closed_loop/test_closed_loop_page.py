@@ -40,7 +40,6 @@ def a_run(seed: int, *values: float, drifts: bool = False) -> dict[str, Any]:
             "promoted": number % 2 == 0,
             "difference": an_estimate(0.1, -0.1, 0.3),
             "value": an_estimate(2.0, 2.1, 2.5),
-            "surprise": 1.5,
         }
         told = {} if number < 2 else {"estimate": an_estimate(value, value - 0.2, value + 0.2), "judged": judged}
         rounds.append(a_round(number, value=value, **told))
@@ -121,3 +120,12 @@ def test_the_page_says_that_a_change_went_unnoticed() -> None:
 
     assert "did not name effects after the change" in text
     assert "no challenger won after it." in text
+
+
+def test_worlds_of_which_somebody_told_stand_by_themselves() -> None:
+    """What an operator knew is no merit of the drift report."""
+    unaware, told = (a_run(7, 0.0, 2.0, 2.1, 2.2, 1.1, 1.2, drifts=True) for _ in range(2))
+    told["setting"]["told"] = True
+    text = page([told, unaware])
+
+    assert text.index("## The effects change\n") < text.index("## The effects change, and somebody says so\n")
