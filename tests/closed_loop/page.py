@@ -275,8 +275,10 @@ def _noticed(runs: Sequence[Run]) -> str:
             else "did not name effects after the change (what a round leaves to chance is too little to be that sure)"
         )
         found += f", and falsely at the end of round {early[0]}" if early else ", and never falsely before it"
-        won = [one["number"] + 1 for one in rounds if one["number"] + 1 > DRIFT_ROUND and _is_promoted(one)]
-        found += f"; a challenger was promoted after it in round {won[0]}." if won else "; no challenger won after it."
+        won = [one["number"] + 1 for one in rounds if one["number"] + 1 >= DRIFT_ROUND and _is_promoted(one)]
+        found += (
+            f"; a challenger was promoted at the end of round {won[0]}." if won else "; no challenger won after it."
+        )
         before, after, last = (
             rounds[number]["champion_value"] for number in (DRIFT_ROUND - 2, DRIFT_ROUND - 1, len(rounds) - 1)
         )
@@ -285,7 +287,7 @@ def _noticed(runs: Sequence[Run]) -> str:
             f"round and EUR {last:.2f} in the last."
         )
         said.append(found)
-    return "\n".join(said) + "\n"
+    return "\n\n".join(said) + "\n"
 
 
 def _names_effects(one: Mapping[str, Any]) -> bool:
