@@ -116,7 +116,9 @@ def test_the_page_says_whether_the_change_was_noticed_and_who_won() -> None:
 
 def test_the_page_says_that_a_change_went_unnoticed() -> None:
     """Nothing is claimed that did not come out."""
-    text = page([a_run(7, 0.0, 2.0, 2.1, 2.2, 1.1, 1.2, drifts=True)])
+    unnoticed = a_run(7, 0.0, 2.0, 2.1, 2.2, 1.1, 1.2, drifts=True)
+    unnoticed["rounds"][4]["judged"]["promoted"] = False
+    text = page([unnoticed])
 
     assert "did not name effects after the change" in text
     assert "no challenger won after it." in text
