@@ -74,8 +74,9 @@ trained whatever the gate and `headway drift` say, and from then on only on deci
 (`uplift.max_age_days`).
 """
 _HONESTY: Final = """\
-How often the truth lay within its 95 % interval, over all rounds of all worlds. Intervals of one world share a
-champion, and those of one challenger share decisions, so that the bounds of the share are too narrow.
+How often the truth lay within its 95 % interval, over all rounds of all worlds but those of which somebody told,
+which are others over again up to the change. Intervals of one world share a champion, and those of one challenger share
+decisions, so that the bounds of the share are too narrow.
 """
 
 
@@ -275,6 +276,13 @@ def _noticed(runs: Sequence[Run]) -> str:
             else "did not name effects after the change (what a round leaves to chance is too little to be that sure)"
         )
         found += f", and falsely at the end of round {early[0]}" if early else ", and never falsely before it"
+        others = [
+            one["number"] + 1
+            for one in rounds
+            if one["number"] + 1 < DRIFT_ROUND and (one.get("drift") or {}).get("verdict") == "retrain"
+        ]
+        if others and not early:
+            found += f", though it called for training for other reasons at the end of round {others[0]}"
         won = [one["number"] + 1 for one in rounds if one["number"] + 1 >= DRIFT_ROUND and _is_promoted(one)]
         found += (
             f"; a challenger was promoted at the end of round {won[0]}." if won else "; no challenger won after it."
@@ -403,7 +411,8 @@ def page(runs: Sequence[Run]) -> str:
         if kind.drifts:
             parts.append(_drift(group))
         parts.append(_judgements(group))
-    parts.append(f"## Whether estimates are honest\n\n{_HONESTY}\n{_coverage(runs)}\n{_verdicts(runs)}")
+    counted = [run for run in runs if not run["setting"].get("told")]
+    parts.append(f"## Whether estimates are honest\n\n{_HONESTY}\n{_coverage(counted)}\n{_verdicts(counted)}")
     return "\n".join(parts)
 
 
