@@ -25,6 +25,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10, help="of eight weeks each; default 10")
     parser.add_argument("--customers", type=int, default=1_200, help="who apply in a round; default 1200")
     parser.add_argument("--drift", action="store_true", help=f"the effects change in round {DRIFT_ROUND}")
+    parser.add_argument(
+        "--told", action="store_true", help="with --drift: somebody says so, and old decisions are left out"
+    )
     parser.add_argument("--processes", type=int, default=1, help="seeds that run at once; default 1")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--read", type=Path, nargs="+", default=[], help="earlier --json output in place of a run")
@@ -55,7 +58,7 @@ def main() -> None:
 def _made(chosen: argparse.Namespace) -> list[dict[str, Any]]:
     drifts = [False, True] if chosen.write else [chosen.drift]
     asked = [
-        (Setting(rounds=chosen.rounds, customers=chosen.customers, drifts=each), seed)
+        (Setting(rounds=chosen.rounds, customers=chosen.customers, drifts=each, told=each and chosen.told), seed)
         for each in drifts
         for seed in range(chosen.first_seed, chosen.first_seed + chosen.seeds)
     ]

@@ -229,6 +229,8 @@ class Installation:
         effects_changed = drift is not None and any(one["code"].startswith("effect.") for one in drift["reasons"])
         if effects_changed and self._learns_from is None:
             self._learns_from = self._trained_at
+        if self._setting.told and number + 1 == DRIFT_ROUND:
+            self._learns_from, effects_changed = self._setting.round_end(number - 1), True
         trains = (self._is_due(verdict) or effects_changed) and number + 1 < self._setting.rounds
         if trains:
             self._train(at=end)
@@ -376,9 +378,9 @@ def _surprise(log: LoggedChoices) -> float:
     largest = 0.0
     for option in range(1, log.logged.shape[1]):
         rows = np.flatnonzero(log.taken == option)
-        if len(rows) >= _FEWEST:
-            left = log.response[rows, log.aim[option]] - log.predicted[rows, option]
-            largest = max(largest, abs(float(left.mean())) / max(float(left.std()) / np.sqrt(len(rows)), 1e-9))
+        left = log.response[rows, log.aim[option]] - log.predicted[rows, option]
+        if len(rows) >= _FEWEST and left.std() > 0:
+            largest = max(largest, abs(float(left.mean())) / float(left.std() / np.sqrt(len(rows))))
     return largest
 
 

@@ -32,7 +32,8 @@ looks at that, it only draws the curves. No figure on this page is typed: one co
 ```bash
 uv run python -m tests.closed_loop --write            # this page and its picture
 uv run python -m tests.closed_loop --drift --seeds 1  # one world whose effects change, as tables
-uv run python -m tests.closed_loop --json > runs.json # one JSON document; --write --read runs.json makes the page of it
+uv run python -m tests.closed_loop --drift --told     # likewise, and somebody says so
+uv run python -m tests.closed_loop --json > runs.json # one JSON document; --write --read makes the page of some
 ```
 
 ## Method
@@ -67,9 +68,15 @@ _DRIFT: Final = f"""\
 From round {DRIFT_ROUND} on messages are worn out (five nudges lose 0.9 on the logit scale) and help is welcome (calls,
 cases and chat gain 0.9). Nobody is told.
 """
+_TOLD: Final = f"""\
+The same change from round {DRIFT_ROUND} on, but the operator hears of it: at the end of that round a challenger is
+trained whatever the gate and `headway drift` say, and from then on only on decisions since the round began
+(`uplift.max_age_days`).
+"""
 _HONESTY: Final = """\
-How often the truth lay within its 95 % interval, over all rounds of all worlds. Intervals of one world share a
-champion, and those of one challenger share decisions, so that the bounds of the share are too narrow.
+How often the truth lay within its 95 % interval, over all rounds of all worlds but those of which somebody told,
+which are others over again up to the change. Intervals of one world share a champion, and those of one challenger share
+decisions, so that the bounds of the share are too narrow.
 """
 
 
@@ -136,11 +143,25 @@ def summary(runs: Sequence[Run]) -> str:
     return "\n".join(_section(group) for group in _groups(runs).values())
 
 
-def _groups(runs: Sequence[Run]) -> dict[bool, list[Run]]:
-    groups: dict[bool, list[Run]] = {}
+class _Kind(NamedTuple):
+    """What happens to a world: whether its effects change, and whether somebody says so."""
+
+    drifts: bool
+    told: bool
+
+    @property
+    def title(self) -> str:
+        if not self.drifts:
+            return "The world stays as it is"
+        return "The effects change, and somebody says so" if self.told else "The effects change"
+
+
+def _groups(runs: Sequence[Run]) -> dict[_Kind, list[Run]]:
+    groups: dict[_Kind, list[Run]] = {}
     for run in runs:
-        groups.setdefault(bool(run["setting"]["drifts"]), []).append(run)
-    return groups
+        setting = run["setting"]
+        groups.setdefault(_Kind(bool(setting["drifts"]), bool(setting.get("told"))), []).append(run)
+    return dict(sorted(groups.items()))
 
 
 def _section(runs: Sequence[Run]) -> str:
@@ -249,10 +270,23 @@ def _noticed(runs: Sequence[Run]) -> str:
         named = [one["number"] + 1 for one in rounds if _names_effects(one)]
         early, late = [one for one in named if one < DRIFT_ROUND], [one for one in named if one >= DRIFT_ROUND]
         found = f"World {run['seed']}: `headway drift` "
-        found += f"named effects at the end of round {late[0]}" if late else "did not name effects after the change"
+        found += (
+            f"named effects at the end of round {late[0]}"
+            if late
+            else "did not name effects after the change (what a round leaves to chance is too little to be that sure)"
+        )
         found += f", and falsely at the end of round {early[0]}" if early else ", and never falsely before it"
-        won = [one["number"] + 1 for one in rounds if one["number"] + 1 > DRIFT_ROUND and _is_promoted(one)]
-        found += f"; a challenger was promoted after it in round {won[0]}." if won else "; no challenger won after it."
+        others = [
+            one["number"] + 1
+            for one in rounds
+            if one["number"] + 1 < DRIFT_ROUND and (one.get("drift") or {}).get("verdict") == "retrain"
+        ]
+        if others and not early:
+            found += f", though it called for training for other reasons at the end of round {others[0]}"
+        won = [one["number"] + 1 for one in rounds if one["number"] + 1 >= DRIFT_ROUND and _is_promoted(one)]
+        found += (
+            f"; a challenger was promoted at the end of round {won[0]}." if won else "; no challenger won after it."
+        )
         before, after, last = (
             rounds[number]["champion_value"] for number in (DRIFT_ROUND - 2, DRIFT_ROUND - 1, len(rounds) - 1)
         )
@@ -261,7 +295,7 @@ def _noticed(runs: Sequence[Run]) -> str:
             f"round and EUR {last:.2f} in the last."
         )
         said.append(found)
-    return "\n".join(said) + "\n"
+    return "\n\n".join(said) + "\n"
 
 
 def _names_effects(one: Mapping[str, Any]) -> bool:
@@ -276,16 +310,15 @@ def _is_promoted(one: Mapping[str, Any]) -> bool:
 def _drift(runs: Sequence[Run]) -> str:
     """What drift said around the change, and who won."""
     lines = [
-        "| world | round | `headway drift` says | most surprising treatment, s.e. |",
-        "|---|---|---|---|",
+        "| world | round | `headway drift` says |",
+        "|---|---|---|",
     ]
     for run in runs:
         for one in run["rounds"]:
             if (found := one.get("drift")) is not None:
-                surprise = "" if one["judged"] is None else f"{one['judged']['surprise']:.1f}"
                 reasons = found.get("reasons")
                 verdict = found["verdict"] + ("" if not reasons else f": {_listed(reasons)}")
-                lines.append(f"| {run['seed']} | {one['number'] + 1} | {verdict} | {surprise} |")
+                lines.append(f"| {run['seed']} | {one['number'] + 1} | {verdict} |")
     return "\n".join(lines) + "\n"
 
 
@@ -301,14 +334,14 @@ def picture(runs: Sequence[Run]) -> str:
     groups = _groups(runs)
     drawn = new_figure(width=9.0, height=3.6)
     panels = drawn.subplots(1, len(groups), sharey=True, squeeze=False)[0]
-    for axes, (drifts, group) in zip(panels, sorted(groups.items()), strict=True):
-        _panel(axes, group, drifts=drifts)
+    for axes, (kind, group) in zip(panels, groups.items(), strict=True):
+        _panel(axes, group, kind)
     panels[0].set_ylabel("EUR a decision over doing nothing")
     drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False, fontsize=8)
     return svg_of(drawn)
 
 
-def _panel(axes: Any, runs: Sequence[Run], *, drifts: bool) -> None:
+def _panel(axes: Any, runs: Sequence[Run], kind: _Kind) -> None:
     curves: tuple[tuple[str, Callable[[Mapping[str, Any]], float | None], str], ...] = (
         ("best candidate", lambda one: one["best"], SOFT),
         ("champion's choices", lambda one: one["champion_value"], COLOURS[0]),
@@ -335,9 +368,10 @@ def _panel(axes: Any, runs: Sequence[Run], *, drifts: bool) -> None:
         label="estimate, mean 95 % interval",
     )
     axes.axhline(0.0, color=SOFT, linewidth=0.8)
-    if drifts:
+    if kind.drifts:
         axes.axvline(DRIFT_ROUND - 0.5, color=SOFT, linestyle="--", linewidth=1)
-    axes.set_title(f"effects change in round {DRIFT_ROUND}" if drifts else "the world stays as it is", fontsize=10)
+    title = f"effects change in round {DRIFT_ROUND}" if kind.drifts else "the world stays as it is"
+    axes.set_title(f"{title}, told" if kind.told else title, fontsize=10)
     axes.set_xlabel("round")
     axes.set_xticks(at)
 
@@ -355,7 +389,7 @@ def write_page(runs: Sequence[Run]) -> None:
 def page(runs: Sequence[Run]) -> str:
     """The page as Markdown."""
     groups = _groups(runs)
-    worlds = "; ".join(_worlds(group, drifts=drifts) for drifts, group in sorted(groups.items()))
+    worlds = "; ".join(_worlds(group, kind) for kind, group in groups.items())
     method = _METHOD.format(
         days=ROUND_DAYS,
         holdout=100 * SHARES["no_contact_holdout"],
@@ -366,21 +400,26 @@ def page(runs: Sequence[Run]) -> str:
         worlds=worlds,
     )
     parts = [method]
-    if False in groups:
-        group = groups[False]
-        parts.append(f"## The world stays as it is\n\n{_learned(group)}\n{_rounds(group)}\n{_judgements(group)}")
-    if True in groups:
-        group = groups[True]
-        parts.append(
-            f"## The effects change\n\n{_DRIFT}\n{_noticed(group)}\n{_rounds(group)}\n{_drift(group)}\n"
-            f"{_judgements(group)}"
-        )
-    parts.append(f"## Whether estimates are honest\n\n{_HONESTY}\n{_coverage(runs)}\n{_verdicts(runs)}")
+    for kind, group in groups.items():
+        parts.append(f"## {kind.title}\n")
+        if not kind.drifts:
+            parts.append(_learned(group))
+        else:
+            parts.append(_TOLD if kind.told else _DRIFT)
+            parts.append(_noticed(group))
+        parts.append(_rounds(group))
+        if kind.drifts:
+            parts.append(_drift(group))
+        parts.append(_judgements(group))
+    counted = [run for run in runs if not run["setting"].get("told")]
+    parts.append(f"## Whether estimates are honest\n\n{_HONESTY}\n{_coverage(counted)}\n{_verdicts(counted)}")
     return "\n".join(parts)
 
 
-def _worlds(runs: Sequence[Run], *, drifts: bool) -> str:
+def _worlds(runs: Sequence[Run], kind: _Kind) -> str:
     setting = runs[0]["setting"]
     count = "one world" if len(runs) == 1 else f"{len(runs)} worlds"
-    manner = "whose effects change" if drifts else "that stays as it is" if len(runs) == 1 else "that stay as they are"
+    manner = "that stays as it is" if len(runs) == 1 else "that stay as they are"
+    if kind.drifts:
+        manner = "whose effects change, which somebody tells" if kind.told else "whose effects change"
     return f"{count} {manner}, {setting['rounds']} rounds of {setting['customers']:,} customers"

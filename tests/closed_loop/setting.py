@@ -43,11 +43,13 @@ class Setting:
         rounds: of ``ROUND_DAYS`` each.
         customers: who apply in a round.
         drifts: whether the effects change in round ``DRIFT_ROUND``.
+        told: whether somebody says so: training at the end of that round, on what came since its start from then on.
     """
 
     rounds: int = 10
     customers: int = 1_200
     drifts: bool = False
+    told: bool = False
 
     @property
     def judged_times(self) -> int:

@@ -40,7 +40,6 @@ def a_run(seed: int, *values: float, drifts: bool = False) -> dict[str, Any]:
             "promoted": number % 2 == 0,
             "difference": an_estimate(0.1, -0.1, 0.3),
             "value": an_estimate(2.0, 2.1, 2.5),
-            "surprise": 1.5,
         }
         told = {} if number < 2 else {"estimate": an_estimate(value, value - 0.2, value + 0.2), "judged": judged}
         rounds.append(a_round(number, value=value, **told))
@@ -110,14 +109,25 @@ def test_the_page_says_whether_the_change_was_noticed_and_who_won() -> None:
     text = page([told])
 
     assert "World 7: `headway drift` named effects at the end of round 5, and never falsely before it" in text
-    assert "a challenger was promoted after it in round 7." in text
+    assert "a challenger was promoted at the end of round 5." in text
     assert "EUR 2.20 a decision before the change, EUR 1.10 in its round and EUR 1.90 in the last" in text
     assert "retrain: effect.drifted all actions" in text
 
 
 def test_the_page_says_that_a_change_went_unnoticed() -> None:
     """Nothing is claimed that did not come out."""
-    text = page([a_run(7, 0.0, 2.0, 2.1, 2.2, 1.1, 1.2, drifts=True)])
+    unnoticed = a_run(7, 0.0, 2.0, 2.1, 2.2, 1.1, 1.2, drifts=True)
+    unnoticed["rounds"][4]["judged"]["promoted"] = False
+    text = page([unnoticed])
 
     assert "did not name effects after the change" in text
     assert "no challenger won after it." in text
+
+
+def test_worlds_of_which_somebody_told_stand_by_themselves() -> None:
+    """What an operator knew is no merit of the drift report."""
+    unaware, told = (a_run(7, 0.0, 2.0, 2.1, 2.2, 1.1, 1.2, drifts=True) for _ in range(2))
+    told["setting"]["told"] = True
+    text = page([told, unaware])
+
+    assert text.index("## The effects change\n") < text.index("## The effects change, and somebody says so\n")
