@@ -25,7 +25,8 @@ from models.experiment_statistics import Looks, always_valid_multiplier
 from models.group_differences import sums_by_person
 from models.logged_choices import LoggedChoices, broken_rows, check_policy, policy_scores
 from models.metrics import Interval, bootstrap_interval, calibration_slope
-from models.off_policy import Guard, Logged, clustered_error, effective_sample_size, refusals
+from models.off_policy import Guard, clustered_error, effective_sample_size
+from models.policy_values import choice_refusals
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -191,7 +192,7 @@ def judged(compared: Comparison, gate: Gate) -> Verdict:
     log = kept.log
     chance = log.logged[at, log.taken]
     weights = {name: getattr(kept, name)[at, log.taken] / chance for name in ("champion", "challenger")}
-    reasons += _guard_reasons(kept, weights, gate)
+    reasons += _guard_reasons(kept, gate)
     moved = weights["challenger"] - weights["champion"]
     changed = float(np.abs(kept.challenger - kept.champion).sum(axis=1).mean() / 2)
     changed_ess = effective_sample_size(np.abs(moved))
@@ -348,21 +349,9 @@ def _wrong_probabilities(kept: Comparison, gate: Gate) -> list[Reason]:
     ]
 
 
-def _guard_reasons(kept: Comparison, weights: dict[str, FloatArray], gate: Gate) -> Iterator[Reason]:
-    at = np.arange(len(kept))
-    zeros = np.zeros(len(kept))
-    impossible = kept.log.logged <= 0
-    for name, weight in weights.items():
-        policy = getattr(kept, name)
-        logged = Logged(
-            reward=kept.log.response[:, 0] if kept.log.response.shape[1] else zeros,
-            weight=weight,
-            predicted_taken=kept.log.predicted[at, kept.log.taken],
-            predicted_policy=zeros,
-            unsupported=(policy * impossible).sum(axis=1),
-            clusters=kept.log.people,
-        )
-        for one in refusals(logged, gate.guard):
+def _guard_reasons(kept: Comparison, gate: Gate) -> Iterator[Reason]:
+    for name in ("champion", "challenger"):
+        for one in choice_refusals(kept.log, getattr(kept, name), gate.guard):
             yield Reason(code=one.code, value=one.value, threshold=one.threshold, text=f"{name}: {one.reason}")
 
 

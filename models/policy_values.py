@@ -103,6 +103,23 @@ def _unsupported(log: LoggedChoices, policy: FloatArray) -> FloatArray:
     return found
 
 
+def choice_refusals(log: LoggedChoices, policy: FloatArray, guard: Guard) -> tuple[Refusal, ...]:
+    """Every reason not to compare the policy with another one on the same decisions: what its choices weigh tells.
+
+    A difference of two policies asks less than the value of one: what comes of doing nothing may be the same for both.
+    """
+    rows, none = np.arange(len(log)), np.zeros(len(log))
+    choices = Logged(
+        reward=none,
+        weight=policy[rows, log.taken] / log.logged[rows, log.taken],
+        predicted_taken=none,
+        predicted_policy=none,
+        unsupported=(policy * (log.logged <= 0)).sum(axis=1),
+        clusters=log.people,
+    )
+    return refusals(choices, guard)
+
+
 def value_refusals(logged: Logged, guard: Guard) -> tuple[Refusal, ...]:
     """Every reason not to value the policy: those of ``refusals``, and ``few_untreated``.
 

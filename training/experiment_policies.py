@@ -21,7 +21,8 @@ from models.configuration import Configuration
 from models.decision import Candidate, DecisionRecord
 from models.experiment_statistics import ArmMean, Looks, Spread, spread_of
 from models.logged_choices import LoggedChoices, broken_rows, policy_scores
-from models.off_policy import Guard, Logged, refusals
+from models.off_policy import Guard, clustered_error
+from models.policy_values import choice_refusals
 from models.replayer import WhatIf
 from training.decision_log import DecisionLog, Option, Wanted, decision_log
 from training.experiment_findings import Comparison, Estimate, PolicyComparison
@@ -189,7 +190,7 @@ def _compared(
     refused = [
         f"{who}: {one.reason}"
         for who, table in (("the policy", policy), ("the other", other))
-        for one in refusals(_logged(log, table), guard)
+        for one in choice_refusals(log, table, guard)
     ]
     found = Spread(*[math.nan] * 5)
     if not refused and len(log):
@@ -210,27 +211,12 @@ def _compared(
     )
 
 
-def _logged(log: LoggedChoices, table: Floats) -> Logged:
-    at = np.arange(len(log))
-    zero = np.zeros(len(log))
-    return Logged(
-        reward=zero,
-        weight=table[at, log.taken] / log.logged[at, log.taken],
-        predicted_taken=zero,
-        predicted_policy=zero,
-        unsupported=np.where(log.logged <= 0, table, 0.0).sum(axis=1),
-        clusters=log.people,
-    )
-
-
 def clustered_mean(terms: Floats, people: NDArray[np.generic]) -> ArmMean:
     """The mean over rows with its variance over people: ``k/(k-1) sum_i (sum of i's (terms - mean))^2 / n^2``.
 
     References:
         Liang and Zeger 1986, Longitudinal data analysis using generalized linear models (the sandwich of an intercept).
     """
-    _, number = np.unique(people, return_inverse=True)
-    k, mean = int(number.max()) + 1, float(terms.mean())
-    sums = np.bincount(number, weights=terms - mean)
-    variance = math.nan if k < 2 else k / (k - 1) * float((sums**2).sum()) / len(terms) ** 2
-    return ArmMean(n=k, mean=mean, variance=variance)
+    k = len(np.unique(people))
+    variance = math.nan if k < 2 else k / (k - 1) * clustered_error(terms, people) ** 2
+    return ArmMean(n=k, mean=float(terms.mean()), variance=variance)
