@@ -1,4 +1,7 @@
-"""Commands ``headway promote`` and ``headway rollback``: they write only ``bundles/``, and a service may run."""
+"""Commands ``headway promote`` and ``headway rollback``; a service may run.
+
+They write ``bundles/`` and, after it, MLflow's aliases; a share also writes one number of the policy in force.
+"""
 
 from __future__ import annotations
 
