@@ -31,8 +31,8 @@ shares: a few thousand customers a round are little to learn from."""
 MORE_EVIDENCE: Final = TOO_LITTLE_SEEN | {"not_better"}
 """Reasons of the gate that more decisions may do away with."""
 
-DRIFT_ROUND: Final = 5
-"""The round in which the effects change, counted from 1: where no challenger was promoted, the one after a training."""
+DRIFT_ROUND: Final = 6
+"""The round in which the effects change, counted from 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ class Setting:
 
         Evidence adds up over the rounds of one challenger. Where the world may change it also grows old.
         """
-        return 2 if self.drifts else 4
+        return 1 if self.drifts else 4
 
     @property
     def end(self) -> int:
