@@ -78,10 +78,10 @@ def _lock(path: Path) -> Path:
 
 def _told(path: Path, processes: Path) -> Callable[[int], str]:
     """How a process is named: as it wrote itself into the lock, else by its program; never with its arguments."""
+    holder, command = "", ""
     with suppress(OSError):
-        holder, command, *_ = _lock(path).read_text("utf-8", "replace").split("\n")
-        return lambda pid: f"process {pid} ({command if str(pid) == holder else _program(pid, processes)})"
-    return lambda pid: f"process {pid} ({_program(pid, processes)})"
+        holder, _, command = _lock(path).read_text("utf-8", "replace").strip().partition("\n")
+    return lambda pid: f"process {pid} ({command if str(pid) == holder else _program(pid, processes)})"
 
 
 def _program(pid: int, processes: Path) -> str:

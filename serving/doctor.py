@@ -198,7 +198,7 @@ def bundles(installation: Installation) -> Iterable[Finding]:
     yield from bundle_findings(
         installation.home.champion_file,
         installation.home.challenger_file,
-        feature_sets_of(installation.configuration),
+        {journey_id: one.names for journey_id, one in feature_sets_of(installation.configuration).items()},
         {journey.id: journey.horizon for journey in installation.configuration.journeys.journeys},
     )
 
