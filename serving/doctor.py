@@ -212,7 +212,7 @@ def libraries(installation: Installation) -> Iterable[Finding]:
     home, configuration, settings = installation.home, installation.configuration, installation.settings
     for alias, file in ((CHAMPION, home.champion_file), (CHALLENGER, home.challenger_file)):
         for name, pointer in read_champions(file).items():
-            yield library_checks.forest_equals_lightgbm(f"lightgbm {name}@{alias}", pointer.path)
+            yield library_checks.forest_equals_lightgbm(f"lightgbm {name}@{alias}", pointer)
     if configuration is None or settings is None:
         yield not_applicable("feast", "without valid settings and configuration nothing can be read")
         return
