@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from features.check_findings import Finding, failed, passed, warned
 from features.database_location import VARIABLE, DatabaseLocation
 from features.errors import HeadwayError
 from features.machine_checks import clock_skew
-from features.postgres_store import READERS, check_database, one_row
+from features.postgres_store import READERS, check_database, rows_of
 from features.sqlite_files import Durability
 
 OLDEST_TESTED: Final = 15
@@ -52,7 +52,7 @@ def postgres_findings(
     """
     try:
         asked_at = clock()
-        row: Sequence[Any] = one_row(location, _STATEMENT, durability=durability)
+        (row,) = rows_of(location, _STATEMENT, durability=durability)
         now = (asked_at + clock()) // 2
     except HeadwayError as error:
         return [

@@ -9,11 +9,13 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 from features.check_findings import Finding, failed, not_applicable, passed
-from features.errors import ConfigurationError, HeadwayError
+from features.database_location import VARIABLE as DATABASE
+from features.database_location import DatabaseLocation
+from features.errors import ConfigurationError, HeadwayError, StoreError
 from features.file_checks import compiled_code_folder, left_overs, privacy, running_user, secret_files, writable
 from features.home import Home
 from features.machine_checks import clock_behind, free_bytes, free_inodes, openmp_library, time_zone
@@ -23,13 +25,14 @@ from models.configuration import Configuration, load_configuration
 from serving.auth import KeyFile
 from serving.settings import Settings
 
-_COMPARED_CUSTOMERS: Final = 25
 _RESTORE: Final = "stop the service, and restore the home from a backup"
 _NEWEST_EVENT: Final = "SELECT arrived_at FROM events ORDER BY position DESC LIMIT 1"
 _NEWEST_DECISION: Final = "SELECT decided_at FROM decisions ORDER BY decision_id DESC LIMIT 1"
 _NEWEST_CUSTOMERS: Final = (
-    "SELECT DISTINCT customer_id FROM (SELECT customer_id FROM events ORDER BY position DESC LIMIT 2000) LIMIT ?"
+    "SELECT DISTINCT customer_id FROM (SELECT customer_id FROM events ORDER BY position DESC LIMIT 2000) AS newest "
+    "LIMIT 25"
 )
+"""Whose states are read both ways; more would find no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +56,11 @@ class Installation:
     @classmethod
     def of(cls, env: Mapping[str, str], clock: Callable[[], int] = lambda: time.time_ns() // 1000) -> Installation:
         """The installation that an environment describes."""
-        home = Home.from_environment(env)
         settings, refused_settings, configuration, refused_configuration = None, None, None, None
+        try:
+            home = Home.from_environment(env)
+        except ConfigurationError:  # told with the other settings
+            home = Home.from_environment({**env, DATABASE: ""})
         try:
             settings = Settings.from_environment(env)
         except ConfigurationError as error:
@@ -139,13 +145,40 @@ def stores(installation: Installation) -> Iterable[Finding]:
 
     home = installation.home
     yield sqlite_version()
+    if home.database is not None:
+        yield not_applicable("events and records", f"kept in {home.database.masked}")
+        return
     for name, path, version in (
-        ("events", home.events_db, event_store.LAYOUT_VERSION),
-        ("records", home.records_db, record_store.LAYOUT_VERSION),
+        ("events", home.events_db, event_store.LAYOUT.version),
+        ("records", home.records_db, record_store.LAYOUT.version),
     ):
         yield one_writer(name, path)
         yield layout(name, path, version)
         yield pages(name, path, remedy=_RESTORE)
+
+
+def database(installation: Installation) -> Iterable[Finding]:
+    """The PostgreSQL that keeps events and records, where one does."""
+    location, settings = installation.home.database, installation.settings
+    if location is None:
+        yield not_applicable("database", f"{DATABASE} names no PostgreSQL")
+        return
+    try:
+        from features.postgres_checks import postgres_findings
+    except ModuleNotFoundError as error:
+        yield failed(
+            "database",
+            f"the package {error.name} is not installed",
+            expected="what PostgreSQL needs",
+            remedy="uv sync --locked --no-dev --extra server",
+        )
+        return
+    yield from postgres_findings(
+        location,
+        durability="NORMAL" if settings is not None and settings.durability == "normal" else "FULL",
+        workers=1 if settings is None else settings.workers,
+        clock=installation.clock,
+    )
 
 
 def online_store(installation: Installation) -> Iterable[Finding]:
@@ -168,23 +201,31 @@ def online_store(installation: Installation) -> Iterable[Finding]:
 def clock(installation: Installation) -> Iterable[Finding]:
     """The clock, against the newest moments of the stores."""
     home, newest = installation.home, {}
-    for store, path, statement in (
-        ("events", home.events_db, _NEWEST_EVENT),
-        ("records", home.records_db, _NEWEST_DECISION),
+    for store, place, statement in (
+        ("events", home.events_place, _NEWEST_EVENT),
+        ("records", home.records_place, _NEWEST_DECISION),
     ):
-        if path.is_file():
-            try:
-                row = looked_up(path, partial(_first_row, statement))
-            except sqlite3.Error:  # told by the checks of the stores
-                continue
-            if row is not None:
-                newest[store] = int(row[0])
+        try:
+            rows = _rows(place, statement)
+        except (sqlite3.Error, StoreError):  # told by the checks of the stores
+            continue
+        if rows:
+            newest[store] = int(rows[0][0])
     yield clock_behind(newest, installation.clock())
 
 
-def _first_row(statement: str, connection: sqlite3.Connection) -> tuple[int] | None:
-    row: tuple[int] | None = connection.execute(statement).fetchone()
-    return row
+def _rows(place: Path | DatabaseLocation, query: str) -> list[tuple[Any, ...]]:
+    """What a store answers to a query; nothing where there is none yet.
+
+    Raises:
+        sqlite3.Error: its file is damaged, or does not answer.
+        StoreError: its database.
+    """
+    if isinstance(place, DatabaseLocation):
+        from features.postgres_store import rows_of
+
+        return rows_of(place, query)
+    return looked_up(place, lambda connection: connection.execute(query).fetchall()) if place.is_file() else []
 
 
 def bundles(installation: Installation) -> Iterable[Finding]:
@@ -223,14 +264,9 @@ def libraries(installation: Installation) -> Iterable[Finding]:
 
 
 def _newest_customers(home: Home) -> list[str]:
-    if not home.events_db.is_file():
-        return []
-    rows = looked_up(
-        home.events_db, lambda connection: connection.execute(_NEWEST_CUSTOMERS, (_COMPARED_CUSTOMERS,)).fetchall()
-    )
-    return [str(row[0]) for row in rows]
+    return [str(row[0]) for row in _rows(home.events_place, _NEWEST_CUSTOMERS)]
 
 
-CHECKS: Final[tuple[Check, ...]] = (environment, machine, files, stores, online_store, clock, bundles)
+CHECKS: Final[tuple[Check, ...]] = (environment, machine, files, stores, database, online_store, clock, bundles)
 DEEP_CHECKS: Final[tuple[Check, ...]] = (libraries,)
 """Those that import Feast and LightGBM."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from features.database_location import VARIABLE as DATABASE
 from features.home import Home, use_numba_cache
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def doctor(
     Nothing is changed, and a server may run. Exit code 1 where a check failed; warnings leave it at 0.
     """
     env = dict(os.environ)
-    home = Home.from_environment(env)
+    home = Home.from_environment({**env, DATABASE: ""})  # a database that cannot be used is a finding
     with tempfile.TemporaryDirectory(prefix="headway-doctor-") as folder:
         # Compiled code is taken from the home, but never put where there is no such folder yet.
         use_numba_cache(home if home.numba_cache.is_dir() else Home(Path(folder)))

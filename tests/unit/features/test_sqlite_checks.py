@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from features.event_store import LAYOUT_VERSION, SqlEventLog
+from features.event_store import LAYOUT, SqlEventLog
 from features.sqlite_checks import layout, one_writer, pages, sqlite_version
 
 WRITE = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); print(1, flush=True); sys.stdin.read()"
@@ -69,7 +69,7 @@ def test_a_store_that_nobody_has_open_is_well(events: Path) -> None:
 
     findings = [
         one_writer("events", events),
-        layout("events", events, LAYOUT_VERSION),
+        layout("events", events, LAYOUT.version),
         pages("events", events, remedy=""),
     ]
 
@@ -114,12 +114,12 @@ def test_where_processes_cannot_be_seen_writers_are_not_guessed(events: Path, tm
 
 def test_another_layout_is_told(events: Path) -> None:
     """An older one is brought up to date by the next start, a newer one cannot be read."""
-    set_version(events, LAYOUT_VERSION - 1)
-    older = layout("events", events, LAYOUT_VERSION)
-    set_version(events, LAYOUT_VERSION + 1)
-    newer = layout("events", events, LAYOUT_VERSION)
+    set_version(events, LAYOUT.version - 1)
+    older = layout("events", events, LAYOUT.version)
+    set_version(events, LAYOUT.version + 1)
+    newer = layout("events", events, LAYOUT.version)
 
-    assert (older.status, older.expected) == ("warning", str(LAYOUT_VERSION))
+    assert (older.status, older.expected) == ("warning", str(LAYOUT.version))
     assert (newer.status, newer.remedy) == ("failed", "use the release that wrote it, or a newer one")
 
 
@@ -136,7 +136,7 @@ def test_a_file_that_is_no_database_fails(events: Path) -> None:
     """Both looks say so."""
     events.write_bytes(b"x" * 4096)
 
-    assert layout("events", events, LAYOUT_VERSION).status == "failed"
+    assert layout("events", events, LAYOUT.version).status == "failed"
     assert pages("events", events, remedy="").status == "failed"
 
 

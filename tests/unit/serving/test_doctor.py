@@ -18,9 +18,10 @@ from features.cli import COMMAND_GROUP, run
 from features.event_store import SqlEventLog
 from features.home import Home
 from serving.auth import KeyFile
-from serving.doctor import CHECKS, Installation, clock, environment, examined, online_store, stores
+from serving.doctor import CHECKS, Installation, clock, database, environment, examined, online_store, stores
 from serving.doctor_commands import doctor_document, doctor_text
 from tests.histories import START_AT, event
+from tests.postgres_servers import postgres_database
 
 NOW = START_AT + 1_000_000
 
@@ -154,6 +155,28 @@ def test_a_redis_that_is_down_fails(home: Home) -> None:
     (found,) = online_store(installation(home.root, HEADWAY_ONLINE_STORE="redis://127.0.0.1:1/0"))
 
     assert (found.name, found.status) == ("redis", "failed")
+
+
+def test_a_home_with_a_postgresql_is_checked_there(tmp_path: Path) -> None:
+    """Its files of events and records are no more, and the clock is held against the database."""
+    with postgres_database() as location:
+        with closing(SqlEventLog(location)) as log:
+            log.append([event("e1")])
+        one = installation(tmp_path, HEADWAY_DATABASE=location.url)
+        found = by_name(examined(one, [stores, database, clock]))
+
+    assert found["events and records"].status == "not_applicable"
+    assert found["database tables"].status == "ok"
+    assert found["clock"].found == "not behind the newest moment of the events"
+
+
+def test_a_bad_address_of_a_database_is_told_with_the_settings(tmp_path: Path) -> None:
+    """The checks go on."""
+    found = by_name(examined(installation(tmp_path, HEADWAY_DATABASE="mysql://x"), CHECKS))
+
+    assert found["settings"].status == "failed"
+    assert "HEADWAY_DATABASE" in found["settings"].found
+    assert found["database"].status == "not_applicable"
 
 
 def test_warnings_are_no_failure() -> None:
