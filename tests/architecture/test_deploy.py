@@ -92,7 +92,8 @@ def test_the_compose_file_says_what_compose_knows(compose: dict[str, Any]) -> No
         check = service.get("healthcheck", {})
         times = [check[key] for key in ("interval", "timeout") if key in check]
         assert all(DURATION.fullmatch(each) for each in [*times, service.get("stop_grace_period", "1s")]), name
-        assert {volume.split(":")[0] for volume in service.get("volumes", [])} <= set(compose["volumes"])
+        for source in (volume.split(":")[0] for volume in service.get("volumes", [])):
+            assert (COMPOSE.parent / source).is_file() if source.startswith("./") else source in compose["volumes"]
         for other, wanted in service.get("depends_on", {}).items():
             awaited = compose["services"][other]
             if wanted["condition"] == "service_healthy":
@@ -156,6 +157,19 @@ def test_the_service_listens_where_it_is_published(compose: dict[str, Any], stag
         "app": [f"127.0.0.1:3000:{port}"]
     }
     assert only(stages[-1], "EXPOSE") == str(port)
+
+
+def test_the_database_is_made_for_the_user_who_is_named(compose: dict[str, Any]) -> None:
+    """No superuser; the password is the one of the URL, and reaches the script."""
+    script = (COMPOSE.parent / "database.sql").read_text()
+    passed = compose["services"]["database"]["environment"]
+    urls = {service["environment"]["HEADWAY_DATABASE"] for service in ours(compose).values()}
+
+    assert {filled(url) for url in urls} == {"postgresql://headway:abc123@database:5432/headway"}
+    assert [VARIABLE.findall(url)[0][0] for url in urls] == re.findall(r"(?m)^\\getenv password (\w+)$", script)
+    assert "DATABASE_PASSWORD" in passed
+    assert "CREATE ROLE headway LOGIN PASSWORD :'password';" in script
+    assert "CREATE DATABASE headway OWNER headway;" in script
 
 
 def test_the_redis_evicts_nothing(compose: dict[str, Any]) -> None:
