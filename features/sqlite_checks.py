@@ -69,6 +69,11 @@ def one_writer(name: str, path: Path, *, processes: Path = _PROCESSES) -> Findin
         )
     if holders:
         return passed(name, f"written by {', '.join(map(said, sorted(holders)))}")
+    named = _holder(path)[0]
+    if named.isdecimal() and _is_hidden(processes / named):
+        return passed(
+            name, f"written by {said(int(named))}, as its lock says: this user cannot see that process's files"
+        )
     return passed(name, "nobody writes it")
 
 
@@ -78,10 +83,25 @@ def _lock(path: Path) -> Path:
 
 def _told(path: Path, processes: Path) -> Callable[[int], str]:
     """How a process is named: as it wrote itself into the lock, else by its program; never with its arguments."""
+    holder, command = _holder(path)
+    return lambda pid: f"process {pid} ({command if str(pid) == holder else _program(pid, processes)})"
+
+
+def _holder(path: Path) -> tuple[str, str]:
+    """The process id and the command in a lock; empty where nobody wrote them, left over where somebody was killed."""
     holder, command = "", ""
     with suppress(OSError):
         holder, _, command = _lock(path).read_text("utf-8", "replace").strip().partition("\n")
-    return lambda pid: f"process {pid} ({command if str(pid) == holder else _program(pid, processes)})"
+    return holder, command
+
+
+def _is_hidden(process: Path) -> bool:
+    """Whether a process runs whose files this user cannot see."""
+    try:
+        os.listdir(process / "fd")
+    except OSError:
+        return process.exists()
+    return False
 
 
 def _program(pid: int, processes: Path) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from features.check_findings import Finding, failed, not_applicable, passed
+from features.check_findings import Finding, failed, not_applicable, passed, warned
 from features.database_location import VARIABLE as DATABASE
 from features.database_location import DatabaseLocation
 from features.errors import ConfigurationError, HeadwayError, StoreError
@@ -133,9 +133,29 @@ def files(installation: Installation) -> Iterable[Finding]:
     yield running_user(home)
     yield privacy(home)
     yield secret_files([KeyFile.of(home).path])
+    yield keys(KeyFile.of(home), has_bootstrap_key=bool(installation.env.get("HEADWAY_BOOTSTRAP_KEY")))
     yield writable(home)
     yield compiled_code_folder(home, installation.env.get("NUMBA_CACHE_DIR"))
     yield left_overs(home, installation.clock())
+
+
+def keys(kept: KeyFile, *, has_bootstrap_key: bool) -> Finding:
+    """Whether anybody can call the service, and whether the first key is still in use."""
+    name, remedy = "keys", "run `headway keys create --source NAME --role caller`"
+    try:
+        valid = [key for key in kept.keys().values() if key.revoked_at is None]
+    except StoreError as error:
+        return failed(name, str(error), expected="the keys that were made", remedy="restore the file from a backup")
+    if not valid and not has_bootstrap_key:
+        return warned(name, "there is none: nobody can call the service", expected="a key", remedy=remedy)
+    if has_bootstrap_key:
+        return warned(
+            name,
+            f"{len(valid)} valid, and HEADWAY_BOOTSTRAP_KEY may do everything",
+            expected="a bootstrap key for the first steps only",
+            remedy="make a key for each caller (`headway keys create`), then start without it",
+        )
+    return passed(name, f"{len(valid)} valid")
 
 
 def stores(installation: Installation) -> Iterable[Finding]:

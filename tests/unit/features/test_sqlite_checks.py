@@ -107,6 +107,19 @@ def test_a_writer_without_the_lock_is_told(events: Path) -> None:
     assert finding.remedy == f"end process {stranger}: a second writer can damage the file"
 
 
+def test_a_writer_of_another_user_is_told_by_its_lock(events: Path, tmp_path: Path) -> None:
+    """Where this user cannot look into the process; one that was killed is not taken for it."""
+    events.with_name("events.db.lock").write_text("4242\nheadway serve\n")
+    processes = tmp_path / "proc"
+    (processes / "self").mkdir(parents=True)
+    gone = one_writer("events", events, processes=processes)
+    (processes / "4242").mkdir()  # without a folder that could be listed
+    hidden = one_writer("events", events, processes=processes)
+
+    assert gone.found == "nobody writes it"
+    assert (hidden.status, hidden.found.partition(",")[0]) == ("ok", "written by process 4242 (headway serve)")
+
+
 def test_where_processes_cannot_be_seen_writers_are_not_guessed(events: Path, tmp_path: Path) -> None:
     """Not every system has /proc."""
     assert one_writer("events", events, processes=tmp_path).status == "not_applicable"

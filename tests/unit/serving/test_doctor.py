@@ -18,7 +18,7 @@ from features.cli import COMMAND_GROUP, run
 from features.event_store import SqlEventLog
 from features.home import Home
 from serving.auth import KeyFile
-from serving.doctor import CHECKS, Installation, clock, database, environment, examined, online_store, stores
+from serving.doctor import CHECKS, Installation, clock, database, environment, examined, keys, online_store, stores
 from serving.doctor_commands import doctor_document, doctor_text
 from tests.histories import START_AT, event
 from tests.postgres_servers import postgres_database
@@ -117,6 +117,20 @@ def test_a_bad_environment_and_configuration_are_told(tmp_path: Path) -> None:
 def test_a_usable_environment_is_well(home: Home) -> None:
     """Both loaded."""
     assert [one.status for one in environment(installation(home.root))] == ["ok", "ok"]
+
+
+def test_who_can_call_is_told(home: Home) -> None:
+    """Nobody, everybody with the first key, those with keys of their own; and a damaged file fails."""
+    file = KeyFile.of(home)
+    nobody = keys(file, has_bootstrap_key=False)
+    made = file.create(source="crm", roles=["caller"], secret=bytes(36), at=NOW)
+    own, first = keys(file, has_bootstrap_key=False), keys(file, has_bootstrap_key=True)
+    file.path.write_text("{")
+
+    assert (nobody.status, own.status, first.status) == ("warning", "ok", "warning")
+    assert own.found == "1 valid"
+    assert made not in str(first)
+    assert keys(KeyFile.of(home), has_bootstrap_key=False).status == "failed"
 
 
 def test_the_stores_are_checked_while_they_are_written(home: Home) -> None:
