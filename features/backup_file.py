@@ -11,7 +11,7 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -31,7 +31,7 @@ _LEVEL: Final = 1
 
 
 class BackupWriter:
-    """Writes a backup into an empty file; ``finish`` makes it one."""
+    """Writes a backup into an empty file; ``finish`` makes it one, and ``close`` gives it up where it is none yet."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -65,6 +65,11 @@ class BackupWriter:
         self._file.seek(size - _DIGEST_BYTES)
         self._file.write(digest)
         self._file.flush()
+
+    def close(self) -> None:
+        """Write no more; the file stays the caller's."""
+        with suppress(OSError, ValueError):
+            self._zip.close()
 
 
 class BackupReader:

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from features.errors import Refused
+from features.events import LARGEST_INTEGER, parse_timestamp
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
@@ -141,6 +142,7 @@ def parse_manifest(data: bytes, *, where: str) -> Manifest:
         manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused(f"{where}: {MANIFEST} is damaged: {error}; expected that of a backup") from error
+    _check_moment(manifest, where=where)
     names = [file.name for file in manifest.files]
     if len(set(names)) != len(names):
         twice = next(name for place, name in enumerate(names) if name in names[:place])
@@ -150,6 +152,19 @@ def parse_manifest(data: bytes, *, where: str) -> Manifest:
     for name, store in manifest.stores.items():
         _check_store(name, store, manifest, where=where)
     return manifest
+
+
+def _check_moment(manifest: Manifest, *, where: str) -> None:
+    try:
+        parse_timestamp(manifest.made_at)
+        is_sound = 0 <= manifest.told_up_to <= LARGEST_INTEGER
+    except (ValueError, OverflowError):
+        is_sound = False
+    if not is_sound:
+        raise Refused(
+            f"{where} was made at {manifest.made_at!r:.80} and told up to {manifest.told_up_to}; expected a moment and "
+            f"a position"
+        )
 
 
 def _check_file(file: StoredFile, *, where: str) -> None:

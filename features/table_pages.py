@@ -192,7 +192,8 @@ def check_file(path: Path, rows: StoreRows) -> None:
     Raises:
         StoreCorrupted: it is not.
     """
-    connection = connect_reader(path)
+    with store_errors(path):
+        connection = sqlite3.connect(path)  # one that may write is the last to close, and leaves one whole file
     try:
         with store_errors(path):
             found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(5)")]

@@ -103,8 +103,7 @@ def make_backup(
     if not any(path.exists() for path in (home.events_db, home.records_db)):
         raise Refused(f"{home.root} holds neither events nor decisions; expected a home that was served or imported to")
     _refuse_overwriting(target, replace=replace)
-    with _waiting_file(target) as (file, waiting):
-        writer = BackupWriter(file)
+    with _waiting_file(target) as (file, waiting), closing(BackupWriter(file)) as writer:
         stores, told_up_to = _write_stores(writer, home, at=at, progress=progress)
         configuration = _write_configuration(writer, home, env)
         _write_files(writer, home, KEPT_TREES)

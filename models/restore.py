@@ -122,10 +122,14 @@ def in_the_way(root: Path) -> list[str]:
     if not root.is_dir():
         return [root.name]
     return sorted(
-        entry.name
-        for entry in os.scandir(root)
-        if not (entry.is_dir(follow_symlinks=False) and (entry.name in _REMADE or _has_no_files(Path(entry.path))))
+        path.name
+        for path in root.iterdir()
+        if not (_is_own_folder(path) and (path.name in _REMADE or _has_no_files(path)))
     )
+
+
+def _is_own_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def _has_no_files(folder: Path) -> bool:
@@ -205,11 +209,11 @@ def _stage_of(root: Path) -> Iterator[Path]:
 
 
 def _empty(folder: Path) -> None:
-    for entry in os.scandir(folder):
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path)
+    for path in folder.iterdir():
+        if _is_own_folder(path):
+            shutil.rmtree(path)
         else:
-            os.unlink(entry.path)
+            path.unlink()
 
 
 def _make(backup: BackupReader, stage: Home, *, at: int, progress: Callable[[int], None]) -> _Made:
@@ -287,8 +291,7 @@ def _make_store(
 def _open_stores(manifest: Manifest, stage: Home, configuration: Configuration | None, made: _Made) -> None:
     """Open what was made, which brings layouts and indexes up to date, and look that it is whole."""
     with ExitStack() as opened:
-        identifiers = () if configuration is None else configuration.taxonomy.identifiers
-        log = opened.enter_context(closing(SqlEventLog(stage.events_db, identifiers=identifiers)))
+        log = opened.enter_context(closing(SqlEventLog(stage.events_db)))
         records = opened.enter_context(closing(SqlRecordStore(stage.records_db)))
         if "events" in manifest.stores:
             _check_head("events", manifest.stores["events"], str(log.head() or ""))
@@ -311,7 +314,7 @@ def _check_head(name: StoreName, store: StoreRows, found: str) -> None:
 
 
 def _is_bare(root: Path) -> bool:
-    return root.is_dir() and not any(os.scandir(root))
+    return root.is_dir() and not any(root.iterdir())
 
 
 def _sync_tree(root: Path) -> None:
