@@ -24,6 +24,7 @@ from features.sqlite_files import connect_reader, store_errors
 
 PAGE_BYTES: Final = 4 << 20
 _FIRST_PAGE: Final = 200
+_ROWS_AT_ONCE: Final = 2_000
 _MOST_ROWS: Final = 50_000
 _KINDS: Final[dict[str, ColumnKind]] = {"INTEGER": "integer", "TEXT": "text", "BLOB": "bytes"}
 _TYPES: Final[dict[ColumnKind, Any]] = {"integer": WHOLE, "text": TEXT, "bytes": BYTES}
@@ -85,6 +86,14 @@ class SqliteMoment:
         with store_errors(self._path):
             yield from pages_of(self._connection.execute(statement).fetchmany)
 
+    def rows(self, table: TableRows) -> Iterator[list[tuple[Any, ...]]]:
+        """The rows of a table, some at a time."""
+        statement = f"SELECT {', '.join(table.names)} FROM {table.name}"  # noqa: S608  # likewise
+        with store_errors(self._path):
+            found = self._connection.execute(statement)
+            while some := found.fetchmany(_ROWS_AT_ONCE):
+                yield some
+
     def value(self, statement: str) -> Any:
         """The first value that a statement gives; None where it gives none."""
         with store_errors(self._path):
@@ -110,10 +119,10 @@ def shape_of(table: Table) -> TableRows:
     """A declared table as a backup tells of it, with no rows counted."""
     unique = [one for one in table.constraints if isinstance(one, UniqueConstraint)]
     return TableRows(
-        name=table.name,
-        columns=tuple(Column(one.name, _kind(one), bool(one.nullable)) for one in table.columns),
-        key=tuple(one.name for one in table.primary_key.columns),
-        unique=tuple(sorted(tuple(column.name for column in one.columns) for one in unique)),
+        name=str(table.name),  # plain text, which SQLAlchemy's names are not
+        columns=tuple(Column(str(one.name), _kind(one), bool(one.nullable)) for one in table.columns),
+        key=tuple(str(one.name) for one in table.primary_key.columns),
+        unique=tuple(sorted(tuple(str(column.name) for column in one.columns) for one in unique)),
         rows=0,
     )
 

@@ -34,13 +34,14 @@ from features.backup_format import (
 )
 from features.durable_files import sync_folder
 from features.errors import ConfigurationError, Refused, StoreCorrupted, StoreUnavailable
-from features.event_store import LAYOUT_VERSION as EVENTS_LAYOUT
+from features.event_store import LAYOUT as EVENTS_LAYOUT
 from features.events import dump_timestamp
 from features.home import Home
+from features.sql_store import Layout, needing_driver
 from features.sqlite_files import connect_reader, store_errors
 from features.table_pages import SqliteMoment, StoreMoment
 from models.configuration import Configuration, load_configuration
-from models.record_store import LAYOUT_VERSION as RECORDS_LAYOUT
+from models.record_store import LAYOUT as RECORDS_LAYOUT
 
 StoreName = Literal["events", "records"]
 
@@ -53,7 +54,8 @@ _HEADS: Final[Mapping[StoreName, str]] = {
     "events": "SELECT max(position) FROM events",
     "records": "SELECT max(decision_id) FROM decisions",
 }
-_LAYOUTS: Final[Mapping[StoreName, int]] = {"events": EVENTS_LAYOUT, "records": RECORDS_LAYOUT}
+LAYOUTS: Final[Mapping[StoreName, Layout]] = {"records": RECORDS_LAYOUT, "events": EVENTS_LAYOUT}
+"""Of both stores, in the order in which they are looked at."""
 _CHUNK: Final = 1 << 20
 _TRIES: Final = 100
 _OWNER_ONLY: Final = 0o600
@@ -100,7 +102,7 @@ def make_backup(
         StoreUnavailable: the home cannot be read, or the file not be written.
         StoreCorrupted: a store is damaged, or what was written cannot be read back.
     """
-    if not any(path.exists() for path in (home.events_db, home.records_db)):
+    if not home.has_events and not home.has_records:
         raise Refused(f"{home.root} holds neither events nor decisions; expected a home that was served or imported to")
     _refuse_overwriting(target, replace=replace)
     with _waiting_file(target) as (file, waiting), closing(BackupWriter(file)) as writer:
@@ -143,23 +145,31 @@ def _refuse_overwriting(target: Path, *, replace: bool) -> None:
 def _write_stores(
     writer: BackupWriter, home: Home, *, at: int, progress: Callable[[int], None]
 ) -> tuple[dict[StoreName, StoreRows], int]:
-    moments: dict[StoreName, StoreMoment] = {}
-    paths: dict[StoreName, Path] = {"records": home.records_db, "events": home.events_db}
     with ExitStack() as opened:
-        for name, path in paths.items():
-            if path.exists():
-                moments[name] = opened.enter_context(closing(SqliteMoment(path)))
-                _check_layout(name, moments[name].layout, path)
+        moments = _moments(home, opened)
         told_up_to = _told_up_to(moments["events"], at) if "events" in moments else 0
         stores = {name: _write_store(writer, name, moment, progress) for name, moment in moments.items()}
     return stores, told_up_to
 
 
-def _check_layout(name: StoreName, layout: int, path: Path) -> None:
-    if not 1 <= layout <= _LAYOUTS[name]:
-        raise StoreCorrupted(
-            f"{path} has layout version {layout}; expected 1 to {_LAYOUTS[name]}: use the release that wrote it"
-        )
+def _moments(home: Home, opened: ExitStack) -> dict[StoreName, StoreMoment]:
+    """Both stores: a database as of one moment, files one after the other."""
+    moments: dict[StoreName, StoreMoment] = {}
+    if home.database is not None:
+        with needing_driver(home.database):
+            from features.postgres_pages import PostgresMoment, database_moment
+        driver = opened.enter_context(database_moment(home.database))
+        return {name: PostgresMoment(driver, layout) for name, layout in LAYOUTS.items()}
+    paths: dict[StoreName, Path] = {"records": home.records_db, "events": home.events_db}
+    for name, layout in LAYOUTS.items():
+        if paths[name].is_file():
+            moment = moments[name] = opened.enter_context(closing(SqliteMoment(paths[name])))
+            if not 1 <= moment.layout <= layout.version:
+                raise StoreCorrupted(
+                    f"{paths[name]} has layout version {moment.layout}; expected 1 to {layout.version}: "
+                    f"use the release that wrote it"
+                )
+    return moments
 
 
 def _told_up_to(log: StoreMoment, at: int) -> int:

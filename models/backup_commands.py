@@ -88,7 +88,9 @@ def restore(
     """
     from models.restore import restore_backup
 
-    chosen = Home.from_environment(os.environ) if home is None else Home(home.absolute())
+    chosen = Home.from_environment(os.environ)
+    if home is not None:
+        chosen = Home(home.absolute(), chosen.database)
     location = online_location(os.environ)
     with _progress_bar("bytes") as progress:
         made = restore_backup(source, chosen, at=time.time_ns() // 1_000, move_aside=force, progress=progress)

@@ -4,37 +4,29 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import MetaData
-
 from features.backup_file import BackupReader, open_backup
 from features.backup_format import CONFIGURATION, HOME, Manifest, StoreRows
+from features.database_location import DatabaseLocation
 from features.durable_files import sync_folder
 from features.errors import ConfigurationError, Refused, StoreCorrupted, StoreUnavailable
-from features.event_store import LAYOUT_VERSION as EVENTS_LAYOUT
 from features.event_store import SqlEventLog
-from features.event_store import metadata as events_metadata
 from features.events import parse_timestamp
 from features.home import Home, lock_file
 from features.redis_epoch import set_back
-from features.table_pages import check_file, check_layout, write_tables
-from models.backup import IN_FLIGHT_US, StoreName, is_held
+from features.sql_store import needing_driver
+from features.table_pages import SqliteMoment, check_file, check_layout, write_tables
+from models.backup import IN_FLIGHT_US, LAYOUTS, StoreName, is_held
 from models.configuration import BUILT_IN, Configuration, configuration_in, has_configuration
-from models.record_store import LAYOUT_VERSION as RECORDS_LAYOUT
 from models.record_store import SqlRecordStore
-from models.record_store import metadata as records_metadata
 from models.told_again import tell_again
 
-_LAYOUTS: Final[Mapping[StoreName, tuple[int, MetaData]]] = {
-    "events": (EVENTS_LAYOUT, events_metadata),
-    "records": (RECORDS_LAYOUT, records_metadata),
-}
 _REMADE: Final = ("cache",)
 """Folders of a home that nobody misses."""
 _ROOM: Final = 1.5
@@ -99,11 +91,17 @@ def restore_backup(
     with open_backup(source) as backup:
         _check_layouts(backup)
         _check_place(root, move_aside=move_aside)
+        if home.database is not None:
+            _check_database(home.database)
         with _written(root), _stage_of(root) as stage:
             _check_room(backup, stage)
             made = _make(backup, Home(stage), at=at, progress=progress)
+            if home.database is not None:
+                _move_to_database(Home(stage), home.database)
             _sync_tree(stage)
             aside = _put_in_place(stage, root, at=at, move_aside=move_aside)
+            if home.database is not None:
+                _finish_database(home.database)
         return Restored(
             home=home,
             manifest=backup.manifest,
@@ -138,7 +136,7 @@ def _has_no_files(folder: Path) -> bool:
 
 def _check_layouts(backup: BackupReader) -> None:
     for name, store in backup.manifest.stores.items():
-        newest, metadata = _LAYOUTS[name]
+        newest, metadata = LAYOUTS[name].version, LAYOUTS[name].metadata
         if store.layout > newest:
             raise Refused(
                 f"{backup.where} was made by headway {backup.manifest.headway} and holds {name} of layout "
@@ -275,7 +273,7 @@ def _make_store(
     backup: BackupReader, name: StoreName, path: Path, made: _Made, progress: Callable[[int], None]
 ) -> None:
     store = backup.manifest.stores[name]
-    newest, metadata = _LAYOUTS[name]
+    is_present = store.layout == LAYOUTS[name].version
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def pages(table: str) -> Iterator[bytes]:
@@ -283,8 +281,8 @@ def _make_store(
             yield backup.read(file)
             progress(file.size)
 
-    write_tables(path, store, metadata if store.layout == newest else None, pages)
-    if store.layout != newest:
+    write_tables(path, store, LAYOUTS[name].metadata if is_present else None, pages)
+    if not is_present:
         made.upgraded.append(name)
 
 
@@ -315,6 +313,39 @@ def _check_head(name: StoreName, store: StoreRows, found: str) -> None:
 
 def _is_bare(root: Path) -> bool:
     return root.is_dir() and not any(root.iterdir())
+
+
+def _check_database(location: DatabaseLocation) -> None:
+    """Make the tables where there are none, and look that they are empty."""
+    with needing_driver(location):
+        from features.postgres_pages import RESTORING, check_empty
+        from models.database_migrations import current, upgrade
+    if current(location) != RESTORING:
+        upgrade(location)
+    check_empty(location, [table.name for layout in LAYOUTS.values() for table in layout.metadata.sorted_tables])
+
+
+def _move_to_database(stage: Home, location: DatabaseLocation) -> None:
+    """Put the rows of the finished files into the database, which nobody can open yet, in place of the files.
+
+    What was checked and brought up to date in one way need not be so in another.
+    """
+    from features.postgres_pages import fill_database
+
+    with ExitStack() as opened:
+        moments = [opened.enter_context(closing(SqliteMoment(path))) for path in _paths(stage).values()]
+        holder = {table.name: moment for moment in moments for table in moment.tables}
+        tables = [table for moment in moments for table in moment.tables]
+        fill_database(location, tables, lambda table: holder[table.name].rows(table))
+    for path in _paths(stage).values():
+        for made in path.parent.glob(f"{path.name}*"):
+            made.unlink()
+
+
+def _finish_database(location: DatabaseLocation) -> None:
+    from features.postgres_pages import finish_filling
+
+    finish_filling(location)
 
 
 def _sync_tree(root: Path) -> None:
