@@ -15,12 +15,9 @@ from psycopg import sql
 from features.backup_format import TableRows
 from features.database_location import DatabaseLocation
 from features.errors import Refused
-from features.postgres_store import REVISION, check_database, connect, postgres_failure
+from features.postgres_store import RESTORING, REVISION, check_database, connect, postgres_failure
 from features.sql_store import Layout
 from features.table_pages import pages_of, shape_of
-
-RESTORING: Final = "restoring"
-"""The revision of a database whose home is not in its place yet."""
 
 IDLE_MINUTES: Final = 10
 """So long a disk may take between two pages."""

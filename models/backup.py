@@ -105,6 +105,7 @@ def make_backup(
     if not home.has_events and not home.has_records:
         raise Refused(f"{home.root} holds neither events nor decisions; expected a home that was served or imported to")
     _refuse_overwriting(target, replace=replace)
+    _refuse_inside(target, home)
     with _waiting_file(target) as (file, waiting), closing(BackupWriter(file)) as writer:
         stores, told_up_to = _write_stores(writer, home, at=at, progress=progress)
         configuration = _write_configuration(writer, home, env)
@@ -140,6 +141,14 @@ def _verify(path: Path) -> None:
 def _refuse_overwriting(target: Path, *, replace: bool) -> None:
     if target.exists() and not replace:
         raise Refused(f"{target} exists, expected a new file: choose another name, or add --force")
+
+
+def _refuse_inside(target: Path, home: Home) -> None:
+    """A backup among the files that it keeps would be in the next one, and that in the one after it."""
+    resolved = target.parent.resolve()
+    for tree in (*KEPT_TREES, *TRACKING):
+        if resolved.is_relative_to((home.root / tree).resolve()):
+            raise Refused(f"{target} is among the files that a backup holds; expected a place outside {home.root}")
 
 
 def _write_stores(

@@ -318,7 +318,8 @@ def _is_bare(root: Path) -> bool:
 def _check_database(location: DatabaseLocation) -> None:
     """Make the tables where there are none, and look that they are empty."""
     with needing_driver(location):
-        from features.postgres_pages import RESTORING, check_empty
+        from features.postgres_pages import check_empty
+        from features.postgres_store import RESTORING
         from models.database_migrations import current, upgrade
     if current(location) != RESTORING:
         upgrade(location)
@@ -364,7 +365,8 @@ def _put_in_place(stage: Path, root: Path, *, at: int, move_aside: bool) -> Path
     aside: Path | None = None
     with ExitStack() as locks:
         if (root / "state").is_dir():
-            for path in (Home(root).events_db, Home(root).records_db, Home(root).online_db):
+            there = Home(root)
+            for path in (there.events_db, there.records_db, there.online_db, there.state / "training"):
                 locks.enter_context(lock_file(path))
         _check_place(root, move_aside=move_aside)
         worth_keeping = bool(in_the_way(root))

@@ -15,6 +15,7 @@ from features.errors import Refused, StoreCorrupted
 from features.event_store import SqlEventLog, open_event_log
 from features.home import Home
 from models.backup import LAYOUTS
+from models.database_migrations import upgrade
 from models.record_store import SqlRecordStore, open_record_store
 from models.restore import restore_backup
 from tests.backups import backed_up, killed_at, lived_in, rows, small_home
@@ -135,9 +136,19 @@ def _is_empty_or_refused(location: DatabaseLocation) -> bool:
         with closing(SqlEventLog(location, readonly=True)) as log:
             return log.head() == 0
     except StoreCorrupted as error:
-        return "at revision restoring" in str(error)
+        return "the restore did not end" in str(error)
     except Refused as error:  # without tables
         return "has no tables" in str(error)
+
+
+def test_a_database_whose_restore_did_not_end_is_not_upgraded(location: DatabaseLocation) -> None:
+    """It is said what to do."""
+    upgrade(location)
+    with psycopg.connect(location.url, autocommit=True) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'restoring'")
+
+    with pytest.raises(Refused, match="the restore did not end; expected it to: run `headway restore` again"):
+        upgrade(location)
 
 
 def test_what_postgres_cannot_keep_is_refused(location: DatabaseLocation, tmp_path: Path) -> None:

@@ -104,6 +104,12 @@ def test_a_file_is_replaced_only_when_asked(home: Home, backup: Path) -> None:
     assert backup.read_bytes() != before
 
 
+def test_a_backup_is_not_written_among_what_it_holds(home: Home) -> None:
+    """Each would hold all before it."""
+    with pytest.raises(Refused, match="is among the files that a backup holds; expected a place outside"):
+        backed_up(home, home.reports / "backups" / "b.zip")
+
+
 def test_a_home_without_stores_is_refused(tmp_path: Path) -> None:
     """There is nothing that could be lost."""
     with pytest.raises(Refused, match="holds neither events nor decisions; expected a home that was served"):
