@@ -8,6 +8,7 @@ what a file says of itself is checked as if a stranger had written it.
 from __future__ import annotations
 
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -26,6 +27,10 @@ _DIGEST_BYTES: Final = 64
 _CHUNK: Final = 1 << 20
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _FILE: Final = stat.S_IFREG
+_DAMAGE: Final = (
+    *(zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error),
+    *(EOFError, NotImplementedError, ValueError, OverflowError, KeyError, RuntimeError, OSError),
+)
 _LEVEL: Final = 1
 """Of a million events level 6 makes a tenth less in nearly twice the time."""
 
@@ -197,5 +202,5 @@ def _damage(where: str) -> Iterator[None]:
     """What a damaged or forged zip makes the library raise, as a refusal."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, RuntimeError, OSError) as error:
+    except _DAMAGE as error:
         raise Refused(f"{where} is damaged: {error}; expected a file as `headway backup` wrote it") from error

@@ -28,7 +28,7 @@ KEPT_FILES: Final = ("snapshot.json", "state/keys.json", "state/online-epoch")
 TRACKING: Final = ("mlflow",)
 """Of a home, by its relative paths; ``Home`` states the layout."""
 
-_STEP: Final = re.compile(r"[^/\\\x00-\x1f\x7f]{1,200}")
+_STEP: Final = re.compile(r"[^/\\\x00-\x1f\x7f]{1,255}")
 _PAGE: Final = re.compile(rf"{STORES}(events|records)/([a-z][a-z0-9_]{{0,62}})/\d{{6,12}}\.msgpack")
 _TEXT_OF_CONFIGURATION: Final = re.compile(rf"{CONFIGURATION}(taxonomy|journeys|actions|policy)\.yaml")
 _MOST_STEPS: Final = 32

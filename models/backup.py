@@ -251,20 +251,40 @@ def _mode(path: Path) -> int:
 
 
 def _files_below(root: Path, tree: str) -> Iterator[str]:
-    for folder, folders, names in os.walk(root / tree):
+    for folder, folders, names in os.walk(root / tree, onerror=_unreadable, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in folders:
+            _refuse_loop(Path(folder), Path(folder) / name)
         for name in sorted(names):
             relative = (Path(folder) / name).relative_to(root).as_posix()
             if is_kept(HOME + relative):
                 yield relative
 
 
+def _refuse_loop(folder: Path, path: Path) -> None:
+    if path.is_symlink() and folder.resolve().is_relative_to(path.resolve()):
+        raise StoreUnavailable(f"{path} leads back to {path.resolve()}; expected folders that end: remove the link")
+
+
+def _unreadable(error: OSError) -> None:
+    """Raise for a folder or file that is there and cannot be read: a backup without it would look whole.
+
+    Raises:
+        StoreUnavailable: always, but for what is not there.
+    """
+    if not isinstance(error, FileNotFoundError):
+        raise StoreUnavailable(
+            f"cannot read {error.filename}: {error.strerror}; expected everything in the home to be readable"
+        ) from error
+
+
 def _write_file(writer: BackupWriter, home: Home, relative: str) -> None:
     path = home.root / relative
     try:
         file = path.open("rb")
-    except FileNotFoundError:  # also where it was removed since it was listed
-        return
+    except OSError as error:
+        _unreadable(error)
+        return  # it is not there, or was removed since it was listed
     with file:
         mode = os.fstat(file.fileno()).st_mode & 0o777
         writer.add(HOME + relative, iter(lambda: file.read(_CHUNK), b""), mode=mode)

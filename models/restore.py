@@ -287,10 +287,13 @@ def _make_store(
 
 
 def _open_stores(manifest: Manifest, stage: Home, configuration: Configuration | None, made: _Made) -> None:
-    """Open what was made, which brings layouts and indexes up to date, and look that it is whole."""
+    """Open what was made, which brings layouts and indexes up to date, and look that it is whole.
+
+    All of it is synced once it is done.
+    """
     with ExitStack() as opened:
-        log = opened.enter_context(closing(SqlEventLog(stage.events_db)))
-        records = opened.enter_context(closing(SqlRecordStore(stage.records_db)))
+        log = opened.enter_context(closing(SqlEventLog(stage.events_db, durability="NORMAL")))
+        records = opened.enter_context(closing(SqlRecordStore(stage.records_db, durability="NORMAL")))
         if "events" in manifest.stores:
             _check_head("events", manifest.stores["events"], str(log.head() or ""))
         if "records" in manifest.stores:

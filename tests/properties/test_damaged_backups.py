@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,26 @@ def test_a_backup_with_other_bytes_is_refused(backup: Path, data: st.DataObject)
 
     if damaged != backup.read_bytes():
         assert _refused(damaged, backup.parent)
+
+
+@given(data=st.data())
+def test_a_forged_backup_is_refused_or_comes_to_the_same(backup: Path, data: st.DataObject) -> None:
+    """Bytes changed under a seal that fits: nothing but refusals, or what the zip says twice or to nobody."""
+    forged, home = bytearray(backup.read_bytes()[:-64]), Home(backup.parent / "forged")
+    changes = st.tuples(st.integers(0, len(forged) - 1), st.integers(1, 255))
+    for place, change in data.draw(st.lists(changes, min_size=1, max_size=4)):
+        forged[place] ^= change
+    strange = backup.parent / "forged.zip"
+    strange.write_bytes(bytes(forged) + sha256(forged).hexdigest().encode())
+
+    try:
+        restore_backup(strange, home, at=NOW)
+    except (Refused, StoreCorrupted):
+        assert not home.root.exists()
+    else:
+        with open_backup(strange) as changed, open_backup(backup) as sound:
+            assert changed.manifest == sound.manifest
+        shutil.rmtree(home.root)
 
 
 _OTHER = st.one_of(

@@ -110,6 +110,28 @@ def test_a_backup_is_not_written_among_what_it_holds(home: Home) -> None:
         backed_up(home, home.reports / "backups" / "b.zip")
 
 
+def test_folders_without_an_end_are_refused(home: Home, tmp_path: Path) -> None:
+    """A link that leads back is named."""
+    (home.reports / "loop").symlink_to(home.reports, target_is_directory=True)
+
+    with pytest.raises(StoreUnavailable, match=r"loop leads back to .*reports; expected folders that end"):
+        backed_up(home, tmp_path / "b.zip")
+
+
+def test_folders_elsewhere_are_followed(home: Home, tmp_path: Path) -> None:
+    """Bundles on another disk, say; the restored home has them itself."""
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "1").mkdir(parents=True)
+    (elsewhere / "1" / "manifest.json").write_text("a bundle")
+    (home.bundles / "nba").symlink_to(elsewhere, target_is_directory=True)
+    restored = Home(tmp_path / "restored")
+
+    restore_backup(backed_up(home, tmp_path / "b.zip").path, restored, at=NOW)
+
+    assert (restored.bundle("nba", 1) / "manifest.json").read_text() == "a bundle"
+    assert not (restored.bundles / "nba").is_symlink()
+
+
 def test_a_home_without_stores_is_refused(tmp_path: Path) -> None:
     """There is nothing that could be lost."""
     with pytest.raises(Refused, match="holds neither events nor decisions; expected a home that was served"):
