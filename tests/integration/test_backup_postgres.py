@@ -111,7 +111,7 @@ def test_a_database_in_use_is_refused(location: DatabaseLocation, tmp_path: Path
         restore_backup(backup, Home(tmp_path / "second", location), at=NOW)
 
 
-@pytest.mark.parametrize("step", [29, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [61, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_restore_that_is_killed_leaves_no_database_that_opens(
     location: DatabaseLocation, tmp_path: Path, step: int
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.backup_file import BackupReader, open_backup
@@ -60,6 +60,7 @@ def test_a_backup_with_other_bytes_is_refused(backup: Path, data: st.DataObject)
         assert _refused(damaged, backup.parent)
 
 
+@settings(max_examples=30)
 @given(data=st.data())
 def test_a_forged_backup_is_refused_or_comes_to_the_same(backup: Path, data: st.DataObject) -> None:
     """Bytes changed under a seal that fits: nothing but refusals, or what the zip says twice or to nobody."""
@@ -101,6 +102,7 @@ def _replacing(data: st.DataObject) -> Callable[[dict[str, Any], dict[str, bytes
     return change
 
 
+@settings(max_examples=50)
 @given(data=st.data())
 def test_a_backup_whose_manifest_was_edited_is_refused_or_comes_to_the_same(backup: Path, data: st.DataObject) -> None:
     """Also under a seal that fits: nothing but refusals; what tells of the backup alone may say anything."""

@@ -28,7 +28,7 @@ from tests.doors import NOW
 from tests.faults.full_disk import full_disk
 from tests.histories import event
 
-_STEPS = pytest.mark.parametrize("step", [19, pytest.param(1, marks=pytest.mark.slow)])
+_STEPS = pytest.mark.parametrize("step", [37, pytest.param(1, marks=pytest.mark.slow)])
 """Every look at the disk in the slow tier."""
 GOLDEN = Path(__file__).parents[2] / "golden"
 
