@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 
@@ -21,23 +21,17 @@ from features.feedback_text import FeedbackTexts
 from features.identity import Claim, Person, circular, claim_of
 from features.kernel import Floats, new_state
 from features.moments import Moments
-from features.profile import consent_of, fold_profile
+from features.profile import fold_profile
 from features.schema import FeatureSet
 from features.stable_hash import stable_hash
 from features.store import CustomerRow, FeatureStore, ProfileRow, StateRow
-from features.taxonomy import EXPOSED, Taxonomy
+from features.taxonomy import Taxonomy
+from features.telling import SetConsents, is_answer, is_exposure, remember_consents
 
 STORE_DOWN: Final = "feature_store_unavailable"
 _STRIPES: Final = 64
 _PEOPLE_AT_ONCE: Final = 200
 """Read together; all of their events may be in memory at once."""
-
-
-class SetConsents(Protocol):
-    """Remembers consents where the next decision looks, durably before it returns."""
-
-    def __call__(self, customer_id: str, consents: Mapping[str, str], /, *, at: int) -> None:
-        """Remember states by consent as of ``at``; what is known from later stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +134,10 @@ class Ingestor:
         # Duplicates too: the process may have died between their append and what follows it.
         customers = self._touched(events)
         with self._held(customers):
-            self._remember_consents(events)
-            if exposed := self._as_logged(events, appended, _is_exposure):
+            remember_consents(events, self._log, self._taxonomy, self._consents)
+            if exposed := self._as_logged(events, appended, is_exposure):
                 self._exposures(exposed)
-            if self._responses is not None and (answers := self._as_logged(events, appended, _is_answer)):
+            if self._responses is not None and (answers := self._as_logged(events, appended, is_answer)):
                 self._responses(answers)
             degraded = self._refreshed(customers)
         return IngestReport(len(events) - len(known), len(known), rejected, degraded, known)
@@ -246,19 +240,6 @@ class Ingestor:
             for stripe in sorted(stripes):
                 held.enter_context(self._stripes[stripe])
             yield
-
-    def _remember_consents(self, events: Sequence[JourneyEvent]) -> None:
-        touched: dict[str, set[str]] = {}
-        for event in events:
-            if (changed := consent_of(event, self._taxonomy)) is not None:
-                touched.setdefault(event.customer_id, set()).add(changed[0])
-        for customer_id, consents in touched.items():
-            # From the log, not from the batch: of two states of the same time, the one that arrives last may not be
-            # the one that comes last. All of them, since what is newest of a shared alias may be another person's.
-            for logged in self._log.of_customer(customer_id):
-                changed = consent_of(logged.event, self._taxonomy)
-                if changed is not None and changed[0] in consents:
-                    self._consents(customer_id, {changed[0]: changed[1]}, at=logged.event.occurred_at)
 
     def _as_logged(
         self, events: Sequence[JourneyEvent], appended: Sequence[Appended], is_meant: Callable[[JourneyEvent], bool]
@@ -364,14 +345,6 @@ class Ingestor:
             vector = vectors.get(journey_id)
             vector = new_state(feature_set.plan) if vector is None else vector
             yield _state(feature_set, person.customer_id, vector, position, arrears.missing)
-
-
-def _is_exposure(event: JourneyEvent) -> bool:
-    return event.kind == EXPOSED
-
-
-def _is_answer(event: JourneyEvent) -> bool:
-    return event.kind != EXPOSED and bool(event.facts.get("decision_id"))
 
 
 def _ids_in(events: Iterable[JourneyEvent]) -> set[str]:

@@ -28,6 +28,9 @@ T = TypeVar("T")
 REVISION: Final = "0001"
 """The newest of the database's migrations: the layout that this release reads and writes."""
 
+RESTORING: Final = "restoring"
+"""The revision of a database that a restore has filled, or half filled, whose home is not in its place yet."""
+
 READERS: Final = 8
 """Connections of one store in one process that read at once; whoever comes later waits for one."""
 
@@ -369,6 +372,8 @@ def check_database(location: DatabaseLocation) -> None:
         raise postgres_failure(where, error) from error
     if found is None:
         raise UnknownObject(f"{where} has no tables; expected those of this release: run `headway database upgrade`")
+    if found[0] == RESTORING:
+        raise StoreCorrupted(restoring_message(where))
     if found[0] != REVISION:
         raise StoreCorrupted(
             f"{where} is at revision {found[0]}; expected {REVISION}: run `headway database upgrade` of this release, "
@@ -388,3 +393,8 @@ def rows_of(location: DatabaseLocation, query: str, *, durability: Durability = 
             return connection.execute(query.encode()).fetchall()
     except psycopg.Error as error:
         raise postgres_failure(location.masked, error) from error
+
+
+def restoring_message(where: str) -> str:
+    """What is said of a database at ``RESTORING``."""
+    return f"{where} was being restored, and the restore did not end; expected it to: run `headway restore` again"

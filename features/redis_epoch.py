@@ -115,6 +115,22 @@ class Epoch:
         self._number = number
 
 
+def set_back(path: Path, *, at: int) -> None:
+    """Give a home that was set back to an older log an epoch that no Redis holds, so that its rows are made anew.
+
+    Args:
+        path: the file; where there is none nothing happens.
+        at: now, microseconds since the epoch: far above the number of clearings that there were or will be.
+
+    Raises:
+        Refused: the file holds no epoch.
+        StoreUnavailable: it cannot be written.
+    """
+    if path.exists():
+        home, number = _kept(path)
+        _keep(path, f"{home}.{max(number + 1, at)}")
+
+
 def kept_epoch(path: Path) -> str | None:
     """The epoch that a home keeps; None where it has never used a Redis.
 

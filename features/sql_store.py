@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
@@ -109,11 +109,22 @@ def open_store(place: Place, layout: Layout, *, readonly: bool, durability: Dura
             durability=durability,
             upgrades=layout.upgrades,
         )
-    try:
+    with needing_driver(place):
         from features.postgres_store import PostgresStore
+    return PostgresStore(place, readonly=readonly, durability=durability)
+
+
+@contextmanager
+def needing_driver(location: DatabaseLocation) -> Iterator[None]:
+    """The lack of PostgreSQL's driver as a refusal that tells what to install.
+
+    Raises:
+        Refused: it is not installed.
+    """
+    try:
+        yield
     except ModuleNotFoundError as error:
         raise Refused(
-            f"{VARIABLE} is {place.masked}, expected the package psycopg for it: "
+            f"{VARIABLE} is {location.masked}, expected the package psycopg for it: "
             f"install headway with the extra `server`"
         ) from error
-    return PostgresStore(place, readonly=readonly, durability=durability)
