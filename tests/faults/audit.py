@@ -15,6 +15,7 @@ from features.event_export import event_table
 from features.event_store import SqlEventLog
 from features.home import Home
 from features.online import SqliteOnlineStore
+from features.store_head import verify_head
 from models.configuration import load_configuration
 from models.record_store import SqlRecordStore
 from models.rulebooks import feature_sets_of
@@ -37,7 +38,8 @@ _ONE = 1_000_000
 
 
 def check_nothing_was_lost(home: Home, told: Told) -> None:
-    """Every fact that was answered is on disk, before anything is asked again."""
+    """Every fact that was answered is on disk, before anything is asked again, and the heads of the files say so."""
+    assert [verify_head(path).problem for path in (home.events_db, home.records_db)] == ["", ""]
     kept = set(_rows(home.events_db, "SELECT event_id FROM events"))
     for _, documents in told.sent("events", answered=True):
         assert {(one["event_id"],) for one in documents} <= kept

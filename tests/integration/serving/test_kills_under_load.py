@@ -62,6 +62,12 @@ SLOW: dict[str, KillPoint] = {
     "states are committed, and not yet answered": AtStatement(file=_ONLINE, statement="COMMIT", when="after", count=24),
     "a customer is folded, and not written": AtCall(target="features.ingest:Ingestor._write", when="before", count=19),
     "a customer is rebuilt from the log": AtCall(target="features.ingest:Ingestor.rebuild", when="after", count=2),
+    "a commit is on disk, and its head is not": AtCall(
+        target="features.head_file:HeadWriter.write", when="before", count=50
+    ),
+    "a head is written, and its commit not yet answered": AtCall(
+        target="features.head_file:HeadWriter.write", when="after", count=61
+    ),
     "while the log of events is written back": AtStatement(
         file=_EVENTS, statement="COMMIT", when="during", count=40, delay_seconds=0.001, checkpoint_pages=2
     ),
