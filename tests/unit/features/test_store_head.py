@@ -400,3 +400,14 @@ def test_a_head_is_synced_soon(path: Path) -> None:
     with failing_calls(os, "fdatasync", note), closing(SqlEventLog(path)) as log:
         log.append([event("e-1")])
         assert is_synced.wait(20)
+
+
+def test_a_file_whose_damage_the_driver_cannot_say_is_refused(path: Path) -> None:
+    """It quotes the damaged bytes of the layout, which are no text."""
+    with closing(SqlEventLog(path)) as log:
+        log.append([event("e-1")])
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"CREATE TABLE claims", b"CREAT\xe1 TABLE claims", 1))
+
+    with pytest.raises(StoreCorrupted, match="expected a sound SQLite file"):
+        SqlEventLog(path)
