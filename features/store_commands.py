@@ -18,8 +18,8 @@ def accept_loss(
 ) -> None:
     """Take a store as it is, though answered facts are missing from it; they are given up for good.
 
-    Restoring a backup of the whole home comes first. The head that the store did not fit is kept beside it, by its code.
-    States for serving are mended as they are read; `headway features backfill` makes all of them anew.
+    Restoring a backup of the whole home comes first. The head that the store did not fit is kept beside it. States for
+    serving are mended as they are read; `headway features backfill` makes all of them anew.
     """
     home = Home.from_environment(os.environ)
     files = {path.stem: path for path in (home.events_db, home.records_db)}
