@@ -109,7 +109,7 @@ indexed_table = Table(
     Column("position", WHOLE, nullable=False),
 )
 
-LAYOUT: Final = Layout(metadata, version=2, upgrades={1: ()})
+LAYOUT: Final = Layout(metadata, version=2, facts=("events",), upgrades={1: ()})
 """Version 1 lacks the tables of claims and identifiers, and holds no event that would be in the first."""
 
 _t = events_table.c

@@ -31,12 +31,14 @@ class Layout:
     Attributes:
         metadata: the tables.
         version: of the layout in an SQLite file; in PostgreSQL it is the database that has a revision.
+        facts: names of the tables that hold what was answered; a file's head vouches for their rows.
         upgrades: the earlier versions that a file is brought from on opening, once its missing tables are made: the
             statements of each.
     """
 
     metadata: MetaData
     version: int
+    facts: Sequence[str] = ()
     upgrades: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
 
@@ -105,6 +107,7 @@ def open_store(place: Place, layout: Layout, *, readonly: bool, durability: Dura
             place,
             layout.metadata,
             layout.version,
+            facts=layout.facts,
             readonly=readonly,
             durability=durability,
             upgrades=layout.upgrades,

@@ -122,7 +122,7 @@ consents_table = Table(
     PrimaryKeyConstraint("customer_id", "consent", "at", name="consent_changes_identity"),
 )
 
-LAYOUT: Final = Layout(metadata, version=3, upgrades=_UPGRADES)
+LAYOUT: Final = Layout(metadata, version=3, facts=("decisions", "contacts", "consent_changes"), upgrades=_UPGRADES)
 
 _d, _c = decisions_table.c, contacts_table.c
 _CONFIRMED, _LEASE, _RELEASED = (literal_column(f"'{status}'", TEXT) for status in ("confirmed", "lease", "released"))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final
 
 from features.event_log import EventLog
@@ -57,6 +58,7 @@ from serving.timeline import TimelineDesk
 from serving.tracking import TrackingDesk
 from serving.workers import WAITING_PER_THREAD, Workers
 from serving.workforce import WorkforceDesk
+from serving.write_ahead import WriteAheadLogs
 
 ERRANDS: Final = 4
 """One of each kind of command that is run for callers, and a thread to tell the next caller that it has to wait."""
@@ -68,12 +70,14 @@ class Stores:
 
     Attributes:
         are_local: all are files of this machine, or in memory: a read takes microseconds.
+        files: of those stores that are files, by name.
     """
 
     log: EventLog
     records: RecordStore
     features: FeatureStore
     are_local: bool = True
+    files: Mapping[str, Path] = field(default_factory=dict)
 
 
 def assemble(
@@ -169,6 +173,7 @@ def assemble(
     )
     drift = DriftDesk(home.drift_reports, journeys=tuple(configuration.journeys.by_id), clock=surroundings.clock)
     metrics.watch(drift)
+    write_ahead = WriteAheadLogs(stores.files)
     outcomes = OutcomeRecorder(records=stores.records, ingest=ingestor, journeys=configuration.journeys.by_id)
     metrics.watch(
         Figures(
@@ -176,6 +181,7 @@ def assemble(
             decisions_waiting=lambda: desk.waiting,
             commits=lambda: stores.records.commits(),
             bundles=champions.labels,
+            write_ahead=write_ahead.sizes,
         )
     )
     return Runtime(
@@ -267,6 +273,7 @@ def assemble(
         feature_names={one.version: one.names for one in feature_sets.values()},
         loaded_bundles=champions.labels,
         readiness=ReadinessCheck(lambda: _check(stores), surroundings.timer),
+        write_ahead=write_ahead,
         workers=workers,
         errands=Workers(ERRANDS, timer=surroundings.timer),
         metrics=metrics,

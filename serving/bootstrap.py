@@ -93,7 +93,7 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
             _watch(
                 [
                     *(champions.refresh, challengers.refresh, prices.refresh),
-                    *(runtime.configurations.refresh, runtime.drift.refresh),
+                    *(runtime.configurations.refresh, runtime.drift.refresh, runtime.write_ahead.refresh),
                 ]
             ),
             forget_texts(stores.log, surroundings.clock, kept_for),
@@ -129,7 +129,10 @@ def _open_stores(
     opened.callback(features.close)
     is_file = settings.database is None and settings.online_store is None
     are_local = is_file and settings.feature_reader == "online"
-    return Stores(log=log, records=records, features=features, are_local=are_local)
+    files = {} if settings.database is not None else {"events": home.events_db, "records": home.records_db}
+    if settings.online_store is None:
+        files["online"] = home.online_db
+    return Stores(log=log, records=records, features=features, are_local=are_local, files=files)
 
 
 def _feature_store(

@@ -19,6 +19,7 @@ class Figures(Collector):
         decisions_waiting: how many requests wait for their turn.
         commits: of the record store.
         bundles: label of the bundle that decides for each journey; None where there is none.
+        write_ahead: bytes of the write-ahead log of each store that is a file.
     """
 
     def __init__(
@@ -28,11 +29,13 @@ class Figures(Collector):
         decisions_waiting: Callable[[], int],
         commits: Callable[[], CommitFigures],
         bundles: Callable[[], Mapping[str, str | None]],
+        write_ahead: Callable[[], Mapping[str, int]],
     ) -> None:
         self._paces = paces
         self._decisions_waiting = decisions_waiting
         self._commits = commits
         self._bundles = bundles
+        self._write_ahead = write_ahead
 
     def collect(self) -> Iterator[Metric]:
         """All gauges now."""
@@ -54,6 +57,10 @@ class Figures(Collector):
         for journey_id, label in self._bundles().items():
             bundle.add_metric((journey_id, label or "none"), 1)
         yield bundle
+        write_ahead = GaugeMetricFamily("headway_write_ahead_bytes", "Write-ahead log.", labels=("store",))
+        for store, size in self._write_ahead().items():
+            write_ahead.add_metric((store,), size)
+        yield write_ahead
 
 
 def _gauge(name: str, documentation: str, value: float) -> Metric:

@@ -20,6 +20,7 @@ from serving.stored_reports import DriftDesk, EvaluationShelf
 from serving.telemetry import Metrics
 from serving.workers import Workers
 from serving.workforce import WorkforceDesk
+from serving.write_ahead import WriteAheadLogs
 
 # They know states, and with them jitted code, for which the composition root chooses the folder first.
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class Runtime:
     feature_names: Mapping[str, tuple[str, ...]]
     loaded_bundles: Callable[[], Mapping[str, str | None]]
     readiness: ReadinessCheck
+    write_ahead: WriteAheadLogs
     workers: Workers
     errands: Workers
     metrics: Metrics

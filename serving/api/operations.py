@@ -39,6 +39,7 @@ async def readyz(request: Call) -> Response[bytes]:
         bundles=dict(runtime.loaded_bundles()),
         configuration=runtime.configurations.in_force.configuration.version,
         configuration_refused=runtime.configurations.refused is not None,
+        notes=runtime.write_ahead.notes(),
     )
     return as_json(readiness, status=200 if ready else 503)
 
