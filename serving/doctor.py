@@ -15,12 +15,13 @@ from typing import Any, Final
 from features.check_findings import Finding, failed, not_applicable, passed, warned
 from features.database_location import VARIABLE as DATABASE
 from features.database_location import DatabaseLocation
-from features.errors import ConfigurationError, HeadwayError, StoreError
+from features.errors import ConfigurationError, HeadwayError, StoreError, UnknownObject
 from features.file_checks import compiled_code_folder, left_overs, privacy, running_user, secret_files, writable
 from features.home import Home
 from features.machine_checks import clock_behind, free_bytes, free_inodes, openmp_library, time_zone
 from features.online_location import SQLITE, VARIABLE
 from features.sqlite_checks import layout, looked_up, one_writer, pages, sqlite_version
+from features.store_head import verify_head
 from models.configuration import Configuration, load_configuration
 from serving.auth import KeyFile
 from serving.settings import Settings
@@ -175,6 +176,23 @@ def stores(installation: Installation) -> Iterable[Finding]:
         yield one_writer(name, path)
         yield layout(name, path, version)
         yield pages(name, path, remedy=_RESTORE)
+        yield head(name, path)
+
+
+def head(name: str, path: Path) -> Finding:
+    """Whether a store's file holds all that its head, kept outside of it, vouches for; each row is looked at."""
+    check = f"{name} head"
+    try:
+        found = verify_head(path)
+    except UnknownObject:
+        return not_applicable(check, f"there is no {path} yet")
+    except StoreError as error:
+        return failed(check, str(error), expected="all that was answered", remedy=_RESTORE)
+    if found.problem:
+        return failed(check, found.problem, expected="all that was answered", remedy=_RESTORE)
+    if found.kept is None:
+        return not_applicable(check, found.note)
+    return passed(check, found.note or f"{found.kept.rows:,} rows in {found.kept.commits:,} commits, all there")
 
 
 def database(installation: Installation) -> Iterable[Finding]:

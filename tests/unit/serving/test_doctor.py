@@ -159,6 +159,19 @@ def test_a_damaged_store_says_how_to_get_it_back(home: Home) -> None:
     assert "headway features backfill" in online["online store pages"].remedy
 
 
+def test_events_that_are_gone_are_told(home: Home) -> None:
+    """An older copy in the place of the file, whose pages are all sound."""
+    older = home.events_db.read_bytes()
+    with closing(SqlEventLog(home.events_db)) as log:
+        log.append([event("e2")])
+    assert by_name(stores(installation(home.root)))["events head"].status == "ok"
+
+    home.events_db.write_bytes(older)
+
+    found = by_name(stores(installation(home.root)))
+    assert (found["events pages"].status, found["events head"].status) == ("ok", "failed")
+
+
 def test_a_clock_behind_the_newest_event_is_told(home: Home) -> None:
     """By the store's own moments."""
     (well,) = clock(installation(home.root))
