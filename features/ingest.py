@@ -147,7 +147,7 @@ class Ingestor:
             return IngestReport(0, 0, rejected)
         events = list(parsed.values())
         with self._moments.arriving(_ids_in(events), now=arrived_at) as moment:
-            appended = self._log.append([_arrived(event, moment) for event in events])
+            appended = self._log.append([_arrived(event, moment) for event in events], stamp=self._moments.stamp)
         known = tuple(index for index, one in zip(parsed, appended, strict=True) if one.duplicate)
         # Duplicates too: the process may have died between their append and what follows it.
         customers = self._touched(events)

@@ -34,7 +34,7 @@ from serving.prices import Prices
 from serving.retention import forget_decisions, forget_texts
 from serving.runtime import Runtime
 from serving.schemas import DecisionRequest
-from serving.settings import Settings
+from serving.settings import Settings, online_lock
 from serving.surroundings import Surroundings
 from serving.telemetry import Metrics, configure_logging, log_event
 
@@ -129,7 +129,8 @@ def _open_stores(
     opened.callback(features.close)
     is_file = settings.database is None and settings.online_store is None
     are_local = is_file and settings.feature_reader == "online"
-    return Stores(log=log, records=records, features=features, are_local=are_local)
+    are_shared = settings.database is not None
+    return Stores(log=log, records=records, features=features, are_local=are_local, are_shared=are_shared)
 
 
 def _feature_store(
@@ -137,7 +138,7 @@ def _feature_store(
 ) -> FeatureStore:
     taxonomy, location = configuration.taxonomy, settings.online_store
     if settings.feature_reader == "online":
-        return open_online_store(home, location, feature_sets, taxonomy)
+        return open_online_store(home, location, feature_sets, taxonomy, lock=online_lock(settings))
     from features.feast_store import FeastStore  # seconds to import: only where it was asked for
 
     if location is None:
