@@ -168,7 +168,8 @@ class SharedMoments(Moments):
         Raises:
             StoreUnavailable: the log does not answer, or takes too long.
         """
-        return super().question(max(now, self._log.newest_arrival() + 1))
+        # Not later than what this process is appending, as other questions are: it is stamped anew when it is its turn.
+        return max(now, self._log.newest_arrival() + 1)
 
     def has_arrived(self, customer_ids: Collection[str], *, since: int, position: int) -> bool:
         """Whether what arrived last of some customers, by its position in the log, did at a moment or later."""
