@@ -31,7 +31,7 @@ from serving.child_commands import ChildCommands
 from serving.explanations import WAITING_AT_MOST, ChildExplanations
 from serving.journey_reports import ChildReports
 from serving.prices import Prices
-from serving.retention import forget_decisions, forget_texts
+from serving.retention import forget_decisions, forget_texts, in_one_process
 from serving.runtime import Runtime
 from serving.schemas import DecisionRequest
 from serving.settings import Settings, online_lock
@@ -96,11 +96,16 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
                     *(runtime.configurations.refresh, runtime.drift.refresh),
                 ]
             ),
-            forget_texts(stores.log, surroundings.clock, kept_for),
-            forget_decisions(
-                stores.records,
-                surroundings.clock,
-                lambda: runtime.configurations.in_force.configuration.policy.decisions_kept,
+            in_one_process(
+                home.state / "retention",
+                lambda: asyncio.gather(
+                    forget_texts(stores.log, surroundings.clock, kept_for),
+                    forget_decisions(
+                        stores.records,
+                        surroundings.clock,
+                        lambda: runtime.configurations.in_force.configuration.policy.decisions_kept,
+                    ),
+                ),
             ),
         )
         log_event("service_opened", configuration=configuration.version, bundles=champions.labels())

@@ -67,9 +67,9 @@ class Settings:
             except ValueError:
                 shown = "(hidden)" if variable.is_secret else repr(text)
                 problems.append(Problem(variable.name, shown, variable.expected))
-        if not problems:
-            settings = cls(**values)
-            problems = settings._alone()
+        settings = cls(**values)
+        told = {problem.path for problem in problems}
+        problems += [problem for problem in settings._alone() if problem.path not in told]
         if problems:
             raise ConfigurationError("the environment cannot be used", problems)
         return settings

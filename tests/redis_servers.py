@@ -86,7 +86,7 @@ class RedisServer:
     def __init__(self, folder: Path, *options: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as found:
             self.port: int = found.getsockname()[1]
-        self._folder = folder
+        self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self.start(*options)
 
@@ -97,10 +97,14 @@ class RedisServer:
 
     def start(self, *options: str) -> None:
         """Start it, and wait until it answers; a dump that lies in its folder is loaded."""
-        fixed = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder), "--save", "")
+        fixed = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "")
         self._process = subprocess.Popen(
             [_COMMAND, *fixed, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
+        self.wait_until_answering()
+
+    def wait_until_answering(self) -> None:
+        """Wait until it answers."""
         with self.client() as client:
             for _ in range(1_000):
                 with suppress(redis.ConnectionError, redis.BusyLoadingError):
