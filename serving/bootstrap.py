@@ -72,7 +72,7 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
             champions=champions,
             challengers=challengers,
             prices=prices,
-            metrics=Metrics(env.get("PROMETHEUS_MULTIPROC_DIR")),
+            metrics=Metrics(env.get("PROMETHEUS_MULTIPROC_DIR"), processes=settings.workers),
             surroundings=surroundings,
             kept_reports=KeptReports(home.journey_reports),
             make_report=child.made,
@@ -93,7 +93,7 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
             _watch(
                 [
                     *(champions.refresh, challengers.refresh, prices.refresh),
-                    *(runtime.configurations.refresh, runtime.drift.refresh),
+                    *(runtime.configurations.refresh, runtime.drift.refresh, runtime.metrics.leave_figures),
                 ]
             ),
             in_one_process(
