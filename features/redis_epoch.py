@@ -141,12 +141,29 @@ class Epoch:
         self._number = number
 
 
-def _kept(path: Path) -> tuple[str, int]:
+def kept_epoch(path: Path) -> str | None:
+    """The epoch that a home keeps; None where it has never used a Redis.
+
+    Raises:
+        StoreUnavailable: the file cannot be read.
+    """
     try:
-        text = path.read_text() if path.exists() else _made(path)
+        return path.read_text("utf-8", "replace").strip()
+    except FileNotFoundError:
+        return None
     except OSError as error:
-        raise StoreUnavailable(f"cannot read {path}: {error.strerror}; expected the epoch of this home") from error
-    found = _TEXT.fullmatch(text.strip())
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> StoreUnavailable:
+    return StoreUnavailable(f"cannot read {path}: {error.strerror}; expected the epoch of this home")
+
+
+def _kept(path: Path) -> tuple[str, int]:
+    text = kept_epoch(path)
+    if text is None:
+        text = _made(path)
+    found = _TEXT.fullmatch(text)
     if found is None:
         raise Refused(
             f"{path} holds {text[:40]!r}, expected an epoch: remove the file, and run `headway features backfill`"
@@ -157,12 +174,15 @@ def _kept(path: Path) -> tuple[str, int]:
 def _made(path: Path) -> str:
     """The text of a new file; of two processes that make one, both go by the one that was first."""
     own = path.with_name(f".{path.name}.{os.getpid()}.new")
-    write_durably(own, f"{secrets.token_hex(8)}.0".encode())
-    with suppress(FileExistsError):
-        os.link(own, path)
-    own.unlink()
-    sync_folder(path.parent)
-    return path.read_text()
+    try:
+        write_durably(own, f"{secrets.token_hex(8)}.0".encode())
+        with suppress(FileExistsError):
+            os.link(own, path)
+        own.unlink()
+        sync_folder(path.parent)
+        return path.read_text("utf-8", "replace").strip()
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def _keep(path: Path, text: str) -> None:

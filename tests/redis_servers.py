@@ -62,6 +62,13 @@ def empty_database() -> Iterator[RedisLocation]:
 
 
 @contextmanager
+def private_redis(*options: str) -> Iterator[RedisLocation]:
+    """A Redis of its own with these options; gone at the end."""
+    with tempfile.TemporaryDirectory() as folder, redis_server(Path(folder), *options) as server:
+        yield server.location
+
+
+@contextmanager
 def _free_database() -> Iterator[int]:
     """A number that no other test process holds; those that are in use are not waited for."""
     for number in _DATABASES:
