@@ -71,6 +71,8 @@ class SqliteOnlineStore:
         StoreUnavailable: the file cannot be opened or locked.
     """
 
+    is_shared = False
+
     def __init__(self, path: Path, feature_sets: Mapping[str, FeatureSet], taxonomy: Taxonomy) -> None:
         self._rows = FeastRows(feature_sets, taxonomy)
         self._journey_ids = tuple(feature_sets)
@@ -148,7 +150,7 @@ class SqliteOnlineStore:
 
         self._writer.run(job)
 
-    def forget(self, customer_ids: Sequence[str]) -> None:
+    def forget(self, customer_ids: Sequence[str], *, gone_at: int | None = None) -> None:
         """Remove the states and profiles of customers, in one transaction.
 
         Raises:

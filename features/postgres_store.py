@@ -19,7 +19,7 @@ from features.commit_figures import CommitFigures
 from features.database_location import VARIABLE, DatabaseLocation
 from features.errors import Refused, StoreCorrupted, StoreError, StoreUnavailable, UnknownObject
 from features.group_commit import GroupCommit
-from features.sql_text import Cursor, SqlConnection, Statement, Values
+from features.sql_text import Cursor, SqlConnection, Statement, Values, written
 from features.sqlite_files import Durability
 from features.stable_hash import stable_hash
 
@@ -48,6 +48,7 @@ _SESSION: Final = {
 }
 _SIGN: Final = 1 << 63
 _LOCKS: Final = "SELECT pg_advisory_xact_lock(key) FROM unnest(%s::bigint[]) AS key"
+_WAIT: Final = written("SELECT pg_advisory_xact_lock_shared(key) FROM unnest(%s::bigint[]) AS key")
 _REVISION: Final = "SELECT version_num FROM alembic_version"
 _TOUCH: Final = "UPDATE alembic_version SET version_num = version_num"
 _AGAIN: Final = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
@@ -137,7 +138,7 @@ class PostgresTransactions:
         driver = self._connection.driver
         driver.execute("BEGIN")
         if keys:
-            driver.execute(_LOCKS, (sorted({stable_hash("lock", key) - _SIGN for key in keys}),))
+            driver.execute(_LOCKS, (_locks(keys),))
 
     def commit(self) -> None:
         """Keep what was done."""
@@ -323,6 +324,11 @@ class PostgresStore:
         """Have everything written that was left."""
         self._open_writer().write_left()
 
+    def wait_for(self, keys: Collection[str]) -> None:
+        """Nothing, once no job of any process that has one of some keys is under way."""
+        with self.reading() as connection:
+            connection.execute(_WAIT, (_locks(keys),))
+
     def check_writes(self, *, within_seconds: float = 2.0) -> None:
         """Write something that changes nothing.
 
@@ -352,6 +358,10 @@ class PostgresStore:
         if self._writer is not None:
             self._writer.close()
         self._readers.close()
+
+
+def _locks(keys: Collection[str]) -> list[int]:
+    return sorted({stable_hash("lock", key) - _SIGN for key in keys})
 
 
 def check_database(location: DatabaseLocation) -> None:

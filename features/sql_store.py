@@ -77,6 +77,13 @@ class SqlStore(Protocol):
     def write_left(self) -> None:
         """Have everything written that was left."""
 
+    def wait_for(self, keys: Collection[str]) -> None:
+        """Nothing, once no job of another process that has one of some keys is under way.
+
+        Raises:
+            StoreUnavailable: the store does not answer, or a job takes too long.
+        """
+
     def check_writes(self) -> None:
         """Write something that changes nothing.
 

@@ -18,7 +18,7 @@ from features.check_findings import Finding, failed, not_applicable, passed
 from features.errors import BundleError, HeadwayError, StoreCorrupted
 from features.feast_parity import check_parity
 from features.feast_store import AlreadyHeld, FeastStore
-from features.home import Home
+from features.home import Home, lock_file
 from features.online import SqliteOnlineStore, copy_rows
 from features.online_location import RedisLocation
 from features.redis_online import RedisOnlineStore
@@ -121,7 +121,7 @@ def _compared(
             ours = RedisOnlineStore(
                 location,
                 epoch_file=trial.online_epoch,
-                lock_path=trial.online_db,
+                lock=lambda: lock_file(trial.online_db),
                 feature_sets=feature_sets,
                 taxonomy=taxonomy,
             )

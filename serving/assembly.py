@@ -13,7 +13,7 @@ from features.event_log import EventLog
 from features.events import FUTURE_SKEW_US
 from features.home import Home
 from features.ingest import Ingestor
-from features.moments import Moments
+from features.moments import Moments, SharedMoments
 from features.store import FeatureStore
 from features.tracking import Translator
 from models.configuration import CONFIG_VARIABLE, Configuration
@@ -70,6 +70,7 @@ class Stores:
 
     Attributes:
         are_local: all are files of this machine, or in memory: a read takes microseconds.
+        are_shared: other processes may write the log.
         files: of those stores that are files, by name.
     """
 
@@ -77,6 +78,7 @@ class Stores:
     records: RecordStore
     features: FeatureStore
     are_local: bool = True
+    are_shared: bool = False
     files: Mapping[str, Path] = field(default_factory=dict)
 
 
@@ -108,7 +110,8 @@ def assemble(
         clock=surroundings.clock,
         tell_refused=metrics.set_configuration_refused,
     )
-    moments = Moments(after=_newest_moment(stores, surroundings.clock()))
+    after = _newest_moment(stores, surroundings.clock())
+    moments = SharedMoments(stores.log, surroundings.clock, after=after) if stores.are_shared else Moments(after=after)
     ingestor = Ingestor(
         stores.log,
         stores.features,

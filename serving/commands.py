@@ -15,7 +15,7 @@ import typer
 from features.errors import Refused
 from features.home import HOME_VARIABLE, Home, lock_file, use_numba_cache
 from serving.auth import ROLES, KeyFile, StoredKey
-from serving.settings import Settings
+from serving.settings import Settings, online_lock
 
 SERVICE = "serving.service:HeadwayService"
 CONFIG_VARIABLE = "HEADWAY_CONFIG"
@@ -76,8 +76,9 @@ def _check_start(home: Home, settings: Settings, env: dict[str, str]) -> None:
     load_configuration(home, env)
     with ExitStack() as locks:
         ours = [] if settings.database is not None else [home.events_db, home.records_db]
-        for path in (*ours, home.online_db):
+        for path in ours:
             locks.enter_context(lock_file(path))
+        locks.enter_context(online_lock(settings)(home.online_db))
         if settings.database is not None:
             from features.postgres_store import check_database
 
