@@ -14,6 +14,7 @@ import pytest
 
 from features.event_store import SqlEventLog
 from features.ingest import Ingestor
+from features.sql_text import written
 from features.store import StateRow
 from models import memory_records, record_store
 from models.memory_records import MemoryRecordStore
@@ -130,7 +131,7 @@ def _late_folded_on_top(patch: pytest.MonkeyPatch) -> None:
 def _leases_kept(patch: pytest.MonkeyPatch) -> None:
     """A send that is decided again keeps the lease that it had."""
     nothing = "UPDATE contacts SET status = status WHERE customer_id = :customer AND send_id = :send AND 1 = 0"
-    patch.setattr(record_store, "_RELEASE_SEND", nothing)
+    patch.setattr(record_store, "_RELEASE_SEND", written(nothing))
 
 
 def _objections_forgotten(patch: pytest.MonkeyPatch) -> None:
@@ -161,7 +162,7 @@ def _newest_by_id(patch: pytest.MonkeyPatch) -> None:
 def _capacity_lost(patch: pytest.MonkeyPatch) -> None:
     """What a lease held of a capacity is given back when its time is over, though it was activated before."""
     nothing = "SELECT 0 WHERE :decision_id = :decision_id AND :action_id = :action_id"
-    patch.setattr(record_store.capacity_tables, "_DROP_CONFIRMED", nothing)
+    patch.setattr(record_store.capacity_tables, "_DROP_CONFIRMED", written(nothing))
 
 
 def _found(patch: pytest.MonkeyPatch, plant: Callable[[pytest.MonkeyPatch], None], seeds: int) -> tuple[int, Run]:
