@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from features.errors import HeadwayError
 from serving import problems
-from serving.api.bodies import bounded_body, chunks_of
-from serving.api.calls import ARRIVED, refuse_query
+from serving.api.bodies import announced_length, bounded_body, chunks_of
+from serving.api.calls import ARRIVED, refuse_endless_query, refuse_query
 from serving.api.decision_door import MAY_ASK, answer_decision, takes
 from serving.api.failures import Failure, failure, failure_of
 from serving.problems import Stopping
@@ -83,13 +83,13 @@ class Gate:
         try:
             principal = runtime.authenticator.principal(headers.get("authorization"))
             principal.require(*MAY_ASK)
+            refuse_endless_query(scope["query_string"])
             refuse_query(QueryParams(scope["query_string"]))
             runtime.desk.pace.admit()
-            length = headers.get("content-length", "")
             body = await bounded_body(
                 chunks_of(receive),
                 encoding=headers.get("content-encoding"),
-                announced=int(length) if length.isdecimal() else None,
+                announced=announced_length(headers.get("content-length")),
                 limit=runtime.settings.max_body_bytes,
             )
             # Read twice: what BentoML cannot read it answers in words of its own, and with a 500.

@@ -50,6 +50,9 @@ from features.errors import (
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_PATH: Final = "/docs/problems/"
 
+MOST_ERRORS: Final = 100
+"""So many bad fields of a body, or of one item of a batch, are listed: an answer must not be many times the request."""
+
 
 class MalformedBody(Refused):
     """The body is not the JSON that it should be."""
@@ -170,7 +173,7 @@ class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         type: path of the page that explains this type of problem.
         detail: what was wrong this time, and what to do.
-        errors: every bad field, where fields are at fault.
+        errors: every bad field, where fields are at fault; a hundred at most.
         reasons: of a promotion gate that refused; there with `promotion-refused` only.
         evidence: what that gate found; likewise, and where it was asked.
     """
@@ -211,7 +214,8 @@ MALFORMED = ProblemType(
     "malformed-body",
     400,
     "The body is not valid JSON",
-    "The body could not be read as JSON in UTF-8, or is nested more than 32 levels deep. Nothing of it was used.",
+    "The body could not be read as JSON in UTF-8, is nested more than 32 levels deep, or has a field twice in one "
+    "object. Nothing of it was used.",
     "Correct the body; `detail` says where reading stopped.",
 )
 UNAUTHENTICATED = ProblemType(
@@ -341,8 +345,8 @@ INVALID = ProblemType(
     "invalid-input",
     422,
     "The request has invalid fields",
-    "The body is JSON, but fields are missing, unknown or out of range. `errors` lists every one of them with a JSON "
-    "pointer, the value and what was expected. Nothing of the request was used.",
+    "The body is JSON, but fields are missing, unknown or out of range. `errors` lists every one of them, a hundred at "
+    "most, with a JSON pointer, the value and what was expected. Nothing of the request was used.",
     "Correct the fields in `errors`.",
 )
 REUSED = ProblemType(
@@ -428,7 +432,9 @@ def problem_details(error: Exception) -> ProblemDetails:
     """The problem details of an error. An unforeseen error or a failing store tells nothing of its inside."""
     kind = problem_type(error)
     if isinstance(error, InvalidInput):
-        return details(kind, error.headline, errors=field_errors(error.problems))
+        more = f"; of {len(error.problems)} errors the first {MOST_ERRORS} are listed"
+        detail = error.headline + (more if len(error.problems) > MOST_ERRORS else "")
+        return details(kind, detail, errors=field_errors(error.problems))
     if isinstance(error, PromotionRefused):
         return _refused_promotion(error)
     if kind is INTERNAL or kind is UNAVAILABLE:
@@ -459,10 +465,10 @@ def headers(kind: ProblemType, *, retry_after: int = 1) -> Mapping[str, str]:
 
 
 def field_errors(problems: tuple[Problem, ...]) -> tuple[FieldError, ...]:
-    """Problems of an input document as field errors."""
+    """Problems of an input document as field errors, the first hundred."""
     return tuple(
         FieldError(pointer=pointer(problem.path), value=problem.value, expected=problem.expected)
-        for problem in problems
+        for problem in problems[:MOST_ERRORS]
     )
 
 

@@ -15,7 +15,7 @@ from litestar.types import ASGIApp, ExceptionHandlersMap, Message, Receive, Scop
 from features.errors import UnknownObject
 from features.events import shown
 from serving import problems
-from serving.api.calls import ARRIVED, RUNTIME, Call, as_problem
+from serving.api.calls import ARRIVED, RUNTIME, Call, as_problem, refuse_endless_query
 from serving.api.configurations import put_actions, put_policy, read_actions, read_policy, validate_policy
 from serving.api.customers import customer_context, customer_journey
 from serving.api.decisions import (
@@ -116,6 +116,7 @@ def _measured(app: ASGIApp) -> ASGIApp:
                 )
             await send(message)
 
+        refuse_endless_query(scope["query_string"])
         await app(scope, receive, noting)
 
     return measure

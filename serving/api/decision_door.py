@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from serving.api.bodies import bounded_body, chunks_of
+from serving.api.bodies import announced_length, bounded_body, chunks_of
 from serving.api.calls import JSON
 from serving.api.failures import failure_of
 from serving.requests import decode_json
@@ -49,11 +49,10 @@ async def _answer(runtime: Runtime, scope: Any, receive: Any, arrived: float) ->
     principal = runtime.authenticator.principal(headers.get(b"authorization"))
     principal.require(*MAY_ASK)
     runtime.desk.pace.admit()
-    length = headers.get(b"content-length", "")
     body = await bounded_body(
         chunks_of(receive),
         encoding=headers.get(b"content-encoding"),
-        announced=int(length) if length.isdecimal() else None,
+        announced=announced_length(headers.get(b"content-length")),
         limit=runtime.settings.max_body_bytes,
     )
     return await runtime.desk.answer(
