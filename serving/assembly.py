@@ -25,6 +25,7 @@ from models.records import RecordStore
 from models.registry import LocalRegistry
 from models.rulebooks import feature_sets_of
 from serving.activations import ActivationDesk
+from serving.admission import Admission
 from serving.auth import Authenticator, KeyFile
 from serving.champions import Champions
 from serving.child_commands import RunCommand
@@ -38,6 +39,7 @@ from serving.explanations import ExplanationDesk
 from serving.figures import Figures
 from serving.identities import IdentityDesk
 from serving.journey_reports import ReportDesk
+from serving.key_limits import KeyLimits
 from serving.measuring import ExperimentDesk, SimulationDesk
 from serving.model_desk import ModelDesk
 from serving.observe import Observer
@@ -170,12 +172,16 @@ def assemble(
     drift = DriftDesk(home.drift_reports, journeys=tuple(configuration.journeys.by_id), clock=surroundings.clock)
     metrics.watch(drift)
     outcomes = OutcomeRecorder(records=stores.records, ingest=ingestor, journeys=configuration.journeys.by_id)
+    admission = Admission(decisions=desk.pace, others=workers.pace)
+    key_limits = KeyLimits(surroundings.timer)
     metrics.watch(
         Figures(
             paces={"decisions": desk.pace, "others": workers.pace},
             decisions_waiting=lambda: desk.waiting,
             commits=lambda: stores.records.commits(),
             bundles=champions.labels,
+            shed=lambda: admission.refused,
+            key_limited=lambda: key_limits.refused,
         )
     )
     return Runtime(
@@ -267,6 +273,8 @@ def assemble(
         feature_names={one.version: one.names for one in feature_sets.values()},
         loaded_bundles=champions.labels,
         readiness=ReadinessCheck(lambda: _check(stores), surroundings.timer),
+        admission=admission,
+        key_limits=key_limits,
         workers=workers,
         errands=Workers(ERRANDS, timer=surroundings.timer),
         metrics=metrics,

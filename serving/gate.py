@@ -5,7 +5,7 @@ Health is answered by Headway's routes: BentoML's own only tell that a process r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
@@ -68,9 +68,12 @@ class Gate:
     async def _rank(self, runtime: Runtime, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         arrived = runtime.timer()
+        left: Mapping[str, str] = {}
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":
+                told = [(name.lower().encode(), value.encode()) for name, value in left.items()]
+                message["headers"] = [*message["headers"], *told]
                 seconds = runtime.timer() - arrived
                 runtime.metrics.observe_request(route=RANK, status=message["status"], seconds=seconds)
             await send(message)
@@ -82,6 +85,7 @@ class Gate:
             return
         try:
             principal = runtime.authenticator.principal(headers.get("authorization"))
+            left = runtime.key_limits.take(principal.key_id, principal.limit)
             principal.require(*MAY_ASK)
             refuse_endless_query(scope["query_string"])
             refuse_query(QueryParams(scope["query_string"]))

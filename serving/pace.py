@@ -45,6 +45,11 @@ class Pace:
         """Seconds until all that is under way is done."""
         return self.under_way * self._interval
 
+    @property
+    def load(self) -> float:
+        """Share of what may be under way, or of the longest wait, that is taken, whichever is more."""
+        return max(self.under_way / self._most, self.expected_wait / self._longest_wait)
+
     def admit(self) -> None:
         """Pass where one more can be done in time.
 

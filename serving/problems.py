@@ -17,6 +17,7 @@ Refused
 ├── PromotionRefused      a model that may not decide, or for no more people
 ├── CommandRefused        what a command that was run for the caller does not take
 ├── TooManyRequests       more requests are waiting than can be answered soon
+│   └── KeyLimitReached   the key asks more often than it may
 ├── Stopping              the service is starting or stopping
 └── BodyTooSlow           the body did not come in time
 
@@ -127,6 +128,18 @@ class TooManyRequests(Refused):
     def __init__(self, message: str, *, retry_after: int = 1) -> None:
         self.retry_after = retry_after
         super().__init__(message)
+
+
+class KeyLimitReached(TooManyRequests):
+    """The key asks more often than it may.
+
+    Attributes:
+        headers: what is left for the key, and of how much.
+    """
+
+    def __init__(self, message: str, *, retry_after: int, headers: Mapping[str, str]) -> None:
+        self.headers = headers
+        super().__init__(message, retry_after=retry_after)
 
 
 class Stopping(Refused):
@@ -371,6 +384,14 @@ TOO_MANY = ProblemType(
     "More requests are waiting than this service can answer soon. The request was not begun.",
     "Ask again after `Retry-After`.",
 )
+KEY_LIMIT = ProblemType(
+    "key-limit-reached",
+    429,
+    "The key asks more often than it may",
+    "The operator gave this key a limit of requests a second, and it is used up. The request was not begun. "
+    "`RateLimit` says what is left and in how many seconds all of it is back, `RateLimit-Policy` how much that is.",
+    "Ask again after `Retry-After`, and more slowly. An operator changes the limit with `headway keys limit`.",
+)
 INTERNAL = ProblemType(
     "internal-error",
     500,
@@ -391,7 +412,7 @@ PROBLEM_TYPES: Final = (
     *(MALFORMED, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD, TOO_SLOW),
     *(IN_FLIGHT, FIXED, NOT_ACTIVATABLE, NOT_EXPLAINABLE, NOT_REPLAYABLE, PROMOTION_REFUSED, NOT_ENOUGH_DATA),
     *(LEASE_ENDED, PRECONDITION_FAILED, TOO_LARGE),
-    *(ENCODING, INVALID, REUSED, PRECONDITION_REQUIRED, TOO_MANY, INTERNAL, UNAVAILABLE),
+    *(ENCODING, INVALID, REUSED, PRECONDITION_REQUIRED, TOO_MANY, KEY_LIMIT, INTERNAL, UNAVAILABLE),
 )
 """Every type of problem, by status."""
 
@@ -415,12 +436,13 @@ _BY_ERROR: Final[tuple[tuple[type[Exception], ProblemType], ...]] = (
     (CannotReplay, NOT_REPLAYABLE),
     (InvalidInput, INVALID),
     (Conflict, REUSED),
+    (KeyLimitReached, KEY_LIMIT),
     (TooManyRequests, TOO_MANY),
     (StoreError, UNAVAILABLE),
     (Stopping, UNAVAILABLE),
     (BodyTooSlow, TOO_SLOW),
 )
-_RETRY_LATER: Final = frozenset({IN_FLIGHT.slug, TOO_MANY.slug, UNAVAILABLE.slug})
+_RETRY_LATER: Final = frozenset({IN_FLIGHT.slug, TOO_MANY.slug, KEY_LIMIT.slug, UNAVAILABLE.slug})
 
 
 def problem_type(error: Exception) -> ProblemType:

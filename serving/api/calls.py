@@ -12,6 +12,7 @@ from litestar.handlers import BaseRouteHandler
 
 from features.errors import InvalidInput, Problem, path_step
 from features.events import shown
+from serving.admission import kind_of
 from serving.api.bodies import announced_length, bounded_body, chunks_of
 from serving.api.failures import Failure
 from serving.auth import Authenticator, Principal, Role
@@ -22,6 +23,7 @@ from serving.runtime import Runtime
 JSON: Final = "application/json"
 RUNTIME: Final = "runtime"
 ARRIVED: Final = "headway_arrived"
+LEFT: Final = "headway_left"
 LONGEST_QUERY: Final = 8_192
 MOST_PARAMETERS: Final = 64
 _ENCODER = msgspec.json.Encoder()
@@ -45,11 +47,14 @@ def allowed_to_track(*roles: Role) -> Guard:
 
 def _guard(caller: Callable[[Authenticator, str | None], Principal], roles: tuple[Role, ...]) -> Guard:
     def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        authenticator = cast(Runtime, connection.app.state[RUNTIME]).authenticator
-        principal = caller(authenticator, connection.headers.get("authorization"))
+        runtime = cast(Runtime, connection.app.state[RUNTIME])
+        principal = caller(runtime.authenticator, connection.headers.get("authorization"))
+        scope = cast(dict[str, Any], connection.scope)
+        scope[LEFT] = runtime.key_limits.take(principal.key_id, principal.limit)
         if roles:
             principal.require(*roles)
-        connection.scope["user"] = principal
+        runtime.admission.admit(kind_of(scope["method"], str(scope.get("path_template"))))
+        scope["user"] = principal
 
     return guard
 

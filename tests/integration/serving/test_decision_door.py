@@ -21,6 +21,9 @@ from tests.doors import BOOTSTRAP, World
 from tests.gated import client_of, doors
 
 KEY = {"Authorization": f"Bearer {BOOTSTRAP}"}
+SOON = ("1", "2", "3")
+"""Who is refused together is not to come back together."""
+
 SEEN = ("content-type", "content-length", "retry-after", "www-authenticate")
 
 
@@ -114,11 +117,11 @@ def test_a_backlog_is_refused_before_the_body_is_read(tmp_path: Path) -> None:
             for client in clients:
                 body = Body()
                 answer = await client.post("/v1/decisions", content=body, headers=KEY)
-                found.append((answer.status_code, answer.headers["retry-after"], body.taken))
+                found.append((answer.status_code, answer.headers["retry-after"] in SOON, body.taken))
             found.append((await clients[0].get("/readyz")).status_code)
             return found
 
-    assert asyncio.run(both()) == [(429, "1", 0), (429, "1", 0), 200]
+    assert asyncio.run(both()) == [(429, True, 0), (429, True, 0), 200]
 
 
 def test_a_service_that_is_not_open_says_so(tmp_path: Path) -> None:
@@ -133,7 +136,7 @@ def test_a_service_that_is_not_open_says_so(tmp_path: Path) -> None:
             found = []
             for path in ("/v1/decisions", "/rank", "/readyz"):
                 answer = await client.post(path, content=BODY, headers=KEY)
-                found.append((answer.status_code, answer.headers["retry-after"]))
+                found.append((answer.status_code, answer.headers["retry-after"] in SOON))
             return found
 
-    assert asyncio.run(asked()) == [(503, "1")] * 3
+    assert asyncio.run(asked()) == [(503, True)] * 3
