@@ -64,6 +64,11 @@ ERRANDS: Final = 4
 """One of each kind of command that is run for callers, and a thread to tell the next caller that it has to wait."""
 
 
+WAIT_SHARE: Final = 0.3
+"""Of the deadline, that a decision may be expected to wait: it has to be made and committed too, the wait is guessed,
+and an answer that comes too late has cost as much as one in time."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
     """The three stores of an installation.
@@ -162,7 +167,7 @@ def assemble(
         workers=workers,
         pace=Pace(
             most=settings.threads * (1 + WAITING_PER_THREAD),
-            longest_wait=settings.deadline_ms / 1000,
+            longest_wait=WAIT_SHARE * settings.deadline_ms / 1000,
             timer=surroundings.timer,
         ),
         metrics=metrics,

@@ -10,8 +10,9 @@ from typing import Final
 from serving.problems import TooManyRequests
 
 LONGEST_RETRY_SECONDS: Final = 60
-_WEIGHT: Final = 0.1
-"""Of the newest interval in the running mean: of about the last twenty requests."""
+_WEIGHT: Final = 0.05
+"""Of the newest interval in the running mean: of about the last forty requests, since those that share a commit get
+done together."""
 
 
 class Pace:
@@ -35,6 +36,7 @@ class Pace:
         self._longest_wait = longest_wait
         self._timer = timer
         self._interval = 0.0
+        self._measured = 0
         self._last = 0.0
         self._guard = threading.Lock()
         self.under_way = 0
@@ -95,5 +97,7 @@ class Pace:
         with self._guard:
             self.under_way -= 1
             now = self._timer()
-            self._interval += _WEIGHT * (now - self._last - self._interval)
+            self._measured += 1
+            weight = max(_WEIGHT, 1 / self._measured)
+            self._interval += weight * (now - self._last - self._interval)
             self._last = now

@@ -14,7 +14,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 
@@ -74,8 +74,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._sender.free(self)
 
     def send(self, kind: str, request: bytes, due: float) -> None:
@@ -92,13 +91,14 @@ class _Connection(asyncio.Protocol):
         length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
         if len(body) < length:
             return
-        self._received = b""
-        self._sender.answered(self._kind, head[9:12].decode(), body, time.perf_counter() - self._due)
+        kind, self._received, self._kind = self._kind, b"", ""
+        self._sender.answered(kind, head[9:12].decode(), body, time.perf_counter() - self._due)
         self._sender.free(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._kind:
             self._sender.found.note(self._kind, "lost", 0.0)
+        self._sender.lost(self)
 
 
 class _Sender:
@@ -110,6 +110,7 @@ class _Sender:
         self._started = time.perf_counter()
         self._idle: list[_Connection] = []
         self._waiting: deque[tuple[str, float]] = deque()
+        self._opening: list[asyncio.Future[None]] = []
         self.found = Found()
 
     @property
@@ -137,6 +138,16 @@ class _Sender:
             self.found.note(kind, "missed", 0.0)
         self._idle.append(connection)
 
+    def lost(self, connection: _Connection) -> None:
+        """Open another connection in place of one that the server closed, as it does with idle ones."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if not self._is_over:
+            self._opening.append(asyncio.ensure_future(self._opened()))
+
+    async def _opened(self) -> None:
+        await asyncio.get_running_loop().create_connection(lambda: _Connection(self), "127.0.0.1", self._plan.port)
+
     def _next_kind(self) -> str:
         self._count += 1
         return self._plan.order[(self._count - 1) % len(self._plan.order)]
@@ -148,11 +159,10 @@ class _Sender:
 
     async def run(self) -> Found:
         """Send all of it, and wait for what is on its way."""
-        loop = asyncio.get_running_loop()
         plan = self._plan
         probing = asyncio.create_task(self._probe())
         for _ in range(plan.connections):
-            await loop.create_connection(lambda: _Connection(self), "127.0.0.1", plan.port)
+            await self._opened()
         self._started = started = time.perf_counter()
         while plan.rate and not self._is_over:
             due = started + self._count / plan.rate

@@ -85,10 +85,8 @@ def test_every_route_has_the_kind_that_it_should() -> None:
     found: dict[Kind | None, set[str]] = {}
     for route in ROUTES:
         for method in route.http_methods:
-            for path in route.paths:
-                found.setdefault(kind_of(str(method), path.replace(":str", "")), set()).add(
-                    f"{method} {path.replace(':str', '')}"
-                )
+            for template in (path.replace(":str", "") for path in route.paths):
+                found.setdefault(kind_of(str(method), template), set()).add(f"{method} {template}")
 
     assert found[None] == {"GET /metrics"}
     assert found["decisions"] == {"POST /v1/decisions"}
