@@ -32,7 +32,7 @@ from serving.child_commands import RunCommand
 from serving.configurations import Configurations
 from serving.contexts import ContextDesk
 from serving.decide import Decider
-from serving.decision_desk import DecisionDesk
+from serving.decision_desk import TOGETHER, DecisionDesk
 from serving.decision_outcomes import DecisionOutcomes
 from serving.decision_search import DecisionSearch
 from serving.explanations import ExplanationDesk
@@ -168,6 +168,7 @@ def assemble(
         pace=Pace(
             most=settings.threads * (1 + WAITING_PER_THREAD),
             longest_wait=WAIT_SHARE * settings.deadline_ms / 1000,
+            least=2 * TOGETHER,  # one group of commits on its way to the disk, and the next being made
             timer=surroundings.timer,
         ),
         metrics=metrics,

@@ -24,6 +24,8 @@ class Pace:
     Args:
         most: so many may be under way.
         longest_wait: seconds; whoever would wait for longer is refused.
+        least: so many may be under way however long they wait: where a disk is slow the wait is the disk's, and fewer
+            at once would be no sooner done.
         timer: a monotonic clock, seconds.
 
     Attributes:
@@ -31,9 +33,10 @@ class Pace:
         refused: how many were refused until now.
     """
 
-    def __init__(self, *, most: int, longest_wait: float, timer: Callable[[], float]) -> None:
+    def __init__(self, *, most: int, longest_wait: float, timer: Callable[[], float], least: int = 0) -> None:
         self._most = most
         self._longest_wait = longest_wait
+        self._least = least
         self._timer = timer
         self._interval = 0.0
         self._measured = 0
@@ -59,7 +62,7 @@ class Pace:
             TooManyRequests: it would wait too long, or too many are under way; it says when to come back.
         """
         wait = self.expected_wait
-        if self.under_way < self._most and wait <= self._longest_wait:
+        if self.under_way < self._most and (wait <= self._longest_wait or self.under_way < self._least):
             return
         self.refused += 1
         waiting = f", and a wait of {wait:.1f} s, expected at most {self._longest_wait:g} s"
