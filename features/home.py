@@ -198,7 +198,7 @@ class Home:
         return self.configurations / part / f"{version}.yaml"
 
     def create(self) -> Home:
-        """This home, with its folders made where they were missing.
+        """This home, with its folders made where they were missing; a new home is its owner's alone.
 
         Raises:
             Refused: if the root is a file, or a folder cannot be made.
@@ -217,6 +217,7 @@ class Home:
             self.numba_cache,
         )
         try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds personal data
             for folder in folders:
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -374,3 +374,17 @@ def check_database(location: DatabaseLocation) -> None:
             f"{where} is at revision {found[0]}; expected {REVISION}: run `headway database upgrade` of this release, "
             f"or use the release that wrote it ({VARIABLE} names the database)"
         )
+
+
+def rows_of(location: DatabaseLocation, query: str, *, durability: Durability = "FULL") -> list[tuple[Any, ...]]:
+    """The rows that a query gives in a session of its own, one like those that write.
+
+    Raises:
+        StoreUnavailable: the database cannot be reached, or does not answer.
+        StoreCorrupted: it lacks a table that the query names.
+    """
+    try:
+        with connect(location, durability=durability) as connection:
+            return connection.execute(query.encode()).fetchall()
+    except psycopg.Error as error:
+        raise postgres_failure(location.masked, error) from error

@@ -115,15 +115,30 @@ class Epoch:
         self._number = number
 
 
-def _kept(path: Path) -> tuple[str, int]:
+def kept_epoch(path: Path) -> str | None:
+    """The epoch that a home keeps; None where it has never used a Redis.
+
+    Raises:
+        StoreUnavailable: the file cannot be read.
+    """
     try:
-        text = path.read_text()
+        return path.read_text("utf-8", "replace").strip()
     except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> StoreUnavailable:
+    return StoreUnavailable(f"cannot read {path}: {error.strerror}; expected the epoch of this home")
+
+
+def _kept(path: Path) -> tuple[str, int]:
+    text = kept_epoch(path)
+    if text is None:
         text = f"{secrets.token_hex(8)}.0"
         _keep(path, text)
-    except OSError as error:
-        raise StoreUnavailable(f"cannot read {path}: {error.strerror}; expected the epoch of this home") from error
-    found = _TEXT.fullmatch(text.strip())
+    found = _TEXT.fullmatch(text)
     if found is None:
         raise Refused(
             f"{path} holds {text[:40]!r}, expected an epoch: remove the file, and run `headway features backfill`"

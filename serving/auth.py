@@ -91,6 +91,11 @@ class KeyFile:
         """The keys of a home."""
         return cls(home.state / "keys.json")
 
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
     def keys(self) -> dict[str, StoredKey]:
         """All keys by id, revoked ones too; read again where the file has changed.
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
+import socket
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +14,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 from features.online_location import RedisLocation
 
@@ -54,6 +59,39 @@ def empty_database() -> Iterator[RedisLocation]:
                 yield location
             finally:
                 own.flushdb()
+
+
+@contextmanager
+def private_redis(*options: str) -> Iterator[RedisLocation]:
+    """A Redis of its own on a free port, with these options; gone at the end.
+
+    The test is skipped where there is no redis-server, and fails instead under HEADWAY_TEST_REQUIRE=1.
+    """
+    program = shutil.which("redis-server")
+    if program is None:
+        reason = "there is no redis-server: install it"
+        if os.environ.get("HEADWAY_TEST_REQUIRE") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        place = ("--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--loglevel", "warning")
+        server = subprocess.Popen([program, *place, *options], stdout=subprocess.DEVNULL)
+        try:
+            _wait_for(port, server)
+            yield RedisLocation.of(f"redis://127.0.0.1:{port}/0")
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
+    retry = Retry(ConstantBackoff(0.05), 200)
+    with redis.Redis(port=port, retry=retry, retry_on_error=[redis.ConnectionError]) as client:
+        client.ping()
+    assert server.poll() is None
 
 
 @contextmanager

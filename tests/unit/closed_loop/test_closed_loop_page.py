@@ -109,7 +109,7 @@ def test_the_page_says_whether_the_change_was_noticed_and_who_won() -> None:
     text = page([told])
 
     assert "World 7: `headway drift` named effects at the end of round 6, and never falsely before it" in text
-    assert "a challenger was promoted at the end of round 6." in text
+    assert "a challenger was promoted at the end of round 7." in text
     assert "EUR 2.20 a decision before the change, EUR 1.10 in its round and EUR 1.90 in the last" in text
     assert "retrain: effect.drifted all actions" in text
 
