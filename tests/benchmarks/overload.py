@@ -97,7 +97,7 @@ def _refused(found: dict[str, Any], kind: str) -> float:
 
 def _told(found: dict[int, dict[str, Any]], plan: Plan, peak: float) -> list[Measure]:
     good = {level: _good_rate(one, plan) for level, one in found.items()}
-    most, worst = max(good.values()), found[max(LEVELS)]
+    most, worst = max(peak, *good.values()), found[max(LEVELS)]
     seconds = worst["good_seconds"].get("decisions") or [DEADLINE_SECONDS]
     unit = "decisions/s"
     return [
