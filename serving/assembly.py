@@ -26,19 +26,21 @@ from models.records import RecordStore
 from models.registry import LocalRegistry
 from models.rulebooks import feature_sets_of
 from serving.activations import ActivationDesk
+from serving.admission import Admission
 from serving.auth import Authenticator, KeyFile
 from serving.champions import Champions
 from serving.child_commands import RunCommand
 from serving.configurations import Configurations
 from serving.contexts import ContextDesk
 from serving.decide import Decider
-from serving.decision_desk import DecisionDesk
+from serving.decision_desk import TOGETHER, DecisionDesk
 from serving.decision_outcomes import DecisionOutcomes
 from serving.decision_search import DecisionSearch
 from serving.explanations import ExplanationDesk
 from serving.figures import Figures
 from serving.identities import IdentityDesk
 from serving.journey_reports import ReportDesk
+from serving.key_limits import KeyLimits
 from serving.measuring import ExperimentDesk, SimulationDesk
 from serving.model_desk import ModelDesk
 from serving.observe import Observer
@@ -62,6 +64,11 @@ from serving.write_ahead import WriteAheadLogs
 
 ERRANDS: Final = 4
 """One of each kind of command that is run for callers, and a thread to tell the next caller that it has to wait."""
+
+
+WAIT_SHARE: Final = 0.3
+"""Of the deadline, that a decision may be expected to wait: it has to be made and committed too, the wait is guessed,
+and an answer that comes too late has cost as much as one in time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +174,8 @@ def assemble(
         workers=workers,
         pace=Pace(
             most=settings.threads * (1 + WAITING_PER_THREAD),
-            longest_wait=settings.deadline_ms / 1000,
+            longest_wait=WAIT_SHARE * settings.deadline_ms / 1000,
+            least=2 * TOGETHER,  # one group of commits on its way to the disk, and the next being made
             timer=surroundings.timer,
         ),
         metrics=metrics,
@@ -178,6 +186,8 @@ def assemble(
     metrics.watch(drift)
     write_ahead = WriteAheadLogs(stores.files)
     outcomes = OutcomeRecorder(records=stores.records, ingest=ingestor, journeys=configuration.journeys.by_id)
+    admission = Admission(decisions=desk.pace, others=workers.pace)
+    key_limits = KeyLimits(surroundings.timer)
     metrics.watch(
         Figures(
             paces={"decisions": desk.pace, "others": workers.pace},
@@ -185,6 +195,8 @@ def assemble(
             commits=lambda: stores.records.commits(),
             bundles=champions.labels,
             write_ahead=write_ahead.sizes,
+            shed=lambda: admission.refused,
+            key_limited=lambda: key_limits.refused,
         )
     )
     return Runtime(
@@ -277,6 +289,8 @@ def assemble(
         loaded_bundles=champions.labels,
         readiness=ReadinessCheck(lambda: _check(stores), surroundings.timer),
         write_ahead=write_ahead,
+        admission=admission,
+        key_limits=key_limits,
         workers=workers,
         errands=Workers(ERRANDS, timer=surroundings.timer),
         metrics=metrics,

@@ -246,7 +246,7 @@ VARIABLES: Final = (
         _integer(1, 60_000),
         "milliseconds from 1 to 60000",
         "1000",
-        "Deadline of a decision whose request names none; who would have to wait for longer is answered 429.",
+        "Deadline of a decision whose request names none; who would have to wait for 0.3 of it is answered 429.",
     ),
     Variable(
         "HEADWAY_THREADS",
