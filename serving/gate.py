@@ -14,10 +14,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from features.errors import HeadwayError
 from serving import problems
+from serving.access import rule_of
+from serving.api.audited import note
 from serving.api.bodies import bounded_body, chunks_of
 from serving.api.calls import ARRIVED, refuse_query
-from serving.api.decision_door import MAY_ASK, answer_decision, takes
+from serving.api.decision_door import answer_decision, takes
 from serving.api.failures import Failure, failure, failure_of
+from serving.auth import Principal, authorization_of
 from serving.problems import Stopping
 from serving.requests import Fields, decode_json
 from serving.runtime import Runtime
@@ -25,6 +28,7 @@ from serving.schemas import DecisionRequest
 
 RANK: Final = "/rank"
 PRINCIPAL: Final = "headway_principal"
+_MAY_ASK: Final = rule_of("POST", RANK)
 _REPLACED: Final = frozenset({b"content-encoding", b"content-length", b"content-type"})
 HEALTH: Final = frozenset({"/livez", "/readyz"})
 
@@ -68,11 +72,13 @@ class Gate:
     async def _rank(self, runtime: Runtime, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         arrived = runtime.timer()
+        principal: Principal | None = None
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":
                 seconds = runtime.timer() - arrived
                 runtime.metrics.observe_request(route=RANK, status=message["status"], seconds=seconds)
+                note(runtime, _MAY_ASK, principal, status=message["status"])
             await send(message)
 
         if scope["method"] != "POST":
@@ -81,8 +87,8 @@ class Gate:
             await _send(replace(refused, headers={**refused.headers, "Allow": "POST"}), noting)
             return
         try:
-            principal = runtime.authenticator.principal(headers.get("authorization"))
-            principal.require(*MAY_ASK)
+            principal = runtime.authenticator.principal(authorization_of(scope["headers"]))
+            _MAY_ASK.require(principal)
             refuse_query(QueryParams(scope["query_string"]))
             runtime.desk.pace.admit()
             length = headers.get("content-length", "")

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from models.records import RecordStore
 from serving.activations import ActivationDesk
+from serving.audit import AuditTrail
 from serving.auth import Authenticator
 from serving.decision_search import DecisionSearch
 from serving.explanations import ExplanationDesk
 from serving.journey_reports import ReportDesk
-from serving.outcomes import Ingest, OutcomeRecorder
+from serving.outcomes import IngestPermitted, OutcomeRecorder
 from serving.readiness import ReadinessCheck
 from serving.schemas import DecisionRequest
 from serving.settings import Settings
@@ -51,6 +52,7 @@ class Runtime:
         feature_names: names of the model vector by version of the feature set.
         loaded_bundles: label of the bundle that decides for each journey now; None where there is none.
         capacity_used: share of each capacity and budget that is taken now, by its id.
+        origins: of the pages that publishable keys are for.
         workers: threads for what takes no longer than a request may.
         errands: threads for what waits for other processes, for minutes.
         clock: now, microseconds since the epoch.
@@ -60,9 +62,11 @@ class Runtime:
 
     settings: Settings
     authenticator: Authenticator
+    origins: Callable[[], frozenset[str]]
+    audit: AuditTrail
     decider: Decides
     desk: DecisionDesk
-    ingest: Ingest
+    ingest: IngestPermitted
     outcomes: OutcomeRecorder
     tracking: TrackingDesk
     decision_outcomes: DecisionOutcomes

@@ -142,6 +142,11 @@ class Metrics:
             buckets=_AGES,
             registry=registry,
         )
+        self._audit_drops = Counter(
+            "headway_audit_drops",
+            "Lines of the audit log that were lost, because it could not be written.",
+            registry=registry,
+        )
         self._figures: list[Collector] = []
 
     def watch(self, figures: Collector) -> None:
@@ -185,6 +190,10 @@ class Metrics:
         self._calls.labels("dropped").inc(dropped)
         for reason, count in drops.items():
             self._drops.labels(reason).inc(count)
+
+    def count_audit_drops(self, lines: int) -> None:
+        """Count lines of the audit log that were lost."""
+        self._audit_drops.inc(lines)
 
     def observe_request(self, *, route: str, status: int, seconds: float) -> None:
         """Count one answered request and its time."""

@@ -29,7 +29,7 @@ from models.rulebooks import feature_sets_of
 from serving.api.app import application
 from serving.api.openapi import api_document
 from serving.assembly import Stores, assemble
-from serving.auth import KeyFile
+from serving.keys import KeyFile
 from serving.champions import Champions, served_bundles
 from serving.child_commands import Command, Finished
 from serving.prices import Prices

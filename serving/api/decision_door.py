@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from serving.access import rule_of
+from serving.api.audited import note
 from serving.api.bodies import bounded_body, chunks_of
 from serving.api.calls import JSON
 from serving.api.failures import failure_of
+from serving.auth import Principal, authorization_of
 from serving.requests import decode_json
 from serving.runtime import Runtime
 
 DECISIONS: Final = "/v1/decisions"
-MAY_ASK: Final = ("caller", "agent", "marketer")
+MAY_ASK: Final = rule_of("POST", DECISIONS)
 
 _JSON_HEADER: Final = (b"content-type", JSON.encode())
 
@@ -28,26 +31,35 @@ def takes(scope: Any) -> bool:
 async def answer_decision(runtime: Runtime, scope: Any, receive: Any, send: Any) -> None:
     """Answer a request for a decision, as an ASGI application does."""
     arrived = runtime.timer()
+    principal = None
     try:
-        body = await _answer(runtime, scope, receive, arrived)
+        headers = _headers_of(scope)
+        principal = runtime.authenticator.principal(authorization_of(scope["headers"]))
+        MAY_ASK.require(principal)
+        body = await _answer(runtime, principal, headers, receive, arrived)
     except Exception as error:
         failure = failure_of(error, route=DECISIONS)
         status, body = failure.status, failure.body
-        headers = [(name.lower().encode(), value.encode()) for name, value in failure.headers.items()]
+        told = [(name.lower().encode(), value.encode()) for name, value in failure.headers.items()]
     else:
-        status, headers = 200, [_JSON_HEADER]
-    headers.append((b"content-length", b"%d" % len(body)))
+        status, told = 200, [_JSON_HEADER]
+    told.append((b"content-length", b"%d" % len(body)))
     runtime.metrics.observe_request(route=DECISIONS, status=status, seconds=runtime.timer() - arrived)
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    note(runtime, MAY_ASK, principal, status=status)
+    await send({"type": "http.response.start", "status": status, "headers": told})
     await send({"type": "http.response.body", "body": body})
 
 
-async def _answer(runtime: Runtime, scope: Any, receive: Any, arrived: float) -> bytes:
+def _headers_of(scope: Any) -> dict[bytes, str]:
     headers: dict[bytes, str] = {}
     for name, value in scope["headers"]:
         headers.setdefault(name, value.decode("latin-1"))
-    principal = runtime.authenticator.principal(headers.get(b"authorization"))
-    principal.require(*MAY_ASK)
+    return headers
+
+
+async def _answer(
+    runtime: Runtime, principal: Principal, headers: dict[bytes, str], receive: Any, arrived: float
+) -> bytes:
     runtime.desk.pace.admit()
     length = headers.get(b"content-length", "")
     body = await bounded_body(

@@ -13,6 +13,7 @@ from serving.problems import (
     MEDIA_TYPE,
     ProblemDetails,
     ProblemType,
+    SigningKeysUnavailable,
     Stopping,
     TooManyRequests,
     headers,
@@ -39,7 +40,8 @@ class Failure:
 def failure_of(error: Exception, *, route: str) -> Failure:
     """How an error leaves. Whatever is ours to mend is logged with its place, never with values."""
     kind = problem_type(error)
-    if (kind.status >= 500 or not isinstance(error, HeadwayError)) and not isinstance(error, Stopping):
+    is_foreseen = isinstance(error, Stopping | SigningKeysUnavailable)
+    if (kind.status >= 500 or not isinstance(error, HeadwayError)) and not is_foreseen:
         log_event("request_failed", level=logging.ERROR, error=error, route=route)
     retry_after = error.retry_after if isinstance(error, TooManyRequests) else 1
     return failure(kind, problem_details(error), retry_after=retry_after)
