@@ -115,6 +115,7 @@ class AuditTrail:
         self._dropped = 0
         self._told_dropped = 0
         self._writing = threading.Lock()
+        self._kept_secret: bytes | None = None
 
     def note(
         self,
@@ -229,6 +230,11 @@ class AuditTrail:
         return [*sorted(self._folder.glob("calls-????????.jsonl")), self._folder / _CURRENT]
 
     def _secret(self) -> bytes:
+        if self._kept_secret is None:
+            self._kept_secret = self._stored_secret()
+        return self._kept_secret
+
+    def _stored_secret(self) -> bytes:
         path = self._folder / "secret"
         with suppress(FileNotFoundError):
             return path.read_bytes()
