@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from features.event_log import MemoryEventLog
@@ -79,7 +79,8 @@ PLACES = (
 )
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# Not made smaller: an example asks a hundred questions, and the first one that fails names role and place.
+@settings(max_examples=6, deadline=None, phases=[Phase.generate])
 @given(places=st.sets(st.sampled_from(PLACES), min_size=1), word=PLANTED)
 def test_nothing_personal_is_seen(asked: tuple[World, Client, dict[str, str]], places: set[str], word: str) -> None:
     """In no answer of any call, for any role that may not see it; who may, does."""
@@ -94,13 +95,10 @@ def test_nothing_personal_is_seen(asked: tuple[World, Client, dict[str, str]], p
 
     for role, bodies in answers.items():
         text = "\n".join(bodies)
-        for place, value in secret.items():
-            if _may_see(role, place):
-                continue
-            assert value not in text, (role, place)
-    everything = "\n".join(answers["privacy"])
-    for place in places & {"fact", "chat", "feedback", "attribute", "identifier", "alias", "told"}:
-        assert secret[place] in everything, place
+        seen = {place for place, value in secret.items() if value in text}
+        assert {place for place in seen if not _may_see(role, place)} == set(), role
+        if role == "privacy":
+            assert seen >= places & {"fact", "chat", "feedback", "attribute", "identifier", "alias", "told"}
 
 
 def _may_see(role: str, place: str) -> bool:
