@@ -1,17 +1,15 @@
-"""The event log on SQLite: append-only, idempotent, durable before it answers.
+"""The event log in SQL tables: append-only, idempotent, durable before it answers.
 
 Facts are canonical JSON bytes and times are integer microseconds, so that another database gives back the same events.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -23,27 +21,36 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
     bindparam,
-    cast,
+    delete,
     func,
     literal_column,
+    null,
     select,
     union_all,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.postgresql import insert
 
 from features.errors import StoreCorrupted
 from features.event_log import COLUMNS, Appended, Columns, LoggedEvent, journey_events
 from features.events import FactValue, JourneyEvent, dump_facts, load_facts
+from features.home import Home
 from features.identity import Claim, Identities, Person, Span, claim_of, unlinked
-from features.sql_text import BYTES, TEXT, WHOLE, ZERO, sqlite_text
+from features.sql_store import Layout, Place, open_store
+from features.sql_text import (
+    BYTES,
+    TEXT,
+    TEXT_MARK,
+    WHOLE,
+    WHOLE_MARK,
+    ZERO,
+    SqlConnection,
+    Statement,
+    statement,
+    written,
+)
 from features.sqlite_files import Durability
-from features.sqlite_store import SqliteStore
 from features.taxonomy import IDENTITY_KINDS
-
-LAYOUT_VERSION: Final = 2
-_UPGRADES: Final[dict[int, tuple[str, ...]]] = {1: ()}
-"""Version 1 lacks the tables of claims and identifiers, and holds no event that would be in the first."""
 
 metadata = MetaData()
 events_table = Table(
@@ -68,7 +75,8 @@ Index(
     *(events_table.c[name] for name in ("customer_id", "occurred_at", "sequence", "source", "event_id")),
 )
 # Few events have texts, and those that outlived their time must be found without reading the others.
-Index("events_with_text", events_table.c.arrived_at, sqlite_where=events_table.c.text.is_not(None))
+_HAS_TEXT = events_table.c.text.is_not(None)
+Index("events_with_text", events_table.c.arrived_at, sqlite_where=_HAS_TEXT, postgresql_where=_HAS_TEXT)
 
 claims_table = Table(
     "claims",
@@ -101,26 +109,28 @@ indexed_table = Table(
     Column("position", WHOLE, nullable=False),
 )
 
+LAYOUT: Final = Layout(metadata, version=2, upgrades={1: ()})
+"""Version 1 lacks the tables of claims and identifiers, and holds no event that would be in the first."""
+
 _t = events_table.c
-_INSERT = sqlite_text(insert(events_table))
-_HEAD = sqlite_text(select(func.coalesce(func.max(_t.position), ZERO)))
+_INSERT = statement(insert(events_table))
+_HEAD = statement(select(func.coalesce(func.max(_t.position), ZERO)))
 # Joined in this order: for `(source, event_id) IN (...)` SQLite walks the whole index.
-_KNOWN = """
+_KNOWN: Final = """
     WITH asked(source, event_id) AS (VALUES {identities})
     SELECT events.source, events.event_id, events.position FROM asked CROSS JOIN events
     WHERE events.source = asked.source AND events.event_id = asked.event_id
 """
-_OF_CUSTOMER = sqlite_text(
+_OF_CUSTOMER = statement(
     select(events_table)
     .where(_t.customer_id == bindparam("customer_id"), _t.position > bindparam("after"))
     .order_by(_t.occurred_at, _t.sequence, _t.source, _t.event_id)
 )
-_LAST_OF_CUSTOMER = sqlite_text(
-    select(func.coalesce(func.max(_t.position), ZERO)).where(_t.customer_id == bindparam("customer_id"))
-)
-_ARRIVED_AT = sqlite_text(select(_t.arrived_at).where(_t.position == bindparam("position")))
+_LAST = select(func.coalesce(func.max(_t.position), ZERO)).where(_t.customer_id == bindparam("customer_id"))
+_LAST_OF_CUSTOMER = statement(_LAST)
+_ARRIVED_AT = statement(select(_t.arrived_at).where(_t.position == bindparam("position")))
 _PAGE, _PAGE_OF_COLUMNS = (
-    sqlite_text(
+    statement(
         chosen.where(_t.position > bindparam("after"), _t.position <= bindparam("until"))
         .order_by(_t.position)
         .limit(bindparam("page", type_=WHOLE))
@@ -133,12 +143,14 @@ _CLAIMS = (
     *("alias", "customer_id", "is_link", "boundary", "occurred_at", "sequence", "source", "event_id", "arrived_at"),
     "position",
 )
-_INSERT_CLAIM = sqlite_text(insert(claims_table))
+_INSERT_CLAIM = statement(insert(claims_table))
 _ONE = literal_column("1", WHOLE)
 _IS_ALIAS, _HAS_ALIAS = (
     select(claims_table.c.position).where(claims_table.c[name] == bindparam("id")) for name in ("alias", "customer_id")
 )
-_FIRST_LOOK = f"SELECT ({_LAST_OF_CUSTOMER}), EXISTS ({sqlite_text(union_all(_IS_ALIAS, _HAS_ALIAS))})"
+_FIRST_LOOK = Statement(
+    lambda compiled: f"SELECT ({compiled(_LAST)}), EXISTS ({compiled(union_all(_IS_ALIAS, _HAS_ALIAS))})"
+)
 # Up: all that the id was ever said to belong to. Near: all that were ever said to belong to one of those.
 _CLAIMS_NEAR = f"""
     WITH RECURSIVE
@@ -161,50 +173,57 @@ _IN_SPAN = (
     _t.occurred_at >= bindparam("valid_from"),
     _t.occurred_at < bindparam("valid_until"),
 )
-_OF_SPAN = sqlite_text(select(events_table).where(*_IN_SPAN, _t.position > bindparam("after")))
-_LAST_OF_SPAN = sqlite_text(select(func.coalesce(func.max(_t.position), ZERO)).where(*_IN_SPAN))
-_ANY_OF_SPAN = sqlite_text(
+_OF_SPAN = statement(select(events_table).where(*_IN_SPAN, _t.position > bindparam("after")))
+_LAST_OF_SPAN = statement(select(func.coalesce(func.max(_t.position), ZERO)).where(*_IN_SPAN))
+_ANY_OF_SPAN = statement(
     select(_t.position)
     .where(*_IN_SPAN, _t.kind.not_in([literal_column(f"'{kind}'", TEXT) for kind in IDENTITY_KINDS]))
     .limit(_ONE)
     .offset(ZERO)
 )
-_INSERT_IDENTIFIER = sqlite_text(insert(identifiers_table).on_conflict_do_nothing())
-_OF_IDENTIFIER = sqlite_text(
+_INSERT_IDENTIFIER = statement(insert(identifiers_table).on_conflict_do_nothing())
+_OF_IDENTIFIER = statement(
     select(identifiers_table.c.customer_id)
     .where(identifiers_table.c.name == bindparam("name"), identifiers_table.c.value == bindparam("value"))
     .order_by(identifiers_table.c.customer_id)
 )
-_TOLD_SINCE = sqlite_text(
-    select(_t.customer_id, _t.facts).where(
-        _t.position > bindparam("after"), cast(_t.facts, TEXT).like(bindparam("pattern"))
-    )
+_FACTS_SINCE = statement(
+    select(_t.position, _t.customer_id, _t.facts)
+    .where(_t.position > bindparam("after"))
+    .order_by(_t.position)
+    .limit(bindparam("page", type_=WHOLE))
+    .offset(ZERO)
 )
-_INDEXED = sqlite_text(select(indexed_table.c.name, indexed_table.c.position))
+_INDEXED = statement(select(indexed_table.c.name, indexed_table.c.position))
 _indexed = insert(indexed_table)
-_SET_INDEXED = sqlite_text(
+_SET_INDEXED = statement(
     _indexed.on_conflict_do_update(index_elements=[indexed_table.c.name], set_={"position": _indexed.excluded.position})
 )
-_MOVE_INDEXED = sqlite_text(update(indexed_table).values(position=bindparam("head")))
-_FORGET_INDEXED = "DELETE FROM identifiers_indexed WHERE name = ?"
-_FORGET_IDENTIFIER = "DELETE FROM identifiers WHERE name = ?"
+_MOVE_INDEXED = statement(update(indexed_table).values(position=bindparam("head")))
+_FORGET_INDEXED = statement(delete(indexed_table).where(indexed_table.c.name == bindparam("name")))
+_FORGET_IDENTIFIER = statement(delete(identifiers_table).where(identifiers_table.c.name == bindparam("name")))
 _PAGE_OF_INDEX: Final = 10_000
 _SKIM: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 _TEXTS_PER_COMMIT: Final = 1_000
-_FORGET_TEXTS: Final = (
-    "UPDATE events SET text = NULL WHERE position IN "
-    "(SELECT position FROM events WHERE text IS NOT NULL AND arrived_at < :before LIMIT :most)"
+_OLD_TEXTS = (
+    select(_t.position)
+    .where(_t.text.is_not(None), _t.arrived_at < bindparam("before"))
+    .limit(bindparam("most", type_=WHOLE))
+    .offset(ZERO)
 )
+_FORGET_TEXTS = statement(update(events_table).where(_t.position.in_(_OLD_TEXTS)).values(text=null()))
+_APPENDING: Final = ("events",)
+"""Whoever appends keeps others from it until the commit: so positions have no gaps, and come to be seen in order."""
 
 _Row: TypeAlias = dict[str, Any]
 
 
 class SqlEventLog:
-    """The event log in one SQLite file; ``features.event_log.EventLog`` says what it promises.
+    """The event log in one SQLite file or PostgreSQL database; ``features.event_log.EventLog`` says what it promises.
 
     Args:
-        path: the file; made with its folder where it is missing, unless ``readonly``.
+        place: the file, made with its folder where it is missing, unless ``readonly``; or the database.
         readonly: read what another process writes; takes no lock and cannot append.
         durability: ``NORMAL`` gives up answered events at a power loss, for speed.
         identifiers: the attributes that customers can be looked up by; what came in while others were named, or none,
@@ -212,40 +231,33 @@ class SqlEventLog:
 
     Raises:
         HomeLocked: if another process writes the file.
-        UnknownObject: if there is no such file and it was opened read-only.
-        StoreUnavailable: if the file cannot be opened.
+        UnknownObject: if there is no such file and it was opened read-only, or the database has no tables.
+        StoreUnavailable: if file or database cannot be opened.
         StoreCorrupted: if it is no event log of this layout.
     """
 
     def __init__(
         self,
-        path: Path,
+        place: Place,
         *,
         readonly: bool = False,
         durability: Durability = "FULL",
         identifiers: Iterable[str] = (),
     ) -> None:
-        self._file = SqliteStore(
-            path,
-            metadata,
-            LAYOUT_VERSION,
-            readonly=readonly,
-            durability=durability,
-            upgrades={1: ()},
-        )
+        self._store = open_store(place, LAYOUT, readonly=readonly, durability=durability)
         self._identifiers = frozenset(identifiers)
         if self._identifiers and not readonly:
-            self._file.run(lambda connection: _index_identifiers(connection, self._identifiers))
+            self._store.run(lambda connection: _index_identifiers(connection, self._identifiers), keys=_APPENDING)
 
     def append(self, events: Sequence[JourneyEvent]) -> list[Appended]:
         """Append what is not there yet, in one commit; one answer per event, in order."""
-        return self._file.run(self._appending(events))
+        return self._store.run(self._appending(events), keys=_APPENDING)
 
     def submit_append(self, events: Sequence[JourneyEvent]) -> Future[list[Appended]]:
         """``append`` for callers that must not block: the future resolves once the events are on disk."""
-        return self._file.submit(self._appending(events))
+        return self._store.submit(self._appending(events), keys=_APPENDING)
 
-    def _appending(self, events: Sequence[JourneyEvent]) -> Callable[[sqlite3.Connection], list[Appended]]:
+    def _appending(self, events: Sequence[JourneyEvent]) -> Callable[[SqlConnection], list[Appended]]:
         rows = [_row(event) for event in events]
         return lambda connection: _append(connection, rows, events, self._identifiers)
 
@@ -253,24 +265,24 @@ class SqlEventLog:
         """Forget the raw texts of events that arrived before a moment, for good; how many there were."""
         forgotten = 0
         # In parts, so that nobody who appends waits for long.
-        while n := self._file.run(lambda connection: _forget_texts(connection, arrived_before)):
+        while n := self._store.run(lambda connection: _forget_texts(connection, arrived_before)):
             forgotten += n
         return forgotten
 
     def of_customer(self, customer_id: str, *, after: int = 0) -> list[LoggedEvent]:
         """The events of a customer past a position, in the order of ``JourneyEvent.order``."""
-        with self._file.reading() as connection:
+        with self._store.reading() as connection:
             rows = connection.execute(_OF_CUSTOMER, {"customer_id": customer_id, "after": after})
             return self._events(rows)
 
     def last_position(self, customer_id: str) -> int:
         """The position of the customer's event that arrived last; 0 where there is none."""
-        with self._file.reading() as connection:
+        with self._store.reading() as connection:
             return int(connection.execute(_LAST_OF_CUSTOMER, {"customer_id": customer_id}).fetchone()[0])
 
     def arrived_at(self, position: int) -> int:
         """When the event at a position arrived, microseconds since the epoch; 0 where there is none."""
-        with self._file.reading() as connection:
+        with self._store.reading() as connection:
             row = connection.execute(_ARRIVED_AT, {"position": position}).fetchone()
         return 0 if row is None else int(row[0])
 
@@ -278,14 +290,14 @@ class SqlEventLog:
         """The part of the identity graph that bears on some ids; empty where none was ever linked."""
         ids = list(customer_ids)
         parts = (ids[start : start + _IDS_PER_STATEMENT] for start in range(0, len(ids), _IDS_PER_STATEMENT))
-        with self._file.reading() as connection:
+        with self._store.reading() as connection:
             named = [row[0] for part in parts for row in connection.execute(_named(len(part)), (*part, *part))]
             near = (named[start : start + _IDS_PER_STATEMENT] for start in range(0, len(named), _IDS_PER_STATEMENT))
             return Identities(frozenset(claim for part in near for claim in _claims_near(connection, part)))
 
     def person(self, customer_id: str, *, at: int, known_before: int | None = None) -> Person:
         """The person whom an event of ``customer_id`` at ``at`` belongs to, with what arrived last."""
-        with self._file.reading() as connection:
+        with self._store.reading() as connection:
             # Of almost everybody there is no claim, and looking for one takes a fifth of the walk.
             key = {"id": customer_id, "customer_id": customer_id}
             last, is_linked = connection.execute(_FIRST_LOOK, key).fetchone()
@@ -302,7 +314,7 @@ class SqlEventLog:
         if person.is_unlinked:
             return self.of_customer(person.customer_id, after=after)
         found: list[LoggedEvent] = []
-        with self._file.reading() as connection:
+        with self._store.reading() as connection:
             for span in person.spans:
                 found += self._events(connection.execute(_OF_SPAN, {**_span_key(span), "after": after}))
         return journey_events(sorted(found, key=lambda logged: logged.event.order))
@@ -318,7 +330,7 @@ class SqlEventLog:
         return [next(found) if one.is_unlinked else self.of_person(one, after=after) for one, after in asked]
 
     def _of_customers(self, asked: Sequence[tuple[str, int]]) -> list[list[LoggedEvent]]:
-        with self._file.reading() as connection:
+        with self._store.reading() as connection:
             values = [value for pair in asked for value in pair]
             rows = connection.execute(_of_customers(len(asked)), values).fetchall()
         found: list[list[LoggedEvent]] = [[] for _ in asked]
@@ -332,12 +344,12 @@ class SqlEventLog:
         """The customer ids, as sent, of events that ever told this value of an identifier."""
         if name not in self._identifiers:
             return []
-        with self._file.reading() as connection:
+        with self._store.reading() as connection:
             return [str(row[0]) for row in connection.execute(_OF_IDENTIFIER, {"name": name, "value": value})]
 
     def head(self) -> int:
         """The position of the last event in the log; 0 where it is empty."""
-        with self._file.reading() as connection:
+        with self._store.reading() as connection:
             return int(connection.execute(_HEAD).fetchone()[0])
 
     def read(self, *, after: int = 0, until: int | None = None, page: int = 10_000) -> Iterator[list[LoggedEvent]]:
@@ -351,10 +363,12 @@ class SqlEventLog:
         """``read`` by column: what the file holds, without an event made of it."""
         return map(self._columns, self._pages(_PAGE_OF_COLUMNS, after=after, until=until, page=page))
 
-    def _pages(self, statement: str, *, after: int, until: int | None, page: int) -> Iterator[list[tuple[Any, ...]]]:
+    def _pages(
+        self, statement: Statement, *, after: int, until: int | None, page: int
+    ) -> Iterator[list[tuple[Any, ...]]]:
         until = self.head() if until is None else until
         while True:
-            with self._file.reading() as connection:
+            with self._store.reading() as connection:
                 rows = connection.execute(statement, {"after": after, "until": until, "page": page}).fetchall()
             if not rows:
                 return
@@ -377,20 +391,27 @@ class SqlEventLog:
             yield
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise StoreCorrupted(
-                f"{self._file.path} holds facts that are no JSON ({error}); expected those written: restore a backup"
+                f"{self._store.name} holds facts that are no JSON ({error}); expected those written: restore a backup"
             ) from error
 
     def check_writes(self) -> None:
         """Raise where the file cannot be written."""
-        self._file.check_writes()
+        self._store.check_writes()
 
     def close(self) -> None:
         """Finish what was accepted and release file and lock; closing twice is harmless."""
-        self._file.close()
+        self._store.close()
+
+
+def open_event_log(
+    home: Home, *, readonly: bool = False, durability: Durability = "FULL", identifiers: Iterable[str] = ()
+) -> SqlEventLog:
+    """The event log of an installation; errors are those of ``SqlEventLog``."""
+    return SqlEventLog(home.events_place, readonly=readonly, durability=durability, identifiers=identifiers)
 
 
 def _append(
-    connection: sqlite3.Connection, rows: list[_Row], events: Sequence[JourneyEvent], identifiers: frozenset[str]
+    connection: SqlConnection, rows: list[_Row], events: Sequence[JourneyEvent], identifiers: frozenset[str]
 ) -> list[Appended]:
     position = connection.execute(_HEAD).fetchone()[0]
     appended: list[Appended] = []
@@ -420,7 +441,7 @@ def _append(
     return appended
 
 
-def _known_positions(connection: sqlite3.Connection, events: Sequence[JourneyEvent]) -> dict[tuple[str, str], int]:
+def _known_positions(connection: SqlConnection, events: Sequence[JourneyEvent]) -> dict[tuple[str, str], int]:
     """The positions of those events that are in the log already, by identity."""
     positions: dict[tuple[str, str], int] = {}
     for start in range(0, len(events), _IDS_PER_STATEMENT):
@@ -432,8 +453,8 @@ def _known_positions(connection: sqlite3.Connection, events: Sequence[JourneyEve
 
 
 @lru_cache(maxsize=_IDS_PER_STATEMENT)
-def _known(count: int) -> str:
-    return _KNOWN.format(identities=", ".join(("(?, ?)",) * count))
+def _known(count: int) -> Statement:
+    return written(_KNOWN.format(identities=", ".join((f"({TEXT_MARK}, {TEXT_MARK})",) * count)))
 
 
 def _told(customer_id: str, facts: Mapping[str, FactValue], identifiers: frozenset[str]) -> Iterator[_Row]:
@@ -442,23 +463,33 @@ def _told(customer_id: str, facts: Mapping[str, FactValue], identifiers: frozens
             yield {"name": name, "value": value, "customer_id": customer_id}
 
 
-def _index_identifiers(connection: sqlite3.Connection, identifiers: frozenset[str]) -> None:
+def _index_identifiers(connection: SqlConnection, identifiers: frozenset[str]) -> None:
     """Bring the index of identifiers up to the head, and drop those that are no longer declared."""
     indexed = dict(connection.execute(_INDEXED).fetchall())
     for name in indexed.keys() - identifiers:
-        connection.execute(_FORGET_IDENTIFIER, (name,))
-        connection.execute(_FORGET_INDEXED, (name,))
+        connection.execute(_FORGET_IDENTIFIER, {"name": name})
+        connection.execute(_FORGET_INDEXED, {"name": name})
     head = int(connection.execute(_HEAD).fetchone()[0])
-    for name in sorted(identifiers):
-        after = int(indexed.get(name, 0))
-        rows = connection.execute(_TOLD_SINCE, {"after": after, "pattern": f'%"{name}"%'})
-        while page := rows.fetchmany(_PAGE_OF_INDEX):
-            told = [one for who, facts in page for one in _told(who, load_facts(facts), frozenset([name]))]
-            connection.executemany(_INSERT_IDENTIFIER, told)
-        connection.execute(_SET_INDEXED, {"name": name, "position": head})
+    behind = {name: after for name in identifiers if (after := int(indexed.get(name, 0))) < head}
+    after = min(behind.values(), default=head)
+    while page := connection.execute(_FACTS_SINCE, {"after": after, "page": _PAGE_OF_INDEX}).fetchall():
+        told = [
+            one
+            for position, who, facts in page
+            for one in _told_raw(who, facts, {name for name, until in behind.items() if until < position})
+        ]
+        connection.executemany(_INSERT_IDENTIFIER, told)
+        after = page[-1][0]
+    connection.executemany(_SET_INDEXED, [{"name": name, "position": head} for name in sorted(identifiers)])
 
 
-def _last_of_spans(connection: sqlite3.Connection, person: Person) -> int:
+def _told_raw(customer_id: str, facts: bytes, names: Collection[str]) -> Iterator[_Row]:
+    """``_told`` of facts as they are kept, which are read only where a name is in them."""
+    if any(f'"{name}"'.encode() in facts for name in names):
+        yield from _told(customer_id, load_facts(facts), frozenset(names))
+
+
+def _last_of_spans(connection: SqlConnection, person: Person) -> int:
     spans = [_span_key(span) for span in person.spans]
     last = max((int(connection.execute(_LAST_OF_SPAN, span).fetchone()[0]) for span in spans), default=0)
     if last > person.linked_at:
@@ -469,23 +500,24 @@ def _last_of_spans(connection: sqlite3.Connection, person: Person) -> int:
 
 
 @lru_cache(maxsize=_IDS_PER_STATEMENT)
-def _named(count: int) -> str:
-    return _NAMED.format(ids=", ".join("?" * count))
+def _named(count: int) -> Statement:
+    return written(_NAMED.format(ids=", ".join((TEXT_MARK,) * count)))
 
 
 @lru_cache(maxsize=_IDS_PER_STATEMENT)
-def _of_customers(count: int) -> str:
-    return _OF_CUSTOMERS.format(asked=", ".join(f"({place}, ?, ?)" for place in range(count)))
+def _of_customers(count: int) -> Statement:
+    asked = (f"({place}, {TEXT_MARK}, {WHOLE_MARK})" for place in range(count))
+    return written(_OF_CUSTOMERS.format(asked=", ".join(asked)))
 
 
-def _claims_near(connection: sqlite3.Connection, customer_ids: Sequence[str]) -> list[Claim]:
+def _claims_near(connection: SqlConnection, customer_ids: Sequence[str]) -> list[Claim]:
     """The claims that bear on some ids, each once: many of them may share what bears on them."""
     return [_claim(*row) for row in connection.execute(_claims_near_ids(len(customer_ids)), customer_ids).fetchall()]
 
 
 @lru_cache(maxsize=_IDS_PER_STATEMENT)
-def _claims_near_ids(count: int) -> str:
-    return _CLAIMS_NEAR.format(ids=", ".join(("(?)",) * count))
+def _claims_near_ids(count: int) -> Statement:
+    return written(_CLAIMS_NEAR.format(ids=", ".join((f"({TEXT_MARK})",) * count)))
 
 
 def _claim(
@@ -531,7 +563,7 @@ def _span_key(span: Span) -> _Row:
     return {"customer_id": span.customer_id, "valid_from": span.valid_from, "valid_until": span.valid_until}
 
 
-def _forget_texts(connection: sqlite3.Connection, arrived_before: int) -> int:
+def _forget_texts(connection: SqlConnection, arrived_before: int) -> int:
     return connection.execute(_FORGET_TEXTS, {"before": arrived_before, "most": _TEXTS_PER_COMMIT}).rowcount
 
 

@@ -1,4 +1,4 @@
-"""Group commit: one thread at a time writes an SQLite file; jobs that wait together share a transaction and an fsync.
+"""Group commit: one thread at a time writes a store; jobs that wait together share a transaction and an fsync.
 
 Measured on two cores: 32 callers reach five times the rate of a commit each. A caller that waits for its job and finds
 nobody writing commits it itself, since changing threads twice costs more than the transaction.
@@ -7,32 +7,71 @@ nobody writing commits it itself, since changing threads twice costs more than t
 from __future__ import annotations
 
 import queue
-import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from features.errors import StoreUnavailable
-from features.sqlite_files import store_error
 
 T = TypeVar("T")
+C = TypeVar("C")
+C_co = TypeVar("C_co", covariant=True)
 
 MAX_WAITING = 10_000
 MAX_GROUP = 256
 """Jobs in one transaction; bounds how long the first of them waits."""
 
+_ATTEMPTS: Final = 3
+
+
+class Transactions(Protocol[C_co]):
+    """The transactions of one connection that writes, for any thread but one at a time."""
+
+    @property
+    def connection(self) -> C_co:
+        """What jobs run their statements on."""
+
+    def begin(self, keys: Collection[str]) -> None:
+        """Begin one in which nobody else, of this process or another, touches what some keys stand for."""
+
+    def commit(self) -> None:
+        """Keep what was done."""
+
+    def roll_back(self) -> None:
+        """Undo what was done; harmless where there is nothing, or nobody to tell."""
+
+    def is_open(self) -> bool:
+        """Whether one was begun and neither kept nor undone; the driver, or a lost connection, may have undone it."""
+
+    def mark(self) -> None:
+        """Remember this place."""
+
+    def keep_since_mark(self) -> None:
+        """Forget the place."""
+
+    def undo_since_mark(self) -> None:
+        """Undo what was done since."""
+
+    def may_try_again(self, error: Exception) -> bool:
+        """Whether all of one that was not committed may go well if it is done again."""
+
+    def failure(self, error: BaseException) -> BaseException:
+        """What an error means for the store; the error itself where it is none of the driver's."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    run: Callable[[sqlite3.Connection], Any]
+    run: Callable[[Any], Any]
     future: Future[Any]
     since: float
+    keys: Collection[str]
 
 
 @dataclass(slots=True)
@@ -42,12 +81,12 @@ class _Done:
     error: BaseException | None = None
 
 
-class GroupCommit:
-    """The one writer of one SQLite file.
+class GroupCommit(Generic[C]):
+    """The one writer of one store in this process.
 
     Args:
-        path: the file, for messages.
-        connect: opens the writing connection, in autocommit mode and for any thread; called once.
+        name: of the store, for messages.
+        connect: opens the writing connection; called once.
         max_waiting: jobs that may wait; more are refused at once.
         timer: a monotonic clock, seconds.
 
@@ -58,13 +97,13 @@ class GroupCommit:
 
     def __init__(
         self,
-        path: Path,
-        connect: Callable[[], sqlite3.Connection],
+        name: str,
+        connect: Callable[[], Transactions[C]],
         *,
         max_waiting: int = MAX_WAITING,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._path = path
+        self._name = name
         self._timer = timer
         self._writing_since: float | None = None  # since when the first job of the group waits that is being written
         self.groups = 0
@@ -73,10 +112,10 @@ class GroupCommit:
         self._waiting: deque[_Job] = deque()
         self._door = threading.Lock()
         self._is_closed = False
-        self._connection = connect()
+        self._transactions = connect()
         self._turn = threading.Lock()  # held by whoever writes
         self._work: queue.SimpleQueue[None] = queue.SimpleQueue()  # so often somebody left a job to the writing thread
-        self._thread = threading.Thread(target=self._write, name=f"writer of {path.name}", daemon=True)
+        self._thread = threading.Thread(target=self._write, name=f"writer of {name}", daemon=True)
         self._thread.start()
 
     @property
@@ -97,16 +136,20 @@ class GroupCommit:
                 return 0.0
         return self._timer() - since
 
-    def run(self, job: Callable[[sqlite3.Connection], T]) -> T:
+    def run(self, job: Callable[[C], T], *, keys: Collection[str] = ()) -> T:
         """What ``job`` gives, once its transaction is on disk; done in this thread where nobody is writing.
 
-        A job that raises is undone alone, and this raises the same.
+        A job that raises is undone alone, and this raises the same. It may be run again where its transaction was lost.
+
+        Args:
+            job: what is done on the connection.
+            keys: of what it reads and then writes, which other processes may do as well.
 
         Raises:
             StoreUnavailable: if the transaction failed (nothing of the job was kept), if too many jobs wait, or if the
                 writer was closed.
         """
-        future = self._put(job)
+        future = self._put(job, keys)
         if self._turn.acquire(blocking=False):
             try:
                 self._commit_group()
@@ -116,7 +159,7 @@ class GroupCommit:
             self._work.put(None)
         return future.result()
 
-    def submit(self, job: Callable[[sqlite3.Connection], T]) -> Future[T]:
+    def submit(self, job: Callable[[C], T], *, keys: Collection[str] = ()) -> Future[T]:
         """Have ``job`` run in the writing thread; the future resolves once its transaction is on disk.
 
         A job that raises is undone alone, and its future raises the same. The future raises ``StoreUnavailable``
@@ -125,11 +168,11 @@ class GroupCommit:
         Raises:
             StoreUnavailable: if too many jobs wait, or the writer was closed.
         """
-        future = self._put(job)
+        future = self._put(job, keys)
         self._work.put(None)
         return future
 
-    def leave(self, job: Callable[[sqlite3.Connection], T]) -> Future[T]:
+    def leave(self, job: Callable[[C], T], *, keys: Collection[str] = ()) -> Future[T]:
         """``submit`` of a job that nobody begins until ``write_left``, or until another job is written.
 
         So jobs that come one after the other share a transaction, where whoever brings them knows of the next one.
@@ -137,7 +180,7 @@ class GroupCommit:
         Raises:
             StoreUnavailable: if too many jobs wait, or the writer was closed.
         """
-        return self._put(job)
+        return self._put(job, keys)
 
     def write_left(self) -> None:
         """Have everything written that was left."""
@@ -150,16 +193,16 @@ class GroupCommit:
         self._work.put(None)
         self._thread.join()
 
-    def _put(self, job: Callable[[sqlite3.Connection], T]) -> Future[T]:
+    def _put(self, job: Callable[[C], T], keys: Collection[str]) -> Future[T]:
         future: Future[T] = Future()
         with self._door:
             if self._is_closed:
-                raise StoreUnavailable(f"{self._path} was closed; expected to be open: open the store again")
+                raise StoreUnavailable(f"{self._name} was closed; expected to be open: open the store again")
             if len(self._waiting) >= self._max_waiting:
                 raise StoreUnavailable(
-                    f"{self._path}: {self._max_waiting} writes wait already; expected fewer: send again later"
+                    f"{self._name}: {self._max_waiting} writes wait already; expected fewer: send again later"
                 )
-            self._waiting.append(_Job(job, future, self._timer()))
+            self._waiting.append(_Job(job, future, self._timer(), keys))
         return future
 
     def _write(self) -> None:
@@ -171,7 +214,7 @@ class GroupCommit:
             with self._turn:
                 while self._waiting:
                     self._commit_group()
-        self._connection.close()
+        self._transactions.close()
 
     def _commit_group(self) -> None:
         """Commit the jobs that wait now, up to ``MAX_GROUP``."""
@@ -186,22 +229,19 @@ class GroupCommit:
         self.jobs += len(group)
         self._writing_since = group[0].since
         try:
-            self._commit(self._connection, group)
+            self._commit(group)
         finally:
             self._writing_since = None
 
-    def _commit(self, connection: sqlite3.Connection, group: list[_Job]) -> None:
+    def _commit(self, group: list[_Job]) -> None:
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            run = self._run if len(group) > 1 else self._run_alone
-            done = [run(connection, job) for job in group]
-            if connection.in_transaction:
-                connection.execute("COMMIT")
+            done = self._done(group)
+            if self._transactions.is_open():
+                self._transactions.commit()
         except BaseException as error:
-            with suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
+            self._transactions.roll_back()
             for job in group:
-                job.future.set_exception(self._failure(error))
+                job.future.set_exception(self._transactions.failure(error))
             if not isinstance(error, Exception):  # Ctrl-C met the thread of a caller
                 raise
             return
@@ -212,32 +252,41 @@ class GroupCommit:
             else:
                 outcome.future.set_exception(outcome.error)
 
-    def _run(self, connection: sqlite3.Connection, job: _Job) -> _Done:
-        connection.execute("SAVEPOINT job")
+    def _done(self, group: list[_Job]) -> list[_Done]:
+        """What became of each job, all of them in one transaction that is still open."""
+        keys = {key for job in group for key in job.keys}
+        run = self._run if len(group) > 1 else self._run_alone
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._transactions.begin(keys)
+                return [run(job) for job in group]
+            except Exception as error:
+                if attempt + 1 == _ATTEMPTS or not self._transactions.may_try_again(error):
+                    raise
+                self._transactions.roll_back()
+        raise AssertionError("the last attempt returns or raises")
+
+    def _run(self, job: _Job) -> _Done:
+        transactions = self._transactions
+        transactions.mark()
         try:
-            value = job.run(connection)
+            value = job.run(transactions.connection)
         except Exception as error:
-            if not connection.in_transaction:  # a full disk or an I/O error has rolled back the other jobs too
+            # A full disk or an I/O error has rolled back the other jobs too.
+            if not transactions.is_open() or transactions.may_try_again(error):
                 raise
-            connection.execute("ROLLBACK TO job")
-            connection.execute("RELEASE job")
-            return _Done(job.future, error=self._failure(error))
-        connection.execute("RELEASE job")
+            transactions.undo_since_mark()
+            return _Done(job.future, error=transactions.failure(error))
+        transactions.keep_since_mark()
         return _Done(job.future, value=value)
 
-    def _run_alone(self, connection: sqlite3.Connection, job: _Job) -> _Done:
-        """``_run`` without a savepoint, which takes a tenth of a small transaction: nothing else could be undone."""
+    def _run_alone(self, job: _Job) -> _Done:
+        """``_run`` without a mark, which takes a tenth of a small transaction: nothing else could be undone."""
+        transactions = self._transactions
         try:
-            return _Done(job.future, value=job.run(connection))
+            return _Done(job.future, value=job.run(transactions.connection))
         except Exception as error:
-            if not connection.in_transaction:
+            if not transactions.is_open() or transactions.may_try_again(error):
                 raise
-            connection.execute("ROLLBACK")
-            return _Done(job.future, error=self._failure(error))
-
-    def _failure(self, error: BaseException) -> BaseException:
-        if not isinstance(error, sqlite3.Error):
-            return error
-        failure = store_error(self._path, error)
-        failure.__cause__ = error
-        return failure
+            transactions.roll_back()
+            return _Done(job.future, error=transactions.failure(error))

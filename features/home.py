@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from features.database_location import DatabaseLocation, database_location
 from features.errors import HomeLocked, Refused, StoreUnavailable
 
 HOME_VARIABLE = "HEADWAY_HOME"
@@ -34,14 +35,19 @@ NO_TELEMETRY = {
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """Every path of one installation, under ``root``."""
+    """Every path of one installation, under ``root``, and the database that keeps events and records, if one does."""
 
     root: Path
+    database: DatabaseLocation | None = None
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> Home:
-        """The home that ``HEADWAY_HOME`` names, ``./data`` where it names none; absolute, links not resolved."""
-        return cls(Path(env.get(HOME_VARIABLE) or DEFAULT_HOME).absolute())
+        """The home that ``HEADWAY_HOME`` names, ``./data`` where it names none; absolute, links not resolved.
+
+        Raises:
+            ConfigurationError: ``HEADWAY_DATABASE`` names no database.
+        """
+        return cls(Path(env.get(HOME_VARIABLE) or DEFAULT_HOME).absolute(), database_location(env))
 
     @property
     def config(self) -> Path:
@@ -59,13 +65,33 @@ class Home:
         return self.root / "state"
 
     @property
+    def events_place(self) -> Path | DatabaseLocation:
+        """Where the event log is kept."""
+        return self.database or self.events_db
+
+    @property
+    def records_place(self) -> Path | DatabaseLocation:
+        """Where the record store is kept."""
+        return self.database or self.records_db
+
+    @property
+    def has_events(self) -> bool:
+        """Whether there is an event log; of a database only opening it tells."""
+        return self.database is not None or self.events_db.is_file()
+
+    @property
+    def has_records(self) -> bool:
+        """Whether there is a record store; likewise."""
+        return self.database is not None or self.records_db.is_file()
+
+    @property
     def events_db(self) -> Path:
-        """The event log."""
+        """The event log, where no database keeps it."""
         return self.state / "events.db"
 
     @property
     def records_db(self) -> Path:
-        """Decision records, consents and counters."""
+        """Decision records, consents and counters, where no database keeps them."""
         return self.state / "records.db"
 
     @property

@@ -18,7 +18,7 @@ from features.feast_rows import FeastRows, Message, profile_key, state_key
 from features.group_commit import GroupCommit
 from features.home import FileLock, lock_file
 from features.schema import FeatureSet
-from features.sqlite_files import Readers, connect_writer
+from features.sqlite_files import Readers, SqliteTransactions, connect_writer
 from features.store import CustomerRow, ProfileRow, StateRow
 from features.taxonomy import Taxonomy
 
@@ -75,11 +75,11 @@ class SqliteOnlineStore:
         self._lock: FileLock = lock_file(path)
         try:
             # The log can rebuild what a power cut takes from here, and `log_position` tells that it must.
-            self._writer = GroupCommit(path, lambda: _prepared(connect_writer(path, durability="NORMAL")))
+            self._writer = GroupCommit(str(path), lambda: _transactions(path))
         except BaseException:
             self._lock.close()
             raise
-        self._readers = Readers(path)
+        self._readers = Readers(path, lambda driver: driver)
 
     def read(self, customer_id: str, journey_id: str) -> CustomerRow:
         """State and profile of one customer, as of one moment of the store.
@@ -193,6 +193,11 @@ def _write(table: str, columns: int) -> str:
 def _values(key: bytes, messages: Iterable[Message], at: int) -> list[bytes | str | int | None]:
     # Whole seconds, as Feast keeps them; nobody orders by them, exact times are columns.
     return [key, at // _MICROSECONDS, *(value for message in messages for value in message)]
+
+
+def _transactions(path: Path) -> SqliteTransactions[sqlite3.Connection]:
+    connection = _prepared(connect_writer(path, durability="NORMAL"))
+    return SqliteTransactions(path, connection, connection)
 
 
 def _prepared(connection: sqlite3.Connection) -> sqlite3.Connection:

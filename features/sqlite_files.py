@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from features.errors import StoreCorrupted, StoreUnavailable, UnknownObject
 
@@ -49,6 +49,75 @@ def connect_writer(path: Path, *, durability: Durability = "FULL") -> sqlite3.Co
         return connection
 
 
+C = TypeVar("C")
+
+
+class SqliteTransactions(Generic[C]):
+    """The transactions of the one connection that writes a file.
+
+    Args:
+        path: the file, for messages.
+        driver: the connection, in autocommit mode and for any thread.
+        connection: what jobs run their statements on.
+    """
+
+    def __init__(self, path: Path, driver: sqlite3.Connection, connection: C) -> None:
+        self._path = path
+        self._driver = driver
+        self._connection = connection
+
+    @property
+    def connection(self) -> C:
+        """What jobs run their statements on."""
+        return self._connection
+
+    def begin(self, keys: Collection[str]) -> None:
+        """Begin a transaction; the only one there is, whatever the keys."""
+        self._driver.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Keep what was done."""
+        self._driver.execute("COMMIT")
+
+    def roll_back(self) -> None:
+        """Undo what was done."""
+        with suppress(sqlite3.Error):
+            self._driver.execute("ROLLBACK")
+
+    def is_open(self) -> bool:
+        """Whether a transaction was begun and neither kept nor undone."""
+        return self._driver.in_transaction
+
+    def mark(self) -> None:
+        """Remember this place."""
+        self._driver.execute("SAVEPOINT job")
+
+    def keep_since_mark(self) -> None:
+        """Forget the place."""
+        self._driver.execute("RELEASE job")
+
+    def undo_since_mark(self) -> None:
+        """Undo what was done since."""
+        self._driver.execute("ROLLBACK TO job")
+        self._driver.execute("RELEASE job")
+
+    def may_try_again(self, error: Exception) -> bool:
+        """Never: nobody else writes the file."""
+        return False
+
+    def failure(self, error: BaseException) -> BaseException:
+        """What an error means for the store."""
+        if not isinstance(error, sqlite3.Error):
+            return error
+        failure = store_error(self._path, error)
+        failure.__cause__ = error
+        return failure
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._driver.close()
+
+
 def connect_reader(path: Path) -> sqlite3.Connection:
     """A connection that can only read ``path``; it takes no lock that a writer would wait for.
 
@@ -69,17 +138,23 @@ def connect_reader(path: Path) -> sqlite3.Connection:
         )
 
 
-class Readers:
-    """One read-only connection per thread: a connection shared between threads gives torn reads."""
+class Readers(Generic[C]):
+    """One read-only connection per thread: a connection shared between threads gives torn reads.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: the file.
+        connection: what statements are run on, of a connection of the driver.
+    """
+
+    def __init__(self, path: Path, connection: Callable[[sqlite3.Connection], C]) -> None:
         self._path = path
+        self._connection_of = connection
         self._local = threading.local()
         self._guard = threading.Lock()
         self._opened: list[sqlite3.Connection] = []
         self._is_closed = False
 
-    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+    def reading(self) -> AbstractContextManager[C]:
         """This thread's connection; errors of the driver leave as errors of the store.
 
         Raises:
@@ -88,7 +163,7 @@ class Readers:
         """
         return self
 
-    def __enter__(self) -> sqlite3.Connection:
+    def __enter__(self) -> C:
         if self._is_closed:
             raise StoreUnavailable(f"{self._path} was closed; expected to be open: open the store again")
         return self._connection()
@@ -97,13 +172,13 @@ class Readers:
         if isinstance(error, sqlite3.Error):
             raise store_error(self._path, error) from error
 
-    def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+    def _connection(self) -> C:
+        connection: C | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = connect_reader(self._path)
-            self._local.connection = connection
+            driver = connect_reader(self._path)
+            self._local.connection = connection = self._connection_of(driver)
             with self._guard:
-                self._opened.append(connection)
+                self._opened.append(driver)
         return connection
 
     def close(self) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,8 +15,8 @@ from features.commit_figures import CommitFigures
 from features.errors import StoreUnavailable
 from features.group_commit import GroupCommit
 from features.home import FileLock, lock_file
-from features.sql_text import open_layout
-from features.sqlite_files import Durability, Readers, check_version
+from features.sql_text import SqlConnection, SqliteConnection, open_layout
+from features.sqlite_files import Durability, Readers, SqliteTransactions, check_version
 
 T = TypeVar("T")
 
@@ -53,49 +52,57 @@ class SqliteStore:
     ) -> None:
         self.path = path
         self._version = version
-        self._readers = Readers(path)
+        self._readers = Readers(path, SqliteConnection)
         self._lock: FileLock | None = None
-        self._writer: GroupCommit | None = None
+        self._writer: GroupCommit[SqliteConnection] | None = None
         if readonly:
             with self._readers.reading() as connection:
-                check_version(connection, path, version)
+                check_version(connection.driver, path, version)
             return
+
+        def connect() -> SqliteTransactions[SqliteConnection]:
+            driver = open_layout(path, metadata, version, durability=durability, upgrades=upgrades)
+            return SqliteTransactions(path, driver, SqliteConnection(driver))
+
         self._lock = lock_file(path)
         try:
-            self._writer = GroupCommit(
-                path, lambda: open_layout(path, metadata, version, durability=durability, upgrades=upgrades)
-            )
+            self._writer = GroupCommit(str(path), connect)
         except BaseException:
             self._lock.close()
             raise
 
-    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return str(self.path)
+
+    def reading(self) -> AbstractContextManager[SqlConnection]:
         """This thread's read-only connection."""
         return self._readers.reading()
 
-    def run(self, job: Callable[[sqlite3.Connection], T]) -> T:
+    def run(self, job: Callable[[SqlConnection], T], *, keys: Collection[str] = ()) -> T:
         """What a job gives once its transaction is on disk; done in this thread where nobody is writing.
 
         Raises:
             StoreUnavailable: the store was opened read-only, or the transaction failed.
         """
-        return self._open_writer().run(job)
+        return self._open_writer().run(job, keys=keys)
 
-    def submit(self, job: Callable[[sqlite3.Connection], T]) -> Future[T]:
+    def submit(self, job: Callable[[SqlConnection], T], *, keys: Collection[str] = ()) -> Future[T]:
         """Run a job in the writing thread; the future resolves once its transaction is on disk.
 
         Raises:
             StoreUnavailable: the store was opened read-only.
         """
-        return self._open_writer().submit(job)
+        return self._open_writer().submit(job, keys=keys)
 
-    def leave(self, job: Callable[[sqlite3.Connection], T]) -> Future[T]:
+    def leave(self, job: Callable[[SqlConnection], T], *, keys: Collection[str] = ()) -> Future[T]:
         """``submit`` of a job that is begun with others at ``write_left``, or before.
 
         Raises:
             StoreUnavailable: the store was opened read-only.
         """
-        return self._open_writer().leave(job)
+        return self._open_writer().leave(job, keys=keys)
 
     def write_left(self) -> None:
         """Have everything written that was left."""
@@ -109,7 +116,9 @@ class SqliteStore:
         """
         statement = f"PRAGMA user_version = {self._version}"
         try:
-            self.submit(lambda connection: connection.execute(statement).close()).result(within_seconds)
+            self._open_writer().submit(lambda connection: connection.driver.execute(statement).close()).result(
+                within_seconds
+            )
         except TimeoutError as error:
             raise StoreUnavailable(f"{self.path} takes longer than {within_seconds:g} s to write") from error
 
@@ -121,7 +130,7 @@ class SqliteStore:
             return CommitFigures()
         return CommitFigures(groups=writer.groups, jobs=writer.jobs, waiting=writer.waiting, delay_seconds=writer.delay)
 
-    def _open_writer(self) -> GroupCommit:
+    def _open_writer(self) -> GroupCommit[SqliteConnection]:
         if self._writer is None:
             raise StoreUnavailable(f"{self.path} was opened read-only; expected to be opened for writing")
         return self._writer

@@ -1,4 +1,4 @@
-"""What is taken of capacities, budgets and people in SQLite: one counter a window, and what leases hold of it.
+"""What is taken of capacities, budgets and people in SQL tables: one counter a window, and what leases hold of it.
 
 Every function runs inside the caller's transaction. A counter is raised by a conditional update, so that no count over
 contacts is ever made, and by keys in one order.
@@ -6,7 +6,6 @@ contacts is ever made, and by keys in one order.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -21,6 +20,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    cast,
     delete,
     func,
     literal_column,
@@ -28,9 +28,9 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.postgresql import insert
 
-from features.sql_text import BYTES, TEXT, WHOLE, ZERO, sqlite_text
+from features.sql_text import BYTES, TEXT, WHOLE, ZERO, SqlConnection, statement
 from models.capacity_ledger import (
     OF_PERSON,
     ONE,
@@ -91,55 +91,53 @@ _COUNTER = and_(_k.limit_id == bindparam("limit_id"), _k.window_start == bindpar
 _HELD_HERE = and_(_h.limit_id == bindparam("limit_id"), _h.window_start == bindparam("start"), _h.is_released == ZERO)
 _ENDED_HERE = and_(_HELD_HERE, _h.expires_at <= bindparam("now"))
 _OF_SEND = and_(_h.customer_id == bindparam("customer_id"), _h.send_id == bindparam("send_id"), _h.is_released == ZERO)
-_TOTAL = func.coalesce(func.sum(_h.need), ZERO)
+_TOTAL = cast(func.coalesce(func.sum(_h.need), ZERO), WHOLE)
 
-_NEW_COUNTER = sqlite_text(insert(counters_table).on_conflict_do_nothing())
-_USED = sqlite_text(select(_k.used - select(_TOTAL).where(_ENDED_HERE).scalar_subquery()).where(_COUNTER))
-_TAKE = sqlite_text(
+_NEW_COUNTER = statement(insert(counters_table).on_conflict_do_nothing())
+_USED = statement(select(_k.used - select(_TOTAL).where(_ENDED_HERE).scalar_subquery()).where(_COUNTER))
+_TAKE = statement(
     update(counters_table)
     .where(_COUNTER, _k.used + bindparam("need", type_=WHOLE) <= bindparam("limit", type_=WHOLE))
     .values(used=_k.used + bindparam("need", type_=WHOLE))
 )
-_ADD = sqlite_text(update(counters_table).where(_COUNTER).values(used=_k.used + bindparam("need", type_=WHOLE)))
-_CLEAR = sqlite_text(update(counters_table).where(_COUNTER).values(used=ZERO))
-_PREVIOUS = sqlite_text(
+_ADD = statement(update(counters_table).where(_COUNTER).values(used=_k.used + bindparam("need", type_=WHOLE)))
+_CLEAR = statement(update(counters_table).where(_COUNTER).values(used=ZERO))
+_PREVIOUS = statement(
     select(func.max(_k.window_start)).where(_k.limit_id == bindparam("limit_id"), _k.window_start < bindparam("start"))
 )
-_FORGET_COUNTERS = sqlite_text(
+_FORGET_COUNTERS = statement(
     delete(counters_table).where(
         _k.limit_id == bindparam("limit_id"), _k.window_start > ZERO, _k.window_start < bindparam("before")
     )
 )
-_FORGET_HOLDS = sqlite_text(
+_FORGET_HOLDS = statement(
     delete(holds_table).where(
         _h.limit_id == bindparam("limit_id"), _h.window_start > ZERO, _h.window_start < bindparam("before")
     )
 )
-_ENDED = sqlite_text(select(_TOTAL).where(_ENDED_HERE))
-_RELEASE_ENDED = sqlite_text(update(holds_table).where(_ENDED_HERE).values(is_released=_YES))
-_DROP_ENDED = sqlite_text(delete(holds_table).where(_ENDED_HERE))
-_DROP_HELD = sqlite_text(
+_ENDED = statement(select(_TOTAL).where(_ENDED_HERE))
+_RELEASE_ENDED = statement(update(holds_table).where(_ENDED_HERE).values(is_released=_YES))
+_DROP_ENDED = statement(delete(holds_table).where(_ENDED_HERE))
+_DROP_HELD = statement(
     delete(holds_table).where(_h.limit_id == bindparam("limit_id"), _h.window_start == bindparam("start"))
 )
-_SENT = sqlite_text(select(_h.limit_id, _h.window_start, _h.need, _h.expires_at).where(_OF_SEND))
-_RELEASE_SENT = sqlite_text(update(holds_table).where(_OF_SEND, _h.window_start > ZERO).values(is_released=_YES))
-_DROP_SENT = sqlite_text(delete(holds_table).where(_OF_SEND, _h.window_start == ZERO))
-_INSERT_HOLD = sqlite_text(insert(holds_table))
+_SENT = statement(select(_h.limit_id, _h.window_start, _h.need, _h.expires_at).where(_OF_SEND))
+_RELEASE_SENT = statement(update(holds_table).where(_OF_SEND, _h.window_start > ZERO).values(is_released=_YES))
+_DROP_SENT = statement(delete(holds_table).where(_OF_SEND, _h.window_start == ZERO))
+_INSERT_HOLD = statement(insert(holds_table))
 _OF_CONTACT = and_(
     _h.decision_id == bindparam("decision_id"), _h.action_id == bindparam("action_id"), _h.window_start > ZERO
 )
-_CONFIRMED = sqlite_text(select(_h.limit_id, _h.window_start, _h.need).where(_OF_CONTACT, _h.is_released == _YES))
-_GIVEN_BACK = sqlite_text(
-    select(_h.action_id).where(_h.decision_id == bindparam("decision_id"), _h.is_released == _YES)
-)
-_DROP_CONFIRMED = sqlite_text(delete(holds_table).where(_OF_CONTACT))
-_KEEP_WORK = sqlite_text(
+_CONFIRMED = statement(select(_h.limit_id, _h.window_start, _h.need).where(_OF_CONTACT, _h.is_released == _YES))
+_GIVEN_BACK = statement(select(_h.action_id).where(_h.decision_id == bindparam("decision_id"), _h.is_released == _YES))
+_DROP_CONFIRMED = statement(delete(holds_table).where(_OF_CONTACT))
+_KEEP_WORK = statement(
     update(holds_table)
     .where(_h.decision_id == bindparam("decision_id"), _h.action_id == bindparam("action_id"), _h.window_start == ZERO)
     .values(send_id=null())
 )
 _put = insert(persons_table)
-_PUT_PERSON = sqlite_text(
+_PUT_PERSON = statement(
     _put.on_conflict_do_update(
         index_elements=[_p.person_id],
         set_={
@@ -148,9 +146,9 @@ _PUT_PERSON = sqlite_text(
         },
     )
 )
-_PERSON = sqlite_text(select(_p.person, _p.open_work).where(_p.person_id == bindparam("person_id")))
+_PERSON = statement(select(_p.person, _p.open_work).where(_p.person_id == bindparam("person_id")))
 _WORK_KEY = literal_column(f"'{OF_PERSON}'", TEXT).concat(_p.person_id)
-_PERSONS = sqlite_text(
+_PERSONS = statement(
     select(
         _p.person_id,
         _p.person,
@@ -174,7 +172,7 @@ _ENCODER = msgspec.json.Encoder(order="sorted")
 
 
 def used(
-    connection: sqlite3.Connection,
+    connection: SqlConnection,
     windows: Iterable[CapacityWindow],
     *,
     now: int,
@@ -192,7 +190,7 @@ def used(
     return found
 
 
-def reserve(connection: sqlite3.Connection, reservation: Reservation, *, now: int, customer_ids: Sequence[str]) -> None:
+def reserve(connection: SqlConnection, reservation: Reservation, *, now: int, customer_ids: Sequence[str]) -> None:
     """Take what a reservation needs, in place of what the leases of its send hold.
 
     Raises:
@@ -211,12 +209,12 @@ def reserve(connection: sqlite3.Connection, reservation: Reservation, *, now: in
     connection.executemany(_INSERT_HOLD, [_hold_row(hold) for hold in holds(reservation, wanted)])
 
 
-def given_back(connection: sqlite3.Connection, decision_id: str) -> frozenset[str]:
+def given_back(connection: SqlConnection, decision_id: str) -> frozenset[str]:
     """The actions of a decision whose leases hold nothing of a capacity any more."""
     return frozenset(row[0] for row in connection.execute(_GIVEN_BACK, {"decision_id": decision_id}).fetchall())
 
 
-def confirm(connection: sqlite3.Connection, contacts: Iterable[tuple[str, str]]) -> None:
+def confirm(connection: SqlConnection, contacts: Iterable[tuple[str, str]]) -> None:
     """Let what leases hold stay taken, by decision and action; what was given back already is taken again.
 
     Their send no longer replaces the work of a person, which ends as before.
@@ -229,7 +227,7 @@ def confirm(connection: sqlite3.Connection, contacts: Iterable[tuple[str, str]])
         connection.execute(_KEEP_WORK, key)
 
 
-def put_persons(connection: sqlite3.Connection, persons: Iterable[ToldPerson]) -> None:
+def put_persons(connection: SqlConnection, persons: Iterable[ToldPerson]) -> None:
     """Remember people; told open work takes the place of what decisions hold."""
     for told in persons:
         row = {
@@ -246,7 +244,7 @@ def put_persons(connection: sqlite3.Connection, persons: Iterable[ToldPerson]) -
 
 
 def workforce(
-    connection: sqlite3.Connection, *, now: int, customer_ids: Sequence[str] = (), send_id: str | None = None
+    connection: SqlConnection, *, now: int, customer_ids: Sequence[str] = (), send_id: str | None = None
 ) -> tuple[OpenPerson, ...]:
     """Everybody, by id, with told and held work."""
     sent = _sent(connection, customer_ids, send_id, now=now)
@@ -263,7 +261,7 @@ def _decoded(person: bytes) -> Person:
 
 
 def _sent(
-    connection: sqlite3.Connection, customer_ids: Sequence[str], send_id: str | None, *, now: int
+    connection: SqlConnection, customer_ids: Sequence[str], send_id: str | None, *, now: int
 ) -> dict[CapacityWindow, int]:
     """What live leases of a send hold, by window."""
     found: dict[CapacityWindow, int] = {}
@@ -277,7 +275,7 @@ def _sent(
     return found
 
 
-def _release_send(connection: sqlite3.Connection, customer_id: str, send_id: str) -> None:
+def _release_send(connection: SqlConnection, customer_id: str, send_id: str) -> None:
     key = {"customer_id": customer_id, "send_id": send_id}
     for limit_id, start, need, _ in connection.execute(_SENT, key).fetchall():
         connection.execute(_ADD, {"limit_id": limit_id, "start": start, "need": -need})
@@ -285,7 +283,7 @@ def _release_send(connection: sqlite3.Connection, customer_id: str, send_id: str
     connection.execute(_DROP_SENT, key)
 
 
-def _open(connection: sqlite3.Connection, window: CapacityWindow, *, now: int) -> None:
+def _open(connection: SqlConnection, window: CapacityWindow, *, now: int) -> None:
     """Make a window's counter where there is none, and give back what leases held that have ended."""
     key = _key(window, now=now)
     row = {"limit_id": window.limit_id, "window_start": window.start, "used": 0}
@@ -300,7 +298,7 @@ def _open(connection: sqlite3.Connection, window: CapacityWindow, *, now: int) -
         connection.execute(_DROP_ENDED if window.start == WORK else _RELEASE_ENDED, key)
 
 
-def _room_of_person(connection: sqlite3.Connection, taking: Taking) -> int:
+def _room_of_person(connection: SqlConnection, taking: Taking) -> int:
     """How much a person may hold beside the told open work, in millionths; nobody who is gone or away may hold any."""
     person_id = taking.window.limit_id.partition("/")[2]
     row = connection.execute(_PERSON, {"person_id": person_id}).fetchone()

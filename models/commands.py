@@ -130,12 +130,12 @@ def _prepared(name: str, home: Home, env: Mapping[str, str], *, dry_run: bool) -
 
 @contextmanager
 def _opened_sink(home: Home, configuration: Configuration) -> Iterator[Sink]:
-    from features.event_store import SqlEventLog
+    from features.event_store import open_event_log
     from models.configuration_history import keep_configuration
-    from models.record_store import SqlRecordStore
+    from models.record_store import open_record_store
 
     keep_configuration(home.create(), configuration)
-    with closing(SqlEventLog(home.events_db)) as log, closing(SqlRecordStore(home.records_db)) as records:
+    with closing(open_event_log(home)) as log, closing(open_record_store(home)) as records:
         yield StoreSink(log, records, configuration.taxonomy, configuration.catalogue, configuration.versions)
 
 

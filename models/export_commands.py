@@ -98,7 +98,7 @@ def events(
 
     The file holds every fact, also personal ones, and is readable for its owner only.
     """
-    from features.event_store import SqlEventLog
+    from features.event_store import open_event_log
     from features.log_files import text_written_whole
 
     home = Home.from_environment(os.environ)
@@ -106,7 +106,7 @@ def events(
     _refuse_overwriting(output, force=force)
     count = 0
     with (
-        closing(SqlEventLog(home.events_db, readonly=True)) as log,
+        closing(open_event_log(home, readonly=True)) as log,
         text_written_whole(output, mode=_OWNER_ONLY) as file,
     ):
         for page in log.read():
@@ -129,11 +129,11 @@ def records(
     record. The file is readable for its owner only.
     """
     from models.record_export import export_records
-    from models.record_store import SqlRecordStore
+    from models.record_store import open_record_store
 
     home = Home.from_environment(os.environ)
     _refuse_overwriting(output, force=force)
-    with closing(SqlRecordStore(home.records_db, readonly=True)) as store:
+    with closing(open_record_store(home, readonly=True)) as store:
         count = export_records(store, output, mode=_OWNER_ONLY)
     typer.echo(json.dumps({"records": count, "output": str(output)}) if as_json else f"{count:,} records: {output}")
 
@@ -156,10 +156,10 @@ def _refuse_overwriting(output: Path, *, force: bool) -> None:
 def _events_file(home: Home) -> Iterator[Path]:
     """The event log as Parquet, for as long as the block lasts."""
     from features.event_export import export_events
-    from features.event_store import SqlEventLog
+    from features.event_store import open_event_log
 
     with (
-        closing(SqlEventLog(home.events_db, readonly=True)) as log,
+        closing(open_event_log(home, readonly=True)) as log,
         TemporaryDirectory(prefix="headway-", dir=home.state) as folder,
     ):
         path = Path(folder) / "events.parquet"

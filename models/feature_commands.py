@@ -191,14 +191,14 @@ def fill_feature_store(
     """
     from features.backfill import backfill as run
     from features.event_export import export_events
-    from features.event_store import SqlEventLog
+    from features.event_store import open_event_log
     from features.feast_parity import check_parity
     from features.feast_store import AlreadyHeld, FeastStore
     from features.online_stores import open_online_store
 
     feature_sets = _feature_sets(configuration)
     with (
-        closing(SqlEventLog(home.events_db, readonly=True)) as log,
+        closing(open_event_log(home, readonly=True)) as log,
         closing(open_online_store(home, location, feature_sets, configuration.taxonomy)) as store,
     ):
         with TemporaryDirectory(prefix="headway-", dir=home.state) as folder:
@@ -251,14 +251,14 @@ def written_frame(
         Refused: an event is of a kind, or over a channel, that the taxonomy does not know.
     """
     from features.event_export import export_events
-    from features.event_store import SqlEventLog
+    from features.event_store import open_event_log
     from features.moment_frames import write_moment_frame
 
     feature_sets = _feature_sets(configuration)
     chosen = _declared(configuration, journey_id)
     if chosen is None and len(feature_sets) > 1:
         raise Refused(f"no --journey was given, expected one of {', '.join(feature_sets)}")
-    with closing(SqlEventLog(home.events_db, readonly=True)) as log, TemporaryDirectory(prefix="headway-") as folder:
+    with closing(open_event_log(home, readonly=True)) as log, TemporaryDirectory(prefix="headway-") as folder:
         events = Path(folder) / _BATCH_FILE
         total = export_events(log, events, until=log.head())
         return write_moment_frame(
@@ -292,13 +292,13 @@ def compared_features(
         Refused: an event is of a kind, or over a channel, that the taxonomy does not know.
         StoreError: a store does not answer, or holds what cannot be.
     """
-    from features.event_store import SqlEventLog
-    from models.record_store import SqlRecordStore
+    from features.event_store import open_event_log
+    from models.record_store import open_record_store
     from models.served_features import served_against_log
 
     with (
-        closing(SqlRecordStore(home.records_db, readonly=True)) as records,
-        closing(SqlEventLog(home.events_db, readonly=True)) as log,
+        closing(open_record_store(home, readonly=True)) as records,
+        closing(open_event_log(home, readonly=True)) as log,
         TemporaryDirectory(prefix="headway-", dir=home.state) as folder,
     ):
         return served_against_log(
@@ -324,7 +324,7 @@ def _take_over(home: Home, configuration: Configuration, location: RedisLocation
 
     if location is None:
         raise Refused("--take-over was given without a Redis; expected HEADWAY_ONLINE_STORE to name one")
-    if home.events_db.is_file():  # else there is nothing to fill it with, which is said next
+    if home.has_events:  # else there is nothing to fill it with, which is said next
         take_over(home, location, _feature_sets(configuration), configuration.taxonomy)
 
 

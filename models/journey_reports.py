@@ -92,7 +92,7 @@ def made_report(home: Home, configuration: Configuration, request: ReportRequest
         StoreUnavailable: the log cannot be read.
     """
     from features.event_export import export_events
-    from features.event_store import SqlEventLog
+    from features.event_store import open_event_log
     from features.journey_report import journey_report
 
     if configuration.version != request.configuration:
@@ -102,7 +102,7 @@ def made_report(home: Home, configuration: Configuration, request: ReportRequest
         )
     with TemporaryDirectory(prefix="headway-", dir=home.state) as folder:
         events = Path(folder) / "events.parquet"
-        with closing(SqlEventLog(home.events_db, readonly=True)) as log:
+        with closing(open_event_log(home, readonly=True)) as log:
             export_events(log, events, until=request.until_position)
         report = journey_report(
             events,

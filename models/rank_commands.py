@@ -156,7 +156,7 @@ def ranked_home(
         StoreError: a store does not answer, or is damaged.
     """
     from features.event_export import export_events
-    from features.event_store import SqlEventLog
+    from features.event_store import open_event_log
     from models.batch_ranking import (
         Scene,
         considered_population,
@@ -172,7 +172,7 @@ def ranked_home(
     scorer, bundle = _champion(home, rulebook.feature_set.names, configuration, journey_id)
     scene = Scene(rulebook=rulebook, scorer=scorer, at=at, is_past=is_past)
     with ExitStack() as stack:
-        log = stack.enter_context(closing(SqlEventLog(home.events_db, readonly=True)))
+        log = stack.enter_context(closing(open_event_log(home, readonly=True)))
         records = _opened_records(home, stack)
         folder = stack.enter_context(TemporaryDirectory(prefix="headway-", dir=home.state))
         events = Path(folder) / "events.parquet"
@@ -213,11 +213,11 @@ def _champion(
 
 def _opened_records(home: Home, stack: ExitStack) -> RecordStore:
     from models.memory_records import MemoryRecordStore
-    from models.record_store import SqlRecordStore
+    from models.record_store import open_record_store
 
-    if not home.records_db.is_file():
+    if not home.has_records:
         return MemoryRecordStore()  # nothing was ever decided
-    return stack.enter_context(closing(SqlRecordStore(home.records_db, readonly=True)))
+    return stack.enter_context(closing(open_record_store(home, readonly=True)))
 
 
 def read_customer_ids(path: Path) -> list[str]:

@@ -1,16 +1,15 @@
-"""The record store on SQLite: decisions, contacts and consents, committed together or not at all.
+"""The record store in SQL tables: decisions, contacts and consents, committed together or not at all.
 
-A commit is one job of the one writing thread: whether the request was answered before, whether the caps still have
-room, and the insert are one transaction, so caps are exact under any concurrency. Records are kept as the canonical
+A commit is one job: whether the request was answered before, whether the caps still have room, and the insert are one
+transaction, in which nobody else decides for the same request, person or capacity, so caps are exact under any
+concurrency. Records are kept as the canonical
 bytes of ``models.decision``; the columns beside them only find them.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from sqlalchemy import (
@@ -30,15 +29,16 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.dialects.postgresql import insert
 
 from features.commit_figures import CommitFigures
 from features.errors import Conflict
 from features.events import day_of
+from features.home import Home
 from features.identity import Span
-from features.sql_text import BYTES, TEXT, WHOLE, ZERO, sqlite_text
+from features.sql_store import Layout, Place, open_store
+from features.sql_text import BYTES, TEXT, WHOLE, ZERO, SqlConnection, Statement, statement
 from features.sqlite_files import Durability
-from features.sqlite_store import SqliteStore
 from models import capacity_tables
 from models.caps import check_caps, conflict_message, occasion
 from models.decision import DecisionRecord, dump_record, load_record
@@ -60,7 +60,6 @@ from models.records import (
 )
 from models.workforce import OpenPerson, ToldPerson
 
-LAYOUT_VERSION: Final = 3
 _RESPONSES: Final = (
     "ALTER TABLE contacts ADD COLUMN response TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE contacts ADD COLUMN response_at INTEGER NOT NULL DEFAULT 0",
@@ -123,6 +122,8 @@ consents_table = Table(
     PrimaryKeyConstraint("customer_id", "consent", "at", name="consent_changes_identity"),
 )
 
+LAYOUT: Final = Layout(metadata, version=3, upgrades=_UPGRADES)
+
 _d, _c = decisions_table.c, contacts_table.c
 _CONFIRMED, _LEASE, _RELEASED = (literal_column(f"'{status}'", TEXT) for status in ("confirmed", "lease", "released"))
 _CONTACT = (
@@ -138,36 +139,36 @@ _CONTACT = (
     _c.response_at,
 )
 
-_INSERT_DECISION = sqlite_text(insert(decisions_table))
-_INSERT_IMPORTED = sqlite_text(insert(decisions_table).on_conflict_do_nothing())
+_INSERT_DECISION = statement(insert(decisions_table))
+_INSERT_IMPORTED = statement(insert(decisions_table).on_conflict_do_nothing())
 _OF_REQUEST = and_(_d.source == bindparam("source"), _d.request_id == bindparam("request_id"))
-_ANSWERED = sqlite_text(select(_d.request_hash, _d.answer).where(_OF_REQUEST))
-_BY_REQUEST = sqlite_text(select(_d.record, _d.answer).where(_OF_REQUEST))
-_BY_ID = sqlite_text(select(_d.record, _d.answer).where(_d.decision_id == bindparam("decision_id")))
-_PAGE = sqlite_text(
+_ANSWERED = statement(select(_d.request_hash, _d.answer).where(_OF_REQUEST))
+_BY_REQUEST = statement(select(_d.record, _d.answer).where(_OF_REQUEST))
+_BY_ID = statement(select(_d.record, _d.answer).where(_d.decision_id == bindparam("decision_id")))
+_PAGE = statement(
     select(_d.decision_id, _d.record)
     .where(_d.decision_id > bindparam("after"))
     .order_by(_d.decision_id)
     .limit(bindparam("page", type_=WHOLE))
     .offset(ZERO)
 )
-_PAGE_BACK = sqlite_text(
+_PAGE_BACK = statement(
     select(_d.decision_id, _d.record)
     .where(_d.decision_id < bindparam("before"))
     .order_by(_d.decision_id.desc())
     .limit(bindparam("page", type_=WHOLE))
     .offset(ZERO)
 )
-_PAGE_OF_IDS = sqlite_text(
+_PAGE_OF_IDS = statement(
     select(_d.decision_id)
     .where(_d.decision_id > bindparam("after"))
     .order_by(_d.decision_id)
     .limit(bindparam("page", type_=WHOLE))
     .offset(ZERO)
 )
-_RECORD = sqlite_text(select(_d.record).where(_d.decision_id == bindparam("decision_id")))
-_NEWEST = sqlite_text(select(_d.record).order_by(_d.decision_id.desc()).limit(literal_column("1", WHOLE)).offset(ZERO))
-_COUNTED = sqlite_text(
+_RECORD = statement(select(_d.record).where(_d.decision_id == bindparam("decision_id")))
+_NEWEST = statement(select(_d.record).order_by(_d.decision_id.desc()).limit(literal_column("1", WHOLE)).offset(ZERO))
+_COUNTED = statement(
     select(*_CONTACT)
     .where(
         _c.customer_id == bindparam("customer_id"),
@@ -177,14 +178,14 @@ _COUNTED = sqlite_text(
     )
     .order_by(_c.at)
 )
-_INSERT_CONTACT = sqlite_text(insert(contacts_table))
-_RELEASE_SEND = sqlite_text(
+_INSERT_CONTACT = statement(insert(contacts_table))
+_RELEASE_SEND = statement(
     update(contacts_table)
     .where(_c.customer_id == bindparam("customer"), _c.send_id == bindparam("send"), _c.status == _LEASE)
     .values(status=_RELEASED)
 )
 _confirm = insert(contacts_table)
-_CONFIRM = sqlite_text(
+_CONFIRM = statement(
     _confirm.on_conflict_do_update(
         index_elements=[_c.customer_id, _c.decision_id, _c.action_id, _c.occasion],
         set_={
@@ -195,7 +196,7 @@ _CONFIRM = sqlite_text(
         where=_c.status != _CONFIRMED,
     )
 )
-_ANSWERED_CONTACTS = sqlite_text(
+_ANSWERED_CONTACTS = statement(
     select(*_CONTACT, _c.occasion).where(
         _c.decision_id == bindparam("decision_id"),
         or_(
@@ -205,7 +206,7 @@ _ANSWERED_CONTACTS = sqlite_text(
         ),
     )
 )
-_NOTE_RESPONSE = sqlite_text(
+_NOTE_RESPONSE = statement(
     update(contacts_table)
     .where(
         _c.customer_id == bindparam("customer"),
@@ -216,13 +217,13 @@ _NOTE_RESPONSE = sqlite_text(
     .values(response=bindparam("kind"), response_at=bindparam("moment"))
 )
 _consent = insert(consents_table)
-_SET_CONSENT = sqlite_text(
+_SET_CONSENT = statement(
     _consent.on_conflict_do_update(
         index_elements=[consents_table.c.customer_id, consents_table.c.consent, consents_table.c.at],
         set_={"state": _consent.excluded.state},
     )
 )
-_CONSENTS = sqlite_text(
+_CONSENTS = statement(
     select(consents_table.c.consent, consents_table.c.state, consents_table.c.at).where(
         consents_table.c.customer_id == bindparam("customer_id"),
         consents_table.c.at >= bindparam("valid_from"),
@@ -231,7 +232,7 @@ _CONSENTS = sqlite_text(
 )
 
 _WITHIN = and_(_d.decided_at >= bindparam("since"), _d.decided_at < bindparam("until"))
-_NEWEST_OF_ALL = sqlite_text(
+_NEWEST_OF_ALL = statement(
     select(_d.record)
     .where(_d.decision_id >= bindparam("first"), _d.decision_id < bindparam("end"), _WITHIN)
     .order_by(_d.decision_id.desc())
@@ -239,7 +240,7 @@ _NEWEST_OF_ALL = sqlite_text(
     .offset(ZERO)
 )
 _before_at, _before_id = bindparam("before_at", type_=WHOLE), bindparam("before_id", type_=TEXT)
-_NEWEST_OF_CUSTOMER = sqlite_text(
+_NEWEST_OF_CUSTOMER = statement(
     select(_d.record)
     .where(
         _d.customer_id == bindparam("customer_id"),
@@ -251,18 +252,18 @@ _NEWEST_OF_CUSTOMER = sqlite_text(
     .limit(bindparam("rows", type_=WHOLE))
     .offset(ZERO)
 )
-_OF_DECISION = sqlite_text(
+_OF_DECISION = statement(
     select(*_CONTACT).where(_c.customer_id == bindparam("customer_id"), _c.decision_id == bindparam("decision_id"))
 )
-_OLDEST = sqlite_text(
+_OLDEST = statement(
     select(_d.decision_id, _d.customer_id)
     .where(_d.decision_id < bindparam("end"))
     .order_by(_d.decision_id)
     .limit(bindparam("most", type_=WHOLE))
     .offset(ZERO)
 )
-_DELETE_DECISION = sqlite_text(delete(decisions_table).where(_d.decision_id == bindparam("decision_id")))
-_DELETE_CONTACTS = sqlite_text(
+_DELETE_DECISION = statement(delete(decisions_table).where(_d.decision_id == bindparam("decision_id")))
+_DELETE_CONTACTS = statement(
     delete(contacts_table).where(
         _c.customer_id == bindparam("customer_id"),
         _c.decision_id == bindparam("decision_id"),
@@ -272,50 +273,51 @@ _DELETE_CONTACTS = sqlite_text(
 _AFTER_ALL: Final = "\U0010ffff"
 """Sorts behind every id."""
 
+_CAPACITY: Final = "capacity"
+"""One key for all counters: which ones a confirmation touches is known only when it has looked."""
+
 _Row: TypeAlias = dict[str, Any]
 
 
 class SqlRecordStore:
-    """The record store in one SQLite file; ``models.records.RecordStore`` says what it promises.
+    """The record store in one SQLite file or PostgreSQL database; ``models.records.RecordStore`` says what it promises.
 
     Args:
-        path: the file; made with its folder where it is missing, unless ``readonly``.
+        place: the file, made with its folder where it is missing, unless ``readonly``; or the database.
         readonly: read what another process writes; takes no lock and cannot write.
         durability: ``NORMAL`` gives up answered decisions at a power loss, for speed.
 
     Raises:
         HomeLocked: if another process writes the file.
-        UnknownObject: if there is no such file and it was opened read-only.
-        StoreUnavailable: if the file cannot be opened.
+        UnknownObject: if there is no such file and it was opened read-only, or the database has no tables.
+        StoreUnavailable: if file or database cannot be opened.
         StoreCorrupted: if it is no record store of this layout.
     """
 
-    def __init__(self, path: Path, *, readonly: bool = False, durability: Durability = "FULL") -> None:
-        self._file = SqliteStore(
-            path, metadata, LAYOUT_VERSION, readonly=readonly, durability=durability, upgrades=_UPGRADES
-        )
+    def __init__(self, place: Place, *, readonly: bool = False, durability: Durability = "FULL") -> None:
+        self._store = open_store(place, LAYOUT, readonly=readonly, durability=durability)
 
     def commit(self, record: DecisionRecord, answer: bytes, reservation: Reservation | None) -> Committed:
         """Store a decision and its contacts in one transaction, before the answer leaves."""
-        return self._file.run(_committing(record, answer, reservation))
+        return self._store.run(_committing(record, answer, reservation), keys=_keys(record, reservation))
 
     def submit_commit(
         self, record: DecisionRecord, answer: bytes, reservation: Reservation | None
     ) -> Future[Committed]:
         """``commit`` for callers that must not block: the future resolves once the decision is on disk."""
-        return self._file.submit(_committing(record, answer, reservation))
+        return self._store.submit(_committing(record, answer, reservation), keys=_keys(record, reservation))
 
     def leave_commit(self, record: DecisionRecord, answer: bytes, reservation: Reservation | None) -> Future[Committed]:
         """``submit_commit`` that is begun at ``write_left``, with all others that were left until then."""
-        return self._file.leave(_committing(record, answer, reservation))
+        return self._store.leave(_committing(record, answer, reservation), keys=_keys(record, reservation))
 
     def write_left(self) -> None:
         """Begin to write what was left."""
-        self._file.write_left()
+        self._store.write_left()
 
     def commits(self) -> CommitFigures:
         """How the writing goes."""
-        return self._file.commits
+        return self._store.commits
 
     def decision(self, decision_id: str) -> Stored | None:
         """A decision by its id."""
@@ -337,7 +339,7 @@ class SqlRecordStore:
     ) -> CustomerRecords:
         """Contacts, live leases and consents of a customer or of spans, and what is taken of some windows."""
         keys = [_span_key(span, since=since, now=now) for span in spans or (Span(customer_id),)]
-        with self._file.reading() as connection:
+        with self._store.reading() as connection:
             contacts = _counted(connection, keys)
             told = [row for key in keys for row in connection.execute(_CONSENTS, key).fetchall()]
             used = capacity_tables.used(
@@ -347,43 +349,49 @@ class SqlRecordStore:
 
     def capacity_used(self, windows: Sequence[CapacityWindow], *, now: int) -> dict[str, float]:
         """Units or money taken of each capacity and budget in a window, leases live at ``now`` included."""
-        with self._file.reading() as connection:
+        with self._store.reading() as connection:
             return capacity_tables.used(connection, windows, now=now)
 
     def put_persons(self, persons: Sequence[ToldPerson]) -> None:
         """Remember people, in one transaction."""
-        self._file.submit(lambda connection: capacity_tables.put_persons(connection, persons)).result()
+        self._store.submit(
+            lambda connection: capacity_tables.put_persons(connection, persons), keys=[_CAPACITY]
+        ).result()
 
     def workforce(
         self, *, now: int, customer_ids: Sequence[str] = (), send_id: str | None = None
     ) -> tuple[OpenPerson, ...]:
         """Everybody, by id, with the work that is open, without what leases of a send hold of it."""
-        with self._file.reading() as connection:
+        with self._store.reading() as connection:
             return capacity_tables.workforce(connection, now=now, customer_ids=customer_ids, send_id=send_id)
 
     def confirm_contacts(self, contacts: Sequence[Contact]) -> None:
         """Count contacts that really happened, in one transaction; the same again changes nothing."""
         rows = [{**_contact_row(contact), "status": "confirmed"} for contact in contacts]
 
-        def confirm(connection: sqlite3.Connection) -> None:
+        def confirm(connection: SqlConnection) -> None:
             connection.executemany(_CONFIRM, rows)
             capacity_tables.confirm(connection, decided_contacts(contacts))
 
-        self._file.submit(confirm).result()
+        keys = [_CAPACITY, *(_of_person(contact.customer_id) for contact in contacts)]
+        self._store.submit(confirm, keys=keys).result()
 
     def note_responses(self, responses: Sequence[ContactResponse]) -> None:
         """Remember what came back for contacts, in one transaction; the same again changes nothing."""
         if responses:
-            self._file.submit(lambda connection: _note(connection, responses)).result()
+            keys = [f"decision/{response.decision_id}" for response in responses]
+            self._store.submit(lambda connection: _note(connection, responses), keys=keys).result()
 
     def activate(self, reservation: Reservation, *, at: int) -> tuple[Contact, ...]:
         """Turn leases into contacts, all of them or none, in one transaction."""
-        return self._file.run(lambda connection: _activate(connection, reservation, at))
+        first = reservation.contacts[0]
+        keys = [_CAPACITY, *map(_of_person, customer_ids(reservation.spans, first.customer_id))]
+        return self._store.run(lambda connection: _activate(connection, reservation, at), keys=keys)
 
     def newest(self, stretch: Stretch) -> list[DecisionRecord]:
         """Decisions of a stretch, newest first."""
         bounds: _Row = {"since": stretch.since, "until": stretch.until, "rows": stretch.rows}
-        with self._file.reading() as connection:
+        with self._store.reading() as connection:
             if not stretch.spans:
                 end = first_id_at(stretch.until + 999)
                 before = end if stretch.before is None else min(end, stretch.before[1])
@@ -399,7 +407,7 @@ class SqlRecordStore:
 
     def forget_decisions(self, *, decided_before: int, most: int) -> int:
         """Delete the oldest decisions made before a moment, with their contacts from before it."""
-        return self._file.submit(lambda connection: _forget(connection, decided_before, most)).result()
+        return self._store.submit(lambda connection: _forget(connection, decided_before, most)).result()
 
     def set_consents(self, customer_id: str, consents: Mapping[str, str], *, at: int) -> None:
         """Remember consents and objections as of a moment."""
@@ -411,29 +419,29 @@ class SqlRecordStore:
             {"customer_id": change.customer_id, "consent": change.consent, "state": change.state, "at": change.at}
             for change in changes
         ]
-        self._file.submit(lambda connection: connection.executemany(_SET_CONSENT, rows).close()).result()
+
+        def remember(connection: SqlConnection) -> None:
+            connection.executemany(_SET_CONSENT, rows)
+
+        self._store.submit(remember).result()
 
     def append_imported(self, records: Sequence[DecisionRecord]) -> int:
         """Store past decisions of an import, idempotent by source and request id; how many were new."""
         rows = [_row(record, b"") for record in records]
-
-        def insert_new(connection: sqlite3.Connection) -> int:
-            before = connection.total_changes
-            connection.executemany(_INSERT_IMPORTED, rows)
-            return connection.total_changes - before
-
-        return self._file.submit(insert_new).result()
+        if not rows:
+            return 0
+        return self._store.submit(lambda connection: connection.executemany(_INSERT_IMPORTED, rows).rowcount).result()
 
     def newest_as_of(self) -> int:
         """The moment that the newest decision, by its id, was made as of, microseconds since the epoch; 0 for none."""
-        with self._file.reading() as connection:
+        with self._store.reading() as connection:
             row = connection.execute(_NEWEST).fetchone()
         return 0 if row is None else load_record(row[0]).as_of
 
     def read(self, *, after: str = "", page: int = 5_000) -> Iterator[list[DecisionRecord]]:
         """Pages of all decisions in order of their ids, from after ``after`` on; each page is a read of its own."""
         while True:
-            with self._file.reading() as connection:
+            with self._store.reading() as connection:
                 rows = connection.execute(_PAGE, {"after": after, "page": page}).fetchall()
             if not rows:
                 return
@@ -444,7 +452,7 @@ class SqlRecordStore:
         """Pages of all decisions, the newest by its id first; each page is a read of its own."""
         before = _AFTER_ALL
         while True:
-            with self._file.reading() as connection:
+            with self._store.reading() as connection:
                 rows = connection.execute(_PAGE_BACK, {"before": before, "page": page}).fetchall()
             if not rows:
                 return
@@ -454,7 +462,7 @@ class SqlRecordStore:
     def ids(self, *, after: str = "", page: int = 50_000) -> Iterator[list[str]]:
         """Pages of the ids of all decisions, in order; each page is a read of its own, of the index alone."""
         while True:
-            with self._file.reading() as connection:
+            with self._store.reading() as connection:
                 found = [row[0] for row in connection.execute(_PAGE_OF_IDS, {"after": after, "page": page})]
             if not found:
                 return
@@ -464,7 +472,7 @@ class SqlRecordStore:
     def decisions(self, decision_ids: Sequence[str], *, page: int = 500) -> Iterator[list[DecisionRecord]]:
         """Pages of the decisions with these ids, in the order asked; each page is a read of its own."""
         for start in range(0, len(decision_ids), page):
-            with self._file.reading() as connection:
+            with self._store.reading() as connection:
                 rows = [
                     connection.execute(_RECORD, {"decision_id": one}).fetchone()
                     for one in decision_ids[start : start + page]
@@ -473,28 +481,45 @@ class SqlRecordStore:
 
     def check_writes(self) -> None:
         """Raise where the file cannot be written."""
-        self._file.check_writes()
+        self._store.check_writes()
 
     def close(self) -> None:
         """Finish what was accepted and release file and lock; closing twice is harmless."""
-        self._file.close()
+        self._store.close()
 
-    def _stored(self, statement: str, key: Mapping[str, str]) -> Stored | None:
-        with self._file.reading() as connection:
+    def _stored(self, statement: Statement, key: Mapping[str, str]) -> Stored | None:
+        with self._store.reading() as connection:
             row = connection.execute(statement, key).fetchone()
         return None if row is None else Stored(load_record(row[0]), row[1])
 
 
+def open_record_store(home: Home, *, readonly: bool = False, durability: Durability = "FULL") -> SqlRecordStore:
+    """The record store of an installation; errors are those of ``SqlRecordStore``."""
+    return SqlRecordStore(home.records_place, readonly=readonly, durability=durability)
+
+
+def _of_person(customer_id: str) -> str:
+    return f"person/{customer_id}"
+
+
+def _keys(record: DecisionRecord, reservation: Reservation | None) -> list[str]:
+    """Of what a commit reads and then writes: its request, a person's contacts, and what is taken of capacities."""
+    keys = [f"request/{record.source}/{record.request_id}"]
+    if reservation is not None:
+        keys += map(_of_person, customer_ids(reservation.spans, record.customer_id))
+        if reservation.needs or any(reservation.assignees) or reservation.send_id is not None:
+            keys.append(_CAPACITY)
+    return keys
+
+
 def _committing(
     record: DecisionRecord, answer: bytes, reservation: Reservation | None
-) -> Callable[[sqlite3.Connection], Committed]:
+) -> Callable[[SqlConnection], Committed]:
     row = _row(record, answer)
     return lambda connection: _commit(connection, record, row, reservation)
 
 
-def _commit(
-    connection: sqlite3.Connection, record: DecisionRecord, row: _Row, reservation: Reservation | None
-) -> Committed:
+def _commit(connection: SqlConnection, record: DecisionRecord, row: _Row, reservation: Reservation | None) -> Committed:
     answered = connection.execute(_ANSWERED, row).fetchone()
     if answered is not None:
         if answered[0] != record.request_hash:
@@ -506,7 +531,7 @@ def _commit(
     return Committed(row["answer"], was_stored_before=False)
 
 
-def _reserve(connection: sqlite3.Connection, record: DecisionRecord, reservation: Reservation) -> None:
+def _reserve(connection: SqlConnection, record: DecisionRecord, reservation: Reservation) -> None:
     since = min((cap.since for cap in reservation.caps), default=record.decided_at)
     spans = reservation.spans or (Span(record.customer_id),)
     existing = _counted(connection, [_span_key(span, since=since, now=record.decided_at) for span in spans])
@@ -518,7 +543,7 @@ def _reserve(connection: sqlite3.Connection, record: DecisionRecord, reservation
     connection.executemany(_INSERT_CONTACT, [_contact_row(contact) for contact in reservation.contacts])
 
 
-def _note(connection: sqlite3.Connection, responses: Sequence[ContactResponse]) -> None:
+def _note(connection: SqlConnection, responses: Sequence[ContactResponse]) -> None:
     for response in responses:
         key = {"decision_id": response.decision_id, "customer_id": response.customer_id}
         for *fields, occasion_of in connection.execute(_ANSWERED_CONTACTS, key).fetchall():
@@ -537,7 +562,7 @@ def _note(connection: sqlite3.Connection, responses: Sequence[ContactResponse]) 
                 )
 
 
-def _activate(connection: sqlite3.Connection, reservation: Reservation, at: int) -> tuple[Contact, ...]:
+def _activate(connection: SqlConnection, reservation: Reservation, at: int) -> tuple[Contact, ...]:
     first = reservation.contacts[0]
     key = {"customer_id": first.customer_id, "decision_id": first.decision_id}
     own = [Contact(*row) for row in connection.execute(_OF_DECISION, key)]
@@ -554,7 +579,7 @@ def _activate(connection: sqlite3.Connection, reservation: Reservation, at: int)
     return tuple(by_action[contact.action_id] for contact in reservation.contacts)
 
 
-def _forget(connection: sqlite3.Connection, decided_before: int, most: int) -> int:
+def _forget(connection: SqlConnection, decided_before: int, most: int) -> int:
     key = {"end": first_id_at(decided_before), "most": most}
     gone = [
         {"decision_id": decision_id, "customer_id": customer_id, "before": decided_before}
@@ -565,7 +590,7 @@ def _forget(connection: sqlite3.Connection, decided_before: int, most: int) -> i
     return len(gone)
 
 
-def _counted(connection: sqlite3.Connection, keys: Sequence[_Row]) -> list[Contact]:
+def _counted(connection: SqlConnection, keys: Sequence[_Row]) -> list[Contact]:
     """Contacts that count, of all keys together, oldest first."""
     contacts = [Contact(*row) for key in keys for row in connection.execute(_COUNTED, key).fetchall()]
     return contacts if len(keys) == 1 else sorted(contacts, key=lambda contact: contact.at)

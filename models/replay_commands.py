@@ -58,7 +58,7 @@ def replay(
     use_numba_cache(home)
     from models.configuration_history import ConfigurationHistory
     from models.price_files import PriceLists
-    from models.record_store import SqlRecordStore
+    from models.record_store import open_record_store
     from models.registry import LocalRegistry
     from models.replayer import Replayer, Scorers, Tally
 
@@ -68,7 +68,7 @@ def replay(
     replayer = Replayer(history, Scorers(LocalRegistry(home.bundles)), PriceLists(home.prices), what_if)
     tally = Tally()
     different: list[Replay] = []
-    with closing(SqlRecordStore(home.records_db, readonly=True)) as records, _progress_bar() as progress:
+    with closing(open_record_store(home, readonly=True)) as records, _progress_bar() as progress:
         for done, record in enumerate(chosen.records(records), start=1):
             try:
                 made = replayer.replay(record)

@@ -44,7 +44,7 @@ def journey(
     The event log is only read, also while a server runs. The same question again, before new events come in, is
     answered from the report that was kept.
     """
-    from features.event_store import SqlEventLog
+    from features.event_store import open_event_log
     from features.journey_report_text import report_text
 
     home = Home.from_environment(os.environ)
@@ -53,7 +53,7 @@ def journey(
     if journey_id not in known:
         raise UnknownObject(f"no journey {journey_id!r:.80}; expected one of {', '.join(known)}")
     question = question_of(configuration.taxonomy, since=since, until=until, group_by=group_by, top=top)
-    with closing(SqlEventLog(home.events_db, readonly=True)) as log:
+    with closing(open_event_log(home, readonly=True)) as log:
         head = log.head()
     use_numba_cache(home)
     asked = ReportRequest(
@@ -85,13 +85,13 @@ def decision(
     from models.deciding_bundle import deciding_bundle
     from models.explanation import explain, explanation_document
     from models.explanation_text import explanation_text
-    from models.record_store import SqlRecordStore
+    from models.record_store import open_record_store
     from models.registry import LocalRegistry
 
-    with closing(SqlRecordStore(home.records_db, readonly=True)) as records:
+    with closing(open_record_store(home, readonly=True)) as records:
         stored = records.decision(decision_id)
     if stored is None:
-        raise UnknownObject(f"no decision {decision_id!r:.80} in {home.records_db}; expected the id of an answer")
+        raise UnknownObject(f"no decision {decision_id!r:.80} in {home.records_place}; expected the id of an answer")
     record = stored.record
     configuration = deciding_configuration(record, home, os.environ)
     known = configuration.journeys.by_id

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from features.event_store import SqlEventLog
+from features.event_store import open_event_log
 from features.events import JourneyEvent
 from features.home import Home
 from features.kernel import new_state
@@ -22,7 +22,7 @@ from features.sqlite_files import Durability
 from features.store import FeatureStore
 from models.configuration import Configuration, load_configuration
 from models.journey_reports import KeptReports
-from models.record_store import SqlRecordStore
+from models.record_store import open_record_store
 from models.rulebooks import feature_sets_of
 from serving.assembly import Stores, assemble
 from serving.audit import write_audit
@@ -143,13 +143,14 @@ def _open_stores(
     feature_sets: Mapping[str, FeatureSet],
 ) -> Stores:
     durability: Durability = "FULL" if settings.durability == "full" else "NORMAL"
-    log = SqlEventLog(home.events_db, durability=durability, identifiers=configuration.taxonomy.identifiers)
+    log = open_event_log(home, durability=durability, identifiers=configuration.taxonomy.identifiers)
     opened.callback(log.close)
-    records = SqlRecordStore(home.records_db, durability=durability)
+    records = open_record_store(home, durability=durability)
     opened.callback(records.close)
     features = _feature_store(home, settings, configuration, feature_sets)
     opened.callback(features.close)
-    are_local = settings.feature_reader == "online" and settings.online_store is None
+    is_file = settings.database is None and settings.online_store is None
+    are_local = is_file and settings.feature_reader == "online"
     return Stores(log=log, records=records, features=features, are_local=are_local)
 
 

@@ -78,7 +78,8 @@ def _check_start(home: Home, settings: Settings, env: dict[str, str]) -> None:
     Raises:
         ConfigurationError: the configuration is not valid.
         HomeLocked: another process writes the home's stores.
-        Refused: the address cannot be listened on, or another home keeps the Redis.
+        StoreError: the database does not answer, or has the layout of another release.
+        Refused: the address cannot be listened on, another home keeps the Redis, or the database has no tables.
     """
     from models.configuration import load_configuration
 
@@ -88,8 +89,13 @@ def _check_start(home: Home, settings: Settings, env: dict[str, str]) -> None:
 
         token_reader(settings)
     with ExitStack() as locks:
-        for path in (home.events_db, home.records_db, home.online_db):
+        ours = [] if settings.database is not None else [home.events_db, home.records_db]
+        for path in (*ours, home.online_db):
             locks.enter_context(lock_file(path))
+        if settings.database is not None:
+            from features.postgres_store import check_database
+
+            check_database(settings.database)
         if settings.online_store is not None:
             from features.redis_client import check_keeper
 

@@ -9,6 +9,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from features.database_location import EXPECTED as DATABASE_EXPECTED
+from features.database_location import VARIABLE as DATABASE
+from features.database_location import DatabaseLocation, parse_database
 from features.errors import ConfigurationError, Problem
 from features.online_location import EXPECTED as ONLINE_STORE_EXPECTED
 from features.online_location import SQLITE, RedisLocation, parse_location
@@ -38,6 +41,7 @@ class Settings:
     max_batch_bytes: int = 8 << 20
     max_batch_items: int = 5_000
     durability: Durability = "full"
+    database: DatabaseLocation | None = None
     online_store: RedisLocation | None = None
     feature_reader: FeatureReader = "online"
     deadline_ms: int = 1_000
@@ -202,6 +206,15 @@ VARIABLES: Final = (
         "full or normal",
         "full",
         "`full`: an answer survives power loss. `normal`: it survives a crash of the process, and is faster.",
+    ),
+    Variable(
+        DATABASE,
+        "database",
+        parse_database,
+        DATABASE_EXPECTED,
+        SQLITE,
+        "Where events and records are kept: in the home's own SQLite files, or in a PostgreSQL database.",
+        is_secret=True,
     ),
     Variable(
         ONLINE_STORE,

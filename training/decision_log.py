@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from features.errors import CannotReplay
 from features.event_export import export_events
-from features.event_store import SqlEventLog
+from features.event_store import open_event_log
 from features.history import whole_table
 from features.home import Home
 from features.journeys import Journey
@@ -38,7 +38,7 @@ from models.configuration_history import ConfigurationHistory
 from models.decision import Candidate, DecisionRecord
 from models.logged_choices import SUM_TOLERANCE, LoggedChoices
 from models.price_files import PriceLists
-from models.record_store import SqlRecordStore
+from models.record_store import SqlRecordStore, open_record_store
 from models.registry import LocalRegistry
 from models.replayer import Replayer, Scorers, WhatIf
 from training.dataset import what_came
@@ -164,15 +164,15 @@ def decision_log(
     outcomes = tuple((one.id, one.type == "binary") for one in journey.outcomes)
     declared = frozenset(name for name, _ in outcomes)
     reduction = _Reduction(tuple(alternatives), tuple(predicted_by), declared, attrgetter(probability))
-    if not home.records_db.exists() or not home.events_db.exists():
+    if not home.has_records or not home.has_events:
         return _table([], reduction, outcomes, {}, np.zeros(0, dtype=np.str_), configuration.catalogue, Counter())
     with tempfile.TemporaryDirectory(prefix="decisions-", dir=home.state) as folder:
         events = Path(folder) / EVENTS_FILE
-        with closing(SqlEventLog(home.events_db, readonly=True)) as log:
+        with closing(open_event_log(home, readonly=True)) as log:
             export_events(log, events)
         observed_until = _observed_until(events)
         longest = max((one.window for one in journey.outcomes), default=0)
-        with closing(SqlRecordStore(home.records_db, readonly=True)) as records:
+        with closing(open_record_store(home, readonly=True)) as records:
             decided_until = observed_until - longest if wanted.settled else None
             chosen = _chosen(records, journey.id, wanted, decided_until=decided_until)
             made, skipped = _made_again(home, configuration, chosen, wanted, alternatives, reduction, noted)

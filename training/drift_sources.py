@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 
 from features.duck import connected
 from features.event_export import EVENTS_SCHEMA, event_table
-from features.event_store import SqlEventLog
+from features.event_store import SqlEventLog, open_event_log
 from features.event_tables import identities_of
 from features.home import Home
 from features.identity import unlinked
 from features.taxonomy import IDENTITY_KINDS
 from models.decision import DecisionRecord
 from models.record_export import records_from_parquet
-from models.record_store import SqlRecordStore
+from models.record_store import open_record_store
 from training.snapshot import EVENTS_FILE, RECORDS_FILE, Snapshot
 
 _PEOPLE_PER_READ: Final = 250
@@ -115,8 +115,8 @@ class LiveSource:
     def __init__(self, home: Home, snapshot: Snapshot | None) -> None:
         self._snapshot = snapshot
         self._frozen_events = home.snapshot / EVENTS_FILE
-        self._store = SqlRecordStore(home.records_db, readonly=True) if home.records_db.exists() else None
-        self._log = SqlEventLog(home.events_db, readonly=True) if home.events_db.exists() else None
+        self._store = open_record_store(home, readonly=True) if home.has_records else None
+        self._log = open_event_log(home, readonly=True) if home.has_events else None
         self.trained_until = "" if snapshot is None else snapshot.watermark.last_decision_id
         head = 0 if snapshot is None or not self._frozen_events.is_file() else snapshot.watermark.log_head
         self._new_steps, newest = _steps_after(self._log, head)

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from features.errors import UnknownObject
 from features.event_export import export_events
-from features.event_store import SqlEventLog
+from features.event_store import open_event_log
 from features.event_tables import identities_of
 from features.history import whole_table
 from features.home import Home
@@ -34,7 +34,7 @@ from models.actions import NO_ACTION
 from models.configuration import Configuration
 from models.decision import DecisionRecord
 from models.policy import Arm
-from models.record_store import SqlRecordStore
+from models.record_store import open_record_store
 from models.sample_ratio import Assignment, usable_rows
 from training.dataset import owners
 from training.follow_up import Booleans, Doings, FollowUp, Observed, Words, follow_up, nothing_followed
@@ -172,16 +172,16 @@ def experiment_log(home: Home, configuration: Configuration, journey: Journey, a
         StoreError: a store cannot be read.
     """
     known = {configuration.policy.experiment.id}
-    if not home.records_db.exists() or not home.events_db.exists():
+    if not home.has_records or not home.has_events:
         _refuse_unknown(asked.experiment_id, known)
         return ExperimentLog(people=_nobody(journey, asked), observed_until=0)
-    with closing(SqlRecordStore(home.records_db, readonly=True)) as records:
+    with closing(open_record_store(home, readonly=True)) as records:
         pages = (record for page in records.read() for record in page)
         decided, excluded = _decided(pages, journey.id, asked, known)
     _refuse_unknown(asked.experiment_id, known)
     with tempfile.TemporaryDirectory(prefix="experiment-", dir=home.state) as folder:
         events = Path(folder) / EVENTS_FILE
-        with closing(SqlEventLog(home.events_db, readonly=True)) as log:
+        with closing(open_event_log(home, readonly=True)) as log:
             export_events(log, events)
         return _followed(events, configuration.taxonomy, journey, asked, decided, excluded)
 

@@ -143,7 +143,7 @@ def _data(home: Home, configuration: Configuration, params: Params, question: Po
         features = frozenset({lineage.features_version})
     if not question.journey.outcomes:
         raise Refused(f"the journey {question.journey.id} declares no outcome, expected one to value decisions by")
-    if not home.records_db.exists():
+    if not home.has_records:
         raise Refused(f"no decision was ever made in {home.root}, expected a log to value a policy on")
     met = MetSlates(ASKED)
     log = decision_log(

@@ -15,7 +15,7 @@ from models.bundle import load_bundle
 from models.configuration import Configuration
 from models.manifest import Lineage
 from models.promotions import had_its_turn
-from models.record_store import SqlRecordStore
+from models.record_store import open_record_store
 from models.registry import LocalRegistry, model_name, read_champions
 from training.params import Params, RetrainParams
 from training.past_decisions import LEARNED_FROM
@@ -169,9 +169,9 @@ def _what_came(home: Home, configuration: Configuration, wanted: RetrainParams, 
 
 
 def _new_decisions(home: Home, after: str) -> int:
-    if not home.records_db.exists():
+    if not home.has_records:
         return 0
-    with closing(SqlRecordStore(home.records_db, readonly=True)) as store:
+    with closing(open_record_store(home, readonly=True)) as store:
         return sum(record.mode in LEARNED_FROM for page in store.read(after=after) for record in page)
 
 

@@ -20,13 +20,13 @@ import pyarrow.parquet as pq
 from features.duck import connected
 from features.errors import Refused, UnknownObject
 from features.event_export import export_events
-from features.event_store import SqlEventLog
+from features.event_store import open_event_log
 from features.events import dump_timestamp, parse_timestamp
 from features.home import FileLock, Home, lock_file
 from features.subjects import forget_subjects, write_subjects
 from models.configuration import Configuration
 from models.record_export import export_records, record_table
-from models.record_store import SqlRecordStore
+from models.record_store import open_record_store
 
 FORMAT: Final = 1
 EVENTS_FILE: Final = "events.parquet"
@@ -136,9 +136,9 @@ def files_are_there(home: Home) -> bool:
 
 def log_head(home: Home) -> int:
     """Position of the last event; 0 where the home has none."""
-    if not home.events_db.exists():
+    if not home.has_events:
         return 0
-    with closing(SqlEventLog(home.events_db, readonly=True)) as log:
+    with closing(open_event_log(home, readonly=True)) as log:
         return log.head()
 
 
@@ -200,10 +200,10 @@ def fingerprint(folder: Path) -> str:
 def _export(home: Home, head: int, last_decision_id: str | None) -> None:
     home.snapshot.mkdir(parents=True, exist_ok=True)
     forget_subjects(home.snapshot)
-    with closing(SqlEventLog(home.events_db, readonly=True)) as log:
+    with closing(open_event_log(home, readonly=True)) as log:
         export_events(log, home.snapshot / EVENTS_FILE, until=head)
-    if home.records_db.exists():
-        with closing(SqlRecordStore(home.records_db, readonly=True)) as store:
+    if home.has_records:
+        with closing(open_record_store(home, readonly=True)) as store:
             export_records(store, home.snapshot / RECORDS_FILE, until=last_decision_id)
     else:
         pq.write_table(record_table([]), home.snapshot / RECORDS_FILE)

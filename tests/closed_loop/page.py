@@ -52,11 +52,11 @@ uv run python -m tests.closed_loop --json > runs.json # one JSON document; --wri
 - **Promoting** is the gate of `headway promote` at the end of each round, on the decisions since the challenger was
   trained whose outcome windows are over.
 - **Operating** is what we would recommend for so few decisions. A challenger that lacks nothing but evidence stays and
-  is judged again on more of it, {patience} times in all ({patience_drift} where the world may change); another is
-  trained when it is promoted, refused for another reason, or has had its chances. Judging anew by an interval of fixed
-  level is no free look: each has its own 2.5 % chance to promote what is no better. Where `headway drift` says that
-  effects changed, training is due at once, and from then on learns only from the decisions since the training before
-  (`uplift.max_age_days`).
+  is judged again on more of it, {patience} times in all; another is trained when it is promoted, refused for another
+  reason, or has had its chances. Where the world may change, with more customers a round, each has one. Judging anew by
+  an interval of fixed level is no free look: each has its own 2.5 % chance to promote what is no better. Where
+  `headway drift` says that effects changed, training is due at once, and from then on learns only from the decisions
+  since the training before (`uplift.max_age_days`).
 - **Worth** is money a decision over doing nothing: value of the outcome times the true effect, less incentive and
   contact costs, given all that can be observed of the customer. "As decided" is over all arms; "the champion's
   choices" are those of its own arm; "random choices" draw evenly from the candidates; the best candidate needs the
@@ -396,7 +396,6 @@ def page(runs: Sequence[Run]) -> str:
         random=100 * SHARES["random_eligible"],
         challenger=100 * SHARES["challenger"],
         patience=Setting().judged_times,
-        patience_drift=Setting(drifts=True).judged_times,
         worlds=worlds,
     )
     parts = [method]

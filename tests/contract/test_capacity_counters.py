@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from features.sql_store import Place
 from models.memory_records import MemoryRecordStore
 from models.record_store import SqlRecordStore
 from models.records import (
@@ -34,10 +35,10 @@ CALLS = CapacityWindow("calls", 7)
 MONEY = CapacityWindow("money", 7)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RecordStore]:
+@pytest.fixture
+def store(place: Place | None) -> Iterator[RecordStore]:
     """An empty store of every adapter."""
-    store: RecordStore = MemoryRecordStore() if request.param == "memory" else SqlRecordStore(tmp_path / "records.db")
+    store: RecordStore = MemoryRecordStore() if place is None else SqlRecordStore(place)
     yield store
     store.close()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -12,17 +11,18 @@ from features.event_log import COLUMNS, Appended, EventLog, MemoryEventLog
 from features.event_store import SqlEventLog
 from features.events import JourneyEvent, dump_facts
 from features.identity import Span, unlinked
+from features.sql_store import Place
 from tests.histories import MINUTE_US, START_AT, event, random_history
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
+@pytest.fixture
+def log(place: Place | None) -> Iterator[EventLog]:
     """An empty log of every adapter."""
     log: EventLog
-    if request.param == "memory":
+    if place is None:
         log = MemoryEventLog(identifiers=["email_hash"])
     else:
-        log = SqlEventLog(tmp_path / "events.db", identifiers=["email_hash"])
+        log = SqlEventLog(place, identifiers=["email_hash"])
     yield log
     log.close()
 

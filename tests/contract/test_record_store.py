@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import permutations
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from features.errors import Conflict
 from features.identity import EARLIEST, Span
+from features.sql_store import Place
 from models.decision import DecisionRecord, dump_record
 from models.ids import decision_id
 from models.memory_records import MemoryRecordStore
@@ -35,10 +35,10 @@ from models.records import (
 from tests.decision_records import DAY_US, DECIDED_AT, cap, contact, record, reservation
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RecordStore]:
+@pytest.fixture
+def store(place: Place | None) -> Iterator[RecordStore]:
     """An empty store of every adapter."""
-    store: RecordStore = MemoryRecordStore() if request.param == "memory" else SqlRecordStore(tmp_path / "records.db")
+    store: RecordStore = MemoryRecordStore() if place is None else SqlRecordStore(place)
     yield store
     store.close()
 

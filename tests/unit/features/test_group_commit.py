@@ -12,7 +12,7 @@ import pytest
 
 from features.errors import Conflict, StoreCorrupted, StoreUnavailable
 from features.group_commit import GroupCommit
-from features.sqlite_files import connect_reader, connect_writer
+from features.sqlite_files import SqliteTransactions, connect_reader, connect_writer
 
 
 @pytest.fixture
@@ -26,11 +26,16 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def writer(path: Path) -> Iterator[GroupCommit]:
+def writer(path: Path) -> Iterator[GroupCommit[sqlite3.Connection]]:
     """Its writer."""
-    writer = GroupCommit(path, lambda: connect_writer(path))
+    writer = GroupCommit(str(path), lambda: _transactions(path))
     yield writer
     writer.close()
+
+
+def _transactions(path: Path) -> SqliteTransactions[sqlite3.Connection]:
+    connection = connect_writer(path)
+    return SqliteTransactions(path, connection, connection)
 
 
 def _insert(connection: sqlite3.Connection, n: int) -> int:
@@ -57,13 +62,13 @@ class _Gate:
         self.opened.wait(10)
 
 
-def test_an_answered_job_is_committed(writer: GroupCommit, path: Path) -> None:
+def test_an_answered_job_is_committed(writer: GroupCommit[sqlite3.Connection], path: Path) -> None:
     """When the future resolves, another connection sees the row."""
     assert writer.submit(lambda c: _insert(c, 7)).result() == 7
     assert _numbers(path) == [7]
 
 
-def test_waiting_jobs_share_one_transaction(writer: GroupCommit) -> None:
+def test_waiting_jobs_share_one_transaction(writer: GroupCommit[sqlite3.Connection]) -> None:
     """Jobs that waited together run in the same transaction: each sees what the others wrote."""
     gate = _Gate()
     first = writer.submit(gate)
@@ -78,7 +83,7 @@ def test_waiting_jobs_share_one_transaction(writer: GroupCommit) -> None:
     assert statements.count("COMMIT") == 1
 
 
-def test_a_refused_job_does_not_undo_the_others(writer: GroupCommit, path: Path) -> None:
+def test_a_refused_job_does_not_undo_the_others(writer: GroupCommit[sqlite3.Connection], path: Path) -> None:
     """One job's exception reaches its caller alone, and only its own writes are undone."""
 
     def refuse(connection: sqlite3.Connection) -> None:
@@ -102,7 +107,7 @@ def test_a_refused_job_does_not_undo_the_others(writer: GroupCommit, path: Path)
     assert _numbers(path) == [1, 3]
 
 
-def test_an_error_of_the_driver_is_an_error_of_the_store(writer: GroupCommit, path: Path) -> None:
+def test_an_error_of_the_driver_is_an_error_of_the_store(writer: GroupCommit[sqlite3.Connection], path: Path) -> None:
     """A failed statement is a StoreUnavailable that names the file; the writer lives on."""
     with pytest.raises(StoreUnavailable, match=r"numbers\.db.*no such table"):
         writer.submit(lambda c: c.execute("INSERT INTO letters VALUES ('a')")).result()
@@ -110,7 +115,7 @@ def test_an_error_of_the_driver_is_an_error_of_the_store(writer: GroupCommit, pa
     assert _numbers(path) == [1]
 
 
-def test_a_lost_transaction_fails_every_job_in_it(writer: GroupCommit, path: Path) -> None:
+def test_a_lost_transaction_fails_every_job_in_it(writer: GroupCommit[sqlite3.Connection], path: Path) -> None:
     """Where the driver rolled everything back, as it does on a full disk, no job of the group claims to be stored."""
 
     def lose(connection: sqlite3.Connection) -> None:
@@ -137,17 +142,17 @@ def test_a_lost_transaction_fails_every_job_in_it(writer: GroupCommit, path: Pat
 def test_a_full_disk_answers_the_truth(path: Path) -> None:
     """Where the file cannot grow, exactly the jobs that were answered are stored, and later ones work again."""
 
-    def connect() -> sqlite3.Connection:
+    def connect() -> SqliteTransactions[sqlite3.Connection]:
         connection = connect_writer(path)
         connection.execute("CREATE TABLE blobs (n INTEGER PRIMARY KEY, content BLOB)")
         connection.execute("PRAGMA max_page_count = 40")
-        return connection
+        return SqliteTransactions(path, connection, connection)
 
     def store(connection: sqlite3.Connection, n: int, size: int) -> int:
         connection.execute("INSERT INTO blobs VALUES (?, zeroblob(?))", (n, size))
         return n
 
-    writer = GroupCommit(path, connect)
+    writer = GroupCommit(str(path), connect)
     gate = _Gate()
     writer.submit(gate)
     gate.entered.wait(10)
@@ -170,13 +175,13 @@ def test_a_full_disk_answers_the_truth(path: Path) -> None:
 def test_a_failed_commit_fails_every_job_in_it(path: Path) -> None:
     """Where only the commit fails, every job of the group fails and nothing of it is kept."""
 
-    def connect() -> sqlite3.Connection:
+    def connect() -> SqliteTransactions[sqlite3.Connection]:
         connection = connect_writer(path)
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("CREATE TABLE children (n REFERENCES numbers (n) DEFERRABLE INITIALLY DEFERRED)")
-        return connection
+        return SqliteTransactions(path, connection, connection)
 
-    writer = GroupCommit(path, connect)
+    writer = GroupCommit(str(path), connect)
     gate = _Gate()
     writer.submit(gate)
     gate.entered.wait(10)
@@ -194,7 +199,7 @@ def test_a_failed_commit_fails_every_job_in_it(path: Path) -> None:
 
 def test_a_full_queue_refuses(path: Path) -> None:
     """More waiting jobs than allowed are refused at once, not kept in memory."""
-    writer = GroupCommit(path, lambda: connect_writer(path), max_waiting=2)
+    writer = GroupCommit(str(path), lambda: _transactions(path), max_waiting=2)
     gate = _Gate()
     writer.submit(gate)
     gate.entered.wait(10)
@@ -210,7 +215,7 @@ def test_a_full_queue_refuses(path: Path) -> None:
 
 def test_closing_finishes_what_was_accepted(path: Path) -> None:
     """Jobs accepted before close are committed; later ones are refused; closing twice is harmless."""
-    writer = GroupCommit(path, lambda: connect_writer(path))
+    writer = GroupCommit(str(path), lambda: _transactions(path))
     futures = [writer.submit(lambda c, n=n: _insert(c, n)) for n in range(300)]  # type: ignore[misc]  # n is bound
     writer.close()
     writer.close()
@@ -221,7 +226,7 @@ def test_closing_finishes_what_was_accepted(path: Path) -> None:
         writer.submit(lambda c: _insert(c, 1_000))
 
 
-def test_a_cancelled_job_is_not_run(writer: GroupCommit, path: Path) -> None:
+def test_a_cancelled_job_is_not_run(writer: GroupCommit[sqlite3.Connection], path: Path) -> None:
     """A caller that went away while waiting writes nothing."""
     gate = _Gate()
     writer.submit(gate)
@@ -239,7 +244,7 @@ def test_a_file_that_cannot_be_opened_is_refused_at_once(tmp_path: Path) -> None
     path = tmp_path / "notes.txt"
     path.write_bytes(b"these are notes, not a database" * 100)
     with pytest.raises(StoreCorrupted, match=r"notes\.txt.*restore"):
-        GroupCommit(path, lambda: connect_writer(path))
+        GroupCommit(str(path), lambda: _transactions(path))
 
 
 def test_the_writer_is_durable_and_erases(path: Path) -> None:
@@ -259,7 +264,7 @@ def test_durability_has_a_named_opt_out(path: Path) -> None:
     connection.close()
 
 
-def test_a_lone_caller_commits_itself(writer: GroupCommit, path: Path) -> None:
+def test_a_lone_caller_commits_itself(writer: GroupCommit[sqlite3.Connection], path: Path) -> None:
     """Nobody else is writing, so no thread is changed; the row is there for other connections."""
     threads: list[threading.Thread] = []
 
@@ -272,7 +277,7 @@ def test_a_lone_caller_commits_itself(writer: GroupCommit, path: Path) -> None:
     assert _numbers(path) == [7]
 
 
-def test_callers_that_meet_share_one_transaction(writer: GroupCommit, path: Path) -> None:
+def test_callers_that_meet_share_one_transaction(writer: GroupCommit[sqlite3.Connection], path: Path) -> None:
     """Those who come while somebody writes wait together, and one transaction takes them all."""
     gate = _Gate()
     statements: list[str] = []
@@ -297,7 +302,7 @@ def test_callers_that_meet_share_one_transaction(writer: GroupCommit, path: Path
     assert statements.count("COMMIT") == 1
 
 
-def test_many_callers_lose_nothing(writer: GroupCommit, path: Path) -> None:
+def test_many_callers_lose_nothing(writer: GroupCommit[sqlite3.Connection], path: Path) -> None:
     """Eight threads, each job answered with its own value and on disk, whoever committed it."""
     wrong: list[int] = []
 
@@ -315,7 +320,7 @@ def test_many_callers_lose_nothing(writer: GroupCommit, path: Path) -> None:
     assert _numbers(path) == [n for start in range(0, 8_000, 1_000) for n in range(start, start + 100)]
 
 
-def test_a_caller_that_commits_itself_is_refused_alone(writer: GroupCommit, path: Path) -> None:
+def test_a_caller_that_commits_itself_is_refused_alone(writer: GroupCommit[sqlite3.Connection], path: Path) -> None:
     """What its job raises is raised, nothing of it is kept, and the writer goes on."""
 
     def refuse(connection: sqlite3.Connection) -> None:
@@ -329,7 +334,7 @@ def test_a_caller_that_commits_itself_is_refused_alone(writer: GroupCommit, path
     assert _numbers(path) == [2]
 
 
-def test_an_interrupted_caller_leaves_the_writer_sound(writer: GroupCommit, path: Path) -> None:
+def test_an_interrupted_caller_leaves_the_writer_sound(writer: GroupCommit[sqlite3.Connection], path: Path) -> None:
     """Ctrl-C in the midst of a transaction undoes it, and the next job is committed as always."""
 
     def interrupt(connection: sqlite3.Connection) -> None:
@@ -343,7 +348,9 @@ def test_an_interrupted_caller_leaves_the_writer_sound(writer: GroupCommit, path
     assert _numbers(path) == [2]
 
 
-def test_a_lone_job_that_raises_leaves_nothing_and_harms_no_later_one(writer: GroupCommit, path: Path) -> None:
+def test_a_lone_job_that_raises_leaves_nothing_and_harms_no_later_one(
+    writer: GroupCommit[sqlite3.Connection], path: Path
+) -> None:
     """It has no savepoint: the whole transaction is undone."""
 
     def refused(connection: sqlite3.Connection) -> None:
@@ -360,7 +367,7 @@ def test_a_lone_job_that_raises_leaves_nothing_and_harms_no_later_one(writer: Gr
 def test_the_delay_is_that_of_the_oldest_job_that_is_not_on_disk(path: Path) -> None:
     """The one being written counts, also while others wait behind it; afterwards there is none."""
     now = [0.0]
-    writer = GroupCommit(path, lambda: connect_writer(path), timer=lambda: now[0])
+    writer = GroupCommit(str(path), lambda: _transactions(path), timer=lambda: now[0])
     gate = _Gate()
     held = writer.submit(gate)
     gate.entered.wait(10)
@@ -378,7 +385,7 @@ def test_the_delay_is_that_of_the_oldest_job_that_is_not_on_disk(path: Path) -> 
     assert (writer.groups, writer.jobs) == (2, 2)
 
 
-def test_jobs_that_were_left_share_a_transaction(writer: GroupCommit, path: Path) -> None:
+def test_jobs_that_were_left_share_a_transaction(writer: GroupCommit[sqlite3.Connection], path: Path) -> None:
     """Nobody begins them until all are to be written."""
     left = [writer.leave(lambda connection, n=n: _insert(connection, n)) for n in range(3)]  # type: ignore[misc]  # a default binds n
     before = (writer.groups, [future.done() for future in left])

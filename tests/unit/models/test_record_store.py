@@ -195,7 +195,7 @@ def test_no_read_goes_through_all_decisions(path: Path) -> None:
         *(record_store._OLDEST, record_store._DELETE_DECISION, record_store._DELETE_CONTACTS),
     )
     with closing(sqlite3.connect(path)) as connection:
-        for statement in statements:
+        for statement in (one.sqlite for one in statements):
             names = set(re.findall(r":(\w+)", statement))
             plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", dict.fromkeys(names, 1))]
             assert plan[0].startswith("SEARCH"), (statement, plan)

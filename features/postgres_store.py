@@ -1,0 +1,376 @@
+"""A PostgreSQL database as a store keeps it: one writing connection a process, and a few that read.
+
+Nothing is held in between: every statement of a reader is a transaction of its own, and jobs take the locks of their
+keys, in one order, before they look. The password is in no message.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from features.commit_figures import CommitFigures
+from features.database_location import VARIABLE, DatabaseLocation
+from features.errors import Refused, StoreCorrupted, StoreError, StoreUnavailable, UnknownObject
+from features.group_commit import GroupCommit
+from features.sql_text import Cursor, SqlConnection, Statement, Values
+from features.sqlite_files import Durability
+from features.stable_hash import stable_hash
+
+T = TypeVar("T")
+
+REVISION: Final = "0001"
+"""The newest of the database's migrations: the layout that this release reads and writes."""
+
+READERS: Final = 8
+"""Connections of one store in one process that read at once; whoever comes later waits for one."""
+
+CONNECT_SECONDS: Final = 3
+LOCK_SECONDS: Final = 5.0
+READ_SECONDS: Final = 60.0
+WRITE_SECONDS: Final = 30.0
+"""How long the server may take: to accept, for a lock, for a statement that reads, for one that writes."""
+
+_SESSION: Final = {
+    "lock_timeout": f"{LOCK_SECONDS:g}s",
+    "idle_in_transaction_session_timeout": f"{WRITE_SECONDS:g}s",  # of a process that was stopped, and holds locks
+    "default_transaction_isolation": "read\\ committed",
+    "client_encoding": "UTF8",
+}
+_SIGN: Final = 1 << 63
+_LOCKS: Final = "SELECT pg_advisory_xact_lock(key) FROM unnest(%s::bigint[]) AS key"
+_REVISION: Final = "SELECT version_num FROM alembic_version"
+_TOUCH: Final = "UPDATE alembic_version SET version_num = version_num"
+_AGAIN: Final = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+_DAMAGED: Final = (
+    *(psycopg.errors.DataCorrupted, psycopg.errors.IndexCorrupted),
+    *(psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn),
+)
+
+
+class PostgresConnection:
+    """A connection of PostgreSQL's driver."""
+
+    __slots__ = ("driver",)
+
+    def __init__(self, driver: psycopg.Connection[tuple[Any, ...]]) -> None:
+        self.driver = driver
+
+    def execute(self, statement: Statement, values: Values = ()) -> Cursor:
+        """Run a statement."""
+        return self.driver.execute(statement.postgres.encode(), values, binary=True)
+
+    def executemany(self, statement: Statement, rows: Iterable[Values]) -> Cursor:
+        """Run a statement once for each of some rows, in one go."""
+        cursor = self.driver.cursor(binary=True)
+        cursor.executemany(statement.postgres.encode(), rows)
+        return cursor
+
+
+def connect(
+    location: DatabaseLocation, *, readonly: bool = False, durability: Durability = "FULL"
+) -> psycopg.Connection[tuple[Any, ...]]:
+    """A connection in autocommit mode, for any thread but one at a time.
+
+    Raises:
+        psycopg.Error: there is no database at the location that lets us in.
+    """
+    session = _SESSION | {
+        "statement_timeout": f"{READ_SECONDS if readonly else WRITE_SECONDS:g}s",
+        "default_transaction_read_only": "on" if readonly else "off",
+        "synchronous_commit": "on" if durability == "FULL" else "off",
+    }
+    return psycopg.connect(
+        location.url,
+        autocommit=True,
+        application_name="headway",
+        connect_timeout=CONNECT_SECONDS,
+        options=" ".join(f"-c {name}={value}" for name, value in session.items()),
+        keepalives_idle=10,
+        keepalives_interval=3,
+        keepalives_count=3,
+        tcp_user_timeout=10_000,
+    )
+
+
+def postgres_failure(where: str, error: psycopg.Error) -> StoreError | Refused:
+    """What an error of the driver means for the store at ``where``."""
+    told = str(error).strip().partition("\n")[0] or type(error).__name__
+    if isinstance(error, _DAMAGED):
+        return StoreCorrupted(f"{where}: {told}; expected the tables of this release: run `headway database upgrade`")
+    if isinstance(error, psycopg.DataError):
+        return Refused(f"{where}: {told}; expected values that PostgreSQL can keep")
+    return StoreUnavailable(f"{where}: {told}; expected a PostgreSQL that answers: look at it")
+
+
+class PostgresTransactions:
+    """The transactions of the one connection that writes; made anew where it was lost.
+
+    Args:
+        location: the database.
+        durability: ``NORMAL`` gives up answered commits where the server dies, for speed.
+    """
+
+    def __init__(self, location: DatabaseLocation, durability: Durability) -> None:
+        self._location = location
+        self._durability: Durability = durability
+        self._connection = PostgresConnection(connect(location, durability=durability))
+
+    @property
+    def connection(self) -> PostgresConnection:
+        """What jobs run their statements on."""
+        return self._connection
+
+    def begin(self, keys: Collection[str]) -> None:
+        """Begin a transaction that holds the locks of some keys; in one order, so that no two wait for each other."""
+        if self._connection.driver.closed:
+            self._connection = PostgresConnection(connect(self._location, durability=self._durability))
+        driver = self._connection.driver
+        driver.execute("BEGIN")
+        if keys:
+            driver.execute(_LOCKS, (sorted({stable_hash("lock", key) - _SIGN for key in keys}),))
+
+    def commit(self) -> None:
+        """Keep what was done."""
+        self._connection.driver.execute("COMMIT")
+
+    def roll_back(self) -> None:
+        """Undo what was done."""
+        with suppress(psycopg.Error):
+            self._connection.driver.execute("ROLLBACK")
+
+    def is_open(self) -> bool:
+        """Whether a transaction was begun and neither kept nor undone."""
+        return self._connection.driver.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+
+    def mark(self) -> None:
+        """Remember this place."""
+        self._connection.driver.execute("SAVEPOINT job")
+
+    def keep_since_mark(self) -> None:
+        """Forget the place."""
+        self._connection.driver.execute("RELEASE job")
+
+    def undo_since_mark(self) -> None:
+        """Undo what was done since."""
+        self._connection.driver.execute("ROLLBACK TO job")
+        self._connection.driver.execute("RELEASE job")
+
+    def may_try_again(self, error: Exception) -> bool:
+        """Where others were in the way, or the connection is gone and with it what was not committed."""
+        return isinstance(error, _AGAIN) or (
+            isinstance(error, psycopg.OperationalError) and bool(self._connection.driver.closed)
+        )
+
+    def failure(self, error: BaseException) -> BaseException:
+        """What an error means for the store."""
+        if not isinstance(error, psycopg.Error):
+            return error
+        failure = postgres_failure(self._location.masked, error)
+        failure.__cause__ = error
+        return failure
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.driver.close()
+
+
+class PostgresReaders:
+    """The connections that read, given to one caller at a time, and made anew where the server has dropped them.
+
+    Args:
+        location: the database.
+        most: connections at once.
+    """
+
+    def __init__(self, location: DatabaseLocation, *, most: int = READERS) -> None:
+        self._location = location
+        self._free = threading.BoundedSemaphore(most)
+        self._idle: list[PostgresConnection] = []
+        self._closed = threading.Event()
+
+    @contextmanager
+    def reading(self) -> Iterator[SqlConnection]:
+        """One of the connections; errors of the driver leave as errors of the store."""
+        where = self._location.masked
+        if self._closed.is_set():
+            raise StoreUnavailable(f"{where} was closed; expected to be open: open the store again")
+        if not self._free.acquire(timeout=LOCK_SECONDS):
+            raise StoreUnavailable(f"{where}: every connection is reading for {LOCK_SECONDS:g} s; expected a free one")
+        reading = _Reading(self._taken, self._drop)
+        try:
+            yield reading
+        except psycopg.Error as error:
+            raise postgres_failure(where, error) from error
+        finally:
+            self._idle += reading.given_back()
+            self._free.release()
+            if self._closed.is_set():
+                self._drop()
+
+    def _taken(self) -> PostgresConnection:
+        """A connection that nobody uses: the one used last, or a new one."""
+        try:
+            return self._idle.pop()
+        except IndexError:  # also where another thread took it just now
+            return PostgresConnection(connect(self._location, readonly=True))
+
+    def _drop(self) -> None:
+        """Close the connections that nobody uses."""
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().driver.close()
+
+    def close(self) -> None:
+        """Close every connection, those in use once they are given back."""
+        self._closed.set()
+        self._drop()
+
+
+class _Reading:
+    """A connection for one caller, taken at the first statement; another one where that finds it dead."""
+
+    def __init__(self, take: Callable[[], PostgresConnection], drop_idle: Callable[[], None]) -> None:
+        self._take = take
+        self._drop_idle = drop_idle
+        self._connection: PostgresConnection | None = None
+
+    def execute(self, statement: Statement, values: Values = ()) -> Cursor:
+        """Run a statement; again where the server had closed the connection meanwhile."""
+        if self._connection is None:
+            self._connection = self._take()
+        try:
+            return self._connection.execute(statement, values)
+        except psycopg.OperationalError:
+            if not self._connection.driver.closed:
+                raise
+            self._drop_idle()  # what was idle longer is dead too
+            self._connection = None
+            self._connection = self._take()
+            return self._connection.execute(statement, values)
+
+    def given_back(self) -> list[PostgresConnection]:
+        """The connection, if one was taken and is of use to the next caller."""
+        return [] if self._connection is None or self._connection.driver.closed else [self._connection]
+
+    def executemany(self, statement: Statement, rows: Iterable[Values]) -> Cursor:
+        """Nothing is written here.
+
+        Raises:
+            StoreUnavailable: always.
+        """
+        raise StoreUnavailable("a reading connection was asked to write; expected a job of the writer")
+
+
+class PostgresStore:
+    """The tables of one database, made by its migrations.
+
+    Args:
+        location: the database.
+        readonly: read what others write; cannot write.
+        durability: ``NORMAL`` gives up answered commits where the server dies, for speed.
+
+    Raises:
+        UnknownObject: the database has no tables.
+        StoreUnavailable: it cannot be reached.
+        StoreCorrupted: it has the layout of another release.
+    """
+
+    def __init__(self, location: DatabaseLocation, *, readonly: bool, durability: Durability) -> None:
+        self._location = location
+        self._writer: GroupCommit[PostgresConnection] | None = None
+        check_database(location)
+        try:
+            if not readonly:
+                self._writer = GroupCommit(location.masked, lambda: PostgresTransactions(location, durability))
+        except psycopg.Error as error:
+            raise postgres_failure(location.masked, error) from error
+        self._readers = PostgresReaders(location)
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self._location.masked
+
+    @contextmanager
+    def reading(self) -> Iterator[SqlConnection]:
+        """A connection that reads."""
+        with self._readers.reading() as connection:
+            yield connection
+
+    def run(self, job: Callable[[SqlConnection], T], *, keys: Collection[str] = ()) -> T:
+        """What a job gives once its transaction is on disk."""
+        return self._open_writer().run(job, keys=keys)
+
+    def submit(self, job: Callable[[SqlConnection], T], *, keys: Collection[str] = ()) -> Future[T]:
+        """``run`` for callers that must not block."""
+        return self._open_writer().submit(job, keys=keys)
+
+    def leave(self, job: Callable[[SqlConnection], T], *, keys: Collection[str] = ()) -> Future[T]:
+        """``submit`` of a job that is begun with others at ``write_left``, or before."""
+        return self._open_writer().leave(job, keys=keys)
+
+    def write_left(self) -> None:
+        """Have everything written that was left."""
+        self._open_writer().write_left()
+
+    def check_writes(self, *, within_seconds: float = 2.0) -> None:
+        """Write something that changes nothing.
+
+        Raises:
+            StoreUnavailable: it cannot be written, or not in time.
+        """
+        try:
+            self._open_writer().submit(lambda connection: connection.driver.execute(_TOUCH)).result(within_seconds)
+        except TimeoutError as error:
+            raise StoreUnavailable(f"{self.name} takes longer than {within_seconds:g} s to write") from error
+
+    @property
+    def commits(self) -> CommitFigures:
+        """How the writing goes."""
+        writer = self._writer
+        if writer is None:
+            return CommitFigures()
+        return CommitFigures(groups=writer.groups, jobs=writer.jobs, waiting=writer.waiting, delay_seconds=writer.delay)
+
+    def _open_writer(self) -> GroupCommit[PostgresConnection]:
+        if self._writer is None:
+            raise StoreUnavailable(f"{self.name} was opened read-only; expected to be opened for writing")
+        return self._writer
+
+    def close(self) -> None:
+        """Finish what was accepted and close every connection; closing twice is harmless."""
+        if self._writer is not None:
+            self._writer.close()
+        self._readers.close()
+
+
+def check_database(location: DatabaseLocation) -> None:
+    """Nothing, where the database has the layout of this release.
+
+    Raises:
+        UnknownObject: it has no tables.
+        StoreUnavailable: it cannot be reached.
+        StoreCorrupted: it has another layout.
+    """
+    where = location.masked
+    try:
+        with connect(location, readonly=True) as connection:
+            found = connection.execute(_REVISION).fetchone()
+    except psycopg.errors.UndefinedTable:
+        found = None
+    except psycopg.Error as error:
+        raise postgres_failure(where, error) from error
+    if found is None:
+        raise UnknownObject(f"{where} has no tables; expected those of this release: run `headway database upgrade`")
+    if found[0] != REVISION:
+        raise StoreCorrupted(
+            f"{where} is at revision {found[0]}; expected {REVISION}: run `headway database upgrade` of this release, "
+            f"or use the release that wrote it ({VARIABLE} names the database)"
+        )

@@ -1,0 +1,1 @@
+"""The migrations of a PostgreSQL database that keeps events and records."""
