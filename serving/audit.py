@@ -67,7 +67,8 @@ class AuditLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.dropped:
             return f"{self.at}  {self.dropped} lines were lost"
         times = f"  {self.calls} times" if self.calls > 1 else ""
-        about = f"  {self.object}" if self.object else ""
+        # A caller chose it: what would move a terminal's cursor is written out.
+        about = f"  {self.object.encode('unicode_escape').decode()}" if self.object else ""
         return f"{self.at}  {self.who} ({','.join(self.roles)})  {self.call}{about}  {self.status}{times}"
 
 

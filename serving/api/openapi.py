@@ -160,7 +160,8 @@ OPERATIONS: Final = (
         operation_id="take_events",
         summary="Take a batch of events in",
         description="Each event is accepted, known already, or rejected by itself, with reasons. What is accepted is "
-        "on disk before the answer leaves. The source of the events is the key's own. With `decide=true` the answer "
+        "on disk before the answer leaves. The source of the events is the key's own; kinds that it has no right "
+        "to send are rejected. With `decide=true` the answer "
         "also holds a decision on the customer, who is taken to be here (`inbound`); the same batch again gives the "
         "same one.",
         body=EventBatch,

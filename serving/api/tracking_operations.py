@@ -50,8 +50,8 @@ TRACKING_OPERATIONS: Final = (
         description="For SDKs of Segment and those that speak like it: their host changed, the API key as write key. "
         "Each call is accepted, known already, rejected or dropped by itself; what is accepted is on disk before the "
         "answer leaves. A time is set right by `sentAt`: what happened so long before the batch was sent happened so "
-        "long before it came. What the taxonomy has no place for is not kept, and is counted and listed. At most "
-        "500 KiB, and 32 KiB a call.",
+        "long before it came. What the taxonomy has no place for, or the key no right to say, is not kept, and is "
+        "counted and listed. At most 500 KiB, and 32 KiB a call.",
         body=TrackingBatch,
         answer=TrackingAnswer,
         problem=TrackingProblem,

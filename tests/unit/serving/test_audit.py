@@ -72,6 +72,14 @@ def test_a_line_tells_who_asked_what(trail: AuditTrail, tmp_path: Path) -> None:
     assert "agent" in next(trail.lines()).said
 
 
+def test_what_a_caller_named_cannot_write_on_the_screen(trail: AuditTrail) -> None:
+    """The object of a call is what the caller put into the path."""
+    trail.note(AGENT, "GET /v1/decisions/{decision_id}", status=404, object_id="d\x1b[2J\nroot")
+    trail.write()
+
+    assert next(trail.lines()).said.endswith("/v1/decisions/{decision_id}  d\\x1b[2J\\nroot  404")
+
+
 def test_a_customer_stands_there_as_a_hash(trail: AuditTrail, tmp_path: Path, clock: Clock) -> None:
     """The same each time and in each process of the home, another in another home; the id is nowhere."""
     _read(trail, "ada@example.com")
