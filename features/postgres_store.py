@@ -19,7 +19,7 @@ from features.commit_figures import CommitFigures
 from features.database_location import VARIABLE, DatabaseLocation
 from features.errors import Refused, StoreCorrupted, StoreError, StoreUnavailable, UnknownObject
 from features.group_commit import GroupCommit
-from features.sql_text import Cursor, SqlConnection, Statement, Values
+from features.sql_text import Cursor, SqlConnection, Statement, Values, written
 from features.sqlite_files import Durability
 from features.stable_hash import stable_hash
 
@@ -27,6 +27,9 @@ T = TypeVar("T")
 
 REVISION: Final = "0001"
 """The newest of the database's migrations: the layout that this release reads and writes."""
+
+RESTORING: Final = "restoring"
+"""The revision of a database that a restore has filled, or half filled, whose home is not in its place yet."""
 
 READERS: Final = 8
 """Connections of one store in one process that read at once; whoever comes later waits for one."""
@@ -45,6 +48,7 @@ _SESSION: Final = {
 }
 _SIGN: Final = 1 << 63
 _LOCKS: Final = "SELECT pg_advisory_xact_lock(key) FROM unnest(%s::bigint[]) AS key"
+_WAIT: Final = written("SELECT pg_advisory_xact_lock_shared(key) FROM unnest(%s::bigint[]) AS key")
 _REVISION: Final = "SELECT version_num FROM alembic_version"
 _TOUCH: Final = "UPDATE alembic_version SET version_num = version_num"
 _AGAIN: Final = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
@@ -134,7 +138,7 @@ class PostgresTransactions:
         driver = self._connection.driver
         driver.execute("BEGIN")
         if keys:
-            driver.execute(_LOCKS, (sorted({stable_hash("lock", key) - _SIGN for key in keys}),))
+            driver.execute(_LOCKS, (_locks(keys),))
 
     def commit(self) -> None:
         """Keep what was done."""
@@ -320,6 +324,11 @@ class PostgresStore:
         """Have everything written that was left."""
         self._open_writer().write_left()
 
+    def wait_for(self, keys: Collection[str]) -> None:
+        """Nothing, once no job of any process that has one of some keys is under way."""
+        with self.reading() as connection:
+            connection.execute(_WAIT, (_locks(keys),))
+
     def check_writes(self, *, within_seconds: float = 2.0) -> None:
         """Write something that changes nothing.
 
@@ -351,6 +360,10 @@ class PostgresStore:
         self._readers.close()
 
 
+def _locks(keys: Collection[str]) -> list[int]:
+    return sorted({stable_hash("lock", key) - _SIGN for key in keys})
+
+
 def check_database(location: DatabaseLocation) -> None:
     """Nothing, where the database has the layout of this release.
 
@@ -369,8 +382,29 @@ def check_database(location: DatabaseLocation) -> None:
         raise postgres_failure(where, error) from error
     if found is None:
         raise UnknownObject(f"{where} has no tables; expected those of this release: run `headway database upgrade`")
+    if found[0] == RESTORING:
+        raise StoreCorrupted(restoring_message(where))
     if found[0] != REVISION:
         raise StoreCorrupted(
             f"{where} is at revision {found[0]}; expected {REVISION}: run `headway database upgrade` of this release, "
             f"or use the release that wrote it ({VARIABLE} names the database)"
         )
+
+
+def rows_of(location: DatabaseLocation, query: str, *, durability: Durability = "FULL") -> list[tuple[Any, ...]]:
+    """The rows that a query gives in a session of its own, one like those that write.
+
+    Raises:
+        StoreUnavailable: the database cannot be reached, or does not answer.
+        StoreCorrupted: it lacks a table that the query names.
+    """
+    try:
+        with connect(location, durability=durability) as connection:
+            return connection.execute(query.encode()).fetchall()
+    except psycopg.Error as error:
+        raise postgres_failure(location.masked, error) from error
+
+
+def restoring_message(where: str) -> str:
+    """What is said of a database at ``RESTORING``."""
+    return f"{where} was being restored, and the restore did not end; expected it to: run `headway restore` again"

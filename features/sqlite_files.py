@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 from features.errors import StoreCorrupted, StoreUnavailable, UnknownObject
+from features.write_ahead import WriteAheadLog
 
 Durability = Literal["FULL", "NORMAL"]
 """FULL: an answered commit survives power loss. NORMAL: it survives the death of the process only."""
@@ -65,6 +66,7 @@ class SqliteTransactions(Generic[C]):
         self._path = path
         self._driver = driver
         self._connection = connection
+        self._write_ahead = WriteAheadLog(path, driver, busy_timeout_ms=BUSY_TIMEOUT_MS)
 
     @property
     def connection(self) -> C:
@@ -78,6 +80,7 @@ class SqliteTransactions(Generic[C]):
     def commit(self) -> None:
         """Keep what was done."""
         self._driver.execute("COMMIT")
+        self._write_ahead.look()
 
     def roll_back(self) -> None:
         """Undo what was done."""
@@ -169,7 +172,7 @@ class Readers(Generic[C]):
         return self._connection()
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, sqlite3.Error | UnicodeDecodeError):
             raise store_error(self._path, error) from error
 
     def _connection(self) -> C:
@@ -194,13 +197,15 @@ def store_errors(path: Path) -> Iterator[None]:
     """Errors of the driver as errors of the store at ``path``."""
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise store_error(path, error) from error
 
 
-def store_error(path: Path, error: sqlite3.Error) -> StoreCorrupted | StoreUnavailable:
+def store_error(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> StoreCorrupted | StoreUnavailable:
     """What an error of the driver means for the store at ``path``."""
     code = getattr(error, "sqlite_errorcode", None)
+    if isinstance(error, UnicodeDecodeError):  # the driver cannot even say what is wrong: its words are of the file
+        return StoreCorrupted(f"{path}: {error}; expected a sound SQLite file: restore it from a backup")
     if code is not None and code & 0xFF in _CORRUPT:
         return StoreCorrupted(f"{path}: {error}; expected a sound SQLite file: restore it from a backup")
     return StoreUnavailable(f"{path}: {error}; expected it to answer: look at its disk and at who else uses it")

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from features import event_store
 from features.database_location import DatabaseLocation
 from features.errors import Refused
-from features.postgres_store import connect, postgres_failure
+from features.postgres_store import RESTORING, connect, postgres_failure, restoring_message
 from models import record_store
 
 EMPTY: Final = "base"
@@ -88,6 +88,8 @@ def _moved(location: DatabaseLocation, move: Callable[[Config], None]) -> str | 
     with _connected(location) as connection:
         before = MigrationContext.configure(connection).get_current_revision()
         connection.rollback()
+        if before == RESTORING:
+            raise Refused(restoring_message(location.masked))
         config = _config()
         config.attributes.update(connection=connection, metadata=all_tables())
         move(config)

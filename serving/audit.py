@@ -14,6 +14,7 @@ import hmac
 import logging
 import os
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,8 +23,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from features.errors import HomeLocked, StoreUnavailable
 from features.events import dump_timestamp
-from features.home import Home
+from features.home import Home, lock_file
 from serving.auth import Principal
 from serving.telemetry import log_event
 
@@ -32,6 +34,10 @@ MOST_WAITING: Final = 10_000
 LARGEST_FILE: Final = 16 << 20
 MOST_FILES: Final = 16
 """The oldest file goes when there would be one more: some two million lines stay."""
+
+_LAST_TRIES: Final = 20
+_LAST_PAUSE_SECONDS: Final = 0.05
+"""At the end of a process others of the home may be writing too: it waits for a second at most."""
 
 NOBODY: Final = "nobody"
 _MINUTE_US: Final = 60_000_000
@@ -158,9 +164,10 @@ class AuditTrail:
             all_minutes: those of this minute too.
 
         Raises:
-            OSError: it cannot be written; it is tried again the next time.
+            HomeLocked: another process of the home is writing; it is tried again the next time.
+            OSError, StoreUnavailable: it cannot be written; likewise.
         """
-        with self._writing:
+        with self._writing, lock_file(self._folder / _CURRENT):
             self._write(all_minutes)
 
     def _write(self, all_minutes: bool) -> None:
@@ -265,15 +272,25 @@ async def write_audit(trail: AuditTrail) -> None:
             await asyncio.sleep(WRITTEN_EVERY_SECONDS)
             try:
                 await asyncio.to_thread(trail.write)
-            except OSError as error:
+            except HomeLocked:
+                continue
+            except (OSError, StoreUnavailable) as error:
                 if not is_failing:
                     log_event("audit_not_written", level=logging.ERROR, error=error)
                 is_failing = True
             else:
                 is_failing = False
     finally:
-        with suppress(OSError):
-            trail.write(all_minutes=True)
+        for _ in range(_LAST_TRIES):
+            try:
+                trail.write(all_minutes=True)
+            except HomeLocked:
+                time.sleep(_LAST_PAUSE_SECONDS)
+            except (OSError, StoreUnavailable) as error:
+                log_event("audit_not_written", level=logging.ERROR, error=error)
+                break
+            else:
+                break
 
 
 def _counted_line(kind: _Kind, calls: int) -> AuditLine:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, get_args
 
+from serving.key_limits import KeyLimit
 from serving.problems import Unauthenticated
 
 Role = Literal["caller", "agent", "marketer", "analyst", "admin", "privacy"]
@@ -41,6 +42,7 @@ class Principal:
 
     Attributes:
         key_id: id of the key; of a person who came by token, ``sub-`` and a hash of who they are.
+        limit: how often it may ask; None for any number.
         is_public: the key stands in pages that anybody can read.
         granted: rights of the key itself, beside those of its roles.
         origins: of a public key, the origins that it may be used from.
@@ -49,6 +51,7 @@ class Principal:
     key_id: str
     source: str
     roles: frozenset[Role]
+    limit: KeyLimit | None = None
     is_public: bool = False
     granted: frozenset[Right] = frozenset()
     origins: frozenset[str] = frozenset()

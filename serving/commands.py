@@ -23,9 +23,10 @@ from features.events import dump_timestamp, shown
 from features.home import HOME_VARIABLE, Home, lock_file, use_numba_cache
 from serving.audit import AuditTrail
 from serving.auth import RIGHTS, ROLES
+from serving.key_limits import KeyLimit
 from serving.key_use import KeyUse
 from serving.keys import KeyFile, StoredKey
-from serving.settings import Settings
+from serving.settings import Settings, online_lock
 
 SERVICE = "serving.service:HeadwayService"
 CONFIG_VARIABLE = "HEADWAY_CONFIG"
@@ -35,7 +36,10 @@ FINISH_SECONDS = 15
 
 _BENTOML = (sys.executable, "-m", "bentoml", "serve", "--quiet")
 
-keys = typer.Typer(help="Make, list, rotate and revoke API keys.", no_args_is_help=True)
+_Rate = Annotated[float | None, typer.Option(help="Requests a second that it may make; no limit if not given.")]
+_Burst = Annotated[int | None, typer.Option(help="Requests at once; a second's worth if not given.")]
+
+keys = typer.Typer(help="Make, list, limit, rotate and revoke API keys.", no_args_is_help=True)
 
 
 def serve(
@@ -90,8 +94,9 @@ def _check_start(home: Home, settings: Settings, env: dict[str, str]) -> None:
         token_reader(settings)
     with ExitStack() as locks:
         ours = [] if settings.database is not None else [home.events_db, home.records_db]
-        for path in (*ours, home.online_db):
+        for path in ours:
             locks.enter_context(lock_file(path))
+        locks.enter_context(online_lock(settings)(home.online_db))
         if settings.database is not None:
             from features.postgres_store import check_database
 
@@ -124,6 +129,8 @@ def create_key(
     origin: Annotated[
         list[str] | None, typer.Option(help="Make a publishable key, for pages of this origin. May be repeated.")
     ] = None,
+    rate: _Rate = None,
+    burst: _Burst = None,
     may: Annotated[
         list[str] | None,
         typer.Option(help=f"What its events may say beside what its roles allow: {', '.join(RIGHTS)}. Repeatable."),
@@ -140,6 +147,7 @@ def create_key(
         expires_at=None if expires is None else now + _duration("--expires", expires),
         origins=origin or (),
         rights=may or (),
+        limit=KeyLimit.of(rate, burst),
     )
     key_id = key.split("_")[1]
     if as_json:
@@ -162,6 +170,7 @@ def list_keys(as_json: Annotated[bool, typer.Option("--json", help="Print JSON."
     for key in known:
         what = ",".join(key.roles) or f"publishable for {','.join(key.origins)}"
         more = f"  may {','.join(key.rights)}" if key.rights else ""
+        more += f"  {_words_of(key.limit)}" if key.limit else ""
         last = f"used {used[key.key_id]}" if key.key_id in used else "never used"
         typer.echo(f"{key.key_id}  {key.source}  {what}{more}  created {key.created_at}  {last}  {key.state(now)}")
     if not known:
@@ -193,6 +202,21 @@ def revoke_key(key_id: Annotated[str, typer.Argument(help="Id of the key, as `he
     """Make an API key invalid, at once and for good, with all its secrets."""
     key = _key_file().revoke(key_id, at=_now())
     typer.echo(f"Key {key.key_id} of source {key.source} is revoked since {key.revoked_at}.")
+
+
+@keys.command("limit")
+def limit_key(
+    key_id: Annotated[str, typer.Argument(help="Id of the key, as `headway keys list` shows it.")],
+    rate: _Rate = None,
+    burst: _Burst = None,
+) -> None:
+    """Change how often an API key may ask, at once."""
+    key = _key_file().limit(key_id, KeyLimit.of(rate, burst))
+    typer.echo(f"Key {key.key_id} of source {key.source}: {_words_of(key.limit)}.")
+
+
+def _words_of(limit: KeyLimit | None) -> str:
+    return "no limit" if limit is None else f"{limit.per_second:g} requests a second, {limit.burst} at once"
 
 
 def audit(
@@ -241,6 +265,7 @@ def _shown(key: StoredKey) -> dict[str, object]:
         "rotated_at": key.rotated_at,
         "previous_until": key.previous_until,
         "revoked_at": key.revoked_at,
+        "limit": None if key.limit is None else msgspec.structs.asdict(key.limit),
     }
 
 

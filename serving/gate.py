@@ -5,7 +5,7 @@ Health is answered by Headway's routes: BentoML's own only tell that a process r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
@@ -16,8 +16,8 @@ from features.errors import HeadwayError
 from serving import problems
 from serving.access import rule_of
 from serving.api.audited import note
-from serving.api.bodies import bounded_body, chunks_of
-from serving.api.calls import ARRIVED, refuse_query
+from serving.api.bodies import announced_length, bounded_body, chunks_of
+from serving.api.calls import ARRIVED, refuse_endless_query, refuse_query
 from serving.api.decision_door import answer_decision, takes
 from serving.api.failures import Failure, failure, failure_of
 from serving.auth import Principal, authorization_of
@@ -73,9 +73,12 @@ class Gate:
         headers = Headers(scope=scope)
         arrived = runtime.timer()
         principal: Principal | None = None
+        left: Mapping[str, str] = {}
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":
+                told = [(name.lower().encode(), value.encode()) for name, value in left.items()]
+                message["headers"] = [*message["headers"], *told]
                 seconds = runtime.timer() - arrived
                 runtime.metrics.observe_request(route=RANK, status=message["status"], seconds=seconds)
                 note(runtime, _MAY_ASK, principal, status=message["status"])
@@ -88,14 +91,15 @@ class Gate:
             return
         try:
             principal = runtime.authenticator.principal(authorization_of(scope["headers"]))
+            left = runtime.key_limits.take(principal.key_id, principal.limit)
             _MAY_ASK.require(principal)
+            refuse_endless_query(scope["query_string"])
             refuse_query(QueryParams(scope["query_string"]))
             runtime.desk.pace.admit()
-            length = headers.get("content-length", "")
             body = await bounded_body(
                 chunks_of(receive),
                 encoding=headers.get("content-encoding"),
-                announced=int(length) if length.isdecimal() else None,
+                announced=announced_length(headers.get("content-length")),
                 limit=runtime.settings.max_body_bytes,
             )
             # Read twice: what BentoML cannot read it answers in words of its own, and with a 500.

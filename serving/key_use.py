@@ -11,8 +11,9 @@ from typing import Final
 
 import msgspec
 
+from features.errors import HomeLocked, StoreUnavailable
 from features.events import dump_timestamp, parse_timestamp
-from features.home import Home
+from features.home import Home, lock_file
 from serving.telemetry import log_event
 
 SAVED_EVERY_SECONDS: Final = 60.0
@@ -51,9 +52,10 @@ class KeyUse:
         """Write down what was noted since the last time, if anything.
 
         Raises:
-            OSError: it cannot be written; the next time it will be.
+            HomeLocked: another process of the home is writing; the next time it will be.
+            OSError, StoreUnavailable: it cannot be written; likewise.
         """
-        with self._saving:
+        with self._saving, lock_file(self._path):
             if noted := dict(self._noted):
                 self._write(noted)
 
@@ -83,5 +85,5 @@ async def save_use(use: KeyUse) -> None:
 def _saved(use: KeyUse) -> None:
     try:
         use.save()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HomeLocked, StoreUnavailable) as error:
         log_event("key_use_not_saved", level=logging.WARNING, error=error)

@@ -22,6 +22,7 @@ from features.errors import InvalidInput, Problem, Refused, StoreCorrupted, Stor
 from features.events import dump_timestamp, parse_timestamp, shown
 from features.home import Home, lock_file
 from serving.auth import BOOTSTRAP_SOURCE, KEY_PREFIX, RIGHTS, ROLES, Principal, Right, Role
+from serving.key_limits import KeyLimit
 from serving.key_use import KeyUse
 
 FORMAT: Final = 2
@@ -42,6 +43,7 @@ class StoredKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         previous_until: that one is not valid from here on.
         origins: makes it a publishable key, for pages of these origins.
         rights: what its events may say beside what its roles allow.
+        limit: how often it may ask; as often as it likes where there is none.
     """
 
     key_id: str
@@ -56,6 +58,7 @@ class StoredKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     previous_until: str | None = None
     origins: tuple[str, ...] = ()
     rights: tuple[Right, ...] = ()
+    limit: KeyLimit | None = None
 
     @property
     def is_public(self) -> bool:
@@ -116,6 +119,11 @@ class KeyFile:
         """The keys of a home."""
         return cls(home.state / "keys.json", use)
 
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
     def keys(self) -> dict[str, StoredKey]:
         """All keys by id, revoked ones too; read again where the file has changed.
 
@@ -162,6 +170,7 @@ class KeyFile:
         expires_at: int | None = None,
         origins: Iterable[str] = (),
         rights: Iterable[str] = (),
+        limit: KeyLimit | None = None,
     ) -> str:
         """Make a key and give it; it cannot be had again.
 
@@ -173,6 +182,7 @@ class KeyFile:
             expires_at: when it ends; None for never.
             origins: the origins of the pages that a publishable key is for; none of any other.
             rights: what its events may say beside what its roles allow.
+            limit: how often it may ask; as often as it likes where there is none.
 
         Raises:
             InvalidInput: something of it is not valid.
@@ -188,6 +198,7 @@ class KeyFile:
             expires_at=None if expires_at is None else dump_timestamp(expires_at),
             origins=tuple(dict.fromkeys(origins)),
             rights=tuple(right for right in RIGHTS if right in granted),
+            limit=limit,
         )
         with lock_file(self._path):
             problems = _problems_of(stored, named, granted, at, self.keys().values())
@@ -242,6 +253,18 @@ class KeyFile:
             key = self._known(key_id)
             if key.revoked_at is None:
                 key = msgspec.structs.replace(key, revoked_at=dump_timestamp(at))
+                self._replace(key)
+        return key
+
+    def limit(self, key_id: str, limit: KeyLimit | None) -> StoredKey:
+        """Change how often a key may ask, from now on.
+
+        Raises:
+            UnknownObject: there is no such key.
+        """
+        with lock_file(self._path):
+            key = msgspec.structs.replace(self._known(key_id), limit=limit)
+            if key != self._keys[key_id]:
                 self._replace(key)
         return key
 
@@ -311,6 +334,7 @@ def _holder(key: StoredKey) -> _Holder:
             key.key_id,
             key.source,
             frozenset(key.roles),
+            key.limit,
             is_public=key.is_public,
             granted=frozenset(key.rights),
             origins=frozenset(key.origins),

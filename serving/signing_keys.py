@@ -94,7 +94,7 @@ class SigningKeys:
                 raise Unauthenticated(f"the issuer has no signing key {shown(kid)}; expected a token that it signed")
         else:
             self._begins_to_read()
-        raise SigningKeysUnavailable("the keys that tokens are signed with are not there yet: ask again in a second")
+        raise SigningKeysUnavailable("the keys that tokens are signed with are not there yet: ask again")
 
     def refresh(self) -> None:
         """Read the keys where they are due; what cannot be read is logged, and the last good ones stay."""

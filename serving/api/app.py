@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from litestar import Litestar, Response
 from litestar.datastructures import State
@@ -17,7 +17,7 @@ from features.events import shown
 from serving import problems
 from serving.api.audited import note_call
 from serving.api.browsers import for_browsers
-from serving.api.calls import ARRIVED, RUNTIME, Call, as_problem, guarded
+from serving.api.calls import ARRIVED, LEFT, RUNTIME, Call, as_problem, guarded, refuse_endless_query
 from serving.api.configurations import put_actions, put_policy, read_actions, read_policy, validate_policy
 from serving.api.customers import customer_context, customer_journey
 from serving.api.decisions import (
@@ -118,8 +118,12 @@ def _measured(app: ASGIApp) -> ASGIApp:
                     route=_route(scope), status=message["status"], seconds=runtime.timer() - started
                 )
                 note_call(runtime, scope, status=message["status"])
+                if left := cast(dict[str, Any], scope).get(LEFT):
+                    told = [(name.lower().encode(), value.encode()) for name, value in left.items()]
+                    message["headers"] = [*message["headers"], *told]
             await send(message)
 
+        refuse_endless_query(scope["query_string"])
         await app(scope, receive, noting)
 
     return measure

@@ -14,7 +14,8 @@ from litestar.types import HTTPScope
 from features.errors import InvalidInput, Problem, path_step
 from features.events import shown
 from serving.access import rule_of
-from serving.api.bodies import bounded_body, chunks_of
+from serving.admission import kind_of
+from serving.api.bodies import announced_length, bounded_body, chunks_of
 from serving.api.browsers import require_origin
 from serving.api.failures import Failure
 from serving.auth import Principal, authorization_of
@@ -25,6 +26,9 @@ from serving.runtime import Runtime
 JSON: Final = "application/json"
 RUNTIME: Final = "runtime"
 ARRIVED: Final = "headway_arrived"
+LEFT: Final = "headway_left"
+LONGEST_QUERY: Final = 8_192
+MOST_PARAMETERS: Final = 64
 _ENCODER = msgspec.json.Encoder()
 
 Call: TypeAlias = Request[Any, Any, Any]
@@ -43,14 +47,16 @@ def guarded(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler)
     rule = rule_of(scope["method"], scope["path_template"])
     if rule.is_open:
         return
-    authenticator = cast(Runtime, connection.app.state[RUNTIME]).authenticator
+    runtime = cast(Runtime, connection.app.state[RUNTIME])
     authorization = authorization_of(scope["headers"])
-    caller = authenticator.tracking_principal if rule.takes_basic else authenticator.principal
+    caller = runtime.authenticator.tracking_principal if rule.takes_basic else runtime.authenticator.principal
     principal = caller(authorization)
     scope["user"] = principal
+    cast(dict[str, Any], scope)[LEFT] = runtime.key_limits.take(principal.key_id, principal.limit)
     rule.require(principal)
     if principal.is_public:
         require_origin(principal, connection.headers.get("origin"))
+    runtime.admission.admit(kind_of(scope["method"], scope["path_template"]))
 
 
 def runtime_of(call: Call) -> Runtime:
@@ -78,11 +84,10 @@ async def body_of(call: Call, limit: int, *, pace: Pace) -> bytes:
 async def admitted_body(call: Call, limit: int, *, pace: Pace) -> bytes:
     """``body_of`` for a call that reads its query parameters itself."""
     pace.admit()
-    length = call.headers.get("content-length", "")
     return await bounded_body(
         chunks_of(call.receive),
         encoding=call.headers.get("content-encoding"),
-        announced=int(length) if length.isdecimal() else None,
+        announced=announced_length(call.headers.get("content-length")),
         limit=limit,
     )
 
@@ -95,6 +100,19 @@ def words_of(call: Call) -> Words:
 def arrival_of(call: Call) -> float:
     """When a call came, by the runtime's timer."""
     return cast(float, call.scope[ARRIVED])  # type: ignore[typeddict-item]  # set by the application's middleware
+
+
+def refuse_endless_query(query: bytes) -> None:
+    """Refuse a query string that no call has, before it is taken apart.
+
+    Raises:
+        InvalidInput: it is too long, or has too many parameters.
+    """
+    n_parameters = query.count(b"&") + 1
+    if len(query) > LONGEST_QUERY or n_parameters > MOST_PARAMETERS:
+        found = f"{len(query)} characters, {n_parameters} parameters"
+        expected = f"at most {LONGEST_QUERY} characters and {MOST_PARAMETERS} parameters"
+        raise InvalidInput("the query is not one that a call takes", [Problem("?", found, expected)])
 
 
 def refuse_query(given: Mapping[str, str]) -> None:

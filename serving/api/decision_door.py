@@ -6,11 +6,12 @@ about a request, such as query parameters, is left to that route.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from serving.access import rule_of
 from serving.api.audited import note
-from serving.api.bodies import bounded_body, chunks_of
+from serving.api.bodies import announced_length, bounded_body, chunks_of
 from serving.api.calls import JSON
 from serving.api.failures import failure_of
 from serving.auth import Principal, authorization_of
@@ -32,40 +33,45 @@ async def answer_decision(runtime: Runtime, scope: Any, receive: Any, send: Any)
     """Answer a request for a decision, as an ASGI application does."""
     arrived = runtime.timer()
     principal = None
+    left: Mapping[str, str] = {}
     try:
-        headers = _headers_of(scope)
+        asked = _headers(scope)
         principal = runtime.authenticator.principal(authorization_of(scope["headers"]))
+        left = runtime.key_limits.take(principal.key_id, principal.limit)
         MAY_ASK.require(principal)
-        body = await _answer(runtime, principal, headers, receive, arrived)
+        body = await _answer(runtime, asked, receive, principal, arrived)
     except Exception as error:
         failure = failure_of(error, route=DECISIONS)
         status, body = failure.status, failure.body
-        told = [(name.lower().encode(), value.encode()) for name, value in failure.headers.items()]
+        headers = _as_sent({**failure.headers, **left})
     else:
-        status, told = 200, [_JSON_HEADER]
-    told.append((b"content-length", b"%d" % len(body)))
+        status, headers = 200, [_JSON_HEADER, *_as_sent(left)]
+    headers.append((b"content-length", b"%d" % len(body)))
     runtime.metrics.observe_request(route=DECISIONS, status=status, seconds=runtime.timer() - arrived)
     note(runtime, MAY_ASK, principal, status=status)
-    await send({"type": "http.response.start", "status": status, "headers": told})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-def _headers_of(scope: Any) -> dict[bytes, str]:
+def _headers(scope: Any) -> dict[bytes, str]:
     headers: dict[bytes, str] = {}
     for name, value in scope["headers"]:
         headers.setdefault(name, value.decode("latin-1"))
     return headers
 
 
+def _as_sent(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
 async def _answer(
-    runtime: Runtime, principal: Principal, headers: dict[bytes, str], receive: Any, arrived: float
+    runtime: Runtime, headers: Mapping[bytes, str], receive: Any, principal: Principal, arrived: float
 ) -> bytes:
     runtime.desk.pace.admit()
-    length = headers.get(b"content-length", "")
     body = await bounded_body(
         chunks_of(receive),
         encoding=headers.get(b"content-encoding"),
-        announced=int(length) if length.isdecimal() else None,
+        announced=announced_length(headers.get(b"content-length")),
         limit=runtime.settings.max_body_bytes,
     )
     return await runtime.desk.answer(

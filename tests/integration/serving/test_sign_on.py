@@ -72,13 +72,14 @@ def test_a_token_that_is_not_accepted_is_a_401(client: Client) -> None:
 
 
 def test_a_key_that_is_being_read_is_a_503(client: Client, world: World, issuer: Issuer, tmp_path: Path) -> None:
-    """To come back in a second; API keys go on meanwhile."""
+    """To come back soon; API keys go on meanwhile."""
     world.tokens = token_reader(world.settings)  # which has read nothing yet
     with world.client() as fresh:
         answer = fresh.get("/v1/customers/c-1/journey", key=token())
         other = fresh.get("/v1/customers/c-1/journey")
 
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) >= 1
     assert other.status_code == 200
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from features.errors import HomeLocked, StoreUnavailable
+from features.home import lock_file
 from serving import audit
 from serving.audit import MOST_WAITING, AuditLine, AuditTrail, write_audit
 from serving.auth import Principal
@@ -130,13 +132,27 @@ def test_a_disk_that_fails_loses_nothing_that_fits(trail: AuditTrail, tmp_path: 
     """It is written when the disk does again."""
     (tmp_path / "audit").write_text("a file where the folder should be")
     _read(trail)
-    with pytest.raises(OSError, match="Not a directory"):
+    with pytest.raises(StoreUnavailable):
         trail.write()
     (tmp_path / "audit").unlink()
 
     trail.write()
 
     assert len(list(trail.lines())) == 1
+
+
+def test_processes_of_one_home_write_one_after_the_other(trail: AuditTrail, tmp_path: Path, clock: Clock) -> None:
+    """Whoever finds another one writing tries again, and loses nothing."""
+    other = AuditTrail(tmp_path / "audit", clock=clock, randomness=lambda n: b"t" * n)
+    _read(trail)
+    _read(other, "c-2")
+    with lock_file(tmp_path / "audit" / "calls.jsonl"), pytest.raises(HomeLocked):
+        trail.write()
+
+    trail.write()
+    other.write()
+
+    assert [one.object for one in trail.lines()] == [trail.hash_of("c-2"), trail.hash_of("c-1")]
 
 
 def test_the_log_is_bounded(trail: AuditTrail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
