@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from features.event_store import open_event_log
 from features.events import JourneyEvent
@@ -25,11 +25,13 @@ from models.journey_reports import KeptReports
 from models.record_store import open_record_store
 from models.rulebooks import feature_sets_of
 from serving.assembly import Stores, assemble
-from serving.auth import KeyFile
+from serving.audit import write_audit
 from serving.champions import Champions, served_bundles
 from serving.child_commands import ChildCommands
 from serving.explanations import WAITING_AT_MOST, ChildExplanations
 from serving.journey_reports import ChildReports
+from serving.key_use import KeyUse, save_use
+from serving.keys import KeyFile
 from serving.prices import Prices
 from serving.retention import forget_decisions, forget_texts, in_one_process
 from serving.runtime import Runtime
@@ -37,6 +39,9 @@ from serving.schemas import DecisionRequest
 from serving.settings import Settings, online_lock
 from serving.surroundings import Surroundings
 from serving.telemetry import Metrics, configure_logging, log_event
+
+if TYPE_CHECKING:
+    from serving.tokens import TokenReader
 
 REFRESH_SECONDS: Final = 1.0
 """How soon a promoted bundle decides, and how often the configuration's files are looked at."""
@@ -59,6 +64,8 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
     surroundings = Surroundings.of_process()
     champions, challengers = served_bundles(home, configuration, feature_sets)
     prices = Prices(home.prices)
+    tokens = _token_reader(settings)
+    use = KeyUse.of(home)
     with ExitStack() as opened:
         stores = await asyncio.to_thread(_open_stores, opened, home, settings, configuration, feature_sets)
         child = ChildReports(env)
@@ -68,7 +75,8 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
             settings=settings,
             configuration=configuration,
             stores=stores,
-            keys=KeyFile.of(home),
+            keys=KeyFile.of(home, use),
+            tokens=tokens,
             champions=champions,
             challengers=challengers,
             prices=prices,
@@ -87,6 +95,8 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
         opened.callback(commands.close)
         opened.callback(child.close)  # first of all, so that no thread goes on waiting for it
         await asyncio.to_thread(prices.refresh)
+        if tokens is not None:
+            await asyncio.to_thread(tokens.refresh)
         await asyncio.to_thread(_warm_up, runtime, [champions, challengers], configuration, feature_sets)
         kept_for = configuration.taxonomy.text_kept
         watching = asyncio.gather(
@@ -97,6 +107,9 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
                     *(runtime.write_ahead.refresh, runtime.metrics.leave_figures),
                 ]
             ),
+            write_audit(runtime.audit),
+            save_use(use),
+            *(() if tokens is None else (_watch([tokens.refresh]),)),
             in_one_process(
                 home.state / "retention",
                 lambda: asyncio.gather(
@@ -117,6 +130,15 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
             with suppress(asyncio.CancelledError):
                 await watching
     log_event("service_closed")
+
+
+def _token_reader(settings: Settings) -> TokenReader | None:
+    """What reads tokens, if an issuer is configured; where none is, nothing that checks signatures is even loaded."""
+    if settings.oidc_issuer is None:
+        return None
+    from serving.tokens import token_reader
+
+    return token_reader(settings)
 
 
 def _open_stores(

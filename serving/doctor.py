@@ -23,7 +23,7 @@ from features.online_location import SQLITE, VARIABLE
 from features.sqlite_checks import layout, looked_up, one_writer, pages, sqlite_version
 from features.store_head import verify_head
 from models.configuration import Configuration, load_configuration
-from serving.auth import KeyFile
+from serving.keys import KeyFile
 from serving.settings import Settings
 
 _RESTORE: Final = "stop the service, and restore the home from a backup"

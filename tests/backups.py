@@ -23,7 +23,7 @@ from models.price_files import publish_prices
 from models.prices import PriceList
 from models.record_store import SqlRecordStore
 from models.registry import CHALLENGER
-from serving.auth import KeyFile
+from serving.keys import KeyFile
 from tests.doors import JOURNEY, NOW
 from tests.histories import event
 from tests.recorded import live, promote, recorded_world

@@ -17,9 +17,9 @@ from features.check_findings import Finding, passed
 from features.cli import COMMAND_GROUP, run
 from features.event_store import SqlEventLog
 from features.home import Home
-from serving.auth import KeyFile
 from serving.doctor import CHECKS, Installation, clock, database, environment, examined, keys, online_store, stores
 from serving.doctor_commands import doctor_document, doctor_text
+from serving.keys import KeyFile
 from tests.histories import START_AT, event
 from tests.postgres_servers import postgres_database
 
