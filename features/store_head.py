@@ -27,6 +27,9 @@ from features.sqlite_files import connect_reader, connect_writer, store_errors
 FULLY_CHECKED: Final = 50_000
 """So many rows are summed up anew when a file is opened, in a third of a second; of more, only their number is."""
 
+HEAD_TABLE: Final = "head"
+"""In every file that is vouched for; not one of its store's own tables."""
+
 _CREATE = (
     "CREATE TABLE IF NOT EXISTS head (one INTEGER PRIMARY KEY CHECK (one = 1), store_id TEXT NOT NULL, "
     "commits INTEGER NOT NULL, rows INTEGER NOT NULL, digest TEXT NOT NULL, at INTEGER NOT NULL, tables TEXT NOT NULL)"

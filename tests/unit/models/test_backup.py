@@ -63,11 +63,13 @@ def backup(small: Path, tmp_path: Path, home: Home) -> Path:
 def test_everything_comes_back(lived: Home, tmp_path: Path) -> None:
     """Every row of both stores under the same declarations, and every file with its bytes; caches and locks do not."""
     restored = Home(tmp_path / "restored")
+    lived.audit.mkdir(mode=0o700)
+    (lived.audit / "secret").write_bytes(b"of pseudonyms")
 
     restore_backup(backed_up(lived, tmp_path / "b.zip").path, restored, at=NOW)
 
     assert sorted(path.name for path in restored.state.iterdir() if path.suffix != ".lock") == [
-        *("events.db", "keys.json", "records.db")
+        *("events.db", "events.head", "keys.json", "records.db", "records.head")
     ]
     for name in ("events.db", "records.db"):
         assert rows(restored.state / name) == rows(lived.state / name)
@@ -75,7 +77,7 @@ def test_everything_comes_back(lived: Home, tmp_path: Path) -> None:
     told = files(restored.root)
     assert told == {name: data for name, data in files(lived.root).items() if name in told}
     assert {name.partition("/")[0] for name in told} == {
-        *("bundles", "config", "configurations", "prices", "reports", "snapshot.json")
+        *("audit", "bundles", "config", "configurations", "prices", "reports", "snapshot.json")
     }
     keys = restored.state / "keys.json"
     assert keys.read_bytes() == (lived.state / "keys.json").read_bytes()
