@@ -217,9 +217,8 @@ def test_a_decision_is_forgotten_once(stores: Sequence[SqlRecordStore]) -> None:
 
 def _made(number: int) -> DecisionRecord:
     at = DECIDED_AT - DAY_US + number * 1_000
-    return record(
-        number, decided_at=at, decision_id=decision_id(at=at, customer_id="c1", randomness=bytes([number] * 9))
-    )
+    new_id = decision_id(at=at, customer_id="c1", randomness=bytes([number] * 9))
+    return record(number, decided_at=at, decision_id=new_id)
 
 
 def test_texts_are_forgotten_once(logs: Sequence[SqlEventLog]) -> None:
