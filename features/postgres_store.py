@@ -75,6 +75,9 @@ class PostgresConnection:
 
     def executemany(self, statement: Statement, rows: Iterable[Values]) -> Cursor:
         """Run a statement once for each of some rows, in one go."""
+        rows = list(rows)
+        if len(rows) == 1:  # going through a pipeline costs as much again
+            return self.execute(statement, rows[0])
         cursor = self.driver.cursor(binary=True)
         cursor.executemany(statement.postgres.encode(), rows)
         return cursor

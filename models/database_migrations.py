@@ -5,6 +5,7 @@ A migration is one transaction: it is done whole or not at all, and of two proce
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,9 @@ EMPTY: Final = "base"
 
 HEAD: Final = "head"
 """The newest revision."""
+
+_ONE_MOVE: Final = threading.Lock()
+"""What Alembic runs looks up its connection in the whole process."""
 
 _NO_HURRY: Final = b"SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0"
 """An index over many rows takes as long as it takes. Only for locks of tables, behind which all others wait, is there
@@ -102,7 +106,8 @@ def _moved(location: DatabaseLocation, move: Callable[[Config], None]) -> str | 
         config = _config()
         config.attributes.update(connection=connection, metadata=all_tables())
         try:
-            move(config)
+            with _ONE_MOVE:
+                move(config)
         except CommandError as error:
             raise Refused(f"{location}: {error}; expected a way from {before or EMPTY}: look at its status") from error
         connection.commit()

@@ -161,8 +161,8 @@ def hold(url: str, tell_parent: Connection) -> None:
     """Append an event without an end, and say so."""
 
     def job(connection: SqlConnection) -> None:
-        lost = event("lost")
-        event_store._append(connection, [event_store._row(lost)], [lost], frozenset())
+        lost = [event("lost"), event("lost too")]
+        event_store._append(connection, [event_store._row(one) for one in lost], lost, frozenset())
         tell_parent.send("holding")
         threading.Event().wait(120)
 
