@@ -80,6 +80,9 @@ class PostgresConnection:
             return self.execute(statement, rows[0])
         cursor = self.driver.cursor(binary=True)
         cursor.executemany(statement.postgres.encode(), rows)
+        if rows:
+            # A pipeline disarms `idle_in_transaction_session_timeout` of PostgreSQL 15 until the next plain statement.
+            self.driver.execute(b"SELECT", prepare=False)
         return cursor
 
 

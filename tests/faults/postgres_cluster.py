@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,13 +36,13 @@ class Cluster:
             self.port: int = found.getsockname()[1]
         self._run("initdb", "-D", str(folder / "data"), "-U", _USER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
 
-    def start(self, **settings: str) -> None:
-        """Start it, and wait until it answers."""
-        told = {"port": str(self.port), "listen_addresses": "127.0.0.1", "unix_socket_directories": "", **settings}
+    def start(self, *, file_bytes: int | None = None) -> None:
+        """Start it, and wait until it answers; where told, no file of it may grow beyond so many bytes."""
+        told = {"port": str(self.port), "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
         options = " ".join(f"-c {name}='{value}'" for name, value in told.items())
-        self._run(
-            "pg_ctl", "-D", str(self.folder / "data"), "-w", "-l", str(self.folder / "log"), "-o", options, "start"
-        )
+        log = str(self.folder / "log")
+        limited = () if file_bytes is None else ("prlimit", f"--fsize={file_bytes}")
+        self._run("pg_ctl", "-D", str(self.folder / "data"), "-w", "-l", log, "-o", options, "start", by=limited)
 
     def stop(self, mode: str = "fast") -> None:
         """Stop it; ``immediate`` is as a crash."""
@@ -65,12 +65,17 @@ class Cluster:
         with psycopg.connect(self.url(database), autocommit=True) as connection:
             connection.execute(statement.encode())
 
-    def _run(self, program: str, *words: str) -> None:
+    def _run(self, program: str, *words: str, by: Sequence[str] = ()) -> None:
         user = _USER if os.geteuid() == 0 else None
         output = self.folder / f"{program}.out"
         with output.open("wb") as told:
             done = subprocess.run(
-                [self._programs / program, *words], user=user, cwd=self.folder, stdout=told, stderr=told, check=False
+                [*by, self._programs / program, *words],
+                user=user,
+                cwd=self.folder,
+                stdout=told,
+                stderr=told,
+                check=False,
             )
         if done.returncode != 0:
             raise RuntimeError(f"{program} {words}: {output.read_text()}")
