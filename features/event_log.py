@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -19,6 +19,10 @@ COLUMNS: Final = (
 
 Columns: TypeAlias = Sequence[Sequence[Any]]
 """Events by column: a sequence for each of ``COLUMNS``, all of one length; facts are the bytes of canonical JSON."""
+
+
+Stamp: TypeAlias = Callable[[int], int]
+"""Given when the newest event in a log arrived, when the next ones do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +49,23 @@ class LoggedEvent:
 class EventLog(Protocol):
     """Append-only log of events. Everything it answered is durable."""
 
-    def append(self, events: Sequence[JourneyEvent]) -> list[Appended]:
+    def append(self, events: Sequence[JourneyEvent], *, stamp: Stamp | None = None) -> list[Appended]:
         """Append what is not there yet, in one commit; one answer per event, in order.
+
+        Args:
+            events: the events.
+            stamp: of a log that several processes append to: asked while none of the others does, it lets what says
+                that it arrived earlier arrive then.
 
         Raises:
             StoreUnavailable: nothing of the batch was kept.
+        """
+
+    def newest_arrival(self) -> int:
+        """When the newest event arrived, once all that another process is appending is there; 0 where there is none.
+
+        Raises:
+            StoreUnavailable: the log does not answer, or takes too long.
         """
 
     def forget_texts(self, *, arrived_before: int) -> int:
@@ -139,9 +155,14 @@ class MemoryEventLog:
         self._by_customer: dict[str, list[LoggedEvent]] = {}
         self._claims: set[Claim] = set()
 
-    def append(self, events: Sequence[JourneyEvent]) -> list[Appended]:
+    def append(self, events: Sequence[JourneyEvent], *, stamp: Stamp | None = None) -> list[Appended]:
         """Append what is not there yet."""
-        return [self._append_one(event) for event in events]
+        at = 0 if stamp is None else stamp(self.newest_arrival())
+        return [self._append_one(replace(event, arrived_at=max(at, event.arrived_at))) for event in events]
+
+    def newest_arrival(self) -> int:
+        """When the newest event arrived."""
+        return self.arrived_at(self.head())
 
     def _append_one(self, event: JourneyEvent) -> Appended:
         known = self._known.get((event.source, event.event_id))

@@ -32,7 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from features.errors import StoreCorrupted
-from features.event_log import COLUMNS, Appended, Columns, LoggedEvent, journey_events
+from features.event_log import COLUMNS, Appended, Columns, LoggedEvent, Stamp, journey_events
 from features.events import FactValue, JourneyEvent, dump_facts, load_facts
 from features.home import Home
 from features.identity import Claim, Identities, Person, Span, claim_of, unlinked
@@ -109,10 +109,11 @@ indexed_table = Table(
     Column("position", WHOLE, nullable=False),
 )
 
-LAYOUT: Final = Layout(metadata, version=2, upgrades={1: ()})
+LAYOUT: Final = Layout(metadata, version=2, facts=("events",), upgrades={1: ()})
 """Version 1 lacks the tables of claims and identifiers, and holds no event that would be in the first."""
 
 _t = events_table.c
+_ONE = literal_column("1", WHOLE)
 _INSERT = statement(insert(events_table))
 _HEAD = statement(select(func.coalesce(func.max(_t.position), ZERO)))
 # Joined in this order: for `(source, event_id) IN (...)` SQLite walks the whole index.
@@ -129,6 +130,7 @@ _OF_CUSTOMER = statement(
 _LAST = select(func.coalesce(func.max(_t.position), ZERO)).where(_t.customer_id == bindparam("customer_id"))
 _LAST_OF_CUSTOMER = statement(_LAST)
 _ARRIVED_AT = statement(select(_t.arrived_at).where(_t.position == bindparam("position")))
+_NEWEST_ARRIVAL = statement(select(_t.arrived_at).order_by(_t.position.desc()).limit(_ONE).offset(ZERO))
 _PAGE, _PAGE_OF_COLUMNS = (
     statement(
         chosen.where(_t.position > bindparam("after"), _t.position <= bindparam("until"))
@@ -144,7 +146,6 @@ _CLAIMS = (
     "position",
 )
 _INSERT_CLAIM = statement(insert(claims_table))
-_ONE = literal_column("1", WHOLE)
 _IS_ALIAS, _HAS_ALIAS = (
     select(claims_table.c.position).where(claims_table.c[name] == bindparam("id")) for name in ("alias", "customer_id")
 )
@@ -258,17 +259,34 @@ class SqlEventLog:
             while self._store.run(lambda connection: _index_page(connection, self._identifiers), keys=_APPENDING):
                 pass
 
-    def append(self, events: Sequence[JourneyEvent]) -> list[Appended]:
+    def append(self, events: Sequence[JourneyEvent], *, stamp: Stamp | None = None) -> list[Appended]:
         """Append what is not there yet, in one commit; one answer per event, in order."""
-        return self._store.run(self._appending(events), keys=_APPENDING)
+        return self._store.run(self._appending(events, stamp), keys=_APPENDING)
 
-    def submit_append(self, events: Sequence[JourneyEvent]) -> Future[list[Appended]]:
+    def submit_append(self, events: Sequence[JourneyEvent], *, stamp: Stamp | None = None) -> Future[list[Appended]]:
         """``append`` for callers that must not block: the future resolves once the events are on disk."""
-        return self._store.submit(self._appending(events), keys=_APPENDING)
+        return self._store.submit(self._appending(events, stamp), keys=_APPENDING)
 
-    def _appending(self, events: Sequence[JourneyEvent]) -> Callable[[SqlConnection], list[Appended]]:
+    def _appending(
+        self, events: Sequence[JourneyEvent], stamp: Stamp | None
+    ) -> Callable[[SqlConnection], list[Appended]]:
         rows = [_row(event) for event in events]
-        return lambda connection: _append(connection, rows, events, self._identifiers)
+        if stamp is None:
+            return lambda connection: _append(connection, rows, events, self._identifiers)
+
+        def job(connection: SqlConnection) -> list[Appended]:
+            at = stamp(_newest_arrival(connection))
+            late = [replace(event, arrived_at=max(at, event.arrived_at)) for event in events]
+            stamped = [{**row, "arrived_at": event.arrived_at} for row, event in zip(rows, late, strict=True)]
+            return _append(connection, stamped, late, self._identifiers)
+
+        return job
+
+    def newest_arrival(self) -> int:
+        """When the newest event arrived, once all that is being appended is there; 0 where the log is empty."""
+        self._store.wait_for(_APPENDING)
+        with self._store.reading() as connection:
+            return _newest_arrival(connection)
 
     def forget_texts(self, *, arrived_before: int) -> int:
         """Forget the raw texts of events that arrived before a moment, for good; how many there were."""
@@ -450,6 +468,11 @@ def _append(
         for name in sorted(identifiers):
             connection.execute(_MOVE_INDEXED, {"identifier": name, "before": head, "head": position})
     return appended
+
+
+def _newest_arrival(connection: SqlConnection) -> int:
+    row = connection.execute(_NEWEST_ARRIVAL).fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def _known_positions(connection: SqlConnection, events: Sequence[JourneyEvent]) -> dict[tuple[str, str], int]:

@@ -168,6 +168,8 @@ class FeastStore:
         HomeLocked: another process writes the online file.
     """
 
+    is_shared = False
+
     def __init__(
         self,
         home: Home,
@@ -265,7 +267,7 @@ class FeastStore:
             if state_rows:
                 self._feast.write_to_online_store(STATE_VIEW, _frame(state_rows, self._layout.state))
 
-    def forget(self, customer_ids: Sequence[str]) -> None:
+    def forget(self, customer_ids: Sequence[str], *, gone_at: int | None = None) -> None:
         """Remove the states and profiles of customers; Feast keeps next to empty rows in their place.
 
         Raises:

@@ -198,7 +198,7 @@ class Home:
         return self.configurations / part / f"{version}.yaml"
 
     def create(self) -> Home:
-        """This home, with its folders made where they were missing.
+        """This home, with its folders made where they were missing; a new home is its owner's alone.
 
         Raises:
             Refused: if the root is a file, or a folder cannot be made.
@@ -217,6 +217,7 @@ class Home:
             self.numba_cache,
         )
         try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds personal data
             for folder in folders:
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -228,7 +229,7 @@ class Home:
 
 
 class FileLock:
-    """The right to write one file, held until ``close`` or the death of the process; made by ``lock_file``."""
+    """The right to write one file, held until ``close`` or the death of the process: alone, or as one of several."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor
@@ -262,6 +263,15 @@ def lock_file(path: Path, *, command: str | None = None) -> FileLock:
         HomeLocked: if another process, or another writer in this one, holds it.
         StoreUnavailable: if the lock file cannot be opened, or the file system has no locks.
     """
+    return _locked(path, fcntl.LOCK_EX, command)
+
+
+def share_file(path: Path, *, command: str | None = None) -> FileLock:
+    """``lock_file`` for one of several who write what ``path`` stands for: it keeps out only who wants it alone."""
+    return _locked(path, fcntl.LOCK_SH, command)
+
+
+def _locked(path: Path, kind: int, command: str | None) -> FileLock:
     target = path.with_name(path.name + ".lock")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -272,7 +282,7 @@ def lock_file(path: Path, *, command: str | None = None) -> FileLock:
         ) from error
     try:
         # flock and not lockf: a POSIX lock is lost as soon as any descriptor of the file is closed in this process.
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError as error:
         holder = os.pread(descriptor, 400, 0).decode("utf-8", "replace").split("\n")
         os.close(descriptor)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -21,23 +21,17 @@ from features.feedback_text import FeedbackTexts
 from features.identity import Claim, Person, circular, claim_of
 from features.kernel import Floats, new_state
 from features.moments import Moments
-from features.profile import consent_of, fold_profile
+from features.profile import fold_profile
 from features.schema import FeatureSet
 from features.stable_hash import stable_hash
 from features.store import CustomerRow, FeatureStore, ProfileRow, StateRow
-from features.taxonomy import EXPOSED, Taxonomy
+from features.taxonomy import Taxonomy
+from features.telling import SetConsents, is_answer, is_exposure, remember_consents
 
 STORE_DOWN: Final = "feature_store_unavailable"
 _STRIPES: Final = 64
 _PEOPLE_AT_ONCE: Final = 200
 """Read together; all of their events may be in memory at once."""
-
-
-class SetConsents(Protocol):
-    """Remembers consents where the next decision looks, durably before it returns."""
-
-    def __call__(self, customer_id: str, consents: Mapping[str, str], /, *, at: int) -> None:
-        """Remember states by consent as of ``at``; what is known from later stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +71,24 @@ class _Arrears:
     is_moved: bool
 
 
+class _Known(NamedTuple):
+    """What the feature store has of a customer: what can be folded on, and how far in the log any of it is."""
+
+    states: Sequence[StateRow]
+    profile: ProfileRow | None
+    furthest: int
+
+
+_NOTHING: Final = _Known((), None, 0)
+
+
 class Ingestor:
     """Takes events in and keeps the feature store equal to a fold of the log.
 
     Args:
-        log: the event log, which this is the only one to write.
-        store: the feature store, likewise.
+        log: the event log.
+        store: the feature store. Of a process only one ingestor may write it, and more than one process only where it
+            is shared.
         feature_sets: by journey; every event folds into each.
         taxonomy: the vocabulary that documents must keep to.
         consents: where consents go before the answer.
@@ -135,15 +141,15 @@ class Ingestor:
             return IngestReport(0, 0, rejected)
         events = list(parsed.values())
         with self._moments.arriving(_ids_in(events), now=arrived_at) as moment:
-            appended = self._log.append([_arrived(event, moment) for event in events])
+            appended = self._log.append([_arrived(event, moment) for event in events], stamp=self._moments.stamp)
         known = tuple(index for index, one in zip(parsed, appended, strict=True) if one.duplicate)
         # Duplicates too: the process may have died between their append and what follows it.
         customers = self._touched(events)
         with self._held(customers):
-            self._remember_consents(events)
-            if exposed := self._as_logged(events, appended, _is_exposure):
+            remember_consents(events, self._log, self._taxonomy, self._consents)
+            if exposed := self._as_logged(events, appended, is_exposure):
                 self._exposures(exposed)
-            if self._responses is not None and (answers := self._as_logged(events, appended, _is_answer)):
+            if self._responses is not None and (answers := self._as_logged(events, appended, is_answer)):
                 self._responses(answers)
             degraded = self._refreshed(customers)
         return IngestReport(len(events) - len(known), len(known), rejected, degraded, known)
@@ -247,19 +253,6 @@ class Ingestor:
                 held.enter_context(self._stripes[stripe])
             yield
 
-    def _remember_consents(self, events: Sequence[JourneyEvent]) -> None:
-        touched: dict[str, set[str]] = {}
-        for event in events:
-            if (changed := consent_of(event, self._taxonomy)) is not None:
-                touched.setdefault(event.customer_id, set()).add(changed[0])
-        for customer_id, consents in touched.items():
-            # From the log, not from the batch: of two states of the same time, the one that arrives last may not be
-            # the one that comes last. All of them, since what is newest of a shared alias may be another person's.
-            for logged in self._log.of_customer(customer_id):
-                changed = consent_of(logged.event, self._taxonomy)
-                if changed is not None and changed[0] in consents:
-                    self._consents(customer_id, {changed[0]: changed[1]}, at=logged.event.occurred_at)
-
     def _as_logged(
         self, events: Sequence[JourneyEvent], appended: Sequence[Appended], is_meant: Callable[[JourneyEvent], bool]
     ) -> list[JourneyEvent]:
@@ -292,36 +285,44 @@ class Ingestor:
     def _refresh(self, customers: Sequence[str]) -> None:
         states: list[StateRow] = []
         profiles: list[ProfileRow] = []
-        gone: list[str] = []
-        # All as of one position: a claim that slipped in between the reads would count as folded without being so.
-        head = self._log.head()
-        graph = self._log.identities(customers).up_to(head)
+        gone: dict[int, list[str]] = {}
         for start in range(0, len(customers), _PEOPLE_AT_ONCE):
-            people = [graph.person(one) for one in customers[start : start + _PEOPLE_AT_ONCE]]
-            for arrears in self._arrears(people, head=head):
+            ids = customers[start : start + _PEOPLE_AT_ONCE]
+            # Before the head: what is past it then, was not written since by another process.
+            known = self._known(ids)
+            # All as of one position: a claim that slipped in between the reads would count as folded without being so.
+            head = self._log.head()
+            self._forget_what_is_past(head, ids, known)
+            graph = self._log.identities(ids).up_to(head)
+            for arrears in self._arrears([graph.person(one) for one in ids], known, head=head):
                 if arrears.missing:
                     states.extend(self._folded(arrears))
                     folded = fold_profile(arrears.profile, (each.event for each in arrears.missing), self._taxonomy)
-                    if not arrears.states or folded != arrears.profile:
+                    if self._store.is_shared or not arrears.states or folded != arrears.profile:
                         profiles.append(folded)
                 elif arrears.is_moved:
-                    gone.append(arrears.person.customer_id)
+                    gone.setdefault(head, []).append(arrears.person.customer_id)
         if states:
             self._write(states, profiles)
-        if gone:
-            self._store.forget(gone)
+        for position, ids in gone.items():
+            self._store.forget(ids, gone_at=position)
 
-    def _arrears(self, people: Sequence[Person], *, head: int) -> Iterator[_Arrears]:
-        known = self._known([person.customer_id for person in people], head=head)
-        folded = [states[0].log_position if states else 0 for states, _ in known]
+    def _forget_what_is_past(self, head: int, ids: Sequence[str], known: Sequence[_Known]) -> None:
+        """A state past the head was folded from a log that was set back since: it must not keep its place."""
+        past = [one for one, found in zip(ids, known, strict=True) if found.furthest > head]
+        if past:
+            self._store.forget(past)
+
+    def _arrears(self, people: Sequence[Person], known: Sequence[_Known], *, head: int) -> Iterator[_Arrears]:
+        usable = [found if found.furthest <= head else _NOTHING for found in known]
+        folded = [found.furthest if found.states else 0 for found in usable]
         # Of those who were moved, events may have come or gone that are older than the state.
         moved = [until < person.linked_at for person, until in zip(people, folded, strict=True)]
         asked = [
             (person, 0 if is_moved else until) for person, until, is_moved in zip(people, folded, moved, strict=True)
         ]
-        for person, (states, profile), is_moved, events in zip(
-            people, known, moved, self._log.of_people(asked), strict=True
-        ):
+        for person, found, is_moved, events in zip(people, usable, moved, self._log.of_people(asked), strict=True):
+            states, profile = found.states, found.profile or ProfileRow(person.customer_id)
             missing = [each for each in events if each.position <= head]
             is_late = bool(states and missing) and missing[0].event.order < states[0].order
             if is_late and not is_moved:
@@ -330,31 +331,27 @@ class Ingestor:
                 states, profile = [], ProfileRow(person.customer_id)
             yield _Arrears(person, states, profile, missing, is_moved)
 
-    def _known(self, customer_ids: Sequence[str], *, head: int) -> list[tuple[list[StateRow], ProfileRow]]:
-        """What the feature store has of each customer that can be folded on."""
+    def _known(self, customer_ids: Sequence[str]) -> list[_Known]:
+        """What the feature store has of each customer."""
         try:
             journeys = [self._store.read_many(customer_ids, journey_id) for journey_id in self._feature_sets]
         except StoreCorrupted:
             if len(customer_ids) > 1:  # of one of them: the others are folded on
-                return [known for one in customer_ids for known in self._known([one], head=head)]
-            return [([], ProfileRow(one)) for one in customer_ids]  # written over from the log, as if there were none
-        return [
-            self._whole(customer_id, [rows[place] for rows in journeys], head=head)
-            for place, customer_id in enumerate(customer_ids)
-        ]
+                return [known for one in customer_ids for known in self._known([one])]
+            return [_NOTHING] * len(customer_ids)  # written over from the log, as if there were none
+        return [self._whole([rows[place] for rows in journeys]) for place in range(len(customer_ids))]
 
-    def _whole(self, customer_id: str, rows: Sequence[CustomerRow], *, head: int) -> tuple[list[StateRow], ProfileRow]:
+    def _whole(self, rows: Sequence[CustomerRow]) -> _Known:
         """The stored states of all journeys with the profile; none where they are not all whole and of one position."""
-        states = [row.state for row in rows if row.state is not None and row.profile is not None]
-        is_whole = len(states) == len(rows) and all(
-            state.version == self._feature_sets[state.journey_id].version
-            and state.log_position == states[0].log_position <= head  # past it: the log was set back to a backup
-            for state in states
+        found = [row.state for row in rows if row.state is not None]
+        furthest = max((state.log_position for state in found), default=0)
+        is_whole = len(found) == len(rows) and all(
+            state.version == self._feature_sets[state.journey_id].version and state.log_position == furthest
+            for state in found
         )
-        profile = rows[0].profile if rows else None
-        if not is_whole or profile is None:
-            return [], ProfileRow(customer_id)
-        return states, profile
+        if not is_whole or any(row.profile is None for row in rows):
+            return _Known([], None, furthest)
+        return _Known(found, rows[0].profile, furthest)
 
     def _folded(self, arrears: _Arrears) -> Iterator[StateRow]:
         person, known = arrears.person, arrears.states
@@ -364,14 +361,6 @@ class Ingestor:
             vector = vectors.get(journey_id)
             vector = new_state(feature_set.plan) if vector is None else vector
             yield _state(feature_set, person.customer_id, vector, position, arrears.missing)
-
-
-def _is_exposure(event: JourneyEvent) -> bool:
-    return event.kind == EXPOSED
-
-
-def _is_answer(event: JourneyEvent) -> bool:
-    return event.kind != EXPOSED and bool(event.facts.get("decision_id"))
 
 
 def _ids_in(events: Iterable[JourneyEvent]) -> set[str]:

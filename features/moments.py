@@ -11,9 +11,9 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol
 
 from features.errors import StoreUnavailable
 
@@ -22,6 +22,16 @@ _PATIENCE_SECONDS: Final = 10.0
 
 _IDS_REMEMBERED: Final = 100_000
 """Of the newest arrivals; what was asked before all of these is answered the slow way."""
+
+
+class ArrivalLog(Protocol):
+    """An event log that several processes append to, one after another."""
+
+    def newest_arrival(self) -> int:
+        """When the newest event arrived, once all that is being appended is there."""
+
+    def arrived_at(self, position: int) -> int:
+        """When the event at a position arrived."""
 
 
 class Moments:
@@ -43,6 +53,11 @@ class Moments:
         self._remembered = 0
         self._forgotten_until = after
         self._changed = threading.Condition()
+
+    @property
+    def stamp(self) -> Callable[[int], int] | None:
+        """What the log is to ask for the moment of an arrival; None where ``arriving`` says it."""
+        return None
 
     @property
     def newest_arrival(self) -> int:
@@ -76,10 +91,14 @@ class Moments:
             self._newest = max(self._newest, at)
             return at
 
-    def has_arrived(self, customer_ids: Collection[str], *, since: int) -> bool:
+    def has_arrived(self, customer_ids: Collection[str], *, since: int, position: int) -> bool:
         """Whether anything of some customers may have arrived at a moment or later, in the log already or not.
 
-        The newest position in the log does not tell: of two that arrive at once, the later one may be written first.
+        Args:
+            customer_ids: their ids.
+            since: the moment.
+            position: of what arrived last of them, in the log. Here it does not tell: of two that arrive at once, the
+                later one may be written first.
         """
         if self._newest_arrival < since:
             return False
@@ -118,3 +137,47 @@ class Moments:
 
     def _is_settled(self, customer_ids: Collection[str], before: int) -> bool:
         return all(at >= before or ids.isdisjoint(customer_ids) for at, ids in self._under_way.values())
+
+
+class SharedMoments(Moments):
+    """Hands out the moments of one of several processes that append to one log; the log is what they have in common.
+
+    What is appended is stamped while no other process appends, later than all that is there. A question waits for what
+    is being appended, so that what it does not see is stamped after it. That holds as far as the processes have one
+    clock, which does not step back between a question and the next arrival.
+
+    Args:
+        log: the log.
+        clock: now, microseconds since the epoch.
+        after: the newest moment that was handed out before this process.
+    """
+
+    def __init__(self, log: ArrivalLog, clock: Callable[[], int], *, after: int = 0) -> None:
+        super().__init__(after=after)
+        self._log = log
+        self._clock = clock
+
+    @property
+    def stamp(self) -> Callable[[int], int]:
+        """The moment of an arrival, asked for while nobody else appends."""
+        return lambda newest: max(self._clock(), newest + 1)
+
+    def question(self, now: int) -> int:
+        """The moment of a question that is asked when the clock says ``now``.
+
+        Raises:
+            StoreUnavailable: the log does not answer, or takes too long.
+        """
+        # Not later than what this process is appending, as other questions are: it is stamped anew when it is its turn.
+        return max(now, self._log.newest_arrival() + 1)
+
+    def has_arrived(self, customer_ids: Collection[str], *, since: int, position: int) -> bool:
+        """Whether what arrived last of some customers, by its position in the log, did at a moment or later."""
+        return self._log.arrived_at(position) >= since
+
+    def is_under_way(self, customer_ids: Collection[str]) -> bool:
+        """Nothing that is earlier than a question is."""
+        return False
+
+    def settle(self, customer_ids: Collection[str], *, before: int) -> None:
+        """Nothing: the question has waited."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -38,6 +39,9 @@ _WRITE = (
     "VALUES {rows} ON CONFLICT(entity_key, feature_name) DO UPDATE SET value = excluded.value, "
     "value_text = excluded.value_text, event_ts = excluded.event_ts, created_ts = excluded.created_ts"
 )
+_COLUMNS: Final = "entity_key, feature_name, value, value_text, event_ts, created_ts"
+_ROWS: Final = f'SELECT {_COLUMNS} FROM "{{table}}" WHERE entity_key = ?'  # noqa: S608  # our own names
+_COPY: Final = f'INSERT OR REPLACE INTO "{{table}}" ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)'  # noqa: S608  # likewise
 _FORGET = 'DELETE FROM "{table}" WHERE entity_key = ?'
 _FORGET_STATE: Final = _FORGET.format(table=STATE_TABLE)
 _FORGET_PROFILE: Final = _FORGET.format(table=PROFILE_TABLE)
@@ -66,6 +70,8 @@ class SqliteOnlineStore:
         HomeLocked: another process, such as a running server, writes the file.
         StoreUnavailable: the file cannot be opened or locked.
     """
+
+    is_shared = False
 
     def __init__(self, path: Path, feature_sets: Mapping[str, FeatureSet], taxonomy: Taxonomy) -> None:
         self._rows = FeastRows(feature_sets, taxonomy)
@@ -144,7 +150,7 @@ class SqliteOnlineStore:
 
         self._writer.run(job)
 
-    def forget(self, customer_ids: Sequence[str]) -> None:
+    def forget(self, customer_ids: Sequence[str], *, gone_at: int | None = None) -> None:
         """Remove the states and profiles of customers, in one transaction.
 
         Raises:
@@ -177,6 +183,24 @@ class SqliteOnlineStore:
         self._readers.close()
         self._writer.close()
         self._lock.close()
+
+
+def copy_rows(source: sqlite3.Connection, target: Path, keys: Iterable[tuple[str, str]]) -> None:
+    """Copy what an online store keeps of customers in journeys into another file, byte for byte.
+
+    Args:
+        source: a connection to the store's file.
+        target: the other file; it and its tables are made where they are missing.
+        keys: customers and journeys.
+
+    Raises:
+        sqlite3.Error: the file is no online store, or is damaged.
+    """
+    with closing(_prepared(connect_writer(target))) as copy:
+        for customer_id, journey_id in keys:
+            state = (STATE_TABLE, state_key(customer_id, journey_id))
+            for table, key in (state, (PROFILE_TABLE, profile_key(customer_id))):
+                copy.executemany(_COPY.format(table=table), source.execute(_ROWS.format(table=table), (key,)))
 
 
 @lru_cache(maxsize=_CUSTOMERS_PER_READ)

@@ -20,13 +20,16 @@ from features.commit_figures import CommitFigures
 from features.database_location import VARIABLE, DatabaseLocation
 from features.errors import Refused, StoreCorrupted, StoreError, StoreUnavailable, UnknownObject
 from features.group_commit import GroupCommit
-from features.sql_text import Cursor, SqlConnection, Statement, Values
+from features.sql_text import Cursor, SqlConnection, Statement, Values, written
 from features.sqlite_files import UNKEEPABLE, Durability
 
 T = TypeVar("T")
 
 REVISION: Final = "0001"
 """The newest of the database's migrations: the layout that this release reads and writes."""
+
+RESTORING: Final = "restoring"
+"""The revision of a database that a restore has filled, or half filled, whose home is not in its place yet."""
 
 READERS: Final = 8
 """Connections of one store in one process that read at once; whoever comes later waits for one."""
@@ -51,6 +54,7 @@ _SESSION: Final = {
 }
 _OURS: Final = 0x48776479
 """Sets our advisory locks apart from those of others in the same database."""
+_WAIT: Final = written(f"SELECT pg_advisory_xact_lock_shared({_OURS}, one) FROM unnest(%s::int[]) AS one")  # noqa: S608  # ours
 _REVISION: Final = "SELECT version_num FROM alembic_version"
 _TOUCH: Final = "UPDATE alembic_version SET version_num = version_num"
 _ENCODING: Final = "UTF8"
@@ -352,6 +356,11 @@ class PostgresStore:
         """Have everything written that was left."""
         self._open_writer().write_left()
 
+    def wait_for(self, keys: Collection[str]) -> None:
+        """Nothing, once no job of any process that has one of some keys is under way."""
+        with self.reading() as connection:
+            connection.execute(_WAIT, (_locks(keys),))
+
     def check_writes(self, *, within_seconds: float = 2.0) -> None:
         """Write something that changes nothing.
 
@@ -383,6 +392,10 @@ class PostgresStore:
         self._readers.close()
 
 
+def _locks(keys: Collection[str]) -> list[int]:
+    return sorted({crc32(key.encode(errors="surrogatepass")) % LOCKS for key in keys})
+
+
 def check_database(location: DatabaseLocation) -> None:
     """Nothing, where the database has the layout of this release.
 
@@ -404,6 +417,8 @@ def check_database(location: DatabaseLocation) -> None:
         check_encoding(location, encoding)
     if found is None:
         raise UnknownObject(f"{where} has no tables; expected those of this release: run `headway database upgrade`")
+    if found[0] == RESTORING:
+        raise StoreCorrupted(restoring_message(where))
     if found[0] != REVISION:
         raise StoreCorrupted(
             f"{where} is at revision {found[0]}; expected {REVISION}: run `headway database upgrade` of this release, "
@@ -426,10 +441,29 @@ def check_encoding(location: DatabaseLocation, encoding: str | None) -> None:
 
 def _begin(keys: Collection[str]) -> str:
     """What begins a transaction and waits for the locks of some keys, lowest first."""
-    locks = sorted({crc32(key.encode(errors="surrogatepass")) % LOCKS for key in keys})
+    locks = _locks(keys)
     if not locks:
         return "BEGIN"
     if len(locks) == 1:
         return f"BEGIN; SELECT pg_advisory_xact_lock({_OURS}, {locks[0]})"
     listed = ",".join(map(str, locks))
     return f"BEGIN; SELECT pg_advisory_xact_lock({_OURS}, one) FROM unnest('{{{listed}}}'::int[]) AS one"  # noqa: S608  # integers
+
+
+def rows_of(location: DatabaseLocation, query: str, *, durability: Durability = "FULL") -> list[tuple[Any, ...]]:
+    """The rows that a query gives in a session of its own, one like those that write.
+
+    Raises:
+        StoreUnavailable: the database cannot be reached, or does not answer.
+        StoreCorrupted: it lacks a table that the query names.
+    """
+    try:
+        with connect(location, durability=durability) as connection:
+            return connection.execute(query.encode()).fetchall()
+    except psycopg.Error as error:
+        raise postgres_failure(location.masked, error) from error
+
+
+def restoring_message(where: str) -> str:
+    """What is said of a database at ``RESTORING``."""
+    return f"{where} was being restored, and the restore did not end; expected it to: run `headway restore` again"

@@ -14,17 +14,7 @@ from zoneinfo import ZoneInfo
 from features.events import HOLDING_PREFIX, JourneyEvent, fact_problem
 from features.store import ProfileRow
 from features.taxonomy import Taxonomy
-
-
-def consent_of(event: JourneyEvent, taxonomy: Taxonomy) -> tuple[str, str] | None:
-    """The consent that an event changes and its new state; None where it changes none.
-
-    A declared kind of the role ``consent`` may carry both facts or not; the built-in one always does.
-    """
-    kind = taxonomy.all_kinds.get(event.kind)
-    if kind is None or kind.role != "consent" or "consent" not in event.facts or "state" not in event.facts:
-        return None
-    return str(event.facts["consent"]), str(event.facts["state"])
+from features.telling import consent_of
 
 
 def fold_profile(profile: ProfileRow, events: Iterable[JourneyEvent], taxonomy: Taxonomy) -> ProfileRow:

@@ -12,11 +12,14 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from features.errors import Refused, StoreUnavailable
+from features.durable_files import replace_durably, sync_folder, write_durably
+from features.errors import HomeLocked, Refused, StoreUnavailable
+from features.home import lock_file
 
 _CLEARING: Final = ":clearing"
 _TEXT: Final = re.compile(r"([0-9a-f]{16})\.(\d{1,18})")
@@ -33,7 +36,7 @@ class EpochCell(Protocol):
 
 
 class Epoch:
-    """The epoch of one home.
+    """The epoch of one home. Several processes of the home may have one each: they agree on it by way of the file.
 
     Args:
         path: the file that keeps it; made where it is missing.
@@ -60,16 +63,28 @@ class Epoch:
 
     def holds(self) -> bool:
         """Whether the Redis holds this epoch."""
-        return self._cell.value() == self.text
+        return self._cell.value() == self.text or (self.is_renewed() and self._cell.value() == self.text)
+
+    def is_renewed(self) -> bool:
+        """Whether another process of the home gave the Redis a new epoch, by which this one goes from now on.
+
+        Raises:
+            StoreUnavailable: the file cannot be read.
+        """
+        with self._guard, suppress(Refused):  # what is no epoch is said by who wants to write one
+            known = self.text
+            self._home, self._number = _kept(self._path)
+            return self.text != known
+        return False
 
     def claim(self) -> None:
         """Make the Redis this home's where it is nobody's: emptied, set back to before a clearing, or new.
 
         Raises:
             Refused: another home keeps it.
-            StoreUnavailable: it does not answer.
+            StoreUnavailable: it does not answer, or another process of this home is clearing it.
         """
-        with self._guard:
+        with self._guard, self._alone():
             found = self.check()
             if found != self.text:
                 self._take(found)
@@ -94,10 +109,21 @@ class Epoch:
         """Forget every row, whosever it is, under a new epoch.
 
         Raises:
-            StoreUnavailable: the Redis does not answer.
+            StoreUnavailable: the Redis does not answer, or another process of this home is clearing it.
         """
-        with self._guard:
+        with self._guard, self._alone():
             self._take(self._cell.value())
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process of the home gives the Redis an epoch meanwhile; what the last one gave is known."""
+        try:
+            lock = lock_file(self._path)
+        except HomeLocked as error:
+            raise StoreUnavailable(f"{self._where} is being cleared by another process: try again shortly") from error
+        with lock:
+            self._home, self._number = _kept(self._path)
+            yield
 
     def _is_ours(self, found: str) -> bool:
         return found.split(".", 1)[0] == self._home
@@ -115,15 +141,45 @@ class Epoch:
         self._number = number
 
 
-def _kept(path: Path) -> tuple[str, int]:
+def set_back(path: Path, *, at: int) -> None:
+    """Give a home that was set back to an older log an epoch that no Redis holds, so that its rows are made anew.
+
+    Args:
+        path: the file; where there is none nothing happens.
+        at: now, microseconds since the epoch: far above the number of clearings that there were or will be.
+
+    Raises:
+        Refused: the file holds no epoch.
+        StoreUnavailable: it cannot be written.
+    """
+    if path.exists():
+        home, number = _kept(path)
+        _keep(path, f"{home}.{max(number + 1, at)}")
+
+
+def kept_epoch(path: Path) -> str | None:
+    """The epoch that a home keeps; None where it has never used a Redis.
+
+    Raises:
+        StoreUnavailable: the file cannot be read.
+    """
     try:
-        text = path.read_text()
+        return path.read_text("utf-8", "replace").strip()
     except FileNotFoundError:
-        text = f"{secrets.token_hex(8)}.0"
-        _keep(path, text)
+        return None
     except OSError as error:
-        raise StoreUnavailable(f"cannot read {path}: {error.strerror}; expected the epoch of this home") from error
-    found = _TEXT.fullmatch(text.strip())
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> StoreUnavailable:
+    return StoreUnavailable(f"cannot read {path}: {error.strerror}; expected the epoch of this home")
+
+
+def _kept(path: Path) -> tuple[str, int]:
+    text = kept_epoch(path)
+    if text is None:
+        text = _made(path)
+    found = _TEXT.fullmatch(text)
     if found is None:
         raise Refused(
             f"{path} holds {text[:40]!r}, expected an epoch: remove the file, and run `headway features backfill`"
@@ -131,20 +187,23 @@ def _kept(path: Path) -> tuple[str, int]:
     return found[1], int(found[2])
 
 
+def _made(path: Path) -> str:
+    """The text of a new file; of two processes that make one, both go by the one that was first."""
+    own = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        write_durably(own, f"{secrets.token_hex(8)}.0".encode())
+        with suppress(FileExistsError):
+            os.link(own, path)
+        own.unlink()
+        sync_folder(path.parent)
+        return path.read_text("utf-8", "replace").strip()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
 def _keep(path: Path, text: str) -> None:
     """Replace the file, durably: the Redis must never know a later epoch than the home."""
-    part = path.with_name(path.name + ".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_durably(path, text.encode())
     except OSError as error:
         raise StoreUnavailable(f"cannot write {path}: {error.strerror}; expected a writable folder") from error

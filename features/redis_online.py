@@ -1,7 +1,7 @@
 """The online store on Redis: the hashes that Feast keeps there, byte for byte, without importing Feast.
 
-One script reads a customer's state and profile together with the epoch, and one writes them: either sees or makes one
-moment of the database, in one round trip.
+One script reads a customer's state and profile together with the epoch, and one writes them. Several processes of a
+home may write: what is further in the log stays, whoever comes last.
 
 References:
     Feast 0.67: ``feast.infra.online_stores.redis``, docs/specs/online_store_format.md.
@@ -12,17 +12,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from features.errors import HeadwayError, Refused, StoreUnavailable
-from features.feast_layout import CUSTOMER_KEY, JOURNEY_KEY, PROFILE_VIEW, PROJECT, STATE_VIEW
+from features.feast_layout import CUSTOMER_KEY, JOURNEY_KEY, PROFILE_VIEW, PROJECT, STATE_VIEW, ColumnType
 from features.feast_rows import FeastRows, Message, profile_key, state_key
-from features.feast_values import encode_timestamp, entity_key_length, entity_key_prefix, murmur3
-from features.home import FileLock, lock_file
+from features.feast_values import encode_timestamp, encode_value, entity_key_length, entity_key_prefix, murmur3
+from features.home import FileLock
 from features.online_location import RedisLocation
 from features.redis_client import EPOCH_KEY, RedisEpochCell, client_of, driver_failure
 from features.redis_epoch import Epoch
+from features.redis_scripts import FORGET, READ, READ_MANY, WRITE
 from features.schema import FeatureSet
 from features.store import CustomerRow, ProfileRow, StateRow
 from features.taxonomy import Taxonomy
@@ -32,47 +34,31 @@ PAUSE_SECONDS: Final = 0.5
 _ROWS_PER_SCRIPT: Final = 100
 _KEYS_PER_SCAN: Final = 1_000
 
+_GONE_SECONDS: Final = 3_600
+"""So long a state that was forgotten is remembered: much longer than a batch takes from its reads to its write."""
 _PROJECT_BYTES: Final = PROJECT.encode()
-_READ: Final = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
-local n = tonumber(ARGV[2])
-return {redis.call('HMGET', KEYS[2], unpack(ARGV, 3, 2 + n)), redis.call('HMGET', KEYS[3], unpack(ARGV, 3 + n))}
-"""
-_READ_MANY: Final = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return false end
-local n = tonumber(ARGV[2])
-local found = {}
-for i = 2, #KEYS, 2 do
-  found[i - 1] = redis.call('HMGET', KEYS[i], unpack(ARGV, 3, 2 + n))
-  found[i] = redis.call('HMGET', KEYS[i + 1], unpack(ARGV, 3 + n))
-end
-return found
-"""
-_WRITE: Final = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-local at = 2
-for i = 2, #KEYS do
-  local n = tonumber(ARGV[at])
-  redis.call('HSET', KEYS[i], unpack(ARGV, at + 1, at + n))
-  at = at + 1 + n
-end
-return 1
-"""
-_FORGET: Final = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('UNLINK', unpack(KEYS, 2)) end
-"""
-_HashRow = tuple[bytes, list[bytes]]
+_VERSION: Final = murmur3(f"{STATE_VIEW}:version")
+_POSITION: Final = murmur3(f"{STATE_VIEW}:log_position")
+
+
+class _HashRow(NamedTuple):
+    """A row as the script takes it: its key; position and version of a state, nothing of a profile; fields, values."""
+
+    key: bytes
+    position: int | bytes
+    version: bytes
+    pairs: Sequence[bytes]
 
 
 class RedisOnlineStore:
-    """A feature store over the hashes that Feast keeps in a Redis; the only writer for its home while it is open.
+    """A feature store over the hashes that Feast keeps in a Redis.
 
     Nothing is asked of the Redis before it is needed: it is a cache of the event log, and may be down.
 
     Args:
         location: the Redis.
         epoch_file: keeps the home's epoch.
-        lock_path: what to lock; the same for every kind of online store of one home.
+        lock: takes the right to write the online store of the home.
         feature_sets: the feature sets whose states it keeps, by journey.
         taxonomy: the taxonomy whose profiles it keeps.
         timer: a monotonic clock, seconds.
@@ -83,12 +69,14 @@ class RedisOnlineStore:
         StoreUnavailable: a file of the home cannot be written.
     """
 
+    is_shared = True
+
     def __init__(
         self,
         location: RedisLocation,
         *,
         epoch_file: Path,
-        lock_path: Path,
+        lock: Callable[[], FileLock],
         feature_sets: Mapping[str, FeatureSet],
         taxonomy: Taxonomy,
         timer: Callable[[], float] = time.monotonic,
@@ -106,12 +94,12 @@ class RedisOnlineStore:
         self._asks_again_at = float("-inf")
         self._is_closed = False
         self._client = client_of(location)
-        self._read_script: Callable[..., Any] = self._client.register_script(_READ)
-        self._read_many_script: Callable[..., Any] = self._client.register_script(_READ_MANY)
-        self._write_script: Callable[..., Any] = self._client.register_script(_WRITE)
-        self._forget_script: Callable[..., Any] = self._client.register_script(_FORGET)
-        self._journey_ids = tuple(feature_sets)
-        self._lock: FileLock = lock_file(lock_path)
+        self._read_script: Callable[..., Any] = self._client.register_script(READ)
+        self._read_many_script: Callable[..., Any] = self._client.register_script(READ_MANY)
+        self._write_script: Callable[..., Any] = self._client.register_script(WRITE)
+        self._forget_script: Callable[..., Any] = self._client.register_script(FORGET)
+        self._versions = {name: _kept(each.version, "text") for name, each in feature_sets.items()}
+        self._lock = lock()
         try:
             self._epoch = Epoch(epoch_file, RedisEpochCell(self._client), self._forget_rows, self._where)
         except BaseException:
@@ -127,7 +115,7 @@ class RedisOnlineStore:
         """
         keys = (EPOCH_KEY, _stored(state_key(customer_id, journey_id)), _stored(profile_key(customer_id)))
         with self._asking():
-            found = self._read_script(keys=keys, args=(self._epoch.text, *self._read_arguments))
+            found = self._ran(self._read_script, keys, self._read_arguments)
         if found is None:
             return CustomerRow(None, None, is_reset=True)
         return self._row(customer_id, journey_id, *found)
@@ -149,7 +137,7 @@ class RedisOnlineStore:
         pairs = ((state_key(one, journey_id), profile_key(one)) for one in customer_ids)
         keys = (EPOCH_KEY, *(_stored(key) for pair in pairs for key in pair))
         with self._asking():
-            found = self._read_many_script(keys=keys, args=(self._epoch.text, *self._read_arguments))
+            found = self._ran(self._read_many_script, keys, self._read_arguments)
         if found is None:
             return [CustomerRow(None, None, is_reset=True)] * len(customer_ids)
         return [
@@ -166,29 +154,44 @@ class RedisOnlineStore:
         )
 
     def write(self, states: Sequence[StateRow], profiles: Sequence[ProfileRow]) -> None:
-        """Write states and profiles: up to a hundred rows at once, more in several steps, profiles first.
+        """Write states and profiles, all of one customer at once, and of some hundred rows together.
 
-        A state vouches for its profile by its position in the log, so it must never be there before it.
+        Of a customer of whom a state is there that is further in the log, by the same feature set, nothing is written.
 
         Raises:
             StoreUnavailable: the store does not answer, or another home keeps it.
             Refused: a state of a journey that this store was not opened for.
         """
-        rows = [*map(self._profile_hash, profiles), *map(self._state_hash, states)]
-        for start in range(0, len(rows), _ROWS_PER_SCRIPT):
-            self._write_rows(rows[start : start + _ROWS_PER_SCRIPT])
+        customers: dict[str, list[_HashRow]] = {}
+        for profile in profiles:
+            customers.setdefault(profile.customer_id, []).append(self._profile_hash(profile))
+        for state in states:
+            customers.setdefault(state.customer_id, []).append(self._state_hash(state))
+        part: list[Sequence[_HashRow]] = []
+        for rows in customers.values():
+            part.append(rows)
+            if sum(map(len, part)) >= _ROWS_PER_SCRIPT:
+                self._write_rows(part)
+                part = []
+        if part:
+            self._write_rows(part)
 
-    def forget(self, customer_ids: Sequence[str]) -> None:
-        """Remove the states and profiles of customers, states first; of a Redis that is another home's nothing.
+    def forget(self, customer_ids: Sequence[str], *, gone_at: int | None = None) -> None:
+        """Remove the states and profiles of customers; of a Redis that is another home's nothing.
 
         Raises:
             StoreUnavailable: the store does not answer.
         """
-        states = [_stored(state_key(one, journey_id)) for one in customer_ids for journey_id in self._journey_ids]
-        keys = [*states, *(_stored(profile_key(one)) for one in customer_ids)]
-        for start in range(0, len(keys), _ROWS_PER_SCRIPT):
+        keys = [
+            [_stored(profile_key(one)), *(_stored(state_key(one, journey_id)) for journey_id in self._versions)]
+            for one in customer_ids
+        ]
+        position = (b"", b"") if gone_at is None else (gone_at, _kept(gone_at, "integer"))
+        arguments = (_VERSION, _POSITION, 1 + len(self._versions), *position, *self._versions.values(), _GONE_SECONDS)
+        step = max(_ROWS_PER_SCRIPT // (1 + len(self._versions)), 1)
+        for start in range(0, len(keys), step):
             with self._asking():
-                self._forget_script(keys=[EPOCH_KEY, *keys[start : start + _ROWS_PER_SCRIPT]], args=[self._epoch.text])
+                self._ran(self._forget_script, (EPOCH_KEY, *chain.from_iterable(keys[start : start + step])), arguments)
 
     def holds(self) -> bool:
         """Whether the rows in the Redis are this home's.
@@ -224,26 +227,31 @@ class RedisOnlineStore:
         self._client.close()
         self._lock.close()
 
-    def _write_rows(self, rows: Sequence[_HashRow]) -> None:
-        keys = [EPOCH_KEY, *(key for key, _ in rows)]
-        values = [value for _, pairs in rows for value in (len(pairs), *pairs)]
+    def _write_rows(self, customers: Sequence[Sequence[_HashRow]]) -> None:
+        keys = [EPOCH_KEY, *(row.key for rows in customers for row in rows)]
+        values: list[bytes | int] = [_VERSION, _POSITION]
+        for rows in customers:
+            values.append(len(rows))
+            for row in rows:
+                values += (row.position, row.version, len(row.pairs), *row.pairs)
         with self._asking():
-            if self._write_script(keys=keys, args=[self._epoch.text, *values]):
+            if self._ran(self._write_script, keys, values):
                 return
             try:
                 self._epoch.claim()
             except Refused as error:
                 raise StoreUnavailable(str(error)) from error
-            if not self._write_script(keys=keys, args=[self._epoch.text, *values]):
+            if not self._ran(self._write_script, keys, values):
                 raise StoreUnavailable(f"{self._where} was emptied again while it was written; expected it to stay")
 
     def _state_hash(self, row: StateRow) -> _HashRow:
         pairs = _pairs(STATE_VIEW, self._state_fields, self._rows.state_messages(row), row.last_event_at)
-        return _stored(state_key(row.customer_id, row.journey_id)), pairs
+        key = _stored(state_key(row.customer_id, row.journey_id))
+        return _HashRow(key, row.log_position, _kept(row.version, "text"), pairs)
 
     def _profile_hash(self, row: ProfileRow) -> _HashRow:
         pairs = _pairs(PROFILE_VIEW, self._profile_fields, self._rows.profile_messages(row), row.updated_at)
-        return _stored(profile_key(row.customer_id)), pairs
+        return _HashRow(_stored(profile_key(row.customer_id)), b"", b"", pairs)
 
     def _forget_rows(self) -> None:
         for names in ((CUSTOMER_KEY,), (CUSTOMER_KEY, JOURNEY_KEY)):
@@ -252,6 +260,13 @@ class RedisOnlineStore:
             rows = [key for key in found if entity_key_length(key) == len(key) - len(_PROJECT_BYTES)]
             for start in range(0, len(rows), _KEYS_PER_SCAN):
                 self._client.unlink(*rows[start : start + _KEYS_PER_SCAN])
+
+    def _ran(self, script: Callable[..., Any], keys: Sequence[bytes], arguments: Sequence[bytes | int]) -> Any:
+        """What a script gives; None where the Redis holds another epoch than this home's."""
+        found = script(keys=keys, args=(self._epoch.text, *arguments))
+        if found is None and self._epoch.is_renewed():
+            found = script(keys=keys, args=(self._epoch.text, *arguments))
+        return found
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
@@ -267,6 +282,10 @@ class RedisOnlineStore:
         except Exception as error:
             self._asks_again_at = self._timer() + PAUSE_SECONDS
             raise driver_failure(self._where, error) from error
+
+
+def _kept(value: str | int, column: ColumnType) -> bytes:
+    return encode_value(value, column)[0]
 
 
 def _stored(key: bytes) -> bytes:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
@@ -31,12 +31,14 @@ class Layout:
     Attributes:
         metadata: the tables.
         version: of the layout in an SQLite file; in PostgreSQL it is the database that has a revision.
+        facts: names of the tables that hold what was answered; a file's head vouches for their rows.
         upgrades: the earlier versions that a file is brought from on opening, once its missing tables are made: the
             statements of each.
     """
 
     metadata: MetaData
     version: int
+    facts: Sequence[str] = ()
     upgrades: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
 
@@ -75,6 +77,13 @@ class SqlStore(Protocol):
     def write_left(self) -> None:
         """Have everything written that was left."""
 
+    def wait_for(self, keys: Collection[str]) -> None:
+        """Nothing, once no job of another process that has one of some keys is under way.
+
+        Raises:
+            StoreUnavailable: the store does not answer, or a job takes too long.
+        """
+
     def check_writes(self) -> None:
         """Write something that changes nothing.
 
@@ -105,15 +114,27 @@ def open_store(place: Place, layout: Layout, *, readonly: bool, durability: Dura
             place,
             layout.metadata,
             layout.version,
+            facts=layout.facts,
             readonly=readonly,
             durability=durability,
             upgrades=layout.upgrades,
         )
-    try:
+    with needing_driver(place):
         from features.postgres_store import PostgresStore
+    return PostgresStore(place, readonly=readonly, durability=durability)
+
+
+@contextmanager
+def needing_driver(location: DatabaseLocation) -> Iterator[None]:
+    """The lack of PostgreSQL's driver as a refusal that tells what to install.
+
+    Raises:
+        Refused: it is not installed.
+    """
+    try:
+        yield
     except ModuleNotFoundError as error:
         raise Refused(
-            f"{VARIABLE} is {place.masked}, expected the package psycopg for it: "
+            f"{VARIABLE} is {location.masked}, expected the package psycopg for it: "
             f"install headway with the extra `server`"
         ) from error
-    return PostgresStore(place, readonly=readonly, durability=durability)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 from features.errors import Refused, StoreCorrupted, StoreUnavailable, UnknownObject
+from features.write_ahead import WriteAheadLog
 
 Durability = Literal["FULL", "NORMAL"]
 """FULL: an answered commit survives power loss. NORMAL: it survives the death of the process only."""
@@ -68,6 +69,7 @@ class SqliteTransactions(Generic[C]):
         self._path = path
         self._driver = driver
         self._connection = connection
+        self._write_ahead = WriteAheadLog(path, driver, busy_timeout_ms=BUSY_TIMEOUT_MS)
 
     @property
     def connection(self) -> C:
@@ -81,6 +83,7 @@ class SqliteTransactions(Generic[C]):
     def commit(self) -> None:
         """Keep what was done."""
         self._driver.execute("COMMIT")
+        self._write_ahead.look()
 
     def roll_back(self) -> None:
         """Undo what was done."""
@@ -172,7 +175,7 @@ class Readers(Generic[C]):
         return self._connection()
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, (sqlite3.Error, *UNKEEPABLE)):
+        if isinstance(error, (sqlite3.Error, UnicodeDecodeError, *UNKEEPABLE)):
             raise store_error(self._path, error) from error
 
     def _connection(self) -> C:
@@ -197,7 +200,7 @@ def store_errors(path: Path) -> Iterator[None]:
     """Errors of the driver as errors of the store at ``path``."""
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise store_error(path, error) from error
 
 
@@ -206,6 +209,8 @@ def store_error(path: Path, error: BaseException) -> StoreCorrupted | StoreUnava
     if isinstance(error, UNKEEPABLE):
         return Refused(f"{path}: {error}; expected text that is valid Unicode, and integers of 64 bits")
     code = getattr(error, "sqlite_errorcode", None)
+    if isinstance(error, UnicodeDecodeError):  # the driver cannot even say what is wrong: its words are of the file
+        return StoreCorrupted(f"{path}: {error}; expected a sound SQLite file: restore it from a backup")
     if code is not None and code & 0xFF in _CORRUPT:
         return StoreCorrupted(f"{path}: {error}; expected a sound SQLite file: restore it from a backup")
     return StoreUnavailable(f"{path}: {error}; expected it to answer: look at its disk and at who else uses it")

@@ -16,7 +16,9 @@ from features.errors import StoreUnavailable
 from features.group_commit import GroupCommit
 from features.home import FileLock, lock_file
 from features.sql_text import SqlConnection, SqliteConnection, open_layout
-from features.sqlite_files import Durability, Readers, SqliteTransactions, check_version
+from features.sqlite_files import Durability, Readers, check_version
+from features.store_head import check_is_there
+from features.vouched_transactions import VouchedTransactions
 
 T = TypeVar("T")
 
@@ -28,6 +30,7 @@ class SqliteStore:
         path: the file.
         metadata: its tables.
         version: of their layout.
+        facts: names of those that hold what was answered, whose rows are vouched for.
         readonly: read what another process writes; takes no lock and cannot write.
         durability: ``NORMAL`` gives up answered commits at a power loss, for speed.
         upgrades: the earlier versions that are brought to this one on opening, once their missing tables are made: the
@@ -37,7 +40,7 @@ class SqliteStore:
         HomeLocked: if another process writes the file.
         UnknownObject: if there is no such file and it was opened read-only.
         StoreUnavailable: if the file cannot be opened.
-        StoreCorrupted: if it has another layout, or is no SQLite file.
+        StoreCorrupted: if it has another layout, is no SQLite file, or lacks what was answered.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class SqliteStore:
         metadata: MetaData,
         version: int,
         *,
+        facts: Sequence[str],
         readonly: bool,
         durability: Durability,
         upgrades: Mapping[int, Sequence[str]] = MappingProxyType({}),
@@ -55,14 +59,19 @@ class SqliteStore:
         self._readers = Readers(path, SqliteConnection)
         self._lock: FileLock | None = None
         self._writer: GroupCommit[SqliteConnection] | None = None
+        self._transactions: VouchedTransactions[SqliteConnection] | None = None
         if readonly:
             with self._readers.reading() as connection:
                 check_version(connection.driver, path, version)
             return
 
-        def connect() -> SqliteTransactions[SqliteConnection]:
+        def connect() -> VouchedTransactions[SqliteConnection]:
+            check_is_there(path)
             driver = open_layout(path, metadata, version, durability=durability, upgrades=upgrades)
-            return SqliteTransactions(path, driver, SqliteConnection(driver))
+            self._transactions = VouchedTransactions(
+                path, driver, SqliteConnection(driver), tables=facts, durability=durability
+            )
+            return self._transactions
 
         self._lock = lock_file(path)
         try:
@@ -108,6 +117,9 @@ class SqliteStore:
         """Have everything written that was left."""
         self._open_writer().write_left()
 
+    def wait_for(self, keys: Collection[str]) -> None:
+        """Nothing: one process writes, and who asks in it knows what it writes."""
+
     def check_writes(self, *, within_seconds: float = 2.0) -> None:
         """Write something that changes nothing: a disk that is full or read-only still reads.
 
@@ -121,6 +133,8 @@ class SqliteStore:
             )
         except TimeoutError as error:
             raise StoreUnavailable(f"{self.path} takes longer than {within_seconds:g} s to write") from error
+        if self._transactions is not None:
+            self._transactions.check_head()
 
     @property
     def commits(self) -> CommitFigures:

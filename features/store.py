@@ -71,7 +71,19 @@ class CustomerRow:
 
 
 class FeatureStore(Protocol):
-    """Keeps states and profiles by customer; a later write of the same key replaces the earlier one."""
+    """Keeps states and profiles by customer.
+
+    A later write of the same key replaces the earlier one; but where other processes write too, a state never goes back
+    in the log, and what is written with it neither.
+
+    Attributes:
+        is_shared: other processes may write it at the same time, so that a profile has to be written with its state
+            though it did not change.
+    """
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes may write it at the same time."""
 
     def read(self, customer_id: str, journey_id: str) -> CustomerRow:
         """State and profile of one customer in one round trip.
@@ -95,8 +107,13 @@ class FeatureStore(Protocol):
             StoreUnavailable: the store does not answer.
         """
 
-    def forget(self, customer_ids: Sequence[str]) -> None:
+    def forget(self, customer_ids: Sequence[str], *, gone_at: int | None = None) -> None:
         """Remove the states and profiles of customers: of ids whose events all turned out to be another person's.
+
+        Args:
+            customer_ids: the ids.
+            gone_at: the position in the log as of which they are gone. Where the store is shared, a state that is
+                further stays, and one that is not is no longer taken. None: remove them whatever there is.
 
         Raises:
             StoreUnavailable: the store does not answer.
@@ -108,6 +125,8 @@ class FeatureStore(Protocol):
 
 class MemoryStore:
     """A feature store in memory, for tests and trials."""
+
+    is_shared = False
 
     def __init__(self) -> None:
         self._states: dict[tuple[str, str], StateRow] = {}
@@ -128,7 +147,7 @@ class MemoryStore:
         for profile in profiles:
             self._profiles[profile.customer_id] = profile
 
-    def forget(self, customer_ids: Sequence[str]) -> None:
+    def forget(self, customer_ids: Sequence[str], *, gone_at: int | None = None) -> None:
         """Remove states and profiles."""
         for key in [key for key in self._states if key[0] in customer_ids]:
             del self._states[key]

@@ -340,6 +340,8 @@ def _explained(model: type[BaseModel], path: Place, item: dict[str, Any]) -> tup
     if item["type"] in {"literal_error", "enum"}:
         allowed = re.findall(r"'([^']*)'", str(item["ctx"]["expected"])) or [str(item["ctx"]["expected"])]
         return shown(item["input"]), allowed[0] if len(allowed) == 1 else one_of(allowed, str(item["input"]))
+    if item["type"] == "model_type":
+        return shown(item["input"]), "an object: keys with their values"
     message = str(item["msg"])
     for opening in ("Value error, ", "Assertion failed, ", "Input should be ", "expected "):
         message = message.removeprefix(opening)

@@ -206,7 +206,8 @@ def marginal_selection(shares: Mapping[Arm, float], given_arm: Mapping[Arm, Prob
             continue
         for treatment_id, probability in found.items():
             total[treatment_id] = total.get(treatment_id, 0.0) + share * probability
-    return total
+    # What is certain in every arm would add up to a little more than 1 otherwise.
+    return {treatment_id: min(probability, 1.0) for treatment_id, probability in total.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -340,7 +340,7 @@ def _mandatory_choices(
     choice = np.full(len(values), NOTHING, dtype=np.int64)
     if not mandatory.any():
         return choice
-    known = np.where(mandatory & ~np.isnan(values), values, -np.inf)
+    known = np.where(mandatory & np.isfinite(values), values, -np.inf)
     left = constraints.most.copy()
     due = np.flatnonzero(np.isfinite(known).any(axis=1))
     for row in due[np.argsort(-known[due].max(axis=1), kind="stable")].tolist():

@@ -292,6 +292,17 @@ def booster_texts(directory: Path) -> dict[str, str]:
     return {name: parts[path].decode() for name, path in members.items()}
 
 
+def golden_rows(directory: Path) -> FloatArray:
+    """``(n, n_features)`` the rows that a bundle is proven with, likewise.
+
+    Raises:
+        BundleError: a part is damaged.
+    """
+    parts = _verified_parts(directory, _parsed(_read(directory, MANIFEST), MANIFEST)["parts"])
+    rows: FloatArray = _arrays(parts[GOLDEN], GOLDEN)["rows"]
+    return rows
+
+
 def _verified_parts(directory: Path, listed: object) -> dict[str, bytes]:
     """The bytes of every part, each as the manifest promises it."""
     if not isinstance(listed, dict) or not {FOREST, HEADS, GOLDEN} <= set(listed):

@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError
 from features import event_store
 from features.database_location import DatabaseLocation
 from features.errors import Refused
-from features.postgres_store import check_encoding, connect, postgres_failure
+from features.postgres_store import RESTORING, check_encoding, connect, postgres_failure, restoring_message
 from models import record_store
 
 EMPTY: Final = "base"
@@ -98,6 +98,8 @@ def _moved(location: DatabaseLocation, move: Callable[[Config], None]) -> str | 
         before = MigrationContext.configure(connection).get_current_revision()
         check_encoding(location, connection.execute(text("SHOW server_encoding")).scalar_one())
         connection.rollback()
+        if before == RESTORING:
+            raise Refused(restoring_message(location.masked))
         if before is not None and before not in revisions():
             raise Refused(
                 f"{location} is at revision {before!r:.80}; expected one of {', '.join(revisions())}: "

@@ -40,12 +40,13 @@ from models.leads import lead_standing
 from models.policy import Arm, Exploration, Policy
 from models.prices import PriceList, money_price, unit_price
 from models.records import CustomerRecords
-from models.scoring import CustomerScores, EffectScore, Pair, Scorer, StallScore
+from models.scoring import CustomerScores, EffectScore, Pair, Scorer, StallScore, finite_stall
 from models.situation import Situation, Value, situation_of
 from models.slots import Filling, filled_slots
 
 OUT_OF_TIME: Final = "scoring.deadline"
 NO_ESTIMATE: Final = ("scoring.no_estimate",)
+NOT_FINITE: Final = ("scoring.not_finite",)
 NOTHING: Final = Candidate(
     action_id=NO_ACTION, treatment_id=NO_ACTION, channel=None, uplift=0.0, sigma=0.0, net_value=0.0, priority=0.0
 )
@@ -118,6 +119,7 @@ class Deliberation:
         choice: slot 1.
         selected: the filled slots, in order of choice.
         exploration_loss: money that this decision is expected to lose if it explores; NaN without a regret budget.
+        is_finite: false where the model gave a number that is none, and something was left out for it.
     """
 
     situation: Situation
@@ -130,6 +132,7 @@ class Deliberation:
     choice: Choice
     selected: tuple[Selected, ...]
     exploration_loss: float
+    is_finite: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +146,7 @@ class _View:
     factors: Mapping[str, Factors]
     scored: list[Scored]
     room: Room
+    is_finite: bool
 
 
 def deliberate(
@@ -181,6 +185,7 @@ def deliberate(
         choice=choice,
         selected=_selected(ranking, by_treatment, choice, view, inputs, rulebook),
         exploration_loss=math.nan if exploration.regret_budget is None else exploration_loss(view.scored, exploration),
+        is_finite=view.is_finite,
     )
 
 
@@ -209,22 +214,26 @@ def _view(inputs: Inputs, rulebook: Rulebook, scorer: Scorer | None) -> _View:
         for planned in left
         if (effect := effects[planned.pair]).source != "none"
     }
+    scored = {
+        treatment_id: known.scored(planned.pair[1], treatment_id, mandatory=planned.is_mandatory)
+        for planned in left
+        if (known := factors.get(treatment_id := planned.dropped.treatment_id)) is not None
+    }
+    # Damage, or numbers so large that their product is none: nothing may be ranked by them, nor paid.
+    if broken := {name: NOT_FINITE for name, one in scored.items() if not _is_finite(one, factors[name])}:
+        considered, factors = _without(broken, "scoring", considered, factors)
     room = Room(rulebook.policy.capacity, inputs.records)
     if room.has_budgets:
         considered, factors = _within_budgets(considered, factors, room)
-    scored = [
-        known.scored(planned.pair[1], treatment_id, mandatory=planned.is_mandatory)
-        for planned in left
-        if (known := factors.get(treatment_id := planned.dropped.treatment_id)) is not None
-    ]
     return _View(
         situation=situation,
         stall=stall,
         considered=considered,
         effects=effects,
         factors=factors,
-        scored=scored,
+        scored=[one for name, one in scored.items() if name in factors],
         room=room,
+        is_finite=not broken and (scores is None or situation.status != "open" or scores.is_stall_whole(stall)),
     )
 
 
@@ -240,7 +249,7 @@ def consider(
     """
     situation = _situation(inputs, rulebook)
     is_stalled = situation.stall_state is not None
-    stall = stall_of(is_stalled) if situation.status == "open" else UNKNOWN_STALL
+    stall = finite_stall(stall_of(is_stalled)) if situation.status == "open" else UNKNOWN_STALL
     situation = _expected(situation, stall, rulebook)
     considered = considered_candidates(
         plan=rulebook.plan,
@@ -354,13 +363,30 @@ def _within_budgets(
         if (known := factors.get(one.treatment.id)) is not None
         and (rule_ids := room.too_dear(one.action, one.treatment, known.incentive_share))
     }
-    if not full:
-        return considered, factors
+    return _without(full, "capacity", considered, factors) if full else (considered, factors)
+
+
+def _is_finite(one: Scored, factors: Factors) -> bool:
+    """Whether a candidate can be ranked; that a response or a deviation is unknown does not keep it from that."""
+    return math.isfinite(one.priority) and not (
+        math.isinf(factors.sigma) or math.isinf(one.net_value_sigma) or math.isinf(factors.control_response)
+    )
+
+
+def _without(
+    rule_ids: Mapping[str, tuple[str, ...]],
+    stage: DropStage,
+    considered: list[Considered],
+    factors: dict[str, Factors],
+) -> tuple[list[Considered], dict[str, Factors]]:
+    """The same, with some treatments dropped at a stage, each for its own rules."""
     left = [
-        structs.replace(one, dropped="capacity", rule_ids=full[one.treatment.id]) if one.treatment.id in full else one
+        structs.replace(one, dropped=stage, rule_ids=rule_ids[one.treatment.id])
+        if one.treatment.id in rule_ids
+        else one
         for one in considered
     ]
-    return left, {treatment_id: known for treatment_id, known in factors.items() if treatment_id not in full}
+    return left, {treatment_id: known for treatment_id, known in factors.items() if treatment_id not in rule_ids}
 
 
 def _candidates(plan: Plan, view: _View, marginal: Probabilities, given_arm: Probabilities) -> tuple[Candidate, ...]:

@@ -11,8 +11,8 @@ from features.event_log import EventLog
 from features.events import JourneyEvent
 from features.feedback_text import FeedbackTexts
 from features.past_decisions import PastDecision
-from features.profile import consent_of
 from features.taxonomy import Taxonomy
+from features.telling import consent_of
 from models.actions import NO_ACTION, Catalogue
 from models.contact_responses import contact_responses
 from models.decision import Candidate, DecisionRecord, Selected

@@ -230,9 +230,13 @@ class MemoryRecordStore:
             return new
 
     def newest_as_of(self) -> int:
-        """The moment that the newest decision, by its id, was made as of; 0 for none."""
+        """The newest moment that the decisions of the newest millisecond, by their ids, were made as of; 0 for none."""
         with self._guard:
-            return self._by_id[max(self._by_id)].record.as_of if self._by_id else 0
+            if not self._ids:
+                return 0
+            newest = self._by_id[self._ids[-1]].record
+            together = self._ids[bisect.bisect_left(self._ids, first_id_at(newest.decided_at)) :]
+            return max([newest.as_of, *(self._by_id[one].record.as_of for one in together)])
 
     def read(self, *, after: str = "", page: int = 5_000) -> Iterator[list[DecisionRecord]]:
         """Pages of all decisions in order of their ids."""

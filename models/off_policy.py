@@ -194,7 +194,7 @@ def logged_decisions(
             f"{len(reward)} rewards, {len(arm)} arms, {len(selection_probability)} selection probabilities and {n} "
             f"rows of the policy, expected as many of each"
         )
-    if not ((selection_probability > 0) & (selection_probability <= 1)).all():
+    if not ((selection_probability > 0) & (selection_probability <= 1 + _ROUNDING)).all():
         raise NotEnoughData("a selection probability outside (0, 1], expected only decisions whose own was logged")
     if not (np.allclose(policy.sum(axis=1), 1.0, atol=1e-6) and (policy >= 0).all()):
         raise NotEnoughData("probabilities of the policy that are negative or do not sum to 1, expected a distribution")

@@ -196,6 +196,6 @@ def _best(priority: FloatArray, allowed: BoolArray | None) -> IntArray:
 
 
 def _known(priority: FloatArray, allowed: BoolArray | None) -> FloatArray:
-    """Priorities that may win; minus infinity elsewhere."""
-    may_win = ~np.isnan(priority) if allowed is None else allowed & ~np.isnan(priority)
+    """Priorities that may win; minus infinity elsewhere, and where one is no finite number."""
+    may_win = np.isfinite(priority) if allowed is None else allowed & np.isfinite(priority)
     return np.where(may_win, priority, -np.inf)

@@ -122,7 +122,7 @@ consents_table = Table(
     PrimaryKeyConstraint("customer_id", "consent", "at", name="consent_changes_identity"),
 )
 
-LAYOUT: Final = Layout(metadata, version=3, upgrades=_UPGRADES)
+LAYOUT: Final = Layout(metadata, version=3, facts=("decisions", "contacts", "consent_changes"), upgrades=_UPGRADES)
 
 _d, _c = decisions_table.c, contacts_table.c
 _CONFIRMED, _LEASE, _RELEASED = (literal_column(f"'{status}'", TEXT) for status in ("confirmed", "lease", "released"))
@@ -168,6 +168,7 @@ _PAGE_OF_IDS = statement(
 )
 _RECORD = statement(select(_d.record).where(_d.decision_id == bindparam("decision_id")))
 _NEWEST = statement(select(_d.record).order_by(_d.decision_id.desc()).limit(literal_column("1", WHOLE)).offset(ZERO))
+_SINCE_ID = statement(select(_d.record).where(_d.decision_id >= bindparam("first")))
 _COUNTED = statement(
     select(*_CONTACT)
     .where(
@@ -442,10 +443,14 @@ class SqlRecordStore:
         ).result()
 
     def newest_as_of(self) -> int:
-        """The moment that the newest decision, by its id, was made as of, microseconds since the epoch; 0 for none."""
+        """The newest moment that the decisions of the newest millisecond, by their ids, were made as of; 0 for none."""
         with self._store.reading() as connection:
             row = connection.execute(_NEWEST).fetchone()
-        return 0 if row is None else load_record(row[0]).as_of
+            if row is None:
+                return 0
+            newest = load_record(row[0])
+            together = connection.execute(_SINCE_ID, {"first": first_id_at(newest.decided_at)}).fetchall()
+        return max([newest.as_of, *(load_record(record).as_of for (record,) in together)])
 
     def read(self, *, after: str = "", page: int = 5_000) -> Iterator[list[DecisionRecord]]:
         """Pages of all decisions in order of their ids, from after ``after`` on; each page is a read of its own."""

@@ -406,7 +406,10 @@ class RecordStore(Protocol):
         """Store past decisions of an import, idempotent by source and request id; how many were new."""
 
     def newest_as_of(self) -> int:
-        """The moment that the newest decision, by its id, was made as of, microseconds since the epoch; 0 for none."""
+        """The newest moment that a decision was made as of, microseconds since the epoch; 0 for none.
+
+        Ids tell milliseconds: it is looked for among all decisions of the newest one.
+        """
 
     def read(self, *, after: str = "", page: int = 5_000) -> Iterator[list[DecisionRecord]]:
         """Pages of all decisions in order of their ids, from after ``after`` on."""

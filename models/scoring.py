@@ -44,6 +44,17 @@ class StallScore(NamedTuple):
     benign_wait: float = math.nan
 
 
+def finite_stall(score: StallScore) -> StallScore:
+    """A stall score in which what is no finite number is unknown.
+
+    >>> finite_stall(StallScore(math.inf, 0.1, math.nan)).stall_propensity
+    nan
+    """
+    if not any(map(math.isinf, score)):
+        return score
+    return StallScore(*[math.nan if math.isinf(number) else number for number in score])
+
+
 class EffectScore(NamedTuple):
     """What one action would change for one customer; NaN where nothing is known.
 
@@ -166,6 +177,15 @@ class CustomerScores:
         """The stall score of the only customer; only who is stalled can have a benign wait."""
         block = self.stall_block() if is_stalled else self._stall_block(_UNKNOWN)
         return StallScore(*[column.item(0) for column in block])
+
+    def is_stall_whole(self, score: StallScore) -> bool:
+        """Whether a stall score says all that the bundle estimates of every customer."""
+        if self._scorer.bundle.hazards is not None:
+            return math.isfinite(score.stall_propensity) and math.isfinite(score.abandon_probability)
+        stall, abandon = self._scorer.stall_columns
+        return (stall == _ABSENT or math.isfinite(score.stall_propensity)) and (
+            abandon == _ABSENT or math.isfinite(score.abandon_probability)
+        )
 
     def effects(self, pairs: Sequence[Pair]) -> tuple[EffectScore, ...]:
         """The effect scores of the only customer, one a pair."""

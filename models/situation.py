@@ -123,7 +123,7 @@ def _reader(reference: str) -> Callable[[Situation], Value | None]:
 
 
 def _known(number: float) -> float | None:
-    return None if math.isnan(number) else number
+    return number if math.isfinite(number) else None
 
 
 def situation_of(

@@ -204,9 +204,9 @@ def _freshness(record: DecisionRecord, deliberation: Deliberation) -> FeatureFre
 
 
 def _known(number: float) -> float | None:
-    return None if math.isnan(number) else number
+    return number if math.isfinite(number) else None
 
 
 def _interval(center: float, sigma: float) -> tuple[float, float] | None:
     low, high = interval(center, sigma)
-    return None if math.isnan(low) or math.isnan(high) else (low, high)
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else None

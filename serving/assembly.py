@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final
 
 from features.event_log import EventLog
 from features.events import FUTURE_SKEW_US
 from features.home import Home
 from features.ingest import Ingestor
-from features.moments import Moments
+from features.moments import Moments, SharedMoments
 from features.store import FeatureStore
 from features.tracking import Translator
 from models.configuration import CONFIG_VARIABLE, Configuration
@@ -25,19 +26,21 @@ from models.records import RecordStore
 from models.registry import LocalRegistry
 from models.rulebooks import feature_sets_of
 from serving.activations import ActivationDesk
+from serving.admission import Admission
 from serving.auth import Authenticator, KeyFile
 from serving.champions import Champions
 from serving.child_commands import RunCommand
 from serving.configurations import Configurations
 from serving.contexts import ContextDesk
 from serving.decide import Decider
-from serving.decision_desk import DecisionDesk
+from serving.decision_desk import TOGETHER, DecisionDesk
 from serving.decision_outcomes import DecisionOutcomes
 from serving.decision_search import DecisionSearch
 from serving.explanations import ExplanationDesk
 from serving.figures import Figures
 from serving.identities import IdentityDesk
 from serving.journey_reports import ReportDesk
+from serving.key_limits import KeyLimits
 from serving.measuring import ExperimentDesk, SimulationDesk
 from serving.model_desk import ModelDesk
 from serving.observe import Observer
@@ -57,9 +60,15 @@ from serving.timeline import TimelineDesk
 from serving.tracking import TrackingDesk
 from serving.workers import WAITING_PER_THREAD, Workers
 from serving.workforce import WorkforceDesk
+from serving.write_ahead import WriteAheadLogs
 
 ERRANDS: Final = 4
 """One of each kind of command that is run for callers, and a thread to tell the next caller that it has to wait."""
+
+
+WAIT_SHARE: Final = 0.3
+"""Of the deadline, that a decision may be expected to wait: it has to be made and committed too, the wait is guessed,
+and an answer that comes too late has cost as much as one in time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +77,16 @@ class Stores:
 
     Attributes:
         are_local: all are files of this machine, or in memory: a read takes microseconds.
+        are_shared: other processes may write the log.
+        files: of those stores that are files, by name.
     """
 
     log: EventLog
     records: RecordStore
     features: FeatureStore
     are_local: bool = True
+    are_shared: bool = False
+    files: Mapping[str, Path] = field(default_factory=dict)
 
 
 def assemble(
@@ -104,7 +117,8 @@ def assemble(
         clock=surroundings.clock,
         tell_refused=metrics.set_configuration_refused,
     )
-    moments = Moments(after=_newest_moment(stores, surroundings.clock()))
+    after = _newest_moment(stores, surroundings.clock())
+    moments = SharedMoments(stores.log, surroundings.clock, after=after) if stores.are_shared else Moments(after=after)
     ingestor = Ingestor(
         stores.log,
         stores.features,
@@ -160,7 +174,8 @@ def assemble(
         workers=workers,
         pace=Pace(
             most=settings.threads * (1 + WAITING_PER_THREAD),
-            longest_wait=settings.deadline_ms / 1000,
+            longest_wait=WAIT_SHARE * settings.deadline_ms / 1000,
+            least=2 * TOGETHER,  # one group of commits on its way to the disk, and the next being made
             timer=surroundings.timer,
         ),
         metrics=metrics,
@@ -169,13 +184,19 @@ def assemble(
     )
     drift = DriftDesk(home.drift_reports, journeys=tuple(configuration.journeys.by_id), clock=surroundings.clock)
     metrics.watch(drift)
+    write_ahead = WriteAheadLogs(stores.files)
     outcomes = OutcomeRecorder(records=stores.records, ingest=ingestor, journeys=configuration.journeys.by_id)
+    admission = Admission(decisions=desk.pace, others=workers.pace)
+    key_limits = KeyLimits(surroundings.timer)
     metrics.watch(
         Figures(
             paces={"decisions": desk.pace, "others": workers.pace},
             decisions_waiting=lambda: desk.waiting,
             commits=lambda: stores.records.commits(),
             bundles=champions.labels,
+            write_ahead=write_ahead.sizes,
+            shed=lambda: admission.refused,
+            key_limited=lambda: key_limits.refused,
         )
     )
     return Runtime(
@@ -267,6 +288,9 @@ def assemble(
         feature_names={one.version: one.names for one in feature_sets.values()},
         loaded_bundles=champions.labels,
         readiness=ReadinessCheck(lambda: _check(stores), surroundings.timer),
+        write_ahead=write_ahead,
+        admission=admission,
+        key_limits=key_limits,
         workers=workers,
         errands=Workers(ERRANDS, timer=surroundings.timer),
         metrics=metrics,

@@ -11,7 +11,7 @@ import hmac
 import os
 import re
 from base64 import b64decode
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -21,6 +21,7 @@ import msgspec
 from features.errors import InvalidInput, Problem, StoreCorrupted, StoreUnavailable, UnknownObject
 from features.events import dump_timestamp, shown
 from features.home import Home, lock_file
+from serving.key_limits import KeyLimit
 from serving.problems import Forbidden, Unauthenticated
 
 Role = Literal["caller", "agent", "marketer", "analyst", "admin", "privacy"]
@@ -35,11 +36,12 @@ _RESERVED_SOURCES: Final = frozenset({BOOTSTRAP_SOURCE})
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is calling: the source of its events and decisions, and what it may do."""
+    """Who is calling: the source of its events and decisions, what it may do, and how often, None for any number."""
 
     key_id: str
     source: str
     roles: frozenset[Role]
+    limit: KeyLimit | None = None
 
     def require(self, *roles: Role) -> None:
         """Pass where one of ``roles`` is held; ``admin`` may do everything.
@@ -63,11 +65,12 @@ class StoredKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     roles: tuple[Role, ...]
     created_at: str
     revoked_at: str | None = None
+    limit: KeyLimit | None = None
 
     @property
     def principal(self) -> Principal:
         """Who calls with it."""
-        return Principal(self.key_id, self.source, frozenset(self.roles))
+        return Principal(self.key_id, self.source, frozenset(self.roles), self.limit)
 
 
 class _KeyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,6 +91,11 @@ class KeyFile:
         """The keys of a home."""
         return cls(home.state / "keys.json")
 
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
     def keys(self) -> dict[str, StoredKey]:
         """All keys by id, revoked ones too; read again where the file has changed.
 
@@ -101,7 +109,9 @@ class KeyFile:
             self._stamp = stamp
         return self._keys
 
-    def create(self, *, source: str, roles: Iterable[str], secret: bytes, at: int) -> str:
+    def create(
+        self, *, source: str, roles: Iterable[str], secret: bytes, at: int, limit: KeyLimit | None = None
+    ) -> str:
         """Make a key and give it; it cannot be had again.
 
         Args:
@@ -109,6 +119,7 @@ class KeyFile:
             roles: what it may do.
             secret: 36 random bytes.
             at: now, microseconds since the epoch.
+            limit: how often it may ask; as often as it likes where there is none.
 
         Raises:
             InvalidInput: the source or a role is not valid.
@@ -117,7 +128,12 @@ class KeyFile:
         key_id = secret[:4].hex()
         key = f"{KEY_PREFIX}{key_id}_{secret[4:36].hex()}"
         stored = StoredKey(
-            key_id=key_id, sha256=_digest(key), source=source, roles=chosen, created_at=dump_timestamp(at)
+            key_id=key_id,
+            sha256=_digest(key),
+            source=source,
+            roles=chosen,
+            created_at=dump_timestamp(at),
+            limit=limit,
         )
         with lock_file(self._path):
             self._write([*self.keys().values(), stored])
@@ -129,6 +145,20 @@ class KeyFile:
         Raises:
             UnknownObject: there is no such key.
         """
+        return self._changed(
+            key_id,
+            lambda key: key if key.revoked_at else msgspec.structs.replace(key, revoked_at=dump_timestamp(at)),
+        )
+
+    def limit(self, key_id: str, limit: KeyLimit | None) -> StoredKey:
+        """Change how often a key may ask, from now on.
+
+        Raises:
+            UnknownObject: there is no such key.
+        """
+        return self._changed(key_id, lambda key: msgspec.structs.replace(key, limit=limit))
+
+    def _changed(self, key_id: str, change: Callable[[StoredKey], StoredKey]) -> StoredKey:
         with lock_file(self._path):
             keys = self.keys()
             if key_id not in keys:
@@ -136,9 +166,8 @@ class KeyFile:
                     f"no key {key_id}; expected one of {', '.join(keys) or 'none: there are no keys'}: "
                     "see `headway keys list`"
                 )
-            key = keys[key_id]
-            if key.revoked_at is None:
-                key = msgspec.structs.replace(key, revoked_at=dump_timestamp(at))
+            key = change(keys[key_id])
+            if key != keys[key_id]:
                 self._write([{**keys, key_id: key}[other] for other in keys])
         return key
 

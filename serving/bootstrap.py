@@ -31,10 +31,10 @@ from serving.child_commands import ChildCommands
 from serving.explanations import WAITING_AT_MOST, ChildExplanations
 from serving.journey_reports import ChildReports
 from serving.prices import Prices
-from serving.retention import forget_decisions, forget_texts
+from serving.retention import forget_decisions, forget_texts, in_one_process
 from serving.runtime import Runtime
 from serving.schemas import DecisionRequest
-from serving.settings import Settings
+from serving.settings import Settings, online_lock
 from serving.surroundings import Surroundings
 from serving.telemetry import Metrics, configure_logging, log_event
 
@@ -72,7 +72,7 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
             champions=champions,
             challengers=challengers,
             prices=prices,
-            metrics=Metrics(env.get("PROMETHEUS_MULTIPROC_DIR")),
+            metrics=Metrics(env.get("PROMETHEUS_MULTIPROC_DIR"), processes=settings.workers),
             surroundings=surroundings,
             kept_reports=KeptReports(home.journey_reports),
             make_report=child.made,
@@ -94,13 +94,19 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
                 [
                     *(champions.refresh, challengers.refresh, prices.refresh),
                     *(runtime.configurations.refresh, runtime.drift.refresh),
+                    *(runtime.write_ahead.refresh, runtime.metrics.leave_figures),
                 ]
             ),
-            forget_texts(stores.log, surroundings.clock, kept_for),
-            forget_decisions(
-                stores.records,
-                surroundings.clock,
-                lambda: runtime.configurations.in_force.configuration.policy.decisions_kept,
+            in_one_process(
+                home.state / "retention",
+                lambda: asyncio.gather(
+                    forget_texts(stores.log, surroundings.clock, kept_for),
+                    forget_decisions(
+                        stores.records,
+                        surroundings.clock,
+                        lambda: runtime.configurations.in_force.configuration.policy.decisions_kept,
+                    ),
+                ),
             ),
         )
         log_event("service_opened", configuration=configuration.version, bundles=champions.labels())
@@ -129,7 +135,11 @@ def _open_stores(
     opened.callback(features.close)
     is_file = settings.database is None and settings.online_store is None
     are_local = is_file and settings.feature_reader == "online"
-    return Stores(log=log, records=records, features=features, are_local=are_local)
+    are_shared = settings.database is not None
+    files = {} if are_shared else {"events": home.events_db, "records": home.records_db}
+    if settings.online_store is None:
+        files["online"] = home.online_db
+    return Stores(log=log, records=records, features=features, are_local=are_local, are_shared=are_shared, files=files)
 
 
 def _feature_store(
@@ -137,7 +147,7 @@ def _feature_store(
 ) -> FeatureStore:
     taxonomy, location = configuration.taxonomy, settings.online_store
     if settings.feature_reader == "online":
-        return open_online_store(home, location, feature_sets, taxonomy)
+        return open_online_store(home, location, feature_sets, taxonomy, lock=online_lock(settings))
     from features.feast_store import FeastStore  # seconds to import: only where it was asked for
 
     if location is None:

@@ -10,12 +10,14 @@ import time
 from contextlib import ExitStack, closing
 from typing import Annotated
 
+import msgspec
 import typer
 
 from features.errors import Refused
 from features.home import HOME_VARIABLE, Home, lock_file, use_numba_cache
 from serving.auth import ROLES, KeyFile, StoredKey
-from serving.settings import Settings
+from serving.key_limits import KeyLimit
+from serving.settings import Settings, online_lock
 
 SERVICE = "serving.service:HeadwayService"
 CONFIG_VARIABLE = "HEADWAY_CONFIG"
@@ -24,6 +26,9 @@ FINISH_SECONDS = 15
 """So long requests that run may take to finish when the service is stopped; the supervisor kills after 30 s."""
 
 _BENTOML = (sys.executable, "-m", "bentoml", "serve", "--quiet")
+
+_Rate = Annotated[float | None, typer.Option(help="Requests a second that it may make; no limit if not given.")]
+_Burst = Annotated[int | None, typer.Option(help="Requests at once; a second's worth if not given.")]
 
 keys = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
 
@@ -76,8 +81,9 @@ def _check_start(home: Home, settings: Settings, env: dict[str, str]) -> None:
     load_configuration(home, env)
     with ExitStack() as locks:
         ours = [] if settings.database is not None else [home.events_db, home.records_db]
-        for path in (*ours, home.online_db):
+        for path in ours:
             locks.enter_context(lock_file(path))
+        locks.enter_context(online_lock(settings)(home.online_db))
         if settings.database is not None:
             from features.postgres_store import check_database
 
@@ -102,10 +108,13 @@ def _check_start(home: Home, settings: Settings, env: dict[str, str]) -> None:
 def create_key(
     source: Annotated[str, typer.Option(help="Source of everything sent with the key.")],
     role: Annotated[list[str], typer.Option(help=f"What it may do: {', '.join(ROLES)}. May be repeated.")],
+    rate: _Rate = None,
+    burst: _Burst = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Make an API key and show it, once."""
-    key = _key_file().create(source=source, roles=role, secret=os.urandom(36), at=_now())
+    limit = KeyLimit.of(rate, burst)
+    key = _key_file().create(source=source, roles=role, secret=os.urandom(36), at=_now(), limit=limit)
     key_id = key.split("_")[1]
     if as_json:
         typer.echo(json.dumps({"key": key, "key_id": key_id, "source": source, "roles": role}))
@@ -123,7 +132,8 @@ def list_keys(as_json: Annotated[bool, typer.Option("--json", help="Print JSON."
         return
     for key in known:
         state = f"revoked {key.revoked_at}" if key.revoked_at else "valid"
-        typer.echo(f"{key.key_id}  {key.source}  {','.join(key.roles)}  created {key.created_at}  {state}")
+        limit = f"  {_words_of(key.limit)}" if key.limit else ""
+        typer.echo(f"{key.key_id}  {key.source}  {','.join(key.roles)}  created {key.created_at}  {state}{limit}")
     if not known:
         typer.echo("No keys. Make one with `headway keys create --source NAME --role caller`.", err=True)
 
@@ -135,6 +145,21 @@ def revoke_key(key_id: Annotated[str, typer.Argument(help="Id of the key, as `he
     typer.echo(f"Key {key.key_id} of source {key.source} is revoked since {key.revoked_at}.")
 
 
+@keys.command("limit")
+def limit_key(
+    key_id: Annotated[str, typer.Argument(help="Id of the key, as `headway keys list` shows it.")],
+    rate: _Rate = None,
+    burst: _Burst = None,
+) -> None:
+    """Change how often an API key may ask, at once."""
+    key = _key_file().limit(key_id, KeyLimit.of(rate, burst))
+    typer.echo(f"Key {key.key_id} of source {key.source}: {_words_of(key.limit)}.")
+
+
+def _words_of(limit: KeyLimit | None) -> str:
+    return "no limit" if limit is None else f"{limit.per_second:g} requests a second, {limit.burst} at once"
+
+
 def _shown(key: StoredKey) -> dict[str, object]:
     return {
         "key_id": key.key_id,
@@ -142,6 +167,7 @@ def _shown(key: StoredKey) -> dict[str, object]:
         "roles": list(key.roles),
         "created_at": key.created_at,
         "revoked_at": key.revoked_at,
+        "limit": None if key.limit is None else msgspec.structs.asdict(key.limit),
     }
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -21,6 +22,7 @@ from features.editor_schemas import with_schema
 from features.errors import (
     ConfigurationError,
     HeadwayError,
+    HomeLocked,
     InvalidInput,
     Problem,
     Refused,
@@ -30,7 +32,7 @@ from features.errors import (
     UnknownObject,
 )
 from features.events import shown
-from features.home import Home
+from features.home import Home, lock_file
 from features.schema import FeatureSet
 from features.yaml_files import content_version, dump_yaml, read_yaml
 from models.actions import Catalogue
@@ -227,7 +229,7 @@ class Configurations:
                 f"the configuration is in {folder}, which {CONFIG_VARIABLE} names and the deployment owns; expected "
                 f"one in the home: change it there, it is taken over within seconds"
             )
-        with self._changing:
+        with self._changing, self._alone(part):
             before = self._in_force.configuration
             try:
                 wanted = checked_documents(before, {part: content})
@@ -248,6 +250,18 @@ class Configurations:
                 self._take(replace(wanted, origin=str(self._home.config)))
                 log_event("configuration_put", source=source, file=part, old_version=old, new_version=new)
             return self.document(part)
+
+    @contextmanager
+    def _alone(self, part: Part) -> Iterator[None]:
+        """No other process replaces a file meanwhile: what it wrote is seen by who looks at the file."""
+        try:
+            lock = lock_file(self._home.state / "configuration")
+        except HomeLocked as error:
+            raise PreconditionFailed(
+                f"another process is replacing a file now, expected the {part} to stay: read it again in some seconds"
+            ) from error
+        with lock:
+            yield
 
     def _refuse_overwriting(self, part: Part, version: str) -> None:
         """Refuse where the file was changed and nobody has looked at it yet: that change would be lost unseen."""

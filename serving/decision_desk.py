@@ -72,7 +72,7 @@ class DecisionDesk:
         self._surroundings = surroundings
         self._timer = surroundings.timer
         self._is_local = is_local
-        self._turns = Turns(self._write_left)
+        self._turns = Turns(self._write_left, timer=surroundings.timer)
         self._left = 0
         self.pace = pace
 
@@ -138,6 +138,7 @@ class DecisionDesk:
             while True:
                 submitted = self._timer()
                 self._metrics.time_stage("decide", submitted - begun)
+                self._turns.worked(submitted - begun)
                 pending = self._leave(commit)
                 try:
                     committed = await result_within(pending, self._seconds_left(request, asking))

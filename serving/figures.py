@@ -8,6 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from features.commit_figures import CommitFigures
+from serving.admission import Kind
 from serving.pace import Pace
 
 
@@ -19,6 +20,9 @@ class Figures(Collector):
         decisions_waiting: how many requests wait for their turn.
         commits: of the record store.
         bundles: label of the bundle that decides for each journey; None where there is none.
+        write_ahead: bytes of the write-ahead log of each store that is a file.
+        shed: how many were refused for what others wait for, by kind.
+        key_limited: how many were refused for the limit of their key.
     """
 
     def __init__(
@@ -28,11 +32,17 @@ class Figures(Collector):
         decisions_waiting: Callable[[], int],
         commits: Callable[[], CommitFigures],
         bundles: Callable[[], Mapping[str, str | None]],
+        write_ahead: Callable[[], Mapping[str, int]],
+        shed: Callable[[], Mapping[Kind, int]],
+        key_limited: Callable[[], int],
     ) -> None:
         self._paces = paces
         self._decisions_waiting = decisions_waiting
         self._commits = commits
         self._bundles = bundles
+        self._write_ahead = write_ahead
+        self._shed = shed
+        self._key_limited = key_limited
 
     def collect(self) -> Iterator[Metric]:
         """All gauges now."""
@@ -43,6 +53,10 @@ class Figures(Collector):
             under_way.add_metric((kind,), pace.under_way)
             expected.add_metric((kind,), pace.expected_wait)
             refused.add_metric((kind,), pace.refused)
+        for shed, count in self._shed().items():
+            refused.add_metric((shed,), count)
+        limited = "Requests refused for the limit of their key."
+        yield CounterMetricFamily("headway_key_limited", limited, value=self._key_limited())
         yield from (under_way, expected, refused)
         yield _gauge("headway_decisions_waiting", "Decisions that wait for their turn.", self._decisions_waiting())
         commits = self._commits()
@@ -54,6 +68,10 @@ class Figures(Collector):
         for journey_id, label in self._bundles().items():
             bundle.add_metric((journey_id, label or "none"), 1)
         yield bundle
+        write_ahead = GaugeMetricFamily("headway_write_ahead_bytes", "Write-ahead log.", labels=("store",))
+        for store, size in self._write_ahead().items():
+            write_ahead.add_metric((store,), size)
+        yield write_ahead
 
 
 def _gauge(name: str, documentation: str, value: float) -> Metric:

@@ -5,7 +5,7 @@ Health is answered by Headway's routes: BentoML's own only tell that a process r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from features.errors import HeadwayError
 from serving import problems
-from serving.api.bodies import bounded_body, chunks_of
-from serving.api.calls import ARRIVED, refuse_query
+from serving.api.bodies import announced_length, bounded_body, chunks_of
+from serving.api.calls import ARRIVED, refuse_endless_query, refuse_query
 from serving.api.decision_door import MAY_ASK, answer_decision, takes
 from serving.api.failures import Failure, failure, failure_of
 from serving.problems import Stopping
@@ -68,9 +68,12 @@ class Gate:
     async def _rank(self, runtime: Runtime, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         arrived = runtime.timer()
+        left: Mapping[str, str] = {}
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":
+                told = [(name.lower().encode(), value.encode()) for name, value in left.items()]
+                message["headers"] = [*message["headers"], *told]
                 seconds = runtime.timer() - arrived
                 runtime.metrics.observe_request(route=RANK, status=message["status"], seconds=seconds)
             await send(message)
@@ -82,14 +85,15 @@ class Gate:
             return
         try:
             principal = runtime.authenticator.principal(headers.get("authorization"))
+            left = runtime.key_limits.take(principal.key_id, principal.limit)
             principal.require(*MAY_ASK)
+            refuse_endless_query(scope["query_string"])
             refuse_query(QueryParams(scope["query_string"]))
             runtime.desk.pace.admit()
-            length = headers.get("content-length", "")
             body = await bounded_body(
                 chunks_of(receive),
                 encoding=headers.get("content-encoding"),
-                announced=int(length) if length.isdecimal() else None,
+                announced=announced_length(headers.get("content-length")),
                 limit=runtime.settings.max_body_bytes,
             )
             # Read twice: what BentoML cannot read it answers in words of its own, and with a 500.

@@ -104,7 +104,7 @@ class Observer:
         """
         feature_set = self._feature_sets[journey_id]
         person = self._settled_person(customer_id, at)
-        if person.last_position and self._moments.has_arrived([person.customer_id, *person.linked_ids], since=at):
+        if self._has_arrived_since(person, at):
             return self.observe_past(customer_id, journey_id, at=at, context=context)
         found = self._stored(person, feature_set, at, context)
         if isinstance(found, Observed):
@@ -125,8 +125,7 @@ class Observer:
         if self._moments.is_under_way([customer_id]):
             raise NotAtHand
         person = self._log.person(customer_id, at=at)
-        ids = [person.customer_id, *person.linked_ids]
-        if self._moments.is_under_way(ids) or (person.last_position and self._moments.has_arrived(ids, since=at)):
+        if self._moments.is_under_way([person.customer_id, *person.linked_ids]) or self._has_arrived_since(person, at):
             raise NotAtHand
         found = self._stored(person, self._feature_sets[journey_id], at, context)
         if isinstance(found, Observed):
@@ -152,6 +151,11 @@ class Observer:
         if state.log_position > newest or state.last_event_at >= at or profile.updated_at >= at:
             return _Unusable((), heals=False)
         return _observed(feature_set, person, state, profile, at, context)
+
+    def _has_arrived_since(self, person: Person, at: int) -> bool:
+        last = person.last_position
+        ids = [person.customer_id, *person.linked_ids]
+        return last > 0 and self._moments.has_arrived(ids, since=at, position=last)
 
     def _settled_person(self, customer_id: str, at: int) -> Person:
         """Who it is, once all that arrived for them before a moment is in the log."""

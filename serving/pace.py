@@ -10,8 +10,9 @@ from typing import Final
 from serving.problems import TooManyRequests
 
 LONGEST_RETRY_SECONDS: Final = 60
-_WEIGHT: Final = 0.1
-"""Of the newest interval in the running mean: of about the last twenty requests."""
+_WEIGHT: Final = 0.05
+"""Of the newest interval in the running mean: of about the last forty requests, since those that share a commit get
+done together."""
 
 
 class Pace:
@@ -23,6 +24,8 @@ class Pace:
     Args:
         most: so many may be under way.
         longest_wait: seconds; whoever would wait for longer is refused.
+        least: so many may be under way however long they wait: where a disk is slow the wait is the disk's, and fewer
+            at once would be no sooner done.
         timer: a monotonic clock, seconds.
 
     Attributes:
@@ -30,11 +33,13 @@ class Pace:
         refused: how many were refused until now.
     """
 
-    def __init__(self, *, most: int, longest_wait: float, timer: Callable[[], float]) -> None:
+    def __init__(self, *, most: int, longest_wait: float, timer: Callable[[], float], least: int = 0) -> None:
         self._most = most
         self._longest_wait = longest_wait
+        self._least = least
         self._timer = timer
         self._interval = 0.0
+        self._measured = 0
         self._last = 0.0
         self._guard = threading.Lock()
         self.under_way = 0
@@ -45,6 +50,11 @@ class Pace:
         """Seconds until all that is under way is done."""
         return self.under_way * self._interval
 
+    @property
+    def load(self) -> float:
+        """Share of what may be under way, or of the longest wait, that is taken, whichever is more."""
+        return max(self.under_way / self._most, self.expected_wait / self._longest_wait)
+
     def admit(self) -> None:
         """Pass where one more can be done in time.
 
@@ -52,7 +62,7 @@ class Pace:
             TooManyRequests: it would wait too long, or too many are under way; it says when to come back.
         """
         wait = self.expected_wait
-        if self.under_way < self._most and wait <= self._longest_wait:
+        if self.under_way < self._most and (wait <= self._longest_wait or self.under_way < self._least):
             return
         self.refused += 1
         waiting = f", and a wait of {wait:.1f} s, expected at most {self._longest_wait:g} s"
@@ -90,5 +100,7 @@ class Pace:
         with self._guard:
             self.under_way -= 1
             now = self._timer()
-            self._interval += _WEIGHT * (now - self._last - self._interval)
+            self._measured += 1
+            weight = max(_WEIGHT, 1 / self._measured)
+            self._interval += weight * (now - self._last - self._interval)
             self._last = now

@@ -17,6 +17,7 @@ Refused
 ├── PromotionRefused      a model that may not decide, or for no more people
 ├── CommandRefused        what a command that was run for the caller does not take
 ├── TooManyRequests       more requests are waiting than can be answered soon
+│   └── KeyLimitReached   the key asks more often than it may
 ├── Stopping              the service is starting or stopping
 └── BodyTooSlow           the body did not come in time
 
@@ -49,6 +50,9 @@ from features.errors import (
 
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_PATH: Final = "/docs/problems/"
+
+MOST_ERRORS: Final = 100
+"""So many bad fields of a body, or of one item of a batch, are listed: an answer must not be many times the request."""
 
 
 class MalformedBody(Refused):
@@ -126,6 +130,18 @@ class TooManyRequests(Refused):
         super().__init__(message)
 
 
+class KeyLimitReached(TooManyRequests):
+    """The key asks more often than it may.
+
+    Attributes:
+        headers: what is left for the key, and of how much.
+    """
+
+    def __init__(self, message: str, *, retry_after: int, headers: Mapping[str, str]) -> None:
+        self.headers = headers
+        super().__init__(message, retry_after=retry_after)
+
+
 class Stopping(Refused):
     """The service is starting or stopping and takes no requests."""
 
@@ -170,7 +186,7 @@ class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         type: path of the page that explains this type of problem.
         detail: what was wrong this time, and what to do.
-        errors: every bad field, where fields are at fault.
+        errors: every bad field, where fields are at fault; a hundred at most.
         reasons: of a promotion gate that refused; there with `promotion-refused` only.
         evidence: what that gate found; likewise, and where it was asked.
     """
@@ -211,7 +227,8 @@ MALFORMED = ProblemType(
     "malformed-body",
     400,
     "The body is not valid JSON",
-    "The body could not be read as JSON in UTF-8, or is nested more than 32 levels deep. Nothing of it was used.",
+    "The body could not be read as JSON in UTF-8, is nested more than 32 levels deep, or has a field twice in one "
+    "object. Nothing of it was used.",
     "Correct the body; `detail` says where reading stopped.",
 )
 UNAUTHENTICATED = ProblemType(
@@ -341,8 +358,8 @@ INVALID = ProblemType(
     "invalid-input",
     422,
     "The request has invalid fields",
-    "The body is JSON, but fields are missing, unknown or out of range. `errors` lists every one of them with a JSON "
-    "pointer, the value and what was expected. Nothing of the request was used.",
+    "The body is JSON, but fields are missing, unknown or out of range. `errors` lists every one of them, a hundred at "
+    "most, with a JSON pointer, the value and what was expected. Nothing of the request was used.",
     "Correct the fields in `errors`.",
 )
 REUSED = ProblemType(
@@ -367,6 +384,14 @@ TOO_MANY = ProblemType(
     "More requests are waiting than this service can answer soon. The request was not begun.",
     "Ask again after `Retry-After`.",
 )
+KEY_LIMIT = ProblemType(
+    "key-limit-reached",
+    429,
+    "The key asks more often than it may",
+    "The operator gave this key a limit of requests a second, and it is used up. The request was not begun. "
+    "`RateLimit` says what is left and in how many seconds all of it is back, `RateLimit-Policy` how much that is.",
+    "Ask again after `Retry-After`, and more slowly. An operator changes the limit with `headway keys limit`.",
+)
 INTERNAL = ProblemType(
     "internal-error",
     500,
@@ -387,7 +412,7 @@ PROBLEM_TYPES: Final = (
     *(MALFORMED, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD, TOO_SLOW),
     *(IN_FLIGHT, FIXED, NOT_ACTIVATABLE, NOT_EXPLAINABLE, NOT_REPLAYABLE, PROMOTION_REFUSED, NOT_ENOUGH_DATA),
     *(LEASE_ENDED, PRECONDITION_FAILED, TOO_LARGE),
-    *(ENCODING, INVALID, REUSED, PRECONDITION_REQUIRED, TOO_MANY, INTERNAL, UNAVAILABLE),
+    *(ENCODING, INVALID, REUSED, PRECONDITION_REQUIRED, TOO_MANY, KEY_LIMIT, INTERNAL, UNAVAILABLE),
 )
 """Every type of problem, by status."""
 
@@ -411,12 +436,13 @@ _BY_ERROR: Final[tuple[tuple[type[Exception], ProblemType], ...]] = (
     (CannotReplay, NOT_REPLAYABLE),
     (InvalidInput, INVALID),
     (Conflict, REUSED),
+    (KeyLimitReached, KEY_LIMIT),
     (TooManyRequests, TOO_MANY),
     (StoreError, UNAVAILABLE),
     (Stopping, UNAVAILABLE),
     (BodyTooSlow, TOO_SLOW),
 )
-_RETRY_LATER: Final = frozenset({IN_FLIGHT.slug, TOO_MANY.slug, UNAVAILABLE.slug})
+_RETRY_LATER: Final = frozenset({IN_FLIGHT.slug, TOO_MANY.slug, KEY_LIMIT.slug, UNAVAILABLE.slug})
 
 
 def problem_type(error: Exception) -> ProblemType:
@@ -428,7 +454,9 @@ def problem_details(error: Exception) -> ProblemDetails:
     """The problem details of an error. An unforeseen error or a failing store tells nothing of its inside."""
     kind = problem_type(error)
     if isinstance(error, InvalidInput):
-        return details(kind, error.headline, errors=field_errors(error.problems))
+        more = f"; of {len(error.problems)} errors the first {MOST_ERRORS} are listed"
+        detail = error.headline + (more if len(error.problems) > MOST_ERRORS else "")
+        return details(kind, detail, errors=field_errors(error.problems))
     if isinstance(error, PromotionRefused):
         return _refused_promotion(error)
     if kind is INTERNAL or kind is UNAVAILABLE:
@@ -459,10 +487,10 @@ def headers(kind: ProblemType, *, retry_after: int = 1) -> Mapping[str, str]:
 
 
 def field_errors(problems: tuple[Problem, ...]) -> tuple[FieldError, ...]:
-    """Problems of an input document as field errors."""
+    """Problems of an input document as field errors, the first hundred."""
     return tuple(
         FieldError(pointer=pointer(problem.path), value=problem.value, expected=problem.expected)
-        for problem in problems
+        for problem in problems[:MOST_ERRORS]
     )
 
 

@@ -25,6 +25,7 @@ from serving.prices import Charged
 from serving.schemas import DecisionRequest, canonical_request
 
 MODEL_MISSING: Final = "model_missing"
+MODEL_NOT_FINITE: Final = "model_not_finite"
 CHALLENGER_MISSING: Final = "challenger_missing"
 RECORDS_SLOW: Final = "record_store_slow"
 
@@ -126,6 +127,8 @@ def record_of(
     deciding = asked.challenger if is_challenged and asked.challenger is not None else asked.served
     if deciding is None:
         degraded.append(MODEL_MISSING)
+    if not deliberation.is_finite:
+        degraded.append(MODEL_NOT_FINITE)
     if inputs.question.out_of_time:
         degraded.append(DEADLINE)
     if is_slow:

@@ -14,6 +14,7 @@ import msgspec
 from features.errors import InvalidInput, Problem, path_step
 from features.events import LARGEST_INTEGER, MAX_ID_CHARACTERS, parse_timestamp, shown
 from serving.problems import MalformedBody
+from serving.repeated_fields import repeated_field
 from serving.schemas import (
     MAX_ACTIONS,
     MAX_DEADLINE_MS,
@@ -40,7 +41,7 @@ def decode_json(body: bytes) -> object:
     """The document that a body holds.
 
     Raises:
-        MalformedBody: it is no JSON in UTF-8, or deeper than 32 levels.
+        MalformedBody: it is no JSON in UTF-8, deeper than 32 levels, or an object in it has a field twice.
     """
     try:
         document = msgspec.json.decode(body)
@@ -48,17 +49,22 @@ def decode_json(body: bytes) -> object:
         raise MalformedBody(f"the body cannot be read as JSON: {error}; expected one JSON document in UTF-8") from error
     except RecursionError as error:
         raise MalformedBody(_TOO_DEEP) from error
-    if _is_deeper(document, DEEPEST):
+    n_fields = _fields_within(document, DEEPEST)
+    if n_fields is None:
         raise MalformedBody(_TOO_DEEP)
+    if (twice := repeated_field(body, n_fields)) is not None:
+        raise MalformedBody(f"the body has the field {shown(twice)} more than once; expected each field once")
     return document
 
 
 _TOO_DEEP = f"the body is nested more than {DEEPEST} levels deep; expected at most {DEEPEST}"
 
 
-def _is_deeper(document: object, limit: int) -> bool:
-    layer = [document]
+def _fields_within(document: object, limit: int) -> int | None:
+    """How many fields all objects of a document have; None where it is deeper than ``limit``."""
+    layer, n_fields = [document], 0
     for _ in range(limit):
+        n_fields += sum([len(item) for item in layer if isinstance(item, dict)])
         layer = [
             child
             for item in layer
@@ -67,8 +73,8 @@ def _is_deeper(document: object, limit: int) -> bool:
             if isinstance(child, dict | list)
         ]
         if not layer:
-            return False
-    return True
+            return n_fields
+    return None
 
 
 def parse_batch(document: object, *, key: str, limit: int) -> list[object]:

@@ -3,22 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
-from features.errors import StoreError
+from features.errors import HomeLocked, StoreError
 from features.event_log import EventLog
+from features.home import lock_file
 from models.records import RecordStore
 from serving.telemetry import log_event
 
 PAUSE_SECONDS: Final = 3_600.0
 """How often is looked for what has been kept for long enough."""
 
+TAKEOVER_SECONDS: Final = 60.0
+"""How soon another process goes on with what one did that has ended."""
+
 BATCH: Final = 100
 """Decisions in one transaction: what a commit may have to wait for."""
 
 BETWEEN_SECONDS: Final = 0.05
 """Between two batches, so that deleting takes a small share of the writer."""
+
+
+async def in_one_process(
+    path: Path, work: Callable[[], Awaitable[object]], *, pause_seconds: float = TAKEOVER_SECONDS
+) -> None:
+    """Do ``work`` in one of the processes of a home: in another one where that one ends.
+
+    Args:
+        path: what stands for the work; its lock says who does it.
+        work: goes on until it is cancelled.
+        pause_seconds: between two looks at whether nobody does it.
+    """
+    while True:
+        try:
+            lock = lock_file(path)
+        except (HomeLocked, StoreError):  # another process has it; or a folder that is full, which is said elsewhere
+            await asyncio.sleep(pause_seconds)
+            continue
+        with lock:
+            await work()
 
 
 async def forget_decisions(

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from models.records import RecordStore
 from serving.activations import ActivationDesk
+from serving.admission import Admission
 from serving.auth import Authenticator
 from serving.decision_search import DecisionSearch
 from serving.explanations import ExplanationDesk
 from serving.journey_reports import ReportDesk
+from serving.key_limits import KeyLimits
 from serving.outcomes import Ingest, OutcomeRecorder
 from serving.readiness import ReadinessCheck
 from serving.schemas import DecisionRequest
@@ -20,6 +22,7 @@ from serving.stored_reports import DriftDesk, EvaluationShelf
 from serving.telemetry import Metrics
 from serving.workers import Workers
 from serving.workforce import WorkforceDesk
+from serving.write_ahead import WriteAheadLogs
 
 # They know states, and with them jitted code, for which the composition root chooses the folder first.
 if TYPE_CHECKING:
@@ -86,6 +89,9 @@ class Runtime:
     feature_names: Mapping[str, tuple[str, ...]]
     loaded_bundles: Callable[[], Mapping[str, str | None]]
     readiness: ReadinessCheck
+    write_ahead: WriteAheadLogs
+    admission: Admission
+    key_limits: KeyLimits
     workers: Workers
     errands: Workers
     metrics: Metrics

@@ -65,7 +65,7 @@ def _unready_from(signal_number: int) -> None:
 
 @bentoml.service(
     name="headway",
-    workers=1,  # the embedded stores have one writing process
+    workers=int(os.environ.get("HEADWAY_WORKERS") or 1),  # read here by BentoML, and checked by `headway serve` before
     metrics={"enabled": False},  # /metrics is Headway's own
     logging={"access": {"enabled": False}},
     tracing={"excluded_urls": ".*"},  # no exporter is configured: spans would be made to be thrown away

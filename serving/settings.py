@@ -13,6 +13,7 @@ from features.database_location import EXPECTED as DATABASE_EXPECTED
 from features.database_location import VARIABLE as DATABASE
 from features.database_location import DatabaseLocation, parse_database
 from features.errors import ConfigurationError, Problem
+from features.home import FileLock, lock_file, share_file
 from features.online_location import EXPECTED as ONLINE_STORE_EXPECTED
 from features.online_location import SQLITE, RedisLocation, parse_location
 from features.online_location import VARIABLE as ONLINE_STORE
@@ -20,6 +21,7 @@ from features.online_location import VARIABLE as ONLINE_STORE
 PREFIX: Final = "HEADWAY_"
 TEST_PREFIX: Final = "HEADWAY_TEST_"
 SHORTEST_KEY: Final = 16
+MOST_WORKERS: Final = 64
 
 Durability = Literal["full", "normal"]
 FeatureReader = Literal["online", "feast"]
@@ -65,9 +67,35 @@ class Settings:
             except ValueError:
                 shown = "(hidden)" if variable.is_secret else repr(text)
                 problems.append(Problem(variable.name, shown, variable.expected))
+        settings = cls(**values)
+        told = {problem.path for problem in problems}
+        problems += [problem for problem in settings._alone() if problem.path not in told]
         if problems:
             raise ConfigurationError("the environment cannot be used", problems)
-        return cls(**values)
+        return settings
+
+    def _alone(self) -> list[Problem]:
+        """What keeps several worker processes from serving one home."""
+        if self.workers == 1:
+            return []
+        why = f"HEADWAY_WORKERS is {self.workers}, and"
+        problems = []
+        if self.database is None:
+            expected = f"postgresql://...: {why} the home's files of events and records have one writing process"
+            problems.append(Problem(DATABASE, SQLITE, expected))
+        if self.online_store is None:
+            expected = f"redis://...: {why} the home's file of states has one writing process"
+            problems.append(Problem(ONLINE_STORE, SQLITE, expected))
+        if self.feature_reader != "online":
+            expected = f"online: {why} what Feast writes could put a newer state back"
+            problems.append(Problem("HEADWAY_FEATURE_READER", self.feature_reader, expected))
+        return problems
+
+
+def online_lock(settings: Settings) -> Callable[[Path], FileLock]:
+    """What takes the right to write the online store: shared where nothing of the home has one writing process only."""
+    is_shared = settings.database is not None and settings.online_store is not None
+    return share_file if is_shared and settings.feature_reader == "online" else lock_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +168,10 @@ VARIABLES: Final = (
     Variable(
         "HEADWAY_WORKERS",
         "workers",
-        _integer(1, 1),
-        "1: the embedded stores have one writing process",
+        _integer(1, MOST_WORKERS),
+        f"a number from 1 to {MOST_WORKERS}; more than 1 needs a PostgreSQL and a Redis",
         "1",
-        "Worker processes.",
+        f"Worker processes. The home's own files have one that writes: more need `{DATABASE}` and `{ONLINE_STORE}`.",
     ),
     Variable(
         "HEADWAY_BOOTSTRAP_KEY",
@@ -218,7 +246,7 @@ VARIABLES: Final = (
         _integer(1, 60_000),
         "milliseconds from 1 to 60000",
         "1000",
-        "Deadline of a decision whose request names none; who would have to wait for longer is answered 429.",
+        "Deadline of a decision whose request names none; who would have to wait for 0.3 of it is answered 429.",
     ),
     Variable(
         "HEADWAY_THREADS",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import IO, Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -16,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from features.events import dump_timestamp
 from features.tracked_calls import DropReason
+from serving.shared_figures import SharedFigures
 
 LOGGER: Final = "headway"
 METRICS_MEDIA_TYPE: Final = "text/plain; version=0.0.4"
@@ -87,9 +89,10 @@ class Metrics:
 
     Args:
         multiprocess_dir: the folder that worker processes share their values in; None for one process.
+        processes: how many serve.
     """
 
-    def __init__(self, multiprocess_dir: str | None = None) -> None:
+    def __init__(self, multiprocess_dir: str | None = None, *, processes: int = 1) -> None:
         self._multiprocess_dir = multiprocess_dir
         self._registry = registry = CollectorRegistry()
         self._decisions = Counter(
@@ -143,6 +146,8 @@ class Metrics:
             registry=registry,
         )
         self._figures: list[Collector] = []
+        is_shared = multiprocess_dir is not None and processes > 1
+        self._shared = SharedFigures(Path(multiprocess_dir or ""), self._figures) if is_shared else None
 
     def watch(self, figures: Collector) -> None:
         """Tell these figures too, as they are when somebody looks."""
@@ -200,9 +205,14 @@ class Metrics:
             return generate_latest(self._registry)
         together = CollectorRegistry()
         MultiProcessCollector(together, path=self._multiprocess_dir)  # type: ignore[no-untyped-call]  # untyped there
-        for figures in self._figures:
+        for figures in self._figures if self._shared is None else [self._shared]:
             together.register(figures)
         return generate_latest(together)
+
+    def leave_figures(self) -> None:
+        """Leave what this process measures for the others to tell; nothing where it is alone."""
+        if self._shared is not None:
+            self._shared.leave()
 
 
 def _count(counter: Counter, accepted: int, duplicate: int, rejected: int) -> None:

@@ -268,12 +268,14 @@ class Readiness(msgspec.Struct, frozen=True, kw_only=True):
         bundles: label of the bundle that decides for each journey; null where decisions say ``model_missing``.
         configuration: version of all configuration files in force together.
         configuration_refused: the files hold something else that may not be put in force; the log says why.
+        notes: what an operator should look at before it becomes a problem.
     """
 
     ready: bool
     bundles: dict[str, str | None]
     configuration: str
     configuration_refused: bool
+    notes: tuple[str, ...] = ()
 
 
 def decision_view(

@@ -25,6 +25,7 @@ from models.registry import model_name
 from models.scoring import Scorer
 from training.dataset import read_frames
 from training.drift_calibration import STALL, Calibration, Predictions, calibration, calibration_reasons, predictions
+from training.drift_choices import ChoiceEffect, choice_effects, choice_reasons
 from training.drift_document import document_of
 from training.drift_effects import ActionEffect, action_effects, effect_reasons, effects_together
 from training.drift_features import SCORE, STALL_SCORE, FeatureDrift, feature_drift, feature_reasons, most_used
@@ -71,6 +72,7 @@ class DecisionDrift:
     Attributes:
         rates: None where no decisions were compared; likewise ``effects`` is empty.
         effects: of the actions that enough was left to chance of.
+        choices: of what was decided, by outcome.
         calibrations_before: of the earlier period.
         calibrations: of the recent period, or of moments.
         reasons: that decisions gave.
@@ -78,6 +80,7 @@ class DecisionDrift:
 
     rates: Rates | None = None
     effects: Sequence[ActionEffect] = ()
+    choices: Sequence[ChoiceEffect] = ()
     calibrations_before: Sequence[Calibration] = ()
     calibrations: Sequence[Calibration] = ()
     reasons: Sequence[Reason] = ()
@@ -274,6 +277,7 @@ def decision_drift(
     """
     found = rates(before, lately)
     effects = action_effects(before, lately, params.effects)
+    choices = choice_effects(lately, params.effects)
     calibrations = [
         [calibration(one, params.calibration, seed=seed) for one in predictions(side, binary)]
         for side in (before, lately)
@@ -281,11 +285,13 @@ def decision_drift(
     return DecisionDrift(
         rates=found,
         effects=effects,
+        choices=choices,
         calibrations_before=calibrations[0],
         calibrations=calibrations[1],
         reasons=[
             *calibration_reasons(calibrations[0], calibrations[1], params.calibration),
             *effect_reasons(effects, params.effects, effects_together(before, lately, params.effects)),
+            *choice_reasons(choices, params.effects),
             *rate_reasons(found, params),
         ],
     )

@@ -11,6 +11,7 @@ import numpy as np
 
 from features.events import dump_timestamp
 from training.drift_calibration import Calibration
+from training.drift_choices import ChoiceEffect
 from training.drift_effects import ActionEffect
 from training.drift_features import FeatureDrift
 
@@ -49,6 +50,7 @@ def document_of(found: JourneyDrift, *, at: int, distributions: str | None) -> d
                 for one in found.decisions.calibrations
             ],
             "effects": [_effect_document(one) for one in found.decisions.effects],
+            "choices": [_choice_document(one) for one in found.decisions.choices],
             "rates": None if found.decisions.rates is None else found.decisions.rates.document(),
             "process": {
                 **found.process.document(),
@@ -116,6 +118,14 @@ def _calibration_document(one: Calibration, before: Sequence[Calibration]) -> di
 def _effect_document(one: ActionEffect) -> dict[str, Any]:
     document = asdict(one)
     for name in ("before", "lately", "change", "gap", "slope"):
+        estimate = getattr(one, name)
+        document[name] = [estimate.value, *estimate.interval()]
+    return document
+
+
+def _choice_document(one: ChoiceEffect) -> dict[str, Any]:
+    document = asdict(one)
+    for name in ("observed", "gap"):
         estimate = getattr(one, name)
         document[name] = [estimate.value, *estimate.interval()]
     return document

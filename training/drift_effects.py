@@ -125,8 +125,8 @@ def action_effects(before: Decided, lately: Decided, params: EffectDriftParams) 
                 action_id=before.arm_ids[arm],
                 outcome_id=before.outcome_ids[before.aims[arm]],
                 spread=one.spread,
-                before=_mean(one.score, one.people),
-                lately=_mean(two.score, two.people),
+                before=clustered_mean(one.score, one.people),
+                lately=clustered_mean(two.score, two.people),
                 change=changes[place],
                 p_value=p_value,
                 predicted=float(two.predicted.mean()),
@@ -331,7 +331,8 @@ def _scores(side: Decided, arm: int, smallest_probability: float) -> _Scores:
     )
 
 
-def _mean(values: Floats, people: Texts) -> Estimate:
+def clustered_mean(values: Floats, people: Texts) -> Estimate:
+    """Mean of ``(n,)`` values, with a standard error as of values that are alike within a person."""
     return Estimate(value=float(values.mean()), se=_clustered((values - values.mean()) / len(values), people))
 
 
@@ -353,7 +354,7 @@ def _gap(found: _Scores) -> Estimate:
     if not len(difference) or np.isnan(difference).any():
         return UNKNOWN
     sigma = float(np.nan_to_num(found.sigma).mean())
-    mean = _mean(difference, found.people)
+    mean = clustered_mean(difference, found.people)
     return Estimate(value=mean.value, se=math.hypot(mean.se, sigma))
 
 

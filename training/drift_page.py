@@ -44,7 +44,7 @@ def drift_page(document: Mapping[str, Any], *, title: str) -> str:
     )
     sections = [
         Section("What to do, and why", [paragraph(_TO_DO[verdict], tone=_TONES[verdict]), *_reasons(document)]),
-        Section("Do the actions still work?", _effects(document["effects"])),
+        Section("Do the actions still work?", [*_choices(document["choices"]), *_effects(document["effects"])]),
         Section("Do predictions come true?", _calibrations(document["calibration"])),
         Section("How decisions come out", _rates(document["rates"])),
         Section("The steps of the journey", _process(document["process"])),
@@ -58,6 +58,29 @@ def _reasons(document: Mapping[str, Any]) -> list[Markup]:
         return [paragraph("No part of the report found anything that calls for action.")]
     rows = [(one["calls_for"], one["text"], one["code"]) for one in document["reasons"]]
     return [table(["calls for", "what was found", "code"], rows)]
+
+
+def _choices(found: Sequence[Mapping[str, Any]]) -> list[Markup]:
+    if not found:
+        return []
+    rows = [
+        (
+            one["outcome_id"] + (" (missed)" if one["is_missed"] else ""),
+            _signed(one["predicted"]),
+            _bounds(one["observed"]),
+            f"{one['n_treated']:,}",
+            f"{one['n_control']:,}",
+        )
+        for one in found
+    ]
+    return [
+        paragraph("What all recent decisions were predicted to change in the mean, and what they changed."),
+        table(
+            ["outcome", "predicted", "observed (95 %)", "with an action", "with none"],
+            rows,
+            numeric=(1, 2, 3, 4),
+        ),
+    ]
 
 
 def _effects(effects: Sequence[Mapping[str, Any]]) -> list[Markup]:

@@ -215,6 +215,7 @@ class EffectDriftParams(ConfigModel):
         smallest_arm: decisions with the action, and with none, that either side must hold.
         smallest_together: likewise for an action to be among those that are looked at together.
         smallest_probability: decisions on which the action or none was less likely are left out.
+        smallest_miss: share of what was promised of the choices; what they miss it by less is no miss however certain.
     """
 
     alpha: float = Field(default=0.0005, gt=0, lt=0.5)
@@ -222,6 +223,7 @@ class EffectDriftParams(ConfigModel):
     smallest_arm: int = Field(default=200, ge=20)
     smallest_together: int = Field(default=50, ge=20)
     smallest_probability: float = Field(default=0.005, gt=0, lt=0.5)
+    smallest_miss: float = Field(default=0.33, ge=0)
 
 
 class ProcessDriftParams(ConfigModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from litestar import Litestar, Response
 from litestar.datastructures import State
@@ -15,7 +15,7 @@ from litestar.types import ASGIApp, ExceptionHandlersMap, Message, Receive, Scop
 from features.errors import UnknownObject
 from features.events import shown
 from serving import problems
-from serving.api.calls import ARRIVED, RUNTIME, Call, as_problem
+from serving.api.calls import ARRIVED, LEFT, RUNTIME, Call, as_problem, refuse_endless_query
 from serving.api.configurations import put_actions, put_policy, read_actions, read_policy, validate_policy
 from serving.api.customers import customer_context, customer_journey
 from serving.api.decisions import (
@@ -114,8 +114,12 @@ def _measured(app: ASGIApp) -> ASGIApp:
                 runtime.metrics.observe_request(
                     route=_route(scope), status=message["status"], seconds=runtime.timer() - started
                 )
+                if left := cast(dict[str, Any], scope).get(LEFT):
+                    told = [(name.lower().encode(), value.encode()) for name, value in left.items()]
+                    message["headers"] = [*message["headers"], *told]
             await send(message)
 
+        refuse_endless_query(scope["query_string"])
         await app(scope, receive, noting)
 
     return measure

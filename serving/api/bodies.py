@@ -15,6 +15,9 @@ DISCARDED_AT_MOST: Final = 64 << 20
 LONGEST_SECONDS: Final = 30.0
 """So long a body may take to come: its sender holds a connection, and no place among those that are answered."""
 
+_LONGEST_LENGTH: Final = 18
+"""Digits of a ``Content-Length`` that is read; what has more is more than any door takes."""
+
 _GZIP: Final = 31  # zlib's window bits for the gzip format
 
 
@@ -33,6 +36,18 @@ async def chunks_of(receive: Callable[[], Awaitable[Any]]) -> AsyncIterator[byte
             return
 
 
+def announced_length(header: str | None) -> int | None:
+    """How many bytes a ``Content-Length`` announces; None where it is missing, or no number.
+
+    >>> announced_length("12"), announced_length("-1"), announced_length(None)
+    (12, None, None)
+    """
+    if header is None or not header.isascii() or not header.isdecimal():
+        return None
+    digits = header.lstrip("0")
+    return int(digits or "0") if len(digits) <= _LONGEST_LENGTH else 10**_LONGEST_LENGTH
+
+
 async def bounded_body(
     chunks: AsyncIterator[bytes],
     *,
@@ -46,7 +61,7 @@ async def bounded_body(
     Args:
         chunks: the body as it comes in.
         encoding: the ``Content-Encoding`` header.
-        announced: the ``Content-Length`` header.
+        announced: how many bytes the ``Content-Length`` header announces.
         limit: most bytes, before and after decompression.
         seconds: how long all of it may take to come.
 

@@ -12,7 +12,8 @@ from litestar.handlers import BaseRouteHandler
 
 from features.errors import InvalidInput, Problem, path_step
 from features.events import shown
-from serving.api.bodies import bounded_body, chunks_of
+from serving.admission import kind_of
+from serving.api.bodies import announced_length, bounded_body, chunks_of
 from serving.api.failures import Failure
 from serving.auth import Authenticator, Principal, Role
 from serving.pace import Pace
@@ -22,6 +23,9 @@ from serving.runtime import Runtime
 JSON: Final = "application/json"
 RUNTIME: Final = "runtime"
 ARRIVED: Final = "headway_arrived"
+LEFT: Final = "headway_left"
+LONGEST_QUERY: Final = 8_192
+MOST_PARAMETERS: Final = 64
 _ENCODER = msgspec.json.Encoder()
 
 Call: TypeAlias = Request[Any, Any, Any]
@@ -43,11 +47,14 @@ def allowed_to_track(*roles: Role) -> Guard:
 
 def _guard(caller: Callable[[Authenticator, str | None], Principal], roles: tuple[Role, ...]) -> Guard:
     def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        authenticator = cast(Runtime, connection.app.state[RUNTIME]).authenticator
-        principal = caller(authenticator, connection.headers.get("authorization"))
+        runtime = cast(Runtime, connection.app.state[RUNTIME])
+        principal = caller(runtime.authenticator, connection.headers.get("authorization"))
+        scope = cast(dict[str, Any], connection.scope)
+        scope[LEFT] = runtime.key_limits.take(principal.key_id, principal.limit)
         if roles:
             principal.require(*roles)
-        connection.scope["user"] = principal
+        runtime.admission.admit(kind_of(scope["method"], str(scope.get("path_template"))))
+        scope["user"] = principal
 
     return guard
 
@@ -77,11 +84,10 @@ async def body_of(call: Call, limit: int, *, pace: Pace) -> bytes:
 async def admitted_body(call: Call, limit: int, *, pace: Pace) -> bytes:
     """``body_of`` for a call that reads its query parameters itself."""
     pace.admit()
-    length = call.headers.get("content-length", "")
     return await bounded_body(
         chunks_of(call.receive),
         encoding=call.headers.get("content-encoding"),
-        announced=int(length) if length.isdecimal() else None,
+        announced=announced_length(call.headers.get("content-length")),
         limit=limit,
     )
 
@@ -94,6 +100,19 @@ def words_of(call: Call) -> Words:
 def arrival_of(call: Call) -> float:
     """When a call came, by the runtime's timer."""
     return cast(float, call.scope[ARRIVED])  # type: ignore[typeddict-item]  # set by the application's middleware
+
+
+def refuse_endless_query(query: bytes) -> None:
+    """Refuse a query string that no call has, before it is taken apart.
+
+    Raises:
+        InvalidInput: it is too long, or has too many parameters.
+    """
+    n_parameters = query.count(b"&") + 1
+    if len(query) > LONGEST_QUERY or n_parameters > MOST_PARAMETERS:
+        found = f"{len(query)} characters, {n_parameters} parameters"
+        expected = f"at most {LONGEST_QUERY} characters and {MOST_PARAMETERS} parameters"
+        raise InvalidInput("the query is not one that a call takes", [Problem("?", found, expected)])
 
 
 def refuse_query(given: Mapping[str, str]) -> None:

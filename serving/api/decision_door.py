@@ -6,11 +6,13 @@ about a request, such as query parameters, is left to that route.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
-from serving.api.bodies import bounded_body, chunks_of
+from serving.api.bodies import announced_length, bounded_body, chunks_of
 from serving.api.calls import JSON
 from serving.api.failures import failure_of
+from serving.auth import Principal
 from serving.requests import decode_json
 from serving.runtime import Runtime
 
@@ -28,32 +30,44 @@ def takes(scope: Any) -> bool:
 async def answer_decision(runtime: Runtime, scope: Any, receive: Any, send: Any) -> None:
     """Answer a request for a decision, as an ASGI application does."""
     arrived = runtime.timer()
+    left: Mapping[str, str] = {}
     try:
-        body = await _answer(runtime, scope, receive, arrived)
+        asked = _headers(scope)
+        principal = runtime.authenticator.principal(asked.get(b"authorization"))
+        left = runtime.key_limits.take(principal.key_id, principal.limit)
+        principal.require(*MAY_ASK)
+        body = await _answer(runtime, asked, receive, principal, arrived)
     except Exception as error:
         failure = failure_of(error, route=DECISIONS)
         status, body = failure.status, failure.body
-        headers = [(name.lower().encode(), value.encode()) for name, value in failure.headers.items()]
+        headers = _as_sent({**failure.headers, **left})
     else:
-        status, headers = 200, [_JSON_HEADER]
+        status, headers = 200, [_JSON_HEADER, *_as_sent(left)]
     headers.append((b"content-length", b"%d" % len(body)))
     runtime.metrics.observe_request(route=DECISIONS, status=status, seconds=runtime.timer() - arrived)
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-async def _answer(runtime: Runtime, scope: Any, receive: Any, arrived: float) -> bytes:
+def _headers(scope: Any) -> dict[bytes, str]:
     headers: dict[bytes, str] = {}
     for name, value in scope["headers"]:
         headers.setdefault(name, value.decode("latin-1"))
-    principal = runtime.authenticator.principal(headers.get(b"authorization"))
-    principal.require(*MAY_ASK)
+    return headers
+
+
+def _as_sent(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+async def _answer(
+    runtime: Runtime, headers: Mapping[bytes, str], receive: Any, principal: Principal, arrived: float
+) -> bytes:
     runtime.desk.pace.admit()
-    length = headers.get(b"content-length", "")
     body = await bounded_body(
         chunks_of(receive),
         encoding=headers.get(b"content-encoding"),
-        announced=int(length) if length.isdecimal() else None,
+        announced=announced_length(headers.get(b"content-length")),
         limit=runtime.settings.max_body_bytes,
     )
     return await runtime.desk.answer(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from features.errors import HeadwayError
 from serving.problems import (
     MEDIA_TYPE,
+    UNAVAILABLE,
+    KeyLimitReached,
     ProblemDetails,
     ProblemType,
     Stopping,
@@ -36,13 +39,27 @@ class Failure:
     body: bytes
 
 
-def failure_of(error: Exception, *, route: str) -> Failure:
-    """How an error leaves. Whatever is ours to mend is logged with its place, never with values."""
+def failure_of(error: Exception, *, route: str, chance: Callable[[], float] = random.random) -> Failure:
+    """How an error leaves. Whatever is ours to mend is logged with its place, never with values.
+
+    Args:
+        error: what went wrong.
+        route: the template of the path.
+        chance: numbers from 0 to 1, by which those who are refused together do not come back together.
+    """
     kind = problem_type(error)
     if (kind.status >= 500 or not isinstance(error, HeadwayError)) and not isinstance(error, Stopping):
         log_event("request_failed", level=logging.ERROR, error=error, route=route)
-    retry_after = error.retry_after if isinstance(error, TooManyRequests) else 1
-    return failure(kind, problem_details(error), retry_after=retry_after)
+    if isinstance(error, TooManyRequests):
+        left = failure(kind, problem_details(error), retry_after=_spread(error.retry_after, chance))
+        told = error.headers if isinstance(error, KeyLimitReached) else {}
+        return replace(left, headers={**left.headers, **told})
+    return failure(kind, problem_details(error), retry_after=_spread(1, chance) if kind is UNAVAILABLE else 1)
+
+
+def _spread(seconds: int, chance: Callable[[], float]) -> int:
+    """Some whole seconds, from those given to twice as many and one more."""
+    return seconds + int(chance() * (seconds + 2))
 
 
 def failure(kind: ProblemType, details: ProblemDetails, *, retry_after: int = 1) -> Failure:

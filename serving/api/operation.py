@@ -12,7 +12,7 @@ from serving.problems import ProblemDetails, ProblemType
 
 Json = dict[str, Any]
 
-KEYED: Final = (problems.UNAUTHENTICATED, problems.FORBIDDEN)
+KEYED: Final = (problems.UNAUTHENTICATED, problems.FORBIDDEN, problems.KEY_LIMIT)
 READING: Final = (problems.NOT_FOUND, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE)
 WRITING: Final = (
     *(problems.MALFORMED, problems.TOO_SLOW, problems.TOO_LARGE, problems.ENCODING, problems.INVALID),

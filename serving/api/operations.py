@@ -17,7 +17,7 @@ from features.errors import StoreError, UnknownObject
 from features.events import shown
 from serving.api.calls import JSON, Call, allowed, as_json, runtime_of
 from serving.api.openapi import api_document
-from serving.problems import PROBLEM_TYPES
+from serving.problems import PROBLEM_TYPES, TooManyRequests
 from serving.runtime import Runtime
 from serving.telemetry import METRICS_MEDIA_TYPE
 from serving.views import Liveness, Readiness
@@ -39,6 +39,7 @@ async def readyz(request: Call) -> Response[bytes]:
         bundles=dict(runtime.loaded_bundles()),
         configuration=runtime.configurations.in_force.configuration.version,
         configuration_refused=runtime.configurations.refused is not None,
+        notes=runtime.write_ahead.notes(),
     )
     return as_json(readiness, status=200 if ready else 503)
 
@@ -47,7 +48,8 @@ async def readyz(request: Call) -> Response[bytes]:
 async def metrics(request: Call) -> Response[bytes]:
     """All metrics as Prometheus reads them."""
     runtime = runtime_of(request)
-    await runtime.workers.run(_note_capacity, runtime)
+    with suppress(TooManyRequests):  # what tells of the backlog must come through it
+        await runtime.workers.run(_note_capacity, runtime)
     return Response(runtime.metrics.exposition(), media_type=METRICS_MEDIA_TYPE)
 
 

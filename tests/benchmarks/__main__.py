@@ -24,6 +24,7 @@ ROWS = {
     "B6": "uplift",
     "B7": "start",
     "B8": "ranking",
+    "B9": "overload",
 }
 ON_REQUEST = {"drift": "drift", "scale": "scale"}
 """Rows that take many minutes and run only where they are named."""
@@ -34,7 +35,7 @@ KNOWN = ROWS | ON_REQUEST
 def main() -> None:
     """Run the rows that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"any of {', '.join(KNOWN)}; B1 to B8 if none is named")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"any of {', '.join(KNOWN)}; B1 to B9 if none is named")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that it runs, measures nothing well")
     parser.add_argument("--postgres", action="store_true", help="B2 also over a PostgreSQL database, made for it")

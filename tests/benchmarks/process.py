@@ -33,6 +33,11 @@ class Server:
             self._process = subprocess.Popen(command, env=dict(env), stdout=output, stderr=output, cwd=ROOT)
         self._log = log
 
+    @property
+    def pid(self) -> int:
+        """The process that was started."""
+        return self._process.pid
+
     def wait_for(self, path: str, *, status: int = 200) -> None:
         """Wait until ``path`` answers so."""
         while time.perf_counter() - self.started < START_SECONDS:

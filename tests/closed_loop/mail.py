@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from features.event_log import EventLog, LoggedEvent
 from features.events import JourneyEvent, day_of, load_facts
 from features.feedback_text import FeedbackTexts
-from features.profile import consent_of
 from features.taxonomy import Taxonomy
+from features.telling import consent_of
 from models.actions import Catalogue
 from models.contact_responses import contact_responses
 from models.exposures import exposed_contacts

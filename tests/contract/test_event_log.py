@@ -48,6 +48,24 @@ def test_an_arrival_is_found_by_its_position(log: EventLog) -> None:
     assert [log.arrived_at(position) for position in (0, 1, 2, 3)] == [0, START_AT + 5, START_AT + 7, 0]
 
 
+def test_a_stamp_moves_arrivals_behind_all_that_is_there(log: EventLog) -> None:
+    """It is told when the newest event arrived; what arrives later stays, what was known is not touched."""
+    asked: list[int] = []
+
+    def stamp(newest: int) -> int:
+        asked.append(newest)
+        return newest + 1
+
+    log.append([event("a", arrived_at=START_AT)], stamp=stamp)
+    link = event("link", customer_id="c2", kind="identity_linked", facts={"alias": "c1"}, arrived_at=START_AT - 9)
+    log.append([event("a", arrived_at=7), event("b", arrived_at=START_AT + 50), link], stamp=stamp)
+
+    assert asked == [0, START_AT]
+    assert [log.arrived_at(position) for position in (1, 2, 3)] == [START_AT, START_AT + 50, START_AT + 1]
+    assert [claim.arrived_at for claim in log.identities(["c1"]).claims] == [START_AT + 1]
+    assert log.newest_arrival() == START_AT + 1
+
+
 def test_texts_are_forgotten_and_nothing_else(log: EventLog) -> None:
     """Those that arrived before the moment, once; events, their order and later texts stay."""
     texts = [(0, "old"), (1, None), (2, "new")]

@@ -109,13 +109,13 @@ def test_an_empty_profile_is_read(store: FeatureStore) -> None:
 
 
 def test_a_later_write_replaces_the_earlier_one(store: FeatureStore) -> None:
-    """The last write of a key counts, also where it knows less or is of an older event."""
+    """The last write of a key counts, also where it knows less and where it is of the same position in the log."""
     store.write([state(log_position=2)], [PROFILE])
 
-    store.write([state(log_position=1)], [ProfileRow("c1", attributes={"age": 1.0})])
+    store.write([state(log_position=2)], [ProfileRow("c1", attributes={"age": 1.0})])
 
     row = store.read("c1", "application")
-    _assert_same(row.state, state(log_position=1))
+    _assert_same(row.state, state(log_position=2))
     assert row.profile == ProfileRow("c1", attributes={"age": 1.0})
 
 
@@ -163,3 +163,27 @@ def test_forgotten_customers_are_gone_and_no_others(store: FeatureStore) -> None
     _assert_same(store.read("c2", "application").state, state("c2"))
     store.write([state()], [PROFILE])
     assert store.read("c1", "application").profile == PROFILE
+
+
+def test_a_state_that_was_further_may_be_written_after_it_was_forgotten(store: FeatureStore) -> None:
+    """As after a log that was set back: what is forgotten whatever there is keeps nobody from writing less."""
+    store.write([state(log_position=9)], [PROFILE])
+
+    store.forget(["c1"])
+    store.write([state(log_position=4)], [PROFILE])
+
+    _assert_same(store.read("c1", "application").state, state(log_position=4))
+
+
+def test_those_who_are_gone_come_back_with_later_events(store: FeatureStore) -> None:
+    """Gone as of one position, a customer is written as of the next."""
+    store.write([state(log_position=4), state(journey_id="short", log_position=4)], [PROFILE])
+
+    store.forget(["c1"], gone_at=5)
+    gone = store.read("c1", "application")
+    store.write([state(log_position=6), state(journey_id="short", log_position=6)], [PROFILE])
+
+    row = store.read("c1", "application")
+    assert (gone.state, gone.profile) == (None, None)
+    _assert_same(row.state, state(log_position=6))
+    assert row.profile == PROFILE

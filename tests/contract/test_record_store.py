@@ -63,6 +63,16 @@ def test_the_newest_decision_tells_its_moment(store: RecordStore) -> None:
     assert store.newest_as_of() == DECIDED_AT + 7
 
 
+def test_of_one_millisecond_the_newest_moment_is_told(store: RecordStore) -> None:
+    """Ids of one millisecond are in no order of time, and a service that starts goes on after the newest moment."""
+    for number, random in ((1, 200), (2, 100)):
+        at = DECIDED_AT + number
+        made = decision_id(at=at, customer_id="c1", randomness=bytes([random] * 9))
+        store.commit(record(number, decision_id=made, decided_at=at, as_of=at), b"answer", None)
+
+    assert store.newest_as_of() == DECIDED_AT + 2
+
+
 def test_a_decision_is_found_by_id_and_by_request(store: RecordStore) -> None:
     """Record and answer come back byte for byte, NaN and negative zero included."""
     kept = record()

@@ -36,9 +36,14 @@ class FailingStore:
         """Write states and profiles."""
         self._called(lambda: self._store.write(states, profiles))
 
-    def forget(self, customer_ids: Sequence[str]) -> None:
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes may write the other store."""
+        return self._store.is_shared
+
+    def forget(self, customer_ids: Sequence[str], *, gone_at: int | None = None) -> None:
         """Remove states and profiles."""
-        self._called(lambda: self._store.forget(customer_ids))
+        self._called(lambda: self._store.forget(customer_ids, gone_at=gone_at))
 
     def close(self) -> None:
         """Close the other store."""

@@ -14,7 +14,7 @@ import redis
 from features.errors import StoreUnavailable
 from features.event_log import MemoryEventLog
 from features.feast_parity import differences
-from features.home import Home
+from features.home import Home, lock_file
 from features.ingest import STORE_DOWN, Ingestor
 from features.moments import Moments
 from features.online_location import RedisLocation
@@ -50,7 +50,7 @@ def cut_world(redis_location: RedisLocation, proxy: Proxy, tmp_path: Path) -> It
     store = RedisOnlineStore(
         RedisLocation.of(f"redis://127.0.0.1:{proxy.port}/{database}"),
         epoch_file=home.online_epoch,
-        lock_path=home.online_db,
+        lock=lambda: lock_file(home.online_db),
         feature_sets=feature_sets_of(configuration),
         taxonomy=configuration.taxonomy,
         timer=itertools.count().__next__,

@@ -47,6 +47,22 @@ def test_a_key_is_made_listed_and_revoked() -> None:
     assert made["key"] not in listed
 
 
+def test_a_key_is_limited_and_freed_again() -> None:
+    """Listed with its key; a limit that cannot be is refused, and changes nothing."""
+    _, said, _ = _run("keys", "create", "--source", "crm", "--role", "caller", "--rate", "2.5", "--json")
+    key_id = json.loads(said)["key_id"]
+    _, listed, _ = _run("keys", "list", "--json")
+    code, _, told = _run("keys", "limit", key_id, "--rate", "0")
+    _, plain, _ = _run("keys", "list")
+    _, freed, _ = _run("keys", "limit", key_id)
+
+    assert [one["limit"] for one in json.loads(listed)] == [{"per_second": 2.5, "burst": 3}]
+    assert code == 2
+    assert "a number from 0.001 to 100000" in told
+    assert "2.5 requests a second, 3 at once" in plain
+    assert freed == f"Key {key_id} of source crm: no limit.\n"
+
+
 def test_a_role_that_does_not_exist_is_refused() -> None:
     """Exit code 2, with the roles there are."""
     code, _, told = _run("keys", "create", "--source", "crm", "--role", "boss")

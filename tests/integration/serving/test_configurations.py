@@ -13,6 +13,7 @@ import pytest
 import yaml
 from httpx import Response
 
+from features.home import lock_file
 from models.configuration import BUILT_IN, load_configuration
 from models.rollouts import write_share
 from serving.configurations import Configurations
@@ -300,6 +301,25 @@ def test_a_file_that_was_just_spoilt_is_not_overwritten_before_it_was_seen(clien
 
         assert answer.status_code == 412
         assert path.read_bytes() == data
+
+
+def test_two_processes_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    """One that has not seen the other's change yet is told to read again, and then has it; likewise at once."""
+    opened: list[Runtime] = []
+    home = World(tmp_path).home
+    with World(tmp_path).client() as one, World(tmp_path).client(keep=opened.append) as other:
+        before = other.get("/v1/policies")
+        put = one.put("/v1/policies", _with_caps(before.json()["document"], 5), headers=_tag(before))
+        too_soon = other.put("/v1/policies", _with_caps(before.json()["document"], 7), headers=_tag(before))
+        for _ in range(2):
+            opened[0].configurations.refresh()
+        seen = other.get("/v1/policies")
+        with lock_file(home.state / "configuration"):
+            at_once = other.put("/v1/policies", _with_caps(before.json()["document"], 7), headers=_tag(seen))
+        taken = other.put("/v1/policies", _with_caps(before.json()["document"], 7), headers=_tag(seen))
+
+    assert [answer.status_code for answer in (put, too_soon, at_once, taken)] == [200, 412, 412, 200]
+    assert seen.json()["version"] == put.json()["version"]
 
 
 def test_changes_of_one_file_after_another_are_taken(client: Client) -> None:

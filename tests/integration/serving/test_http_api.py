@@ -407,7 +407,7 @@ def test_a_record_store_that_is_down_is_503(tmp_path: Path) -> None:
     with World(tmp_path, records=Down()).client() as client:
         answer = client.post("/v1/decisions", {"customer_id": "c-1", "request_id": "r-1"})
 
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert (answer.status_code, answer.headers["retry-after"] in ("1", "2", "3")) == (503, True)
     assert "secret" not in answer.text
 
 

@@ -26,4 +26,5 @@ def test_the_service_loads_nothing_jitted_by_itself() -> None:
 
 def test_the_commands_load_no_service() -> None:
     """``headway keys list`` answers at once."""
-    assert _loaded_by("import serving.commands", "bentoml", "litestar", "sqlalchemy", "numba") == []
+    commands = "import serving.commands\nimport serving.doctor_commands"
+    assert _loaded_by(commands, "bentoml", "litestar", "sqlalchemy", "numba") == []

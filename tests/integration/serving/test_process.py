@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -46,6 +47,7 @@ class Service:
             environment["NUMBA_CACHE_DIR"] = str(compiled)
         if database is not None:
             environment["HEADWAY_DATABASE"] = database
+        self.environment = environment
         self._output = self.log.open("wb")
         self.process = subprocess.Popen(
             [sys.executable, "-c", "from features.cli import main; main()", "serve"],
@@ -169,6 +171,27 @@ def test_what_was_decided_is_found_told_and_activated(service: Service) -> None:
     assert [one["type"] for one in journey.json()["timeline"]] == ["decision", "event", "event"]
     assert activated.status_code == (200 if decision["selected"] else 409)
     assert (explained.status_code, explained.json()["stall"], explained.json()["effects"]) == (200, None, {})
+
+
+def test_the_doctor_looks_at_a_running_service(service: Service) -> None:
+    """It names the one process that writes, finds nothing damaged, and disturbs nobody."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from features.cli import main; main()", "doctor", "--json"],
+        env=service.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {one["name"]: one for one in json.loads(done.stdout)["checks"]}
+    for store in ("events", "records", "online store"):
+        writer = re.search(r"process (\d+) \(", found[f"{store} writer"]["found"])
+        assert writer is not None
+        assert int(writer[1]) in _descendants(service.process.pid)
+        assert found[f"{store} pages"]["status"] == "ok"
+    assert service.get("/readyz").status_code == 200
 
 
 def test_the_other_door_gives_the_same_answer(service: Service) -> None:

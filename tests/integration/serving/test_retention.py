@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from models.memory_records import MemoryRecordStore
 from models.record_store import SqlRecordStore
 from models.records import RecordStore
 from serving.bootstrap import open_runtime
-from serving.retention import BATCH, forget_decisions
+from serving.retention import BATCH, forget_decisions, in_one_process
 from tests.decision_records import DAY_US, DECIDED_AT, contact, record, reservation
 
 DEFAULTS = Path(features.__file__).parent / "defaults"
@@ -116,3 +117,29 @@ def test_a_running_service_keeps_to_its_policy(tmp_path: Path) -> None:
             return [runtime.records.decision(one.decision_id) is not None for one in (old, young)]
 
     assert asyncio.run(asyncio.wait_for(kept(), timeout=120)) == [False, True]
+
+
+def test_one_process_at_a_time_does_it(tmp_path: Path) -> None:
+    """The other one goes on once the first has ended, and not before."""
+    begun: list[str] = []
+
+    async def both() -> None:
+        async def work(name: str) -> None:
+            begun.append(name)
+            await asyncio.Event().wait()
+
+        path = tmp_path / "retention"
+        first, second = (
+            asyncio.create_task(in_one_process(path, partial(work, name), pause_seconds=0.0)) for name in ("a", "b")
+        )
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert begun == ["a"]
+        first.cancel()
+        while len(begun) < 2:
+            await asyncio.sleep(0)
+        second.cancel()
+
+    asyncio.run(asyncio.wait_for(both(), timeout=20))
+
+    assert begun == ["a", "b"]

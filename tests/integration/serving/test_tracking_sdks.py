@@ -168,12 +168,12 @@ class _FlakyLog(MemoryEventLog):
 
     is_down = True
 
-    def append(self, events: Any) -> list[Appended]:
+    def append(self, events: Any, **named: Any) -> list[Appended]:
         """Append, from the second time on."""
         if self.is_down:
             self.is_down = False
             raise StoreUnavailable("down")
-        return super().append(events)
+        return super().append(events, **named)
 
 
 def test_a_store_that_is_down_for_a_moment_loses_nothing(sdk: Callable[..., Any], tmp_path: Path) -> None:

@@ -103,13 +103,13 @@ def test_the_page_says_whether_the_gate_promoted_what_is_better() -> None:
 
 def test_the_page_says_whether_the_change_was_noticed_and_who_won() -> None:
     """By world: the round in which drift named effects, false alarms, and what became of the champion's choices."""
-    told = a_run(7, 0.0, 2.0, 2.1, 2.2, 1.1, 1.2, 1.9, drifts=True)
+    told = a_run(7, 0.0, 2.0, 2.1, 2.1, 2.2, 1.1, 1.2, 1.9, drifts=True)
     reasons = [{"code": "effect.drifted", "subject": "all actions"}]
-    told["rounds"][4]["drift"] = {"verdict": "retrain", "reasons": reasons}
+    told["rounds"][5]["drift"] = {"verdict": "retrain", "reasons": reasons}
     text = page([told])
 
-    assert "World 7: `headway drift` named effects at the end of round 5, and never falsely before it" in text
-    assert "a challenger was promoted at the end of round 5." in text
+    assert "World 7: `headway drift` named effects at the end of round 6, and never falsely before it" in text
+    assert "a challenger was promoted at the end of round 7." in text
     assert "EUR 2.20 a decision before the change, EUR 1.10 in its round and EUR 1.90 in the last" in text
     assert "retrain: effect.drifted all actions" in text
 

@@ -190,12 +190,12 @@ def test_a_closed_log_refuses(path: Path) -> None:
 
 
 def test_a_closed_log_is_one_file(path: Path) -> None:
-    """Nothing is left in a write-ahead log, so that the file alone can be copied."""
+    """Nothing is left in a write-ahead log, so that the file alone can be copied; its head is beside it."""
     log = SqlEventLog(path)
     log.append([event("a")])
     assert log.head() == 1
     log.close()
-    assert sorted(each.name for each in path.parent.iterdir()) == ["events.db", "events.db.lock"]
+    assert sorted(each.name for each in path.parent.iterdir()) == ["events.db", "events.db.lock", "events.head"]
 
 
 def test_many_writers_lose_nothing(path: Path) -> None:

@@ -87,6 +87,15 @@ def test_naming_a_home_makes_nothing(tmp_path: Path) -> None:
     assert home.config.is_dir()
 
 
+def test_a_new_home_is_its_owners_alone(tmp_path: Path) -> None:
+    """It holds personal data; one that was there keeps what its operator chose."""
+    (tmp_path / "old").mkdir(mode=0o755)
+
+    modes = [Home(tmp_path / name).create().root.stat().st_mode & 0o777 for name in ("new", "old")]
+
+    assert modes == [0o700, 0o755]
+
+
 def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
     """A home that is a file is refused, naming it and the variable to set."""
     root = tmp_path / "home"

@@ -339,7 +339,7 @@ def test_a_log_that_fails_keeps_nothing(world: World) -> None:
     """Where the append fails, neither consents nor features change."""
 
     class DeadLog(MemoryEventLog):
-        def append(self, events: Sequence[JourneyEvent]) -> list[Appended]:
+        def append(self, events: Sequence[JourneyEvent], **_: Any) -> list[Appended]:
             raise StoreUnavailable("log is down")
 
     ingestor = Ingestor(DeadLog(), world.store, FEATURE_SETS, TAXONOMY, world.consents, world.exposed.extend)

@@ -6,7 +6,9 @@ import threading
 
 import pytest
 
-from features.moments import Moments
+from features.event_log import MemoryEventLog
+from features.moments import Moments, SharedMoments
+from tests.histories import event
 
 
 def _arrived(moments: Moments, now: int) -> int:
@@ -103,7 +105,8 @@ def test_what_arrived_since_a_moment_is_known_by_customer() -> None:
 
     with moments.arriving(["c2"], now=200):
         told = [
-            moments.has_arrived([one], since=at) for one, at in (("c1", 100), ("c1", 101), ("c2", 200), ("c2", 201))
+            moments.has_arrived([one], since=at, position=1)
+            for one, at in (("c1", 100), ("c1", 101), ("c2", 200), ("c2", 201))
         ]
 
     assert told == [True, False, True, False]
@@ -116,4 +119,21 @@ def test_what_is_too_long_ago_to_be_known_may_have_arrived() -> None:
         with moments.arriving([f"c{i}-{j}" for j in range(50_000)], now=100 + i):
             pass
 
-    assert [moments.has_arrived(["nobody"], since=at) for at in (100, 101)] == [True, False]
+    assert [moments.has_arrived(["nobody"], since=at, position=1) for at in (100, 101)] == [True, False]
+
+
+def test_shared_moments_go_by_the_log() -> None:
+    """A question is later than all that arrived, in whichever process; an arrival later still, and than the clock."""
+    log, now = MemoryEventLog(), [1_000]
+    one, other = (SharedMoments(log, lambda: now[0]) for _ in range(2))
+
+    log.append([event("a", arrived_at=5_000)], stamp=one.stamp)
+    asked = other.question(4_000)
+    log.append([event("b", arrived_at=4_000)], stamp=other.stamp)
+    now[0] = 9_000
+    log.append([event("c", arrived_at=4_000)], stamp=one.stamp)
+
+    assert asked == 5_001
+    assert [log.arrived_at(position) for position in (1, 2, 3)] == [5_000, 5_001, 9_000]
+    assert [other.has_arrived(["c1"], since=asked, position=position) for position in (1, 2, 3)] == [False, True, True]
+    assert not other.is_under_way(["c1"])

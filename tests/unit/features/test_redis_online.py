@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from features.errors import HomeLocked, Refused, StoreCorrupted, StoreUnavailabl
 from features.feast_layout import STATE_VIEW
 from features.feast_rows import profile_key, state_key
 from features.feast_values import murmur3
-from features.home import Home
+from features.home import Home, lock_file, share_file
 from features.online_location import RedisLocation, online_location
 from features.online_stores import open_redis_store, take_over
 from features.redis_client import EPOCH_KEY
@@ -32,6 +33,11 @@ RESET = CustomerRow(None, None, is_reset=True)
 def _opened(folder: Path, location: RedisLocation) -> Iterator[RedisOnlineStore]:
     with closing(open_redis_store(Home(folder).create(), location, FEATURE_SETS, TAXONOMY)) as store:
         yield store
+
+
+def _process(home: Home, location: RedisLocation) -> RedisOnlineStore:
+    """The online store as one of several processes of a home opens it."""
+    return open_redis_store(home, location, FEATURE_SETS, TAXONOMY, lock=share_file)
 
 
 @pytest.fixture
@@ -173,6 +179,133 @@ def test_forgotten_customers_are_gone_in_every_journey(redis_location: RedisLoca
     assert kept.profile == ProfileRow("c2")
 
 
+@pytest.mark.parametrize("journey_id", ["application", "short"])
+def test_a_customer_never_goes_back_in_the_log(redis_location: RedisLocation, tmp_path: Path, journey_id: str) -> None:
+    """Where any state is further, nothing of the customer is written; others in the same write are."""
+    later = ProfileRow("c1", holdings=frozenset({"later"}))
+    with _opened(tmp_path, redis_location) as store:
+        store.write([state(journey_id=journey_id, log_position=300)], [later])
+
+        both = [state(log_position=299), state(journey_id="short", log_position=299)]
+        store.write([*both, state("c2", log_position=299)], [PROFILE, ProfileRow("c2")])
+
+        rows = [store.read("c1", one) for one in ("application", "short")]
+        other = store.read("c2", "application")
+    assert [row.state.log_position for row in rows if row.state is not None] == [300]
+    assert [row.profile for row in rows] == [later, later]
+    assert other.state is not None
+    assert other.profile == ProfileRow("c2")
+
+
+@pytest.mark.parametrize("position", [1, 127, 128, 16_383, 16_384, 2**31, 2**32 + 1, 2**53 - 1])
+def test_positions_of_any_size_are_compared(redis_location: RedisLocation, tmp_path: Path, position: int) -> None:
+    """The script reads them from Feast's bytes as they are."""
+    with _opened(tmp_path, redis_location) as store:
+        store.write([state(log_position=position)], [])
+        store.write([state(log_position=position - 1)], [])
+        kept = _position(store)
+        store.write([state(log_position=position)], [PROFILE])
+
+        assert (kept, _position(store), store.read("c1", "application").profile) == (position, position, PROFILE)
+
+
+def test_a_state_of_another_feature_set_is_written_over(redis_location: RedisLocation, tmp_path: Path) -> None:
+    """However far it is: after a change of the configuration a rebuild may be of the same events, or of fewer."""
+    with _opened(tmp_path, redis_location) as store:
+        store.write([replace(state(log_position=9), version="before")], [])
+        store.write([state(log_position=8)], [])
+
+        assert _position(store) == 8
+
+
+def test_a_damaged_position_is_written_over(redis_location: RedisLocation, server: redis.Redis, tmp_path: Path) -> None:
+    """Bytes that are no integer are ahead of nothing."""
+    with _opened(tmp_path, redis_location) as store:
+        store.write([state(log_position=9)], [])
+        key, field = state_key("c1", "application") + b"headway", murmur3(f"{STATE_VIEW}:log_position")
+        for damage in (b"", b"\x7a\x09", b" "):
+            server.hset(key, field, damage)
+            store.write([state(log_position=8)], [])
+
+            assert _position(store) == 8
+
+
+def test_whoever_is_gone_stays_gone_for_who_did_not_know_it(
+    redis_location: RedisLocation, server: redis.Redis, tmp_path: Path
+) -> None:
+    """A write of what was known before is not taken, for longer than it can be under way; then nothing is left."""
+    with _opened(tmp_path, redis_location) as store:
+        store.forget(["c1"], gone_at=5)
+        late = [state(log_position=5 - 1), state(journey_id="short", log_position=4)]
+        store.write(late, [PROFILE])
+
+        assert store.read("c1", "application") == store.read("c1", "short") == CustomerRow(None, None)
+        lives = [server.ttl(key) for key in server.keys("*") if key != EPOCH_KEY]
+        assert len(lives) == 2
+        assert all(3_000 < seconds <= 3_600 for seconds in lives)
+        store.write([state(log_position=6), state(journey_id="short", log_position=6)], [PROFILE])
+        assert [server.ttl(key) for key in server.keys("*")] == [-1] * 4
+
+
+def test_a_state_that_is_further_is_not_forgotten(redis_location: RedisLocation, tmp_path: Path) -> None:
+    """Another process knew of events that came after the link by which the customer was gone."""
+    with _opened(tmp_path, redis_location) as store:
+        store.write([state(log_position=6)], [PROFILE])
+
+        store.forget(["c1", "c2"], gone_at=5)
+
+        assert (_position(store), store.read("c1", "application").profile) == (6, PROFILE)
+
+
+def test_processes_of_one_home_agree_on_a_new_epoch(
+    redis_location: RedisLocation, server: redis.Redis, tmp_path: Path
+) -> None:
+    """After a flush one of them takes the Redis; the other goes by it, and what was written stays."""
+    home = Home(tmp_path).create()
+    with closing(_process(home, redis_location)) as one, closing(_process(home, redis_location)) as other:
+        one.write([state(log_position=7)], [PROFILE])
+        assert _position(other) == 7
+        server.flushdb()
+
+        one.write([state(log_position=8)], [PROFILE])
+        other.write([state("c2", log_position=8)], [])
+        other.forget(["nobody"], gone_at=8)
+
+        assert (_position(one), _position(other)) == (8, 8)
+        assert one.read("c2", "application").state is not None
+        assert (one.holds(), other.holds()) == (True, True)
+        other.clear()
+        assert (_position(one), one.holds()) == (None, True)
+
+
+def test_processes_that_start_at_once_make_one_epoch(redis_location: RedisLocation, tmp_path: Path) -> None:
+    """The file of the home is made by one of them, and all go by it."""
+    code = (
+        "import sys; from pathlib import Path; from features.redis_epoch import _kept; print(_kept(Path(sys.argv[1])))"
+    )
+    path = Home(tmp_path).create().online_epoch
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+
+    answers = {one.communicate()[0] for one in started}
+
+    assert len(answers) == 1
+    assert [one.returncode for one in started] == [0] * 4
+    assert list(path.parent.glob("*.new")) == []
+
+
+def test_while_another_process_clears_nothing_is_written(redis_location: RedisLocation, tmp_path: Path) -> None:
+    """It says so, and is asked again; nobody clears twice."""
+    home = Home(tmp_path).create()
+    with closing(_process(home, redis_location)) as store:
+        with lock_file(home.online_epoch), pytest.raises(StoreUnavailable, match="being cleared by another process"):
+            store.claim()
+        store.claim()
+
+        assert store.holds()
+
+
 def test_a_clearing_cut_short_is_finished(redis_location: RedisLocation, server: redis.Redis, tmp_path: Path) -> None:
     """A process that died while it cleared leaves an epoch that nobody trusts; the next start clears again."""
     with _opened(tmp_path, redis_location) as store:
@@ -269,7 +402,7 @@ def test_a_redis_that_hangs_is_asked_once_in_a_while(tmp_path: Path) -> None:
         store = RedisOnlineStore(
             RedisLocation.of(f"redis://127.0.0.1:{silent.getsockname()[1]}"),
             epoch_file=home.online_epoch,
-            lock_path=home.online_db,
+            lock=lambda: lock_file(home.online_db),
             feature_sets=FEATURE_SETS,
             taxonomy=TAXONOMY,
             timer=lambda: now,

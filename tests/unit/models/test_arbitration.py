@@ -8,7 +8,8 @@ import pytest
 
 from models.actions import NO_ACTION
 from models.arbitration import Factors, arm_selection, choose, greedy_choice, interval, marginal_selection, ranked
-from models.policy import Arm
+from models.experiment import arm_probabilities
+from models.policy import Arm, Experiment
 from tests.decisions import exploration, scored
 
 
@@ -109,6 +110,16 @@ def test_exploration_keeps_to_the_safe_set() -> None:
     assert found["good"] == pytest.approx(0.8 + 0.2 * weights["good"] / total)
     assert found["unsure"] == pytest.approx(0.2 * weights["unsure"] / total)
     assert found[NO_ACTION] == pytest.approx(0.2 / total)
+
+
+def test_what_is_certain_in_every_arm_is_certain() -> None:
+    """Shares whose sum is rounded to a little more than 1 make no probability above 1."""
+    experiment = Experiment(id="e", salt="s", no_contact_holdout=0.1, random_eligible=0.25, challenger=0.4)
+    shares = arm_probabilities(experiment, n_linked=1)
+    given_arm = {arm: arm_selection(arm, [], exploration()) for arm in shares}
+
+    assert sum(shares.values()) > 1.0
+    assert marginal_selection(shares, given_arm) == {NO_ACTION: 1.0}
 
 
 def test_the_marginal_mixes_the_arms_by_their_shares() -> None:

@@ -10,10 +10,10 @@ import pytest
 from features.kernel import Floats, new_state
 from models.actions import NO_ACTION
 from models.deliberation import Deliberation, Inputs, deliberate
-from models.heads import FittedHeads
+from models.heads import FittedHeads, Head, effect_head
 from models.records import CustomerRecords
 from models.scoring import Scorer, scorer_of
-from tests.boosters import constant_waits
+from tests.boosters import booster, constant_waits, stump
 from tests.decisions import action, condition, contact, question, rule, rulebook
 from tests.histories import FEATURES, MINUTE_US, START_AT, event
 
@@ -288,3 +288,54 @@ def test_out_of_time_no_model_is_asked_and_nothing_is_chosen() -> None:
     assert math.isnan(found.stall.stall_propensity)
     assert (found.choice.treatment_id, found.ranking, found.selected) == (NO_ACTION, (), ())
     assert (nothing.selection_probability, nothing.arm_selection_probability) == (1.0, 1.0)
+
+
+def believing(**effects: float) -> Scorer:
+    """A scorer with one constant effect for each action, whatever numbers they are."""
+    heads = [Head(name=effect_head("paid", action_id), mean=mean) for action_id, mean in effects.items()]
+    return scorer_of([FittedHeads(heads=tuple(heads), boosters={})], len(FEATURES.names))
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf, 1e308])
+@pytest.mark.parametrize("arm", ["champion", "random_eligible"])
+def test_a_number_that_is_none_is_not_ranked_by(broken: float, arm: str) -> None:
+    """The candidate is dropped by name, and what is left is decided as if it were not there; 1e308 overflows."""
+    damaged = decided(action("bad"), action("good"), scorer=believing(bad=broken, good=0.2), arm=arm)
+    alone = decided(action("good"), scorer=believing(good=0.2), arm=arm)
+
+    dropped, *others = damaged.candidates
+    assert (dropped.dropped, dropped.rule_ids, dropped.selection_probability) == (
+        "scoring",
+        ("scoring.not_finite",),
+        0.0,
+    )
+    assert repr(others) == repr(list(alone.candidates))  # NaN is not equal to itself
+    assert (damaged.ranking, damaged.choice, damaged.selected) == (alone.ranking, alone.choice, alone.selected)
+    assert (damaged.is_finite, alone.is_finite) == (False, True)
+
+
+def test_what_is_mandatory_is_not_done_on_a_number_that_is_none() -> None:
+    """It would go before everything, at a worth and a price that nobody knows."""
+    found = decided(action("bad", mandatory=True), action("good"), scorer=believing(bad=math.nan, good=0.2))
+
+    assert found.ranking == ("good_phone",)
+
+
+def test_a_damaged_leaf_leaves_the_stall_unknown() -> None:
+    """A leaf goes bad after the check: what asks for a stall propensity is not done, and it is said."""
+    heads = FittedHeads(
+        heads=(Head(name="stall", members=("stall",)), Head(name=effect_head("paid", "nudge"), mean=0.2)),
+        boosters={"stall": booster(stump(0, 24.0, 0.9, 0.9), n_features=len(FEATURES.names))},
+    )
+    scorer = scorer_of([heads], len(FEATURES.names))
+    asked = [action("nudge"), action("urgent", min_stall_propensity=0.5, prior_uplift=0.9)]
+    whole = decided(*asked, scorer=scorer)
+    for leaf in (math.nan, math.inf):
+        scorer.bundle.forest.value[:] = leaf
+
+        found = decided(*asked, scorer=scorer)
+
+        assert (whole.stall.stall_propensity, whole.is_finite) == (pytest.approx(0.9), True)
+        assert math.isnan(found.stall.stall_propensity)
+        assert found.candidates[1].rule_ids == ("applicability.min_stall_propensity",)
+        assert (found.choice.treatment_id, found.is_finite) == ("nudge_phone", False)

@@ -235,6 +235,15 @@ def test_parts_are_normalised_one_by_one() -> None:
     assert snips(log, PARAMS).value == pytest.approx(10 + 0.5 * (2 * 1 + 2 * 3) / 4 + 0.5 * (0 + 3 * 2) / 4)
 
 
+def test_a_probability_that_was_rounded_above_1_is_one() -> None:
+    """Logs hold sums over the arms, which may be a little more than 1: they are no reason to refuse all of a log."""
+    certain = np.nextafter(1.0, 2.0)
+
+    assert ips(a_log(selection_probability=np.full(4, certain)), PARAMS).value == pytest.approx(
+        ips(a_log(selection_probability=np.ones(4)), PARAMS).value
+    )
+
+
 def test_wrong_probabilities_are_refused() -> None:
     """Weights whose mean is not 1 belong to another log."""
     log = a_log(

@@ -175,8 +175,10 @@ def test_consents_of_the_first_layout_are_kept(path: Path) -> None:
     connection.execute("CREATE TABLE consents (customer_id TEXT, consent TEXT, state TEXT, at INTEGER)")
     connection.execute("INSERT INTO consents VALUES ('c1', 'marketing', 'objected', 7)")
     connection.execute("PRAGMA user_version = 1")
+    connection.execute("DROP TABLE head")  # nothing kept one then
     connection.commit()
     connection.close()
+    path.with_suffix(".head").unlink()
 
     store = SqlRecordStore(path)
     store.set_consents("c1", {"marketing": "granted"}, at=6)

@@ -20,6 +20,7 @@ from features.store import CustomerRow, MemoryStore, ProfileRow, StateRow
 from models.actions import Action
 from models.decision import DEADLINE, DecisionRecord
 from models.deliberation import deliberate
+from models.heads import FittedHeads, Head, effect_head
 from models.memory_records import MemoryRecordStore
 from models.prices import PRICES_OUTDATED, PriceList
 from models.records import Committed, ContactResponse, LostRace, Reservation
@@ -27,7 +28,7 @@ from models.replay import inputs_of, replayed
 from models.scoring import StallScore, scorer_of
 from serving.decide import Decider
 from serving.observe import REBUILT, STORE_DOWN
-from serving.recording import CHALLENGER_MISSING, MODEL_MISSING, ServedModel
+from serving.recording import CHALLENGER_MISSING, MODEL_MISSING, MODEL_NOT_FINITE, ServedModel
 from serving.schemas import DecisionRequest
 from tests.boosters import constant_waits
 from tests.deciders import decider
@@ -198,6 +199,21 @@ def test_what_a_journey_is_expected_to_do_is_answered_recorded_and_found_again()
     assert StallScore(*(answer["journey"][name] for name in StallScore._fields)) == expected
     assert StallScore(*(getattr(record, name) for name in StallScore._fields)) == expected
     assert deliberate(inputs_of(record, world.rulebook), world.rulebook, scorer).stall == expected
+
+
+def test_a_model_that_gives_no_number_is_told_and_not_followed() -> None:
+    """The answer carries no number for it, names the rule that dropped it, and says that it is degraded."""
+    world = _World(action("bad"), action("good"))
+    world.backfill()
+    heads = [Head(name=effect_head("paid", "bad"), mean=math.inf), Head(name=effect_head("paid", "good"), mean=0.2)]
+    scorer = scorer_of([FittedHeads(heads=tuple(heads), boosters={})], len(FEATURES.names))
+    world.served = ServedModel(scorer=scorer, label="nba-application@champion/1")
+
+    answer = world.ask()
+
+    assert answer["degraded"] == [MODEL_NOT_FINITE]
+    assert [one["action_id"] for one in answer["ranked_actions"]] == ["good"]
+    assert answer["dropped"] == [{"action_id": "bad", "stage": "scoring", "rule_id": "scoring.not_finite"}]
 
 
 def test_of_a_customer_who_is_not_stalled_no_wait_is_answered() -> None:

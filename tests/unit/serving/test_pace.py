@@ -114,3 +114,19 @@ def test_a_refusal_for_the_number_alone_tells_of_no_wait() -> None:
 
     with pytest.raises(TooManyRequests, match=r"^1 requests are under way, expected at most 1: ask again later$"):
         pace.admit()
+
+
+def test_a_slow_disk_does_not_leave_the_service_idle() -> None:
+    """A few may be under way however long they wait; beyond them the wait decides."""
+    clock = _Clock()
+    pace = Pace(most=10, longest_wait=0.3, timer=clock, least=2)
+    for _ in range(20):
+        pace.begin()
+        clock.now += 1.0
+        pace.end()
+
+    pace.begin()
+    pace.begin()
+
+    with pytest.raises(TooManyRequests, match=r"a wait of 2\.0 s, expected at most 0\.3 s"):
+        pace.begin()

@@ -92,3 +92,11 @@ def test_every_type_has_its_page() -> None:
 def test_a_name_of_the_caller_is_one_step_of_the_pointer(name: str, expected: str) -> None:
     """Whatever characters it has: the pointer leads to the very field."""
     assert pointer(f"context.{path_step(name)}") == expected
+
+
+def test_a_hundred_errors_are_listed_and_the_others_counted() -> None:
+    """A body with a thousand bad fields is not answered with a thousand times a list of what was expected."""
+    found = problem_details(InvalidInput("bad", [Problem(f"f{place}", "", "none") for place in range(101)]))
+
+    assert (len(found.errors), found.errors[-1].pointer) == (100, "/f99")
+    assert found.detail == "bad; of 101 errors the first 100 are listed"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import pytest
@@ -187,3 +189,25 @@ def test_an_unknown_field_is_named_as_it_came() -> None:
         _parsed({"customer_id": "c-1", "a.b": 1, "": 2, "context": {"x.y": []}})
 
     assert [one.pointer for one in field_errors(caught.value.problems)] == ["/a.b", "/", "/context/x.y"]
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        (b'{"a": 1, "a": 1}', "/a"),
+        (b'{"a:b": 1, "a:b": 2}', "/a:b"),
+        (b'{"t": "10:30", "b": [0, {"c": {"d/e": 1, "f": ":", "d/e": 2}}]}', "/b/1/c/d~1e"),
+        (rb'{"quote\"": "\\", "quote\u0022": 2}', '/quote"'),
+    ],
+)
+def test_a_field_may_be_there_once(body: bytes, where: str) -> None:
+    """Two values for one field are a question with two meanings; the refusal says which field it is."""
+    with pytest.raises(MalformedBody, match=re.escape(repr(where))):
+        decode_json(body)
+
+
+def test_colons_in_texts_are_no_fields() -> None:
+    """Times, links and escaped quotes may hold as many as they like."""
+    document = {"at": "2026-03-01T12:00:00Z", 'a":"b': ['x\\":', {"": ":"}, ":"], "url": 'https://a:1/?b={"c":1}'}
+
+    assert decode_json(json.dumps(document).encode()) == document

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from features.errors import ConfigurationError
+from features.home import lock_file, share_file
 from features.online_location import RedisLocation
-from serving.settings import VARIABLES, Settings, reference
+from serving.settings import VARIABLES, Settings, online_lock, reference
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "settings.md"
 
@@ -59,7 +60,7 @@ def test_an_unknown_name_is_refused_with_the_near_one() -> None:
 def test_all_problems_are_told_at_once() -> None:
     """One start shows everything that is wrong."""
     with pytest.raises(ConfigurationError) as caught:
-        Settings.from_environment({"HEADWAY_PORT": "70000", "HEADWAY_DURABILITY": "fast", "HEADWAY_WORKERS": "4"})
+        Settings.from_environment({"HEADWAY_PORT": "70000", "HEADWAY_DURABILITY": "fast", "HEADWAY_WORKERS": "65"})
 
     assert [problem.path for problem in caught.value.problems] == [
         "HEADWAY_PORT",
@@ -105,3 +106,44 @@ def test_documented_defaults_are_the_real_ones() -> None:
 def test_the_reference_is_current() -> None:
     """docs/reference/settings.md is what the code says."""
     assert REFERENCE.read_text(encoding="utf-8") == reference()
+
+
+_SERVERS = {"HEADWAY_DATABASE": "postgresql://host/headway", "HEADWAY_ONLINE_STORE": "redis://host/1"}
+
+
+def test_several_workers_need_a_database_and_a_redis() -> None:
+    """With both there may be up to 64, and the online store is locked together; else both are named with the reason."""
+    settings = Settings.from_environment({"HEADWAY_WORKERS": "64", **_SERVERS})
+    with pytest.raises(ConfigurationError) as alone:
+        Settings.from_environment({"HEADWAY_WORKERS": "2"})
+
+    assert (settings.workers, online_lock(settings), online_lock(Settings())) == (64, share_file, lock_file)
+    assert [problem.path for problem in alone.value.problems] == ["HEADWAY_DATABASE", "HEADWAY_ONLINE_STORE"]
+    assert "HEADWAY_WORKERS is 2, and the home's files of events and records have one writing process" in str(
+        alone.value
+    )
+
+
+@pytest.mark.parametrize("missing", sorted(_SERVERS))
+def test_one_of_the_two_is_not_enough(missing: str) -> None:
+    """Only what is missing is named."""
+    env = {name: value for name, value in _SERVERS.items() if name != missing}
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_environment({"HEADWAY_WORKERS": "3", **env})
+
+    assert [problem.path for problem in caught.value.problems] == [missing]
+
+
+def test_several_workers_do_not_write_through_feast() -> None:
+    """What Feast writes asks nobody what is there."""
+    with pytest.raises(
+        ConfigurationError, match="HEADWAY_FEATURE_READER: got feast, expected online: HEADWAY_WORKERS is"
+    ):
+        Settings.from_environment({"HEADWAY_WORKERS": "2", "HEADWAY_FEATURE_READER": "feast", **_SERVERS})
+
+
+def test_one_worker_needs_neither() -> None:
+    """Nor more than 64 are taken."""
+    assert Settings.from_environment({"HEADWAY_WORKERS": "1"}).workers == 1
+    with pytest.raises(ConfigurationError, match="HEADWAY_WORKERS: got '65', expected a number from 1 to 64"):
+        Settings.from_environment({"HEADWAY_WORKERS": "65", **_SERVERS})

@@ -6,6 +6,8 @@ import io
 import json
 import logging
 
+import pytest
+
 from serving.telemetry import Metrics, configure_logging, log_event
 
 
@@ -80,3 +82,20 @@ def test_two_registries_do_not_mix() -> None:
     first.count_decision(chosen="action", arm="champion", degraded=())
 
     assert b"headway_decisions_total{" not in second.exposition()
+
+
+@pytest.mark.parametrize(
+    "text", ["r-1\n{}", "r-1\r\n{}", "r-1\u2028{}", "r-1\x0b{}", 'r-1", "level": "error', "\x1b[2J"]
+)
+def test_nothing_that_somebody_sent_makes_a_line_or_a_field(text: str) -> None:
+    """Ids come from callers; an entry is one line of plain characters whatever they hold."""
+    stream = io.StringIO()
+    configure_logging("info", stream)
+
+    log_event("decision_answered", request_id=text)
+
+    written = stream.getvalue()
+    assert written.splitlines() == [written.removesuffix("\n")]
+    assert json.loads(written)["request_id"] == text
+    assert json.loads(written)["level"] == "info"
+    assert "\x1b" not in written

@@ -116,3 +116,53 @@ def test_the_end_is_told_once_nobody_waits() -> None:
         return seen
 
     assert asyncio.run(crowd()) == [0, 1, 2, "end"]
+
+
+def test_a_round_that_is_long_for_others_works_longer() -> None:
+    """Ten milliseconds of refusals are worth twenty of work, of two milliseconds a piece: ten turns in one round."""
+    now = [0.0]
+
+    async def crowd() -> list[list[int]]:
+        turns = Turns(timer=lambda: now[0])
+        loop = asyncio.get_running_loop()
+        rounds: list[list[int]] = [[]]
+
+        def others() -> None:
+            now[0] += 0.010
+            rounds.append([])
+            if any(not task.done() for task in tasks):
+                loop.call_soon(others)
+
+        async def caller(number: int) -> None:
+            await turns.take()
+            now[0] += 0.002
+            turns.worked(0.002)
+            rounds[-1].append(number)
+
+        tasks = [asyncio.create_task(caller(number)) for number in range(25)]
+        loop.call_soon(others)
+        await asyncio.gather(*tasks)
+        return [one for one in rounds if one]
+
+    served = asyncio.run(crowd())
+
+    assert [number for one in served for number in one] == list(range(25))
+    assert max(map(len, served)) == 10
+
+
+def test_a_round_with_nothing_else_has_one_piece_of_work() -> None:
+    """However short it is: whoever arrives meanwhile is heard before the next."""
+
+    async def crowd() -> list[object]:
+        turns, seen = Turns(timer=lambda: 0.0), list[object]()
+
+        async def caller(number: int) -> None:
+            await turns.take()
+            turns.worked(0.001)
+            seen.append(number)
+            asyncio.get_running_loop().call_soon(seen.append, "round")
+
+        await asyncio.gather(*(caller(number) for number in range(3)))
+        return seen
+
+    assert asyncio.run(crowd())[:5] == [0, "round", 1, "round", 2]

@@ -1,0 +1,220 @@
+"""The whole service under simulated faults, crashes and clocks keeps its promises; and a bug in it would be found."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from features.event_store import SqlEventLog
+from features.ingest import Ingestor
+from features.sql_text import written
+from features.store import StateRow
+from models import memory_records, record_store
+from models.memory_records import MemoryRecordStore
+from models.record_store import SqlRecordStore
+from models.records import Stored
+from tests.simulation.drawing import plan_of
+from tests.simulation.installation import StoreKind
+from tests.simulation.shrinking import shrunk
+from tests.simulation.simulation import Run, simulated, warmed_up
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _warm() -> None:
+    warmed_up()
+
+
+def _failing(seeds: range, *, kind: StoreKind = "sqlite", steps: int = 60) -> list[tuple[int, str]]:
+    """Seeds that fail, and how."""
+    runs = ((seed, simulated(plan_of(seed, steps=steps), kind=kind)) for seed in seeds)
+    return [(seed, run.failure.detail) for seed, run in runs if run.failure is not None]
+
+
+def test_thirty_seeds_on_files_keep_every_promise() -> None:
+    """Restarts and crashes among them; of a seed that fails, ``python -m tests.simulation`` tells all."""
+    assert _failing(range(30)) == []
+
+
+def test_twenty_seeds_in_memory_keep_every_promise() -> None:
+    """The stores for tests and trials keep the same promises."""
+    assert _failing(range(30, 50), kind="memory") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(20))
+def test_two_thousand_seeds_keep_every_promise(part: int) -> None:
+    """Other ones than those that run with every change, and longer."""
+    kind: StoreKind = "memory" if part % 4 == 3 else "sqlite"
+    assert _failing(range(10_000 + 100 * part, 10_100 + 100 * part), kind=kind, steps=120) == []
+
+
+def test_a_seed_gives_the_same_trace_again() -> None:
+    """Byte for byte, also where the service is killed, its clock jumps and its disk is full."""
+    seed = next(one for one in range(100) if _kinds(one) >= {"crash", "disk_full", "clock", "together", "fault"})
+
+    first, again = (simulated(plan_of(seed, steps=80)) for _ in range(2))
+
+    assert len(first.trace) == 81
+    assert (first.digest, first.trace) == (again.digest, again.trace)
+
+
+@pytest.mark.slow
+def test_another_process_gives_the_same_trace() -> None:
+    """Nothing in a run hangs on the order of a set or on the time of day."""
+    code = "from tests.simulation.test_simulation import digest_of; print(digest_of(7))"
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": salt},
+        ).stdout
+        for salt in ("1", "2")
+    }
+
+    assert told == {f"{digest_of(7)}\n"}
+
+
+def digest_of(seed: int) -> str:
+    """The digest of a run of 120 steps."""
+    return simulated(plan_of(seed, steps=120)).digest
+
+
+def _kinds(seed: int) -> set[str]:
+    return {step["do"] for step in plan_of(seed, steps=80).steps}
+
+
+def _no_cap_check(patch: pytest.MonkeyPatch) -> None:
+    """A commit does not look whether the caps still have room: two decisions at once take the same place."""
+    for module in (record_store, memory_records):
+        patch.setattr(module, "check_caps", lambda *args, **named: None)
+
+
+def _answers_rebuilt(patch: pytest.MonkeyPatch) -> None:
+    """A request that is asked again gets an answer that is made anew."""
+    for store in (SqlRecordStore, MemoryRecordStore):
+        found: Callable[..., Stored | None] = store.decision_of_request
+
+        def rebuilt(
+            self: Any, source: str, request_id: str, found: Callable[..., Stored | None] = found
+        ) -> Stored | None:
+            stored = found(self, source, request_id)
+            return stored and replace(stored, answer=stored.answer.replace(b'"latency_ms":0.', b'"latency_ms":1.'))
+
+        patch.setattr(store, "decision_of_request", rebuilt)
+
+
+def _duplicates_counted(patch: pytest.MonkeyPatch) -> None:
+    """An event that is sent twice is told to be new twice."""
+    append = SqlEventLog.append
+    patch.setattr(
+        SqlEventLog, "append", lambda self, events: [replace(one, duplicate=False) for one in append(self, events)]
+    )
+
+
+def _late_folded_on_top(patch: pytest.MonkeyPatch) -> None:
+    """An event that happened before what is folded already is folded as if it happened after it."""
+    patch.setattr(StateRow, "order", property(lambda self: (-1, 0, "", "")))
+
+
+def _leases_kept(patch: pytest.MonkeyPatch) -> None:
+    """A send that is decided again keeps the lease that it had."""
+    nothing = "UPDATE contacts SET status = status WHERE customer_id = :customer AND send_id = :send AND 1 = 0"
+    patch.setattr(record_store, "_RELEASE_SEND", written(nothing))
+
+
+def _objections_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """What customers object to or withdraw is not put down where the next decision looks."""
+    kept = SqlRecordStore.set_consents
+
+    def forgotten(self: SqlRecordStore, customer_id: str, consents: dict[str, str], *, at: int) -> None:
+        granted = {consent: state for consent, state in consents.items() if state == "granted"}
+        kept(self, customer_id, granted, at=at)
+
+    patch.setattr(SqlRecordStore, "set_consents", forgotten)
+
+
+def _never_healed(patch: pytest.MonkeyPatch) -> None:
+    """A customer whose features were lost is rebuilt for each decision, for ever."""
+    patch.setattr(Ingestor, "refresh", lambda self, customer_ids: None)
+
+
+def _newest_by_id(patch: pytest.MonkeyPatch) -> None:
+    """A service that starts goes on after the decision of the highest id, which tells milliseconds only."""
+
+    def newest(self: SqlRecordStore) -> int:
+        return next((page[0].as_of for page in self.read_back(page=1)), 0)
+
+    patch.setattr(SqlRecordStore, "newest_as_of", newest)
+
+
+def _capacity_lost(patch: pytest.MonkeyPatch) -> None:
+    """What a lease held of a capacity is given back when its time is over, though it was activated before."""
+    nothing = "SELECT 0 WHERE :decision_id = :decision_id AND :action_id = :action_id"
+    patch.setattr(record_store.capacity_tables, "_DROP_CONFIRMED", written(nothing))
+
+
+def _found(patch: pytest.MonkeyPatch, plant: Callable[[pytest.MonkeyPatch], None], seeds: int) -> tuple[int, Run]:
+    """The first seed that fails with a bug that is planted."""
+    plant(patch)
+    for seed in range(seeds):
+        run = simulated(plan_of(seed, steps=100))
+        if run.failure is not None:
+            return seed, run
+    raise AssertionError(f"{plant.__name__} was not found by {seeds} seeds")
+
+
+QUICK_BUGS = [
+    (_answers_rebuilt, {"same_bytes"}),
+    (_duplicates_counted, {"duplicates"}),
+    (_late_folded_on_top, {"features", "parity"}),
+    (_leases_kept, {"contacts", "cap"}),
+]
+SLOW_BUGS = [
+    (_no_cap_check, {"cap"}),
+    (_objections_forgotten, {"consent", "objection", "activated_consent"}),
+    (_never_healed, {"heals", "features_there"}),
+    (_newest_by_id, {"parity"}),
+    (_capacity_lost, {"capacity_counters"}),
+]
+
+
+@pytest.mark.parametrize(("plant", "promises"), QUICK_BUGS)
+def test_a_planted_bug_is_found_and_seen_again(
+    plant: Callable[[pytest.MonkeyPatch], None], promises: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within some ten seeds, by a promise that it breaks; the seed shows the same failure and trace again."""
+    seed, run = _found(monkeypatch, plant, 20)
+
+    assert run.failure is not None
+    assert run.failure.promise in promises
+    again = simulated(plan_of(seed, steps=100))
+    assert (again.trace, again.failure) == (run.trace, run.failure)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("plant", "promises"), [*QUICK_BUGS, *SLOW_BUGS])
+def test_a_planted_bug_is_shown_in_few_steps(
+    plant: Callable[[pytest.MonkeyPatch], None], promises: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shortest run that is found breaks the same promise, with at most a dozen steps."""
+    seed, run = _found(monkeypatch, plant, 200)
+
+    plan, short = shrunk(plan_of(seed, steps=100), run, simulated)
+
+    assert run.failure is not None
+    assert short.failure is not None
+    assert short.failure.promise == run.failure.promise
+    assert short.failure.promise in promises
+    assert len(plan.steps) <= 12
