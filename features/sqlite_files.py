@@ -12,13 +12,16 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
-from features.errors import StoreCorrupted, StoreUnavailable, UnknownObject
+from features.errors import Refused, StoreCorrupted, StoreUnavailable, UnknownObject
 from features.write_ahead import WriteAheadLog
 
 Durability = Literal["FULL", "NORMAL"]
 """FULL: an answered commit survives power loss. NORMAL: it survives the death of the process only."""
 
 BUSY_TIMEOUT_MS = 5_000
+UNKEEPABLE = (OverflowError, UnicodeEncodeError)
+"""What a driver raises of values that no database keeps: integers beyond 64 bits, and half a surrogate pair."""
+
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -110,7 +113,7 @@ class SqliteTransactions(Generic[C]):
 
     def failure(self, error: BaseException) -> BaseException:
         """What an error means for the store."""
-        if not isinstance(error, sqlite3.Error):
+        if not isinstance(error, (sqlite3.Error, *UNKEEPABLE)):
             return error
         failure = store_error(self._path, error)
         failure.__cause__ = error
@@ -172,7 +175,7 @@ class Readers(Generic[C]):
         return self._connection()
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, sqlite3.Error | UnicodeDecodeError):
+        if isinstance(error, (sqlite3.Error, UnicodeDecodeError, *UNKEEPABLE)):
             raise store_error(self._path, error) from error
 
     def _connection(self) -> C:
@@ -201,8 +204,10 @@ def store_errors(path: Path) -> Iterator[None]:
         raise store_error(path, error) from error
 
 
-def store_error(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> StoreCorrupted | StoreUnavailable:
+def store_error(path: Path, error: BaseException) -> StoreCorrupted | StoreUnavailable | Refused:
     """What an error of the driver means for the store at ``path``."""
+    if isinstance(error, UNKEEPABLE):
+        return Refused(f"{path}: {error}; expected text that is valid Unicode, and integers of 64 bits")
     code = getattr(error, "sqlite_errorcode", None)
     if isinstance(error, UnicodeDecodeError):  # the driver cannot even say what is wrong: its words are of the file
         return StoreCorrupted(f"{path}: {error}; expected a sound SQLite file: restore it from a backup")
