@@ -36,7 +36,7 @@ class ChoiceEffect:
         predicted: what was promised.
         observed: what it was.
         gap: observed less promised.
-        p_value: of no gap, Holm's over the outcomes and all of them together.
+        p_value: of no gap, doubled: one half of alpha is for all outcomes together, the other Holm's for each.
         n_treated: decisions with an action that aims at it.
         n_control: decisions with none.
         is_missed: the gap is certain, and large enough to matter, also beside what was promised.
@@ -75,7 +75,7 @@ def choice_effects(lately: Decided, params: EffectDriftParams) -> list[ChoiceEff
         for name, worth in (*units, (ALL_OUTCOMES, lately.worth))
         if (found := _gap(lately, worth, params)) is not None
     ]
-    p_values = holm([two_sided(found.gap) for _, found in judged])
+    p_values = _shared_out([(name, two_sided(found.gap)) for name, found in judged])
     return [
         ChoiceEffect(
             outcome_id=name,
@@ -89,6 +89,12 @@ def choice_effects(lately: Decided, params: EffectDriftParams) -> list[ChoiceEff
         )
         for (name, found), p_value in zip(judged, p_values, strict=True)
     ]
+
+
+def _shared_out(p_values: Sequence[tuple[str, float]]) -> list[float]:
+    """Doubled p-values: single outcomes share one half of alpha, all of them together have the other."""
+    of_one = iter(holm([p for name, p in p_values if name != ALL_OUTCOMES]))
+    return [min(1.0, 2 * (p if name == ALL_OUTCOMES else next(of_one))) for name, p in p_values]
 
 
 def choice_reasons(found: Sequence[ChoiceEffect], params: EffectDriftParams) -> list[Reason]:
