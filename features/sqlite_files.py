@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 from features.errors import Refused, StoreCorrupted, StoreUnavailable, UnknownObject
-from features.write_ahead import WriteAheadLog
+from features.write_ahead import WriteAheadLog, write_ahead_path
 
 Durability = Literal["FULL", "NORMAL"]
 """FULL: an answered commit survives power loss. NORMAL: it survives the death of the process only."""
@@ -161,7 +161,7 @@ def looked_up(
     Raises:
         sqlite3.Error: the file is damaged, or does not answer.
     """
-    log = path.with_name(path.name + "-wal")
+    log = write_ahead_path(path)
     if not log.exists():
         try:
             with _looking(path, "immutable=1") as connection:

@@ -20,9 +20,10 @@ from typing import Any, Final
 import msgspec
 
 from features.durable_files import sync_folder
-from features.errors import Refused, StoreCorrupted, UnknownObject
+from features.errors import Refused, StoreCorrupted, StoreUnavailable, UnknownObject
 from features.head_file import DAMAGED, Head, head_path, read_head, write_head
 from features.sqlite_files import connect_writer, looked_up, store_errors
+from features.write_ahead import sync_write_ahead
 
 FULLY_CHECKED: Final = 50_000
 """So many rows are summed up anew when a file is opened, in a third of a second; of more, only their number is."""
@@ -270,6 +271,12 @@ def _made(
 def _keep(path: Path, connection: sqlite3.Connection, head: Head) -> None:
     """Keep what the file says, once that survives a loss of power whatever the durability of its commits."""
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    try:
+        sync_write_ahead(path)  # what somebody reads was not written back
+    except OSError as error:
+        raise StoreUnavailable(
+            f"cannot sync the write-ahead log of {path}: {error.strerror}; look at the disk"
+        ) from error
     write_head(path, head)
 
 
