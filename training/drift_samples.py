@@ -289,7 +289,8 @@ class Gathered:
             uplift=tables[:, 1, :n_arms],
             sigma=tables[:, 2, :n_arms],
             net_value=columns[:, 4],
-            is_recorded=np.asarray(~np.isnan(tables[:, 3, : len(self._outcomes)]).all(axis=1), dtype=np.bool_),
+            # Of outcomes that no candidate aimed at nothing was predicted.
+            is_recorded=np.asarray((~np.isnan(tables[:, 3, : len(self._outcomes)])).any(axis=1), dtype=np.bool_),
             stall=columns[:, 3],
             stalled=np.where(was_open, 1.0 - progressed, np.nan),
             response=np.stack([frame.response[name] for name in subject.outcome_ids], axis=1).reshape(n, -1),
