@@ -8,12 +8,12 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 from features.errors import Refused, StoreCorrupted, StoreUnavailable, UnknownObject
-from features.write_ahead import WriteAheadLog
+from features.write_ahead import WriteAheadLog, write_ahead_path
 
 Durability = Literal["FULL", "NORMAL"]
 """FULL: an answered commit survives power loss. NORMAL: it survives the death of the process only."""
@@ -54,6 +54,7 @@ def connect_writer(path: Path, *, durability: Durability = "FULL") -> sqlite3.Co
 
 
 C = TypeVar("C")
+T = TypeVar("T")
 
 
 class SqliteTransactions(Generic[C]):
@@ -142,6 +143,45 @@ def connect_reader(path: Path) -> sqlite3.Connection:
             timeout=BUSY_TIMEOUT_MS / 1000,
             check_same_thread=False,
         )
+
+
+def looked_up(
+    path: Path, question: Callable[[sqlite3.Connection], T], *, is_sound: Callable[[T], bool] = lambda _: True
+) -> T:
+    """What a file answers to a question, without a trace beside the file.
+
+    A reader of a file that nobody has open would leave two empty files beside it, and could not read at all where it
+    may not write. So such a file is taken to be at rest, and asked again where somebody opened it meanwhile.
+
+    Args:
+        path: the file.
+        question: reads only.
+        is_sound: whether an answer can be believed even if somebody wrote meanwhile.
+
+    Raises:
+        sqlite3.Error: the file is damaged, or does not answer.
+    """
+    log = write_ahead_path(path)
+    if not log.exists():
+        try:
+            with _looking(path, "immutable=1") as connection:
+                found = question(connection)
+        except sqlite3.Error:
+            if not log.exists():
+                raise
+        else:
+            if is_sound(found) or not log.exists():
+                return found
+    with _looking(path, "mode=ro") as connection:
+        return question(connection)
+
+
+@contextmanager
+def _looking(path: Path, options: str) -> Iterator[sqlite3.Connection]:
+    uri = f"{path.absolute().as_uri()}?{options}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
+    with closing(connection):
+        yield connection
 
 
 class Readers(Generic[C]):

@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from features.durable_files import made_durably
 from features.errors import HomeLocked, StoreUnavailable
 from features.events import dump_timestamp
 from features.home import Home, lock_file
@@ -247,9 +248,7 @@ class AuditTrail:
         with suppress(FileNotFoundError):
             return path.read_bytes()
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(secret := self._randomness(32))
-        return secret
+        return made_durably(path, self._randomness(32), mode=0o600)
 
     @classmethod
     def of(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -99,7 +99,7 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
             await asyncio.to_thread(tokens.refresh)
         await asyncio.to_thread(_warm_up, runtime, [champions, challengers], configuration, feature_sets)
         kept_for = configuration.taxonomy.text_kept
-        watching = asyncio.gather(
+        watching = _beside_requests(
             _watch(
                 [
                     *(champions.refresh, challengers.refresh, prices.refresh),
@@ -206,6 +206,21 @@ def _any_event(features: FeatureSet, at: int) -> JourneyEvent:
         sequence=0,
         day=0,
     )
+
+
+def _beside_requests(*works: Awaitable[object]) -> asyncio.Future[list[None]]:
+    """Do what goes on as long as the service runs; one that fails is said at once, and stops no other.
+
+    Cancelled, it is done once all of them are.
+    """
+    return asyncio.gather(*map(_said_if_it_fails, works), return_exceptions=True)  # type: ignore[return-value]  # none fails
+
+
+async def _said_if_it_fails(work: Awaitable[object]) -> None:
+    try:
+        await work
+    except Exception as error:
+        log_event("background_work_failed", level=logging.ERROR, error=error)
 
 
 async def _watch(refreshes: Sequence[Callable[[], object]]) -> None:

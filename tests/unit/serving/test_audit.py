@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import stat
 from pathlib import Path
 
@@ -94,6 +95,24 @@ def test_a_customer_stands_there_as_a_hash(trail: AuditTrail, tmp_path: Path, cl
     assert hashes == {next(trail.lines()).object}
     assert other.hash_of("ada@example.com") not in hashes
     assert all(b"ada" not in path.read_bytes() for path in (tmp_path / "audit").iterdir())
+
+
+def test_a_secret_is_there_whole_or_not_at_all(tmp_path: Path, clock: Clock) -> None:
+    """A process that came to grief while it made one leaves none that is short: hashes under that tell everything."""
+
+    def broken(_: int) -> bytes:
+        raise OSError(errno.EIO, "no chance to be had")
+
+    with pytest.raises(OSError, match="no chance"):
+        AuditTrail(tmp_path / "audit", clock=clock, randomness=broken).hash_of("c-1")
+    secrets = [
+        AuditTrail(tmp_path / folder, clock=clock, randomness=lambda n: b"s" * n).hash_of("c-1")
+        for folder in ("audit", "other")
+    ]
+
+    assert secrets[0] == secrets[1]
+    assert [path.name for path in (tmp_path / "audit").iterdir()] == ["secret"]
+    assert stat.S_IMODE((tmp_path / "audit" / "secret").stat().st_mode) == 0o600
 
 
 def test_calls_of_machines_are_counted_by_the_minute(trail: AuditTrail, clock: Clock) -> None:
