@@ -363,15 +363,15 @@ class Simulation:
 
     def _together(self, step: Step) -> str:
         """Two decisions, each made before the other is committed; and the same one asked again meanwhile."""
-        runtime = self.there.runtime
         pending: list[tuple[Any, ...]] = []
         told: list[str] = []
         for drawn in step["requests"]:
             document = self._question(drawn)
             request, asking = self._asking(document, drawn)
-            steps = self.there.runtime.decider.at_hand(request, asking)
+            runtime = self.there.runtime  # which dies with all that it has pending
+            steps = runtime.decider.at_hand(request, asking)
             try:
-                pending.append((drawn, document, steps, next(steps)))
+                pending.append((runtime, drawn, document, steps, next(steps)))
             except StopIteration as end:
                 told.append(self._learn(document, end.value.answer, drawn, is_alone=False))
             except (NotAtHand, StoreError):
@@ -379,7 +379,7 @@ class Simulation:
             except Died:
                 self._die()
                 return " | ".join([*told, *(self._decide(one) for one in step["requests"][len(told) :])])
-        for _, document, _, _ in pending:
+        for _, _, document, _, _ in [one for one in pending if one[0] is self.there.runtime]:
             try:
                 hold("in_flight", self._refused(document, InFlight), document)
             except StoreError:
@@ -389,7 +389,7 @@ class Simulation:
                 break
         if step["activated_between"] is not None:
             told.append(self._activate({"which": step["activated_between"], "slots": None}))
-        for drawn, document, steps, commit in reversed(pending) if step["reversed"] else pending:
+        for runtime, drawn, document, steps, commit in reversed(pending) if step["reversed"] else pending:
             is_alive = runtime is self.there.runtime
             told.append(self._committed(drawn, document, steps, commit) if is_alive else self._again(drawn, document))
         return " | ".join(told)
