@@ -119,7 +119,9 @@ def _duplicates_counted(patch: pytest.MonkeyPatch) -> None:
     """An event that is sent twice is told to be new twice."""
     append = SqlEventLog.append
     patch.setattr(
-        SqlEventLog, "append", lambda self, events: [replace(one, duplicate=False) for one in append(self, events)]
+        SqlEventLog,
+        "append",
+        lambda self, events, **named: [replace(one, duplicate=False) for one in append(self, events, **named)],
     )
 
 
