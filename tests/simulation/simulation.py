@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar, cast
 import msgspec
 import yaml
 
+from features.database_location import DatabaseLocation
 from features.errors import Conflict, InFlight, InvalidInput, StoreError
 from features.events import FUTURE_SKEW_US, dump_timestamp, parse_timestamp
 from features.store import ProfileRow, StateRow
@@ -30,6 +31,7 @@ from serving.requests import parse_decision_request
 from serving.schemas import DecisionRequest
 from tests.doors import HOUR_US, JOURNEY
 from tests.faults.full_disk import full_disk
+from tests.postgres_servers import empty
 from tests.recorded import NAME
 from tests.simulation.checks import check_everything, check_history, check_stores
 from tests.simulation.drawing import Plan, Step, plan_of
@@ -84,12 +86,23 @@ class Run:
         return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 
-def simulated(plan: Plan, *, kind: StoreKind = "sqlite", folder: Path | None = None) -> Run:
-    """The run of a plan, in a folder that is removed unless one is given."""
+def simulated(
+    plan: Plan, *, kind: StoreKind = "sqlite", folder: Path | None = None, database: DatabaseLocation | None = None
+) -> Run:
+    """The run of a plan.
+
+    Args:
+        plan: what is done.
+        kind: where the installation keeps its data.
+        folder: for its homes; one that is removed at the end unless it is given.
+        database: for stores of the kind ``postgres``; it is emptied first.
+    """
+    if database is not None:
+        empty(database)
     memory = _MEMORY if _MEMORY.is_dir() else None
     made = tempfile.TemporaryDirectory(prefix="headway-simulated-", dir=memory)
     with made if folder is None else nullcontext(folder) as chosen:
-        simulation = Simulation(plan, kind, Path(chosen))
+        simulation = Simulation(plan, kind, Path(chosen), database)
         try:
             return simulation.run()
         finally:
@@ -105,9 +118,9 @@ def warmed_up() -> None:
 class Simulation:
     """A run under way."""
 
-    def __init__(self, plan: Plan, kind: StoreKind, folder: Path) -> None:
+    def __init__(self, plan: Plan, kind: StoreKind, folder: Path, database: DatabaseLocation | None = None) -> None:
         self._plan, self._kind = plan, kind
-        self.there = Installation(folder, kind=kind, variant=plan.variant, seed=plan.seed)
+        self.there = Installation(folder, kind=kind, variant=plan.variant, seed=plan.seed, database=database)
         self.model = Model(policy=POLICIES[plan.variant])
         self._labels: dict[str, int] = {"champion": 1, "challenger": 2}
         self._latest = self.there.now
