@@ -23,7 +23,7 @@ MOST_MANIFEST_BYTES: Final = 256 << 20
 MOST_PAGE_BYTES: Final = 256 << 20
 """A page holds some 4 MB, or one row that is larger."""
 
-KEPT_TREES: Final = ("config", "configurations", "bundles", "prices", "reports")
+KEPT_TREES: Final = ("config", "configurations", "bundles", "prices", "reports", "audit")
 KEPT_FILES: Final = ("snapshot.json", "state/keys.json", "state/online-epoch")
 TRACKING: Final = ("mlflow",)
 """Of a home, by its relative paths; ``Home`` states the layout."""

@@ -200,7 +200,11 @@ _indexed = insert(indexed_table)
 _SET_INDEXED = statement(
     _indexed.on_conflict_do_update(index_elements=[indexed_table.c.name], set_={"position": _indexed.excluded.position})
 )
-_MOVE_INDEXED = statement(update(indexed_table).values(position=bindparam("head")))
+_MOVE_INDEXED = statement(
+    update(indexed_table)
+    .where(indexed_table.c.name == bindparam("identifier"), indexed_table.c.position == bindparam("before"))
+    .values(position=bindparam("head"))
+)
 _FORGET_INDEXED = statement(delete(indexed_table).where(indexed_table.c.name == bindparam("name")))
 _FORGET_IDENTIFIER = statement(delete(identifiers_table).where(identifiers_table.c.name == bindparam("name")))
 _PAGE_OF_INDEX: Final = 10_000
@@ -216,6 +220,9 @@ _OLD_TEXTS = (
 _FORGET_TEXTS = statement(update(events_table).where(_t.position.in_(_OLD_TEXTS)).values(text=null()))
 _APPENDING: Final = ("events",)
 """Whoever appends keeps others from it until the commit: so positions have no gaps, and come to be seen in order."""
+
+_FORGETTING: Final = ("texts",)
+"""Of two processes one forgets, and the other finds nothing left."""
 
 _Row: TypeAlias = dict[str, Any]
 
@@ -248,7 +255,9 @@ class SqlEventLog:
         self._store = open_store(place, LAYOUT, readonly=readonly, durability=durability)
         self._identifiers = frozenset(identifiers)
         if self._identifiers and not readonly:
-            self._store.run(lambda connection: _index_identifiers(connection, self._identifiers), keys=_APPENDING)
+            # In parts, so that nobody who appends waits for long.
+            while self._store.run(lambda connection: _index_page(connection, self._identifiers), keys=_APPENDING):
+                pass
 
     def append(self, events: Sequence[JourneyEvent], *, stamp: Stamp | None = None) -> list[Appended]:
         """Append what is not there yet, in one commit; one answer per event, in order."""
@@ -283,7 +292,7 @@ class SqlEventLog:
         """Forget the raw texts of events that arrived before a moment, for good; how many there were."""
         forgotten = 0
         # In parts, so that nobody who appends waits for long.
-        while n := self._store.run(lambda connection: _forget_texts(connection, arrived_before)):
+        while n := self._store.run(lambda connection: _forget_texts(connection, arrived_before), keys=_FORGETTING):
             forgotten += n
         return forgotten
 
@@ -431,7 +440,7 @@ def open_event_log(
 def _append(
     connection: SqlConnection, rows: list[_Row], events: Sequence[JourneyEvent], identifiers: frozenset[str]
 ) -> list[Appended]:
-    position = connection.execute(_HEAD).fetchone()[0]
+    position = head = connection.execute(_HEAD).fetchone()[0]
     appended: list[Appended] = []
     new: list[_Row] = []
     claims: list[_Row] = []
@@ -454,8 +463,10 @@ def _append(
         connection.executemany(_INSERT_CLAIM, claims)
     if told:
         connection.executemany(_INSERT_IDENTIFIER, told)
-    if identifiers:
-        connection.execute(_MOVE_INDEXED, {"head": position})
+    if new:
+        # Not past what a process appended that does not declare the identifier: it is indexed on the next opening.
+        for name in sorted(identifiers):
+            connection.execute(_MOVE_INDEXED, {"identifier": name, "before": head, "head": position})
     return appended
 
 
@@ -486,24 +497,29 @@ def _told(customer_id: str, facts: Mapping[str, FactValue], identifiers: frozens
             yield {"name": name, "value": value, "customer_id": customer_id}
 
 
-def _index_identifiers(connection: SqlConnection, identifiers: frozenset[str]) -> None:
-    """Bring the index of identifiers up to the head, and drop those that are no longer declared."""
+def _index_page(connection: SqlConnection, identifiers: frozenset[str]) -> bool:
+    """Bring the index of identifiers a page nearer to the head, and drop those that are no longer declared.
+
+    Returns:
+        Whether it is not there yet.
+    """
     indexed = dict(connection.execute(_INDEXED).fetchall())
     for name in indexed.keys() - identifiers:
         connection.execute(_FORGET_IDENTIFIER, {"name": name})
         connection.execute(_FORGET_INDEXED, {"name": name})
     head = int(connection.execute(_HEAD).fetchone()[0])
-    behind = {name: after for name in identifiers if (after := int(indexed.get(name, 0))) < head}
-    after = min(behind.values(), default=head)
-    while page := connection.execute(_FACTS_SINCE, {"after": after, "page": _PAGE_OF_INDEX}).fetchall():
-        told = [
-            one
-            for position, who, facts in page
-            for one in _told_raw(who, facts, {name for name, until in behind.items() if until < position})
-        ]
-        connection.executemany(_INSERT_IDENTIFIER, told)
-        after = page[-1][0]
-    connection.executemany(_SET_INDEXED, [{"name": name, "position": head} for name in sorted(identifiers)])
+    reached = {name: int(indexed.get(name, 0)) for name in sorted(identifiers)}
+    page = connection.execute(_FACTS_SINCE, {"after": min(reached.values()), "page": _PAGE_OF_INDEX}).fetchall()
+    told = [
+        one
+        for position, who, facts in page
+        for one in _told_raw(who, facts, {name for name, until in reached.items() if until < position})
+    ]
+    connection.executemany(_INSERT_IDENTIFIER, told)
+    until = page[-1][0] if page else head
+    rows = [{"name": name, "position": max(until, position)} for name, position in reached.items()]
+    connection.executemany(_SET_INDEXED, rows)
+    return bool(until < head)
 
 
 def _told_raw(customer_id: str, facts: bytes, names: Collection[str]) -> Iterator[_Row]:

@@ -226,6 +226,10 @@ def load_facts(data: bytes) -> dict[str, FactValue]:
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 
+PERSONAL: Final = "(a personal value)"
+"""Stands in messages for what they do not repeat."""
+
+
 def shown(value: object) -> str:
     """A value as it appears in a message: short, and never more than it needs to be recognised."""
     text = repr(value)
@@ -314,7 +318,8 @@ class _Reader:
         if value is None:
             return None
         if not isinstance(value, str) or len(value) > limit or not _is_storable(value):
-            self.add(key, value, f"text of at most {limit} characters without NUL or lone surrogates")
+            expected = f"text of at most {limit} characters without NUL or lone surrogates"
+            self.problems.append(Problem(f"{self._path}.{key}", PERSONAL, expected))
             return None
         return value
 
@@ -336,7 +341,9 @@ class _Reader:
                 continue
             expected = fact_problem(name, value, fact)
             if expected is not None:
-                self.add(f"facts.{path_step(name)}", value, expected)
+                self.problems.append(
+                    Problem(f"{self._path}.facts.{path_step(name)}", PERSONAL if fact.pii else shown(value), expected)
+                )
                 continue
             facts[name] = float(value) if fact.dtype == "number" else value
         if kind_name == "consent_changed" and facts.get("state", "granted") not in CONSENT_STATES:

@@ -48,13 +48,13 @@ class Transactions(Protocol[C_co]):
         """Whether one was begun and neither kept nor undone; the driver, or a lost connection, may have undone it."""
 
     def mark(self) -> None:
-        """Remember this place."""
+        """Remember this place; the one before was kept or undone."""
 
     def keep_since_mark(self) -> None:
-        """Forget the place."""
+        """Keep what was done since; the place is of no use any more."""
 
     def undo_since_mark(self) -> None:
-        """Undo what was done since."""
+        """Undo what was done since; likewise."""
 
     def may_try_again(self, error: Exception) -> bool:
         """Whether all of one that was not committed may go well if it is done again."""
@@ -146,8 +146,9 @@ class GroupCommit(Generic[C]):
             keys: of what it reads and then writes, which other processes may do as well.
 
         Raises:
-            StoreUnavailable: if the transaction failed (nothing of the job was kept), if too many jobs wait, or if the
-                writer was closed.
+            StoreUnavailable: if the transaction failed, if too many jobs wait, or if the writer was closed. Nothing of
+                the job was kept; or, of a database that was lost while it committed, all of it: whoever asks again must
+                get the same.
         """
         future = self._put(job, keys)
         if self._turn.acquire(blocking=False):
@@ -163,7 +164,7 @@ class GroupCommit(Generic[C]):
         """Have ``job`` run in the writing thread; the future resolves once its transaction is on disk.
 
         A job that raises is undone alone, and its future raises the same. The future raises ``StoreUnavailable``
-        where the transaction failed: nothing of the job was kept.
+        where the transaction failed, as of ``run``.
 
         Raises:
             StoreUnavailable: if too many jobs wait, or the writer was closed.
@@ -236,7 +237,7 @@ class GroupCommit(Generic[C]):
     def _commit(self, group: list[_Job]) -> None:
         try:
             done = self._done(group)
-            if self._transactions.is_open():
+            if len(group) > 1 or done[0].error is None:  # else it is undone already
                 self._transactions.commit()
         except BaseException as error:
             self._transactions.roll_back()

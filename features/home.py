@@ -110,6 +110,11 @@ class Home:
         return self.state / "registry.db"
 
     @property
+    def audit(self) -> Path:
+        """Who asked what."""
+        return self.root / "audit"
+
+    @property
     def snapshot_file(self) -> Path:
         """The watermark that names the frozen snapshot."""
         return self.root / "snapshot.json"

@@ -120,7 +120,13 @@ class Ingestor:
         self._stripes = tuple(threading.Lock() for _ in range(_STRIPES))
 
     def ingest(
-        self, documents: Sequence[object], *, source: str, arrived_at: int, corrections: Sequence[int] | None = None
+        self,
+        documents: Sequence[object],
+        *,
+        source: str,
+        arrived_at: int,
+        corrections: Sequence[int] | None = None,
+        forbidden: frozenset[str] = frozenset(),
     ) -> IngestReport:
         """Take a batch in; when it returns what it accepted is on disk, its consents hold and its exposures count.
 
@@ -129,6 +135,7 @@ class Ingestor:
             source: who sent them, from the caller's key.
             arrived_at: now, microseconds since the epoch; they are stamped later where what came before them was.
             corrections: of each document, microseconds that its sender's clock is behind ours; None where nobody knows.
+            forbidden: kinds that the sender may not send; such documents are rejected.
 
         Raises:
             StoreUnavailable: the log does not answer, and nothing was kept; or consents and exposures were not told on.
@@ -136,7 +143,7 @@ class Ingestor:
         """
         # A clock that stepped back does not make the present a future that is refused.
         arrived_at = max(arrived_at, self._moments.newest_arrival)
-        parsed, rejected = self._parse(documents, source, arrived_at, corrections or [0] * len(documents))
+        parsed, rejected = self._parse(documents, source, arrived_at, corrections or [0] * len(documents), forbidden)
         if not parsed:
             return IngestReport(0, 0, rejected)
         events = list(parsed.values())
@@ -211,23 +218,34 @@ class Ingestor:
         return sorted(touched)
 
     def _parse(
-        self, documents: Sequence[object], source: str, arrived_at: int, corrections: Sequence[int]
+        self,
+        documents: Sequence[object],
+        source: str,
+        arrived_at: int,
+        corrections: Sequence[int],
+        forbidden: frozenset[str],
     ) -> tuple[dict[int, JourneyEvent], tuple[tuple[int, tuple[Problem, ...]], ...]]:
         parsed: dict[int, JourneyEvent] = {}
         rejected: dict[int, tuple[Problem, ...]] = {}
         for index, (document, correction) in enumerate(zip(documents, corrections, strict=True)):
+            path = f"events[{index}]"
             try:
-                parsed[index] = parse_event(
+                event = parse_event(
                     document,
                     taxonomy=self._taxonomy,
                     source=source,
                     arrived_at=arrived_at,
                     position=index,
-                    path=f"events[{index}]",
+                    path=path,
                     correction=correction,
                 )
             except InvalidInput as error:
                 rejected[index] = error.problems
+                continue
+            if event.kind in forbidden:
+                rejected[index] = (Problem(f"{path}.kind", shown(event.kind), "a kind that this sender may send"),)
+            else:
+                parsed[index] = event
         for index, problem in self._circles(parsed):
             rejected[index] = (problem,)
             del parsed[index]

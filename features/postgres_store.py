@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
+from zlib import crc32
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -20,8 +21,7 @@ from features.database_location import VARIABLE, DatabaseLocation
 from features.errors import Refused, StoreCorrupted, StoreError, StoreUnavailable, UnknownObject
 from features.group_commit import GroupCommit
 from features.sql_text import Cursor, SqlConnection, Statement, Values, written
-from features.sqlite_files import Durability
-from features.stable_hash import stable_hash
+from features.sqlite_files import UNKEEPABLE, Durability
 
 T = TypeVar("T")
 
@@ -40,17 +40,24 @@ READ_SECONDS: Final = 60.0
 WRITE_SECONDS: Final = 30.0
 """How long the server may take: to accept, for a lock, for a statement that reads, for one that writes."""
 
+IDLE_SECONDS: Final = 10.0
+"""How long a process may hold locks without a statement, so that one that was stopped does not keep the others out."""
+
+LOCKS: Final = 4_096
+"""Locks that keys fall into. A transaction takes all of them at most, and the server's table has room for 6,400."""
+
 _SESSION: Final = {
     "lock_timeout": f"{LOCK_SECONDS:g}s",
-    "idle_in_transaction_session_timeout": f"{WRITE_SECONDS:g}s",  # of a process that was stopped, and holds locks
+    "idle_in_transaction_session_timeout": f"{IDLE_SECONDS:g}s",
     "default_transaction_isolation": "read\\ committed",
     "client_encoding": "UTF8",
 }
-_SIGN: Final = 1 << 63
-_LOCKS: Final = "SELECT pg_advisory_xact_lock(key) FROM unnest(%s::bigint[]) AS key"
-_WAIT: Final = written("SELECT pg_advisory_xact_lock_shared(key) FROM unnest(%s::bigint[]) AS key")
+_OURS: Final = 0x48776479
+"""Sets our advisory locks apart from those of others in the same database."""
+_WAIT: Final = written(f"SELECT pg_advisory_xact_lock_shared({_OURS}, one) FROM unnest(%s::int[]) AS one")  # noqa: S608  # ours
 _REVISION: Final = "SELECT version_num FROM alembic_version"
 _TOUCH: Final = "UPDATE alembic_version SET version_num = version_num"
+_ENCODING: Final = "UTF8"
 _AGAIN: Final = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 _DAMAGED: Final = (
     *(psycopg.errors.DataCorrupted, psycopg.errors.IndexCorrupted),
@@ -72,8 +79,14 @@ class PostgresConnection:
 
     def executemany(self, statement: Statement, rows: Iterable[Values]) -> Cursor:
         """Run a statement once for each of some rows, in one go."""
+        rows = list(rows)
+        if len(rows) == 1:  # going through a pipeline costs as much again
+            return self.execute(statement, rows[0])
         cursor = self.driver.cursor(binary=True)
         cursor.executemany(statement.postgres.encode(), rows)
+        if rows:
+            # A pipeline disarms `idle_in_transaction_session_timeout` of PostgreSQL 15 until the next plain statement.
+            self.driver.execute(b"SELECT", prepare=False)
         return cursor
 
 
@@ -103,13 +116,13 @@ def connect(
     )
 
 
-def postgres_failure(where: str, error: psycopg.Error) -> StoreError | Refused:
+def postgres_failure(where: str, error: Exception) -> StoreError | Refused:
     """What an error of the driver means for the store at ``where``."""
     told = str(error).strip().partition("\n")[0] or type(error).__name__
     if isinstance(error, _DAMAGED):
         return StoreCorrupted(f"{where}: {told}; expected the tables of this release: run `headway database upgrade`")
-    if isinstance(error, psycopg.DataError):
-        return Refused(f"{where}: {told}; expected values that PostgreSQL can keep")
+    if isinstance(error, (psycopg.DataError, *UNKEEPABLE)):
+        return Refused(f"{where}: {told}; expected text that is valid Unicode without NUL, and integers of 64 bits")
     return StoreUnavailable(f"{where}: {told}; expected a PostgreSQL that answers: look at it")
 
 
@@ -125,6 +138,8 @@ class PostgresTransactions:
         self._location = location
         self._durability: Durability = durability
         self._connection = PostgresConnection(connect(location, durability=durability))
+        self._is_lost = False  # and no other could be made
+        self._is_marked = False
 
     @property
     def connection(self) -> PostgresConnection:
@@ -133,48 +148,60 @@ class PostgresTransactions:
 
     def begin(self, keys: Collection[str]) -> None:
         """Begin a transaction that holds the locks of some keys; in one order, so that no two wait for each other."""
-        if self._connection.driver.closed:
+        self._is_marked = False
+        self._is_lost = self._connection.driver.closed
+        if self._is_lost:
             self._connection = PostgresConnection(connect(self._location, durability=self._durability))
-        driver = self._connection.driver
-        driver.execute("BEGIN")
-        if keys:
-            driver.execute(_LOCKS, (_locks(keys),))
+            self._is_lost = False
+        # Together in one round trip. The statements that follow see what was committed before the last lock was given.
+        self._connection.driver.execute(_begin(keys).encode(), prepare=False)
 
     def commit(self) -> None:
-        """Keep what was done."""
-        self._connection.driver.execute("COMMIT")
+        """Keep what was done.
+
+        Raises:
+            psycopg.Error: it was not kept; or the connection was lost meanwhile, and nobody here knows whether it was.
+        """
+        told = self._connection.driver.execute(b"COMMIT", prepare=False).statusmessage
+        if told != "COMMIT":  # as PostgreSQL answers where a statement failed before
+            raise psycopg.errors.InFailedSqlTransaction(f"the transaction ended with {told}")
 
     def roll_back(self) -> None:
-        """Undo what was done."""
+        """Undo what was done; with the connection where that is not to be had."""
         with suppress(psycopg.Error):
-            self._connection.driver.execute("ROLLBACK")
+            self._connection.driver.execute(b"ROLLBACK", prepare=False)
+        if self._connection.driver.info.transaction_status != TransactionStatus.IDLE:
+            self._connection.driver.close()
 
     def is_open(self) -> bool:
         """Whether a transaction was begun and neither kept nor undone."""
         return self._connection.driver.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
     def mark(self) -> None:
-        """Remember this place."""
-        self._connection.driver.execute("SAVEPOINT job")
+        """Remember this place, in place of the one before."""
+        again = b"RELEASE job; SAVEPOINT job" if self._is_marked else b"SAVEPOINT job"
+        self._connection.driver.execute(again, prepare=False)
+        self._is_marked = True
 
     def keep_since_mark(self) -> None:
-        """Forget the place."""
-        self._connection.driver.execute("RELEASE job")
+        """Nothing: the next mark, or the commit, forgets the place, without a round trip of its own."""
 
     def undo_since_mark(self) -> None:
         """Undo what was done since."""
-        self._connection.driver.execute("ROLLBACK TO job")
-        self._connection.driver.execute("RELEASE job")
+        self._connection.driver.execute(b"ROLLBACK TO job", prepare=False)
 
     def may_try_again(self, error: Exception) -> bool:
-        """Where others were in the way, or the connection is gone and with it what was not committed."""
-        return isinstance(error, _AGAIN) or (
-            isinstance(error, psycopg.OperationalError) and bool(self._connection.driver.closed)
-        )
+        """Where others were in the way, or the connection is gone and with it what was not committed.
+
+        Not where none could be made: whoever waits has waited for that long enough.
+        """
+        if not isinstance(error, psycopg.Error) or self._is_lost:
+            return False
+        return isinstance(error, _AGAIN) or bool(self._connection.driver.closed)
 
     def failure(self, error: BaseException) -> BaseException:
         """What an error means for the store."""
-        if not isinstance(error, psycopg.Error):
+        if not isinstance(error, (psycopg.Error, *UNKEEPABLE)):
             return error
         failure = postgres_failure(self._location.masked, error)
         failure.__cause__ = error
@@ -210,7 +237,7 @@ class PostgresReaders:
         reading = _Reading(self._taken, self._drop)
         try:
             yield reading
-        except psycopg.Error as error:
+        except (psycopg.Error, *UNKEEPABLE) as error:
             raise postgres_failure(where, error) from error
         finally:
             self._idle += reading.given_back()
@@ -251,7 +278,7 @@ class _Reading:
             self._connection = self._take()
         try:
             return self._connection.execute(statement, values)
-        except psycopg.OperationalError:
+        except psycopg.Error:
             if not self._connection.driver.closed:
                 raise
             self._drop_idle()  # what was idle longer is dead too
@@ -261,7 +288,12 @@ class _Reading:
 
     def given_back(self) -> list[PostgresConnection]:
         """The connection, if one was taken and is of use to the next caller."""
-        return [] if self._connection is None or self._connection.driver.closed else [self._connection]
+        if self._connection is None:
+            return []
+        if self._connection.driver.info.transaction_status == TransactionStatus.IDLE:
+            return [self._connection]
+        self._connection.driver.close()
+        return []
 
     def executemany(self, statement: Statement, rows: Iterable[Values]) -> Cursor:
         """Nothing is written here.
@@ -361,7 +393,7 @@ class PostgresStore:
 
 
 def _locks(keys: Collection[str]) -> list[int]:
-    return sorted({stable_hash("lock", key) - _SIGN for key in keys})
+    return sorted({crc32(key.encode(errors="surrogatepass")) % LOCKS for key in keys})
 
 
 def check_database(location: DatabaseLocation) -> None:
@@ -375,11 +407,14 @@ def check_database(location: DatabaseLocation) -> None:
     where = location.masked
     try:
         with connect(location, readonly=True) as connection:
+            encoding = connection.info.parameter_status("server_encoding")
             found = connection.execute(_REVISION).fetchone()
     except psycopg.errors.UndefinedTable:
         found = None
     except psycopg.Error as error:
         raise postgres_failure(where, error) from error
+    else:
+        check_encoding(location, encoding)
     if found is None:
         raise UnknownObject(f"{where} has no tables; expected those of this release: run `headway database upgrade`")
     if found[0] == RESTORING:
@@ -389,6 +424,30 @@ def check_database(location: DatabaseLocation) -> None:
             f"{where} is at revision {found[0]}; expected {REVISION}: run `headway database upgrade` of this release, "
             f"or use the release that wrote it ({VARIABLE} names the database)"
         )
+
+
+def check_encoding(location: DatabaseLocation, encoding: str | None) -> None:
+    """Nothing, where a database keeps every text.
+
+    Raises:
+        Refused: it keeps some only, or does not look at what it keeps.
+    """
+    if encoding != _ENCODING:
+        raise Refused(
+            f"{location.masked} has the encoding {encoding}; expected {_ENCODING}: make another database with "
+            f"CREATE DATABASE ... TEMPLATE template0 ENCODING '{_ENCODING}'"
+        )
+
+
+def _begin(keys: Collection[str]) -> str:
+    """What begins a transaction and waits for the locks of some keys, lowest first."""
+    locks = _locks(keys)
+    if not locks:
+        return "BEGIN"
+    if len(locks) == 1:
+        return f"BEGIN; SELECT pg_advisory_xact_lock({_OURS}, {locks[0]})"
+    listed = ",".join(map(str, locks))
+    return f"BEGIN; SELECT pg_advisory_xact_lock({_OURS}, one) FROM unnest('{{{listed}}}'::int[]) AS one"  # noqa: S608  # integers
 
 
 def rows_of(location: DatabaseLocation, query: str, *, durability: Durability = "FULL") -> list[tuple[Any, ...]]:

@@ -8,7 +8,6 @@ Nor a database set back to a copy from before everything was written anew. So a 
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import threading
@@ -17,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from features.durable_files import replace_durably, sync_folder, write_durably
+from features.durable_files import made_durably, replace_durably
 from features.errors import HomeLocked, Refused, StoreUnavailable
 from features.home import lock_file
 
@@ -189,14 +188,8 @@ def _kept(path: Path) -> tuple[str, int]:
 
 def _made(path: Path) -> str:
     """The text of a new file; of two processes that make one, both go by the one that was first."""
-    own = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        write_durably(own, f"{secrets.token_hex(8)}.0".encode())
-        with suppress(FileExistsError):
-            os.link(own, path)
-        own.unlink()
-        sync_folder(path.parent)
-        return path.read_text("utf-8", "replace").strip()
+        return made_durably(path, f"{secrets.token_hex(8)}.0".encode()).decode("utf-8", "replace").strip()
     except OSError as error:
         raise _unreadable(path, error) from error
 

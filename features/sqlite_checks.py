@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from features.check_findings import Finding, failed, not_applicable, passed, warned
-from features.sqlite_files import BUSY_TIMEOUT_MS
-
-T = TypeVar("T")
+from features.sqlite_files import looked_up
 
 WAL_RESET_MENDED: Final = (3, 51, 3)
 """Before it, two writers that check a file in at the same time can damage it; one writer never does."""
@@ -207,42 +205,3 @@ def _unreadable(check: str, path: Path, error: Exception) -> Finding:
         expected="a readable SQLite file",
         remedy="run as the user whom the service runs as; if the file is damaged, restore it from a backup",
     )
-
-
-def looked_up(
-    path: Path, question: Callable[[sqlite3.Connection], T], *, is_sound: Callable[[T], bool] = lambda _: True
-) -> T:
-    """What a file answers to a question, without a trace beside the file.
-
-    A reader of a file that nobody has open would leave two empty files beside it, and could not read at all where it
-    may not write. So such a file is taken to be at rest, and asked again where somebody opened it meanwhile.
-
-    Args:
-        path: the file.
-        question: reads only.
-        is_sound: whether an answer can be believed even if somebody wrote meanwhile.
-
-    Raises:
-        sqlite3.Error: the file is damaged, or does not answer.
-    """
-    log = path.with_name(path.name + "-wal")
-    if not log.exists():
-        try:
-            with _opened(path, "immutable=1") as connection:
-                found = question(connection)
-        except sqlite3.Error:
-            if not log.exists():
-                raise
-        else:
-            if is_sound(found) or not log.exists():
-                return found
-    with _opened(path, "mode=ro") as connection:
-        return question(connection)
-
-
-@contextmanager
-def _opened(path: Path, options: str) -> Iterator[sqlite3.Connection]:
-    uri = f"{path.absolute().as_uri()}?{options}"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
-    with closing(connection):
-        yield connection

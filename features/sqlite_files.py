@@ -8,17 +8,20 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
-from features.errors import StoreCorrupted, StoreUnavailable, UnknownObject
-from features.write_ahead import WriteAheadLog
+from features.errors import Refused, StoreCorrupted, StoreUnavailable, UnknownObject
+from features.write_ahead import WriteAheadLog, write_ahead_path
 
 Durability = Literal["FULL", "NORMAL"]
 """FULL: an answered commit survives power loss. NORMAL: it survives the death of the process only."""
 
 BUSY_TIMEOUT_MS = 5_000
+UNKEEPABLE = (OverflowError, UnicodeEncodeError)
+"""What a driver raises of values that no database keeps: integers beyond 64 bits, and half a surrogate pair."""
+
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -51,6 +54,7 @@ def connect_writer(path: Path, *, durability: Durability = "FULL") -> sqlite3.Co
 
 
 C = TypeVar("C")
+T = TypeVar("T")
 
 
 class SqliteTransactions(Generic[C]):
@@ -110,7 +114,7 @@ class SqliteTransactions(Generic[C]):
 
     def failure(self, error: BaseException) -> BaseException:
         """What an error means for the store."""
-        if not isinstance(error, sqlite3.Error):
+        if not isinstance(error, (sqlite3.Error, *UNKEEPABLE)):
             return error
         failure = store_error(self._path, error)
         failure.__cause__ = error
@@ -139,6 +143,45 @@ def connect_reader(path: Path) -> sqlite3.Connection:
             timeout=BUSY_TIMEOUT_MS / 1000,
             check_same_thread=False,
         )
+
+
+def looked_up(
+    path: Path, question: Callable[[sqlite3.Connection], T], *, is_sound: Callable[[T], bool] = lambda _: True
+) -> T:
+    """What a file answers to a question, without a trace beside the file.
+
+    A reader of a file that nobody has open would leave two empty files beside it, and could not read at all where it
+    may not write. So such a file is taken to be at rest, and asked again where somebody opened it meanwhile.
+
+    Args:
+        path: the file.
+        question: reads only.
+        is_sound: whether an answer can be believed even if somebody wrote meanwhile.
+
+    Raises:
+        sqlite3.Error: the file is damaged, or does not answer.
+    """
+    log = write_ahead_path(path)
+    if not log.exists():
+        try:
+            with _looking(path, "immutable=1") as connection:
+                found = question(connection)
+        except sqlite3.Error:
+            if not log.exists():
+                raise
+        else:
+            if is_sound(found) or not log.exists():
+                return found
+    with _looking(path, "mode=ro") as connection:
+        return question(connection)
+
+
+@contextmanager
+def _looking(path: Path, options: str) -> Iterator[sqlite3.Connection]:
+    uri = f"{path.absolute().as_uri()}?{options}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
+    with closing(connection):
+        yield connection
 
 
 class Readers(Generic[C]):
@@ -172,7 +215,7 @@ class Readers(Generic[C]):
         return self._connection()
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, sqlite3.Error | UnicodeDecodeError):
+        if isinstance(error, (sqlite3.Error, UnicodeDecodeError, *UNKEEPABLE)):
             raise store_error(self._path, error) from error
 
     def _connection(self) -> C:
@@ -201,8 +244,10 @@ def store_errors(path: Path) -> Iterator[None]:
         raise store_error(path, error) from error
 
 
-def store_error(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> StoreCorrupted | StoreUnavailable:
+def store_error(path: Path, error: BaseException) -> StoreCorrupted | StoreUnavailable | Refused:
     """What an error of the driver means for the store at ``path``."""
+    if isinstance(error, UNKEEPABLE):
+        return Refused(f"{path}: {error}; expected text that is valid Unicode, and integers of 64 bits")
     code = getattr(error, "sqlite_errorcode", None)
     if isinstance(error, UnicodeDecodeError):  # the driver cannot even say what is wrong: its words are of the file
         return StoreCorrupted(f"{path}: {error}; expected a sound SQLite file: restore it from a backup")

@@ -68,9 +68,13 @@ class SqliteStore:
         def connect() -> VouchedTransactions[SqliteConnection]:
             check_is_there(path)
             driver = open_layout(path, metadata, version, durability=durability, upgrades=upgrades)
-            self._transactions = VouchedTransactions(
-                path, driver, SqliteConnection(driver), tables=facts, durability=durability
-            )
+            try:
+                self._transactions = VouchedTransactions(
+                    path, driver, SqliteConnection(driver), tables=facts, durability=durability
+                )
+            except BaseException:
+                driver.close()
+                raise
             return self._transactions
 
         self._lock = lock_file(path)

@@ -20,12 +20,16 @@ from typing import Any, Final
 import msgspec
 
 from features.durable_files import sync_folder
-from features.errors import Refused, StoreCorrupted, UnknownObject
+from features.errors import Refused, StoreCorrupted, StoreUnavailable, UnknownObject
 from features.head_file import DAMAGED, Head, head_path, read_head, write_head
-from features.sqlite_files import connect_reader, connect_writer, store_errors
+from features.sqlite_files import connect_writer, looked_up, store_errors
+from features.write_ahead import sync_write_ahead
 
 FULLY_CHECKED: Final = 50_000
 """So many rows are summed up anew when a file is opened, in a third of a second; of more, only their number is."""
+
+HEAD_TABLE: Final = "head"
+"""In every file that is vouched for; not one of its store's own tables."""
 
 _CREATE = (
     "CREATE TABLE IF NOT EXISTS head (one INTEGER PRIMARY KEY CHECK (one = 1), store_id TEXT NOT NULL, "
@@ -88,9 +92,10 @@ class HeadFinding:
 
 
 def verify_head(path: Path) -> HeadFinding:
-    """Whether the store at ``path`` holds all that its head vouches for, each row looked at; nothing is written.
+    """Whether the store at ``path`` holds all that its head vouches for, each row looked at.
 
-    A server may be writing it meanwhile.
+    Nothing is written, nor left beside the file, where whoever serves as another user could not open it. A server may
+    be writing it meanwhile.
 
     Raises:
         UnknownObject: there is neither a file nor a head.
@@ -104,12 +109,17 @@ def verify_head(path: Path) -> HeadFinding:
         return HeadFinding(str(error), "", None, None)
     if not path.is_file():
         return HeadFinding("" if kept is None else _missing_file(path, kept), "", kept, None)
-    with closing(connect_reader(path)) as connection, store_errors(path):
-        connection.execute("BEGIN")
+
+    def compared(connection: sqlite3.Connection) -> tuple[str, Head | None]:
+        connection.execute("BEGIN")  # all as of one moment
         found, columns = found_head(connection)
         problem = difference(path, kept, found)
         if not problem and found is not None:
             problem = _row_problem(path, connection, found, _load(path, columns), most=None)
+        return problem, found
+
+    with store_errors(path):
+        problem, found = looked_up(path, compared, is_sound=lambda said: not said[0])
     note = "" if kept is not None else f"{head_path(path).name} is not there; the next start makes it anew"
     return HeadFinding(problem, note, kept, found)
 
@@ -261,6 +271,12 @@ def _made(
 def _keep(path: Path, connection: sqlite3.Connection, head: Head) -> None:
     """Keep what the file says, once that survives a loss of power whatever the durability of its commits."""
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    try:
+        sync_write_ahead(path)  # what somebody reads was not written back
+    except OSError as error:
+        raise StoreUnavailable(
+            f"cannot sync the write-ahead log of {path}: {error.strerror}; look at the disk"
+        ) from error
     write_head(path, head)
 
 

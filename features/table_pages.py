@@ -21,6 +21,7 @@ from features.backup_format import Column, ColumnKind, StoreRows, TableRows, row
 from features.errors import Refused, StoreCorrupted
 from features.sql_text import BYTES, TEXT, WHOLE
 from features.sqlite_files import connect_reader, store_errors
+from features.store_head import HEAD_TABLE
 
 PAGE_BYTES: Final = 4 << 20
 _FIRST_PAGE: Final = 200
@@ -225,6 +226,8 @@ def _fill(connection: sqlite3.Connection, table: TableRows, pages: Iterable[byte
 def _tables(connection: sqlite3.Connection, path: Path) -> Iterator[TableRows]:
     names = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name"
     for (name,) in connection.execute(names).fetchall():
+        if name == HEAD_TABLE:  # of the file itself: another file with these rows has its own
+            continue
         columns, key = [], []
         for _, column, kind, is_required, _, place in connection.execute(f"PRAGMA table_info({name})").fetchall():
             if kind not in _KINDS:

@@ -28,9 +28,9 @@ from features.taxonomy import ALIAS, LINKED, Attribute, Fact
 CallType = Literal["track", "identify", "page", "screen", "group", "alias"]
 CALL_TYPES: Final[tuple[CallType, ...]] = get_args(CallType)
 
-DropReason = Literal["sender_wish", "unknown_event", "nothing_declared", "not_declared", "does_not_fit"]
+DropReason = Literal["sender_wish", "unknown_event", "nothing_declared", "not_declared", "does_not_fit", "not_allowed"]
 """Why something is not kept: its sender said so; no kind is called so; nothing of the call is declared; a property or
-trait is not declared; its value is not of the declared type."""
+trait is not declared; its value is not of the declared type; the key may not say it."""
 
 DESTINATION: Final = "Headway"
 """The name by which a sender switches us off in ``integrations``."""

@@ -14,6 +14,7 @@ from features.errors import StoreUnavailable
 from features.head_file import Head, HeadWriter
 from features.sqlite_files import Durability, SqliteTransactions, store_errors
 from features.store_head import WRITE, Vouched, checked_head, triggers
+from features.write_ahead import sync_write_ahead
 
 C = TypeVar("C")
 
@@ -118,8 +119,13 @@ class VouchedTransactions(SqliteTransactions[C]):
 
     def close(self) -> None:
         """Close the connection, and keep the head of what it leaves."""
-        super().close()  # first: it writes the log of writes back, and syncs the file
-        self._keep()
+        super().close()  # first: it writes the log of writes back and syncs the file, where nobody reads any more
+        try:
+            sync_write_ahead(self._path)
+        except OSError:
+            pass  # the head before holds
+        else:
+            self._keep()
         self._is_closed.set()
         self._is_unsynced.set()
         self._syncing.join()

@@ -6,6 +6,7 @@ was written since. It stays as long as it ever was, unless somebody cuts it.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -22,12 +23,27 @@ NOTED_ABOVE: Final = 64 << 20
 _BETWEEN_SECONDS: Final = 1.0
 
 
+def write_ahead_path(path: Path) -> Path:
+    """Where the write-ahead log of a file is."""
+    return path.with_name(path.name + "-wal")
+
+
 def write_ahead_bytes(path: Path) -> int:
     """How long the write-ahead log of a file is; 0 where there is none."""
     try:
-        return path.with_name(path.name + "-wal").stat().st_size
+        return write_ahead_path(path).stat().st_size
     except OSError:
         return 0
+
+
+def sync_write_ahead(path: Path) -> None:
+    """Have what is in the write-ahead log of a file survive a loss of power, where there is one.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    with suppress(FileNotFoundError), write_ahead_path(path).open("rb") as log:
+        os.fsync(log.fileno())
 
 
 class WriteAheadLog:

@@ -66,6 +66,8 @@ def _taxonomy_problems(taxonomy: Taxonomy, document: YamlDocument) -> Iterator[P
                 yield document.problem((*here, role), named, one_of(list(kind.facts), named))
             elif fact is not None and fact.dtype != "number":
                 yield document.problem((*here, role), named, f"a number, this fact is {fact.dtype}")
+            elif fact is not None and fact.pii:
+                yield document.problem((*here, role), named, "a fact that is not personal: features are read from it")
     yield from tracking_problems(taxonomy, document)
     if taxonomy.text_reader not in (known := text_readers()):
         yield document.problem(("text_reader",), taxonomy.text_reader, one_of(known, taxonomy.text_reader))
@@ -78,6 +80,9 @@ def _taxonomy_problems(taxonomy: Taxonomy, document: YamlDocument) -> Iterator[P
             )
         if attribute.dtype == "text" and attribute.feature:
             yield document.problem((*here, "feature"), True, "false: text never is a feature")
+        if attribute.feature and attribute.pii:
+            # Every decision's record keeps the features that it saw, and whoever may read it sees them.
+            yield document.problem((*here, "feature"), True, "false: nothing personal is a feature")
         if attribute.identifier and not (attribute.dtype == "text" and attribute.pii and here[0] == "attributes"):
             expected = "false, or an attribute of type text with pii: true: a keyed hash that the sender made"
             yield document.problem((*here, "identifier"), True, expected)

@@ -5,6 +5,7 @@ A migration is one transaction: it is done whole or not at all, and of two proce
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +17,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, MetaData, NullPool, create_engine
+from alembic.util.exc import CommandError
+from sqlalchemy import Connection, MetaData, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from features import event_store
 from features.database_location import DatabaseLocation
 from features.errors import Refused
-from features.postgres_store import RESTORING, connect, postgres_failure, restoring_message
+from features.postgres_store import RESTORING, check_encoding, connect, postgres_failure, restoring_message
 from models import record_store
 
 EMPTY: Final = "base"
@@ -30,6 +32,13 @@ EMPTY: Final = "base"
 
 HEAD: Final = "head"
 """The newest revision."""
+
+_ONE_MOVE: Final = threading.Lock()
+"""What Alembic runs looks up its connection in the whole process."""
+
+_NO_HURRY: Final = b"SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0"
+"""An index over many rows takes as long as it takes. Only for locks of tables, behind which all others wait, is there
+an end to waiting."""
 
 
 def all_tables() -> MetaData:
@@ -46,7 +55,7 @@ def upgrade(location: DatabaseLocation, revision: str = HEAD) -> str | None:
 
     Raises:
         StoreUnavailable: the database cannot be reached, or does not let us make tables.
-        Refused: there is no such revision.
+        Refused: there is no such revision, the database is at one of another release, or it does not keep every text.
     """
     return _moved(location, lambda config: command.upgrade(config, _known(config, revision)))
 
@@ -56,7 +65,7 @@ def downgrade(location: DatabaseLocation, revision: str) -> str | None:
 
     Raises:
         StoreUnavailable: the database cannot be reached.
-        Refused: there is no such revision.
+        Refused: there is no such revision, or the database is at one of another release.
     """
     return _moved(location, lambda config: command.downgrade(config, _known(config, revision)))
 
@@ -87,12 +96,22 @@ def revisions() -> list[str]:
 def _moved(location: DatabaseLocation, move: Callable[[Config], None]) -> str | None:
     with _connected(location) as connection:
         before = MigrationContext.configure(connection).get_current_revision()
+        check_encoding(location, connection.execute(text("SHOW server_encoding")).scalar_one())
         connection.rollback()
         if before == RESTORING:
             raise Refused(restoring_message(location.masked))
+        if before is not None and before not in revisions():
+            raise Refused(
+                f"{location} is at revision {before!r:.80}; expected one of {', '.join(revisions())}: "
+                "use the release that wrote it, which can bring it down"
+            )
         config = _config()
         config.attributes.update(connection=connection, metadata=all_tables())
-        move(config)
+        try:
+            with _ONE_MOVE:
+                move(config)
+        except CommandError as error:
+            raise Refused(f"{location}: {error}; expected a way from {before or EMPTY}: look at its status") from error
         connection.commit()
     return before
 
@@ -115,6 +134,7 @@ def _known(config: Config, revision: str) -> str:
 def _connected(location: DatabaseLocation) -> Iterator[Connection]:
     def connected() -> psycopg.Connection[tuple[Any, ...]]:
         connection = connect(location)
+        connection.execute(_NO_HURRY)
         connection.autocommit = False
         return connection
 

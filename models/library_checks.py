@@ -23,7 +23,7 @@ from features.online import SqliteOnlineStore, copy_rows
 from features.online_location import RedisLocation
 from features.redis_online import RedisOnlineStore
 from features.schema import FeatureSet
-from features.sqlite_checks import looked_up
+from features.sqlite_files import looked_up
 from features.store import FeatureStore
 from features.taxonomy import Taxonomy
 from models.boosting import lightgbm_raw_scores

@@ -277,6 +277,9 @@ _AFTER_ALL: Final = "\U0010ffff"
 _CAPACITY: Final = "capacity"
 """One key for all counters: which ones a confirmation touches is known only when it has looked."""
 
+_FORGETTING: Final = ("decisions",)
+"""Of two processes one forgets, and the other forgets what is left."""
+
 _Row: TypeAlias = dict[str, Any]
 
 
@@ -408,7 +411,9 @@ class SqlRecordStore:
 
     def forget_decisions(self, *, decided_before: int, most: int) -> int:
         """Delete the oldest decisions made before a moment, with their contacts from before it."""
-        return self._store.submit(lambda connection: _forget(connection, decided_before, most)).result()
+        return self._store.submit(
+            lambda connection: _forget(connection, decided_before, most), keys=_FORGETTING
+        ).result()
 
     def set_consents(self, customer_id: str, consents: Mapping[str, str], *, at: int) -> None:
         """Remember consents and objections as of a moment."""
@@ -424,14 +429,18 @@ class SqlRecordStore:
         def remember(connection: SqlConnection) -> None:
             connection.executemany(_SET_CONSENT, rows)
 
-        self._store.submit(remember).result()
+        # For their order alone: two processes that wrote the same consents in turn would wait for each other.
+        self._store.submit(remember, keys=[f"consents/{change.customer_id}" for change in changes]).result()
 
     def append_imported(self, records: Sequence[DecisionRecord]) -> int:
         """Store past decisions of an import, idempotent by source and request id; how many were new."""
         rows = [_row(record, b"") for record in records]
         if not rows:
             return 0
-        return self._store.submit(lambda connection: connection.executemany(_INSERT_IMPORTED, rows).rowcount).result()
+        keys = [_of_request(record) for record in records]
+        return self._store.submit(
+            lambda connection: connection.executemany(_INSERT_IMPORTED, rows).rowcount, keys=keys
+        ).result()
 
     def newest_as_of(self) -> int:
         """The newest moment that the decisions of the newest millisecond, by their ids, were made as of; 0 for none."""
@@ -507,9 +516,13 @@ def _of_person(customer_id: str) -> str:
     return f"person/{customer_id}"
 
 
+def _of_request(record: DecisionRecord) -> str:
+    return f"request/{record.source}/{record.request_id}"
+
+
 def _keys(record: DecisionRecord, reservation: Reservation | None) -> list[str]:
     """Of what a commit reads and then writes: its request, a person's contacts, and what is taken of capacities."""
-    keys = [f"request/{record.source}/{record.request_id}"]
+    keys = [_of_request(record)]
     if reservation is not None:
         keys += map(_of_person, customer_ids(reservation.spans, record.customer_id))
         if reservation.needs or any(reservation.assignees) or reservation.send_id is not None:

@@ -18,6 +18,7 @@ from features.durable_files import sync_folder
 from features.errors import ConfigurationError, Refused, StoreCorrupted, StoreUnavailable
 from features.event_store import SqlEventLog
 from features.events import parse_timestamp
+from features.head_file import head_path
 from features.home import Home, lock_file
 from features.redis_epoch import set_back
 from features.sql_store import needing_driver
@@ -344,6 +345,7 @@ def _move_to_database(stage: Home, location: DatabaseLocation) -> None:
     for path in _paths(stage).values():
         for made in path.parent.glob(f"{path.name}*"):
             made.unlink()
+        head_path(path).unlink(missing_ok=True)
 
 
 def _finish_database(location: DatabaseLocation) -> None:

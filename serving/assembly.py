@@ -27,7 +27,8 @@ from models.registry import LocalRegistry
 from models.rulebooks import feature_sets_of
 from serving.activations import ActivationDesk
 from serving.admission import Admission
-from serving.auth import Authenticator, KeyFile
+from serving.audit import AuditTrail
+from serving.auth import Authenticator, Tokens
 from serving.champions import Champions
 from serving.child_commands import RunCommand
 from serving.configurations import Configurations
@@ -41,6 +42,7 @@ from serving.figures import Figures
 from serving.identities import IdentityDesk
 from serving.journey_reports import ReportDesk
 from serving.key_limits import KeyLimits
+from serving.keys import KeyFile
 from serving.measuring import ExperimentDesk, SimulationDesk
 from serving.model_desk import ModelDesk
 from serving.observe import Observer
@@ -95,6 +97,7 @@ def assemble(
     configuration: Configuration,
     stores: Stores,
     keys: KeyFile,
+    tokens: Tokens | None = None,
     champions: Champions,
     challengers: Champions | None = None,
     prices: Prices | None = None,
@@ -201,7 +204,11 @@ def assemble(
     )
     return Runtime(
         settings=settings,
-        authenticator=Authenticator(keys, settings.bootstrap_key),
+        authenticator=Authenticator(keys, settings.bootstrap_key, clock=surroundings.clock, tokens=tokens),
+        origins=keys.origins,
+        audit=AuditTrail.of(
+            home, clock=surroundings.clock, randomness=surroundings.randomness, count_dropped=metrics.count_audit_drops
+        ),
         decider=decider,
         desk=desk,
         ingest=ingestor,

@@ -1,221 +1,120 @@
-"""API keys: who is calling, as which source, in which roles.
+"""Who is calling: a principal, from an API key or from a token of the company's directory, and nothing else.
 
-A key is shown once, when it is made; kept is its SHA-256, which is enough for 256 bits of chance. The file is small
-and read again when it changes, so that a revoked key stops working without a restart.
+What a principal may call stands in ``serving.access``; keys are kept by ``serving.keys``, tokens read by
+``serving.tokens``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import os
-import re
 from base64 import b64decode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, Literal, Protocol, get_args
 
-import msgspec
-
-from features.errors import InvalidInput, Problem, StoreCorrupted, StoreUnavailable, UnknownObject
-from features.events import dump_timestamp, shown
-from features.home import Home, lock_file
 from serving.key_limits import KeyLimit
-from serving.problems import Forbidden, Unauthenticated
+from serving.problems import Unauthenticated
 
 Role = Literal["caller", "agent", "marketer", "analyst", "admin", "privacy"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
 
+Right = Literal["link", "consent", "profile", "company"]
+"""What an event may say beside what a customer did: whose an id is; what somebody consents to; what is known of them;
+what the company did, and what came of it."""
+RIGHTS: Final[tuple[Right, ...]] = get_args(Right)
+
+RIGHTS_OF: Final[dict[Role, frozenset[Right]]] = {
+    "caller": frozenset(RIGHTS),
+    "agent": frozenset(RIGHTS),
+    "marketer": frozenset(RIGHTS) - {"link"},
+    "admin": frozenset(RIGHTS),
+}
+
 BOOTSTRAP_SOURCE: Final = "bootstrap"
 KEY_PREFIX: Final = "hw_"
-FORMAT: Final = 1
-_SOURCE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
-_RESERVED_SOURCES: Final = frozenset({BOOTSTRAP_SOURCE})
+_BEARER: Final = "expected `Authorization: Bearer <key>`"
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is calling: the source of its events and decisions, what it may do, and how often, None for any number."""
+    """Who is calling: the source of its events and decisions, and what it may do.
+
+    Attributes:
+        key_id: id of the key; of a person who came by token, ``sub-`` and a hash of who they are.
+        limit: how often it may ask; None for any number.
+        is_public: the key stands in pages that anybody can read.
+        granted: rights of the key itself, beside those of its roles.
+        origins: of a public key, the origins that it may be used from.
+    """
 
     key_id: str
     source: str
     roles: frozenset[Role]
     limit: KeyLimit | None = None
-
-    def require(self, *roles: Role) -> None:
-        """Pass where one of ``roles`` is held; ``admin`` may do everything.
-
-        Raises:
-            Forbidden: none of them is.
-        """
-        if "admin" not in self.roles and self.roles.isdisjoint(roles):
-            raise Forbidden(
-                f"key {self.key_id} has the roles {', '.join(sorted(self.roles))}; expected one of "
-                f"{', '.join(sorted({*roles, 'admin'}))}: use a key with one of them"
-            )
-
-
-class StoredKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A key as it is kept: never the key itself."""
-
-    key_id: str
-    sha256: str
-    source: str
-    roles: tuple[Role, ...]
-    created_at: str
-    revoked_at: str | None = None
-    limit: KeyLimit | None = None
+    is_public: bool = False
+    granted: frozenset[Right] = frozenset()
+    origins: frozenset[str] = frozenset()
 
     @property
-    def principal(self) -> Principal:
-        """Who calls with it."""
-        return Principal(self.key_id, self.source, frozenset(self.roles), self.limit)
+    def rights(self) -> frozenset[Right]:
+        """What its events may say."""
+        return self.granted.union(*(RIGHTS_OF.get(role, frozenset()) for role in self.roles))
 
 
-class _KeyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    format: int = FORMAT
-    keys: tuple[StoredKey, ...] = ()
+class Keys(Protocol):
+    """The API keys of an installation."""
 
-
-class KeyFile:
-    """The keys of one installation, in one small file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._stamp: tuple[int, int, int] | None = None
-        self._keys: dict[str, StoredKey] = {}
-
-    @classmethod
-    def of(cls, home: Home) -> KeyFile:
-        """The keys of a home."""
-        return cls(home.state / "keys.json")
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self._path
-
-    def keys(self) -> dict[str, StoredKey]:
-        """All keys by id, revoked ones too; read again where the file has changed.
+    def holder(self, key: str, *, at: int) -> Principal | None:
+        """Who calls with a key at a moment; None where it is none, or not valid then.
 
         Raises:
-            StoreCorrupted: the file is no key file.
-            StoreUnavailable: it cannot be read.
+            StoreError: the keys cannot be read.
         """
-        stamp = self._file_stamp()
-        if stamp != self._stamp:
-            self._keys = {} if stamp is None else self._read()
-            self._stamp = stamp
-        return self._keys
+        ...
 
-    def create(
-        self, *, source: str, roles: Iterable[str], secret: bytes, at: int, limit: KeyLimit | None = None
-    ) -> str:
-        """Make a key and give it; it cannot be had again.
 
-        Args:
-            source: the source of all events and decisions sent with it.
-            roles: what it may do.
-            secret: 36 random bytes.
-            at: now, microseconds since the epoch.
-            limit: how often it may ask; as often as it likes where there is none.
+class Tokens(Protocol):
+    """The tokens of a directory."""
+
+    def holder(self, token: str, *, at: int) -> Principal:
+        """Who calls with a token at a moment.
 
         Raises:
-            InvalidInput: the source or a role is not valid.
+            Unauthenticated: it is none that is accepted.
+            SigningKeysUnavailable: it cannot be told now.
         """
-        chosen = _checked(source, tuple(roles))
-        key_id = secret[:4].hex()
-        key = f"{KEY_PREFIX}{key_id}_{secret[4:36].hex()}"
-        stored = StoredKey(
-            key_id=key_id,
-            sha256=_digest(key),
-            source=source,
-            roles=chosen,
-            created_at=dump_timestamp(at),
-            limit=limit,
-        )
-        with lock_file(self._path):
-            self._write([*self.keys().values(), stored])
-        return key
-
-    def revoke(self, key_id: str, *, at: int) -> StoredKey:
-        """Make a key invalid from now on; revoking it again changes nothing.
-
-        Raises:
-            UnknownObject: there is no such key.
-        """
-        return self._changed(
-            key_id,
-            lambda key: key if key.revoked_at else msgspec.structs.replace(key, revoked_at=dump_timestamp(at)),
-        )
-
-    def limit(self, key_id: str, limit: KeyLimit | None) -> StoredKey:
-        """Change how often a key may ask, from now on.
-
-        Raises:
-            UnknownObject: there is no such key.
-        """
-        return self._changed(key_id, lambda key: msgspec.structs.replace(key, limit=limit))
-
-    def _changed(self, key_id: str, change: Callable[[StoredKey], StoredKey]) -> StoredKey:
-        with lock_file(self._path):
-            keys = self.keys()
-            if key_id not in keys:
-                raise UnknownObject(
-                    f"no key {key_id}; expected one of {', '.join(keys) or 'none: there are no keys'}: "
-                    "see `headway keys list`"
-                )
-            key = change(keys[key_id])
-            if key != keys[key_id]:
-                self._write([{**keys, key_id: key}[other] for other in keys])
-        return key
-
-    def _file_stamp(self) -> tuple[int, int, int] | None:
-        try:
-            status = os.stat(self._path)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StoreUnavailable(f"cannot read {self._path}: {error.strerror}") from error
-        return (status.st_mtime_ns, status.st_ino, status.st_size)
-
-    def _read(self) -> dict[str, StoredKey]:
-        try:
-            content = msgspec.json.decode(self._path.read_bytes(), type=_KeyFile)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise StoreCorrupted(f"{self._path} is no key file: {error}; restore it, or make the keys again") from error
-        except OSError as error:
-            raise StoreUnavailable(f"cannot read {self._path}: {error.strerror}") from error
-        return {key.key_id: key for key in content.keys}
-
-    def _write(self, keys: Iterable[StoredKey]) -> None:
-        data = msgspec.json.format(msgspec.json.encode(_KeyFile(keys=tuple(keys))), indent=1)
-        temporary = self._path.with_suffix(".tmp")
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self._path)
-        self._stamp = None
+        ...
 
 
 class Authenticator:
-    """Tells who is calling from the ``Authorization`` header."""
+    """Tells who is calling from the ``Authorization`` header.
 
-    def __init__(self, keys: KeyFile, bootstrap_key: str | None) -> None:
+    Args:
+        keys: the API keys.
+        bootstrap_key: the key of the first steps, if there is one.
+        clock: now, microseconds since the epoch.
+        tokens: reads tokens; None where no issuer is configured.
+    """
+
+    def __init__(
+        self, keys: Keys, bootstrap_key: str | None, *, clock: Callable[[], int], tokens: Tokens | None = None
+    ) -> None:
         self._keys = keys
         self._bootstrap_digest = None if bootstrap_key is None else _digest(bootstrap_key)
+        self._clock = clock
+        self._tokens = tokens
 
     def principal(self, authorization: str | None) -> Principal:
         """Who is calling.
 
         Raises:
-            Unauthenticated: the header is missing or not a bearer token, or the key is unknown or revoked.
+            Unauthenticated: the header is missing or not a bearer token, or the key is unknown or not valid now.
+            SigningKeysUnavailable: a token cannot be checked now.
         """
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not key:
-            raise Unauthenticated("the request carries no API key; expected `Authorization: Bearer <key>`")
+            raise Unauthenticated(f"the request carries no API key; {_BEARER}")
         return self._holder_of(key.strip())
 
     def tracking_principal(self, authorization: str | None) -> Principal:
@@ -223,6 +122,7 @@ class Authenticator:
 
         Raises:
             Unauthenticated: as ``principal``, and where what is encoded is no user without a password.
+            SigningKeysUnavailable: as ``principal``.
         """
         scheme, _, encoded = (authorization or "").partition(" ")
         if scheme.lower() != "basic":
@@ -233,34 +133,33 @@ class Authenticator:
             user, colon, password = "", "", ""
         if not user or not colon or password:
             raise Unauthenticated("the request carries no API key; expected it as the user of Basic, with no password")
-        return self._holder_of(user)
+        return self._holder_of(user, takes_tokens=False)
 
-    def _holder_of(self, key: str) -> Principal:
-        digest = _digest(key)
-        if self._bootstrap_digest is not None and hmac.compare_digest(digest, self._bootstrap_digest):
+    def _holder_of(self, key: str, *, takes_tokens: bool = True) -> Principal:
+        if self._bootstrap_digest is not None and hmac.compare_digest(_digest(key), self._bootstrap_digest):
             return Principal(BOOTSTRAP_SOURCE, BOOTSTRAP_SOURCE, frozenset({"admin"}))
-        stored = self._keys.keys().get(key.removeprefix(KEY_PREFIX).partition("_")[0])
-        if stored is None or not hmac.compare_digest(digest, stored.sha256) or stored.revoked_at is not None:
+        if takes_tokens and self._tokens is not None and not key.startswith(KEY_PREFIX):
+            return self._tokens.holder(key, at=self._clock())
+        found = self._keys.holder(key, at=self._clock())
+        if found is None:
             raise Unauthenticated(
-                "the API key is unknown or revoked; expected one made with `headway keys create`, or the bootstrap key"
+                "the API key is unknown, expired or revoked; expected one made with `headway keys create`, or the "
+                "bootstrap key"
             )
-        return stored.principal
+        return found
+
+
+def authorization_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The one ``Authorization`` header of a request; None where there is none.
+
+    Raises:
+        Unauthenticated: there are several: whoever stands between us and the caller may have read another one.
+    """
+    found = [value for name, value in headers if name == b"authorization"]
+    if len(found) > 1:
+        raise Unauthenticated(f"the request carries {len(found)} Authorization headers; {_BEARER}, once")
+    return found[0].decode("latin-1") if found else None
 
 
 def _digest(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _checked(source: str, roles: tuple[str, ...]) -> tuple[Role, ...]:
-    problems = []
-    if not _SOURCE.fullmatch(source) or source in _RESERVED_SOURCES:
-        problems.append(
-            Problem("source", shown(source), "lower-case letters, digits, `_`, `.`, `-`, at most 64, not `bootstrap`")
-        )
-    chosen = tuple(role for role in ROLES if role in roles)
-    problems += [Problem("role", shown(role), f"one of {', '.join(ROLES)}") for role in roles if role not in ROLES]
-    if not roles:
-        problems.append(Problem("role", "", f"one or more of {', '.join(ROLES)}"))
-    if problems:
-        raise InvalidInput("the key cannot be made", problems)
-    return chosen

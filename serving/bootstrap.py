@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from features.event_store import open_event_log
 from features.events import JourneyEvent
@@ -25,11 +25,13 @@ from models.journey_reports import KeptReports
 from models.record_store import open_record_store
 from models.rulebooks import feature_sets_of
 from serving.assembly import Stores, assemble
-from serving.auth import KeyFile
+from serving.audit import write_audit
 from serving.champions import Champions, served_bundles
 from serving.child_commands import ChildCommands
 from serving.explanations import WAITING_AT_MOST, ChildExplanations
 from serving.journey_reports import ChildReports
+from serving.key_use import KeyUse, save_use
+from serving.keys import KeyFile
 from serving.prices import Prices
 from serving.retention import forget_decisions, forget_texts, in_one_process
 from serving.runtime import Runtime
@@ -37,6 +39,9 @@ from serving.schemas import DecisionRequest
 from serving.settings import Settings, online_lock
 from serving.surroundings import Surroundings
 from serving.telemetry import Metrics, configure_logging, log_event
+
+if TYPE_CHECKING:
+    from serving.tokens import TokenReader
 
 REFRESH_SECONDS: Final = 1.0
 """How soon a promoted bundle decides, and how often the configuration's files are looked at."""
@@ -59,6 +64,8 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
     surroundings = Surroundings.of_process()
     champions, challengers = served_bundles(home, configuration, feature_sets)
     prices = Prices(home.prices)
+    tokens = _token_reader(settings)
+    use = KeyUse.of(home)
     with ExitStack() as opened:
         stores = await asyncio.to_thread(_open_stores, opened, home, settings, configuration, feature_sets)
         child = ChildReports(env)
@@ -68,7 +75,8 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
             settings=settings,
             configuration=configuration,
             stores=stores,
-            keys=KeyFile.of(home),
+            keys=KeyFile.of(home, use),
+            tokens=tokens,
             champions=champions,
             challengers=challengers,
             prices=prices,
@@ -87,9 +95,11 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
         opened.callback(commands.close)
         opened.callback(child.close)  # first of all, so that no thread goes on waiting for it
         await asyncio.to_thread(prices.refresh)
+        if tokens is not None:
+            await asyncio.to_thread(tokens.refresh)
         await asyncio.to_thread(_warm_up, runtime, [champions, challengers], configuration, feature_sets)
         kept_for = configuration.taxonomy.text_kept
-        watching = asyncio.gather(
+        watching = _beside_requests(
             _watch(
                 [
                     *(champions.refresh, challengers.refresh, prices.refresh),
@@ -97,6 +107,9 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
                     *(runtime.write_ahead.refresh, runtime.metrics.leave_figures),
                 ]
             ),
+            write_audit(runtime.audit),
+            save_use(use),
+            *(() if tokens is None else (_watch([tokens.refresh]),)),
             in_one_process(
                 home.state / "retention",
                 lambda: asyncio.gather(
@@ -117,6 +130,15 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
             with suppress(asyncio.CancelledError):
                 await watching
     log_event("service_closed")
+
+
+def _token_reader(settings: Settings) -> TokenReader | None:
+    """What reads tokens, if an issuer is configured; where none is, nothing that checks signatures is even loaded."""
+    if settings.oidc_issuer is None:
+        return None
+    from serving.tokens import token_reader
+
+    return token_reader(settings)
 
 
 def _open_stores(
@@ -184,6 +206,21 @@ def _any_event(features: FeatureSet, at: int) -> JourneyEvent:
         sequence=0,
         day=0,
     )
+
+
+def _beside_requests(*works: Awaitable[object]) -> asyncio.Future[list[None]]:
+    """Do what goes on as long as the service runs; one that fails is said at once, and stops no other.
+
+    Cancelled, it is done once all of them are.
+    """
+    return asyncio.gather(*map(_said_if_it_fails, works), return_exceptions=True)  # type: ignore[return-value]  # none fails
+
+
+async def _said_if_it_fails(work: Awaitable[object]) -> None:
+    try:
+        await work
+    except Exception as error:
+        log_event("background_work_failed", level=logging.ERROR, error=error)
 
 
 async def _watch(refreshes: Sequence[Callable[[], object]]) -> None:

@@ -20,7 +20,9 @@ from features.moments import Moments
 from features.taxonomy import BOOKKEEPING, Taxonomy
 from models.reasons import MANDATORY
 from models.records import RecordStore
+from serving.auth import Principal
 from serving.customer_views import CustomerContext, LastEvent, NextBestAction, Standing
+from serving.masking import Sight
 from serving.queries import Query, Words
 from serving.schemas import DecisionAnswer, DecisionRequest, Direction
 from serving.standing import StandingReader, Stood
@@ -64,13 +66,13 @@ class ContextDesk:
         self._standings = standings
         self._decider = decider
 
-    def context(self, customer_id: str, words: Words, *, source: str, now: int) -> CustomerContext:
+    def context(self, customer_id: str, words: Words, principal: Principal, *, now: int) -> CustomerContext:
         """A customer in short. It waits on stores: call it in a thread.
 
         Args:
             customer_id: any id of theirs.
             words: the query parameters, each with every value given.
-            source: who asks.
+            principal: who asks, and so under which other ids the customer is shown.
             now: microseconds since the epoch.
 
         Raises:
@@ -90,8 +92,9 @@ class ContextDesk:
             raise UnknownObject(f"nothing is known of the customer {shown(customer_id)}; expected an id of one")
         stood = self._standings.stood(customer_id, at=at)
         standings = _asked(stood.standings, journey_id)
-        answers = self._answers(customer_id, standings, channel, direction, source=source, now=now)
-        return self._told(person, stood, standings, logged, answers, at)
+        answers = self._answers(customer_id, standings, channel, direction, source=principal.source, now=now)
+        context = self._told(person, stood, standings, logged, answers, at)
+        return msgspec.structs.replace(context, linked_ids=Sight.of(principal).linked(context.linked_ids))
 
     def _answers(
         self,

@@ -19,6 +19,7 @@ from models.actions import NO_ACTION
 from models.decision import DecisionRecord, Mode
 from models.policy import Arm
 from models.records import RecordStore, Stretch
+from serving.access import READS_ALL
 from serving.auth import Principal
 from serving.problems import Forbidden
 from serving.queries import END_OF_TIME, Cursor, Query, Words, cursor_of, dump_cursor, query_digest
@@ -39,8 +40,6 @@ LOOKED_AT_MOST: Final = 1_000
 """Decisions that one page looks at: some 50 ms of one core, in steps that others get between."""
 
 _STEP: Final = 200
-READS_ALL: Final = frozenset({"admin", "analyst"})
-"""Roles that may read the decisions of every source; others read their own source's."""
 
 
 class FoundAction(msgspec.Struct, frozen=True, kw_only=True):

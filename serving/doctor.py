@@ -20,10 +20,11 @@ from features.file_checks import compiled_code_folder, left_overs, privacy, runn
 from features.home import Home
 from features.machine_checks import clock_behind, free_bytes, free_inodes, openmp_library, time_zone
 from features.online_location import SQLITE, VARIABLE
-from features.sqlite_checks import layout, looked_up, one_writer, pages, sqlite_version
+from features.sqlite_checks import layout, one_writer, pages, sqlite_version
+from features.sqlite_files import looked_up
 from features.store_head import verify_head
 from models.configuration import Configuration, load_configuration
-from serving.auth import KeyFile
+from serving.keys import KeyFile
 from serving.settings import Settings
 
 _RESTORE: Final = "stop the service, and restore the home from a backup"

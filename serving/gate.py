@@ -14,10 +14,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from features.errors import HeadwayError
 from serving import problems
+from serving.access import rule_of
+from serving.api.audited import note
 from serving.api.bodies import announced_length, bounded_body, chunks_of
 from serving.api.calls import ARRIVED, refuse_endless_query, refuse_query
-from serving.api.decision_door import MAY_ASK, answer_decision, takes
+from serving.api.decision_door import answer_decision, takes
 from serving.api.failures import Failure, failure, failure_of
+from serving.auth import Principal, authorization_of
 from serving.problems import Stopping
 from serving.requests import Fields, decode_json
 from serving.runtime import Runtime
@@ -25,6 +28,7 @@ from serving.schemas import DecisionRequest
 
 RANK: Final = "/rank"
 PRINCIPAL: Final = "headway_principal"
+_MAY_ASK: Final = rule_of("POST", RANK)
 _REPLACED: Final = frozenset({b"content-encoding", b"content-length", b"content-type"})
 HEALTH: Final = frozenset({"/livez", "/readyz"})
 
@@ -68,6 +72,7 @@ class Gate:
     async def _rank(self, runtime: Runtime, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         arrived = runtime.timer()
+        principal: Principal | None = None
         left: Mapping[str, str] = {}
 
         async def noting(message: Message) -> None:
@@ -76,6 +81,7 @@ class Gate:
                 message["headers"] = [*message["headers"], *told]
                 seconds = runtime.timer() - arrived
                 runtime.metrics.observe_request(route=RANK, status=message["status"], seconds=seconds)
+                note(runtime, _MAY_ASK, principal, status=message["status"])
             await send(message)
 
         if scope["method"] != "POST":
@@ -84,9 +90,9 @@ class Gate:
             await _send(replace(refused, headers={**refused.headers, "Allow": "POST"}), noting)
             return
         try:
-            principal = runtime.authenticator.principal(headers.get("authorization"))
+            principal = runtime.authenticator.principal(authorization_of(scope["headers"]))
             left = runtime.key_limits.take(principal.key_id, principal.limit)
-            principal.require(*MAY_ASK)
+            _MAY_ASK.require(principal)
             refuse_endless_query(scope["query_string"])
             refuse_query(QueryParams(scope["query_string"]))
             runtime.desk.pace.admit()

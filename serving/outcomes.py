@@ -70,6 +70,20 @@ class Ingest(Protocol):
         ...
 
 
+class IngestPermitted(Ingest, Protocol):
+    """Takes event documents in, of the kinds that their sender may send."""
+
+    def ingest(
+        self, documents: Sequence[object], *, source: str, arrived_at: int, forbidden: frozenset[str] = ...
+    ) -> Report:
+        """What became of each document; those of a forbidden kind are rejected.
+
+        Raises:
+            StoreUnavailable: nothing of the batch was kept.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomesReport:
     """What became of a batch of exposures and outcomes.

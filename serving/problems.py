@@ -18,6 +18,7 @@ Refused
 ├── CommandRefused        what a command that was run for the caller does not take
 ├── TooManyRequests       more requests are waiting than can be answered soon
 │   └── KeyLimitReached   the key asks more often than it may
+├── SigningKeysUnavailable  tokens cannot be checked now
 ├── Stopping              the service is starting or stopping
 └── BodyTooSlow           the body did not come in time
 
@@ -146,6 +147,10 @@ class Stopping(Refused):
     """The service is starting or stopping and takes no requests."""
 
 
+class SigningKeysUnavailable(Refused):
+    """The keys that tokens are signed with are not there, or not yet."""
+
+
 class BodyTooSlow(Refused):
     """The body did not come within the time that this door waits for it."""
 
@@ -235,14 +240,17 @@ UNAUTHENTICATED = ProblemType(
     "unauthenticated",
     401,
     "No valid API key",
-    "The request carries no API key, or one that is unknown or revoked.",
-    "Send `Authorization: Bearer <key>`. An operator makes keys with `headway keys create`.",
+    "The request carries no API key or token, or one that is unknown, expired or revoked; `detail` says what of a "
+    "token is not accepted.",
+    "Send `Authorization: Bearer <key>`, once. An operator makes keys with `headway keys create`; tokens come from the "
+    "company's sign-on, if the service knows one.",
 )
 FORBIDDEN = ProblemType(
     "forbidden",
     403,
     "The API key may not do this",
-    "The API key is valid, but none of its roles may use this call.",
+    "The API key or token is valid, but none of its roles may use this call, or a publishable key was used from a page "
+    "that it is not for.",
     "Use a key with one of the roles that `detail` names.",
 )
 NOT_FOUND = ProblemType(
@@ -250,7 +258,8 @@ NOT_FOUND = ProblemType(
     404,
     "Nothing here by that name",
     "The path or the identifier names nothing, or nothing that this key may see.",
-    "Check the identifier. A decision can be read by the key's own source, and by the roles admin and analyst.",
+    "Check the identifier. A decision can be read by the key's own source, and by the roles admin, analyst and "
+    "privacy.",
 )
 METHOD = ProblemType(
     "method-not-allowed",
@@ -404,7 +413,7 @@ UNAVAILABLE = ProblemType(
     503,
     "A store does not answer",
     "A store that this request needs does not answer in time, or what it holds cannot be read; or the service is being "
-    "started or stopped.",
+    "started or stopped, or has not got the keys yet that tokens are signed with.",
     "Repeat the request with the same request id or event ids after `Retry-After`.",
 )
 
@@ -440,6 +449,7 @@ _BY_ERROR: Final[tuple[tuple[type[Exception], ProblemType], ...]] = (
     (TooManyRequests, TOO_MANY),
     (StoreError, UNAVAILABLE),
     (Stopping, UNAVAILABLE),
+    (SigningKeysUnavailable, UNAVAILABLE),
     (BodyTooSlow, TOO_SLOW),
 )
 _RETRY_LATER: Final = frozenset({IN_FLIGHT.slug, TOO_MANY.slug, KEY_LIMIT.slug, UNAVAILABLE.slug})

@@ -33,9 +33,11 @@ class _Fields(tuple[tuple[str, Any], ...]):
 
 def _first_twice(value: object, path: str) -> str | None:
     if isinstance(value, _Fields):
-        names = [name for name, _ in value]
-        if twice := [name for name in names if names.count(name) > 1]:
-            return pointer(_inside(path, twice[0]))
+        seen: set[str] = set()
+        for name, _ in value:
+            if name in seen:
+                return pointer(_inside(path, name))
+            seen.add(name)
         inside = [(_inside(path, name), one) for name, one in value]
     elif isinstance(value, list):
         inside = [(f"{path}[{place}]", one) for place, one in enumerate(value)]

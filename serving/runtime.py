@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Protocol
 from models.records import RecordStore
 from serving.activations import ActivationDesk
 from serving.admission import Admission
+from serving.audit import AuditTrail
 from serving.auth import Authenticator
 from serving.decision_search import DecisionSearch
 from serving.explanations import ExplanationDesk
 from serving.journey_reports import ReportDesk
 from serving.key_limits import KeyLimits
-from serving.outcomes import Ingest, OutcomeRecorder
+from serving.outcomes import IngestPermitted, OutcomeRecorder
 from serving.readiness import ReadinessCheck
 from serving.schemas import DecisionRequest
 from serving.settings import Settings
@@ -54,6 +55,7 @@ class Runtime:
         feature_names: names of the model vector by version of the feature set.
         loaded_bundles: label of the bundle that decides for each journey now; None where there is none.
         capacity_used: share of each capacity and budget that is taken now, by its id.
+        origins: of the pages that publishable keys are for.
         workers: threads for what takes no longer than a request may.
         errands: threads for what waits for other processes, for minutes.
         clock: now, microseconds since the epoch.
@@ -63,9 +65,11 @@ class Runtime:
 
     settings: Settings
     authenticator: Authenticator
+    origins: Callable[[], frozenset[str]]
+    audit: AuditTrail
     decider: Decides
     desk: DecisionDesk
-    ingest: Ingest
+    ingest: IngestPermitted
     outcomes: OutcomeRecorder
     tracking: TrackingDesk
     decision_outcomes: DecisionOutcomes

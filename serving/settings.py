@@ -17,6 +17,7 @@ from features.home import FileLock, lock_file, share_file
 from features.online_location import EXPECTED as ONLINE_STORE_EXPECTED
 from features.online_location import SQLITE, RedisLocation, parse_location
 from features.online_location import VARIABLE as ONLINE_STORE
+from serving.signing_rules import ALGORITHMS, key_location_problem
 
 PREFIX: Final = "HEADWAY_"
 TEST_PREFIX: Final = "HEADWAY_TEST_"
@@ -48,6 +49,12 @@ class Settings:
     deadline_ms: int = 1_000
     threads: int = 16
     log_level: LogLevel = "info"
+    oidc_issuer: str | None = None
+    oidc_audience: str | None = None
+    oidc_jwks: str | None = None
+    oidc_roles: Path | None = None
+    oidc_algorithms: tuple[str, ...] = ("RS256", "ES256", "EdDSA")
+    oidc_leeway_s: int = 30
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> Settings:
@@ -67,6 +74,7 @@ class Settings:
             except ValueError:
                 shown = "(hidden)" if variable.is_secret else repr(text)
                 problems.append(Problem(variable.name, shown, variable.expected))
+        problems += _missing_of_oidc(env)
         settings = cls(**values)
         told = {problem.path for problem in problems}
         problems += [problem for problem in settings._alone() if problem.path not in told]
@@ -134,6 +142,19 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def _keys_location(text: str) -> str:
+    if key_location_problem(text) is not None:
+        raise ValueError(text)
+    return text
+
+
+def _algorithms(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if not set(names) <= set(ALGORITHMS):
+        raise ValueError(text)
+    return names
 
 
 def _address(text: str) -> str:
@@ -282,6 +303,54 @@ VARIABLES: Final = (
         "What those alerts are signed with.",
         is_secret=True,
     ),
+    Variable(
+        "HEADWAY_OIDC_ISSUER",
+        "oidc_issuer",
+        str,
+        "the issuer as its tokens name it",
+        "",
+        "Whose tokens are accepted, beside API keys. Without it none are, and nothing is fetched.",
+    ),
+    Variable(
+        "HEADWAY_OIDC_AUDIENCE",
+        "oidc_audience",
+        str,
+        "a name or address",
+        "",
+        "What tokens for this service are made out to (`aud`).",
+    ),
+    Variable(
+        "HEADWAY_OIDC_JWKS",
+        "oidc_jwks",
+        _keys_location,
+        "a file, or an address that starts with https; http on a loopback only",
+        "",
+        "Where the issuer's signing keys are (JSON Web Key Set). A token never says where.",
+    ),
+    Variable(
+        "HEADWAY_OIDC_ROLES",
+        "oidc_roles",
+        Path,
+        "a YAML or JSON file",
+        "",
+        "Which groups of the directory have which roles.",
+    ),
+    Variable(
+        "HEADWAY_OIDC_ALGORITHMS",
+        "oidc_algorithms",
+        _algorithms,
+        f"some of {', '.join(ALGORITHMS)}, with commas between them",
+        "RS256,ES256,EdDSA",
+        "What tokens may be signed with.",
+    ),
+    Variable(
+        "HEADWAY_OIDC_LEEWAY_S",
+        "oidc_leeway_s",
+        _integer(0, 300),
+        "seconds from 0 to 300",
+        "30",
+        "How far the clocks of the issuer and this machine may be apart.",
+    ),
     Variable("HEADWAY_DEBUG", None, str, "anything", "", "Where set, the command line shows tracebacks."),
     Variable(
         "HEADWAY_ERRORS",
@@ -292,6 +361,14 @@ VARIABLES: Final = (
         "Where it is json, commands say an error as one line of JSON: `error` (its type), `message`, `problems`.",
     ),
 )
+
+
+def _missing_of_oidc(env: Mapping[str, str]) -> list[Problem]:
+    """What tokens need too, where one of the four that they need is set."""
+    needed = [f"HEADWAY_OIDC_{name}" for name in ("ISSUER", "AUDIENCE", "JWKS", "ROLES")]
+    given = [name for name in needed if env.get(name)]
+    expected = f"a value, since {given[0]} is set" if given else ""
+    return [Problem(name, "", expected) for name in needed if given and name not in given]
 
 
 def _unknown_names(env: Mapping[str, str]) -> list[Problem]:

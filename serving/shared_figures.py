@@ -6,6 +6,7 @@ Prometheus's client shares what is counted as it happens; what is measured at th
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -44,6 +45,7 @@ class SharedFigures(Collector):
     def __init__(self, folder: Path, own: Sequence[Collector]) -> None:
         self._folder = folder
         self._own = own
+        self._leaving = threading.Lock()  # of the thread that leaves them each second, and of whoever is asked
 
     def leave(self) -> None:
         """Leave this process's figures for the others."""
@@ -55,8 +57,9 @@ class SharedFigures(Collector):
         ]
         path = self._folder / f"{os.getpid()}{_SUFFIX}"
         part = path.with_suffix(".part")
-        part.write_bytes(msgspec.json.encode(told))
-        part.replace(path)
+        with self._leaving:
+            part.write_bytes(msgspec.json.encode(told))
+            part.replace(path)
 
     def collect(self) -> Iterator[Metric]:
         """All of them, this process's as they are now."""

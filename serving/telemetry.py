@@ -145,6 +145,11 @@ class Metrics:
             buckets=_AGES,
             registry=registry,
         )
+        self._audit_drops = Counter(
+            "headway_audit_drops",
+            "Lines of the audit log that were lost, because it could not be written.",
+            registry=registry,
+        )
         self._figures: list[Collector] = []
         is_shared = multiprocess_dir is not None and processes > 1
         self._shared = SharedFigures(Path(multiprocess_dir or ""), self._figures) if is_shared else None
@@ -190,6 +195,10 @@ class Metrics:
         self._calls.labels("dropped").inc(dropped)
         for reason, count in drops.items():
             self._drops.labels(reason).inc(count)
+
+    def count_audit_drops(self, lines: int) -> None:
+        """Count lines of the audit log that were lost."""
+        self._audit_drops.inc(lines)
 
     def observe_request(self, *, route: str, status: int, seconds: float) -> None:
         """Count one answered request and its time."""

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from features.errors import UnknownObject
 from features.event_log import EventLog, LoggedEvent
 from features.events import JourneyEvent, dump_timestamp, shown
 from features.identity import Person
 from features.moments import Moments
-from features.taxonomy import EXPOSED, NPS, OUTCOME_OBSERVED, SENTIMENT, THEME, Taxonomy
+from features.taxonomy import ALIAS, EXPOSED, IDENTITY_KINDS, NPS, OUTCOME_OBSERVED, SENTIMENT, THEME, Taxonomy
 from models.decision import DecisionRecord
 from models.records import RecordStore, Stretch
 from serving.auth import Principal
@@ -25,13 +27,11 @@ from serving.customer_views import (
 )
 from serving.decision_outcomes import DecisionOutcomes
 from serving.decision_search import found_decision
+from serving.masking import MASKED, Sight
 from serving.queries import END_OF_TIME, Cursor, Query, Words, cursor_of, dump_cursor, query_digest
 from serving.standing import StandingReader
 
 PARAMETERS: Final = ("since", "limit", "cursor")
-SEES_PERSONAL: Final = frozenset({"admin", "privacy"})
-"""Roles that see personal facts and attributes."""
-
 _READ_FROM_TEXT: Final = frozenset({NPS, SENTIMENT, THEME})
 """Facts that every kind may have, beside its declared ones: what was read from the words of feedback."""
 
@@ -106,12 +106,15 @@ class TimelineDesk:
         stood = self._standings.stood(customer_id, at=at)
         records = [one.what for one in page[:limit] if isinstance(one.what, DecisionRecord)]
         outcomes = self._outcomes.among(records, [one.event for one in logged], now=at)
-        sees_all = not principal.roles.isdisjoint(SEES_PERSONAL)
-        attributes, masked = _shown(stood.profile.attributes, self._taxonomy.personal_attributes, sees_all=sees_all)
+        sight = Sight.of(principal)
+        names = sight.names(person.linked_ids)
+        named = {person.customer_id: person.customer_id, **names}
+        personal = frozenset() if sight.personal else self._taxonomy.personal_attributes
+        attributes, masked = _shown(stood.profile.attributes, personal)
         consents = self._records.customer(person.customer_id, since=at, now=at, spans=person.spans).consents
         return CustomerJourney(
             customer_id=person.customer_id,
-            linked_ids=person.linked_ids,
+            linked_ids=tuple(names.values()),
             profile=ProfileView(
                 attributes=attributes,
                 masked=masked,
@@ -119,7 +122,7 @@ class TimelineDesk:
                 consents=dict(consents),
             ),
             standings=stood.standings,
-            timeline=tuple(self._entry(one.what, outcomes, sees_all=sees_all) for one in page[:limit]),
+            timeline=tuple(self._entry(one.what, outcomes, sight, named) for one in page[:limit]),
             next_cursor=dump_cursor(Cursor(digest, 0, 0, *page[limit - 1].place)) if has_more else None,
             degraded=stood.degraded,
         )
@@ -135,24 +138,28 @@ class TimelineDesk:
         self,
         what: JourneyEvent | DecisionRecord,
         outcomes: Mapping[str, tuple[OutcomeView, ...]],
-        *,
-        sees_all: bool,
+        sight: Sight,
+        names: Mapping[str, str],
     ) -> TimelineEntry:
+        customer_id = what.customer_id if sight.ids else names.get(what.customer_id, MASKED)
         if isinstance(what, DecisionRecord):
             return TimelineEntry(
                 type="decision",
                 at=dump_timestamp(what.decided_at),
-                customer_id=what.customer_id,
+                customer_id=customer_id,
                 source=what.source,
-                decision=found_decision(what),
+                decision=msgspec.structs.replace(found_decision(what), customer_id=customer_id),
                 outcomes=outcomes[what.decision_id],
             )
         kind = self._taxonomy.known_kinds.get(what.kind)
-        facts, masked = _shown(what.facts, self._personal_facts(what), sees_all=sees_all)
+        hidden = frozenset() if sight.personal else self._personal_facts(what)
+        if what.kind in IDENTITY_KINDS and not sight.ids:
+            hidden |= {ALIAS}
+        facts, masked = _shown(what.facts, hidden)
         return TimelineEntry(
             type="exposure" if what.kind == EXPOSED else "outcome" if what.kind == OUTCOME_OBSERVED else "event",
             at=dump_timestamp(what.occurred_at),
-            customer_id=what.customer_id,
+            customer_id=customer_id,
             source=what.source,
             event_id=what.event_id,
             kind=what.kind,
@@ -187,10 +194,8 @@ def _newest(placed: list[_Placed], before: tuple[int, str] | None, most: int) ->
 
 
 def _shown(
-    values: Mapping[str, str | float | bool], personal: frozenset[str], *, sees_all: bool
+    values: Mapping[str, str | float | bool], hidden: frozenset[str]
 ) -> tuple[dict[str, str | float | bool], tuple[str, ...]]:
     """What may be seen of some facts or attributes, and the names of what may not."""
-    if sees_all:
-        return dict(values), ()
-    open_ones = {name: value for name, value in values.items() if name not in personal}
+    open_ones = {name: value for name, value in values.items() if name not in hidden}
     return open_ones, tuple(sorted(set(values) - set(open_ones)))

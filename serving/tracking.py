@@ -6,7 +6,7 @@ What a call is counted as follows from what became of everything that was made o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import msgspec
@@ -15,10 +15,12 @@ from features.errors import InvalidInput, Problem
 from features.event_log import EventLog
 from features.events import parse_event
 from features.identity import Claim, Identities, claim_of, is_said
-from features.taxonomy import LINKED, Taxonomy
+from features.taxonomy import ALIAS, EXPOSED, LINKED, Taxonomy
 from features.tracked_calls import Drop, Envelope, Meant
 from features.tracking import Meaning, Translator
+from serving.auth import RIGHTS, Right
 from serving.outcomes import OutcomeRecorder, Report
+from serving.rights import forbidden_kinds
 from serving.tracking_shapes import MAX_CALL_BYTES, TrackingReport
 
 
@@ -72,7 +74,14 @@ class TrackingDesk:
         self._outcomes = outcomes
 
     def take(
-        self, calls: Sequence[object], envelope: Envelope, *, source: str, received_at: int, paths: Sequence[str]
+        self,
+        calls: Sequence[object],
+        envelope: Envelope,
+        *,
+        source: str,
+        received_at: int,
+        paths: Sequence[str],
+        rights: frozenset[Right] = frozenset(RIGHTS),
     ) -> TrackingReport:
         """What became of each call; everything accepted is durable.
 
@@ -82,16 +91,19 @@ class TrackingDesk:
             source: who sent them, from the caller's key.
             received_at: now, microseconds since the epoch.
             paths: where each call stands in the body.
+            rights: what the sender may say; what else a call means is dropped.
 
         Raises:
             StoreUnavailable: a store does not answer; sending the same calls again completes what was begun.
         """
         tally = _Tally(paths)
         meanings: dict[int, Meaning] = {}
+        forbidden = forbidden_kinds(rights, self._taxonomy)
         for index, call in enumerate(calls):
             try:
                 _check_size(call, paths[index])
-                meanings[index] = self._translator.meaning(call, envelope, received_at=received_at, path=paths[index])
+                meaning = self._translator.meaning(call, envelope, received_at=received_at, path=paths[index])
+                meanings[index] = _permitted(meaning, forbidden) if forbidden else meaning
             except InvalidInput as error:
                 tally.rejected[index] = error.problems
         self._take_events(meanings, tally, source, received_at)
@@ -210,6 +222,16 @@ class _Tally:
         for index, meaning in meanings.items():
             for drop in meaning.drops:
                 yield index, drop
+
+
+def _permitted(meaning: Meaning, forbidden: frozenset[str]) -> Meaning:
+    """What of a meaning its sender may say: an exposure or outcome is what the company did, whatever its event."""
+    events = tuple(one for one in meaning.events if one.document["kind"] not in forbidden)
+    returned = None if EXPOSED in forbidden else meaning.returned
+    lost = [one for one in meaning.events if one.document["kind"] in forbidden]
+    places = [one.places.get(f"facts.{ALIAS}", "") for one in lost] + [""] * (returned is not meaning.returned)
+    drops = (*meaning.drops, *(Drop(place, "not_allowed") for place in places))
+    return replace(meaning, events=events, returned=returned, drops=drops)
 
 
 def _check_size(call: object, path: str) -> None:

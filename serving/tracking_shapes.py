@@ -116,7 +116,7 @@ class DropView(msgspec.Struct, frozen=True, kw_only=True):
         pointer: JSON pointer (RFC 6901) into the body.
         reason: `sender_wish`: the sender switched us off; `unknown_event`: no kind is called so; `nothing_declared`:
             the taxonomy has a place for nothing of the call; `not_declared`: for this property or trait;
-            `does_not_fit`: its value is not of the declared type.
+            `does_not_fit`: its value is not of the declared type; `not_allowed`: this key may not say it.
     """
 
     index: int
@@ -131,7 +131,8 @@ class TrackingAnswer(msgspec.Struct, frozen=True, kw_only=True):
         success: always true: the batch was taken, and everything accepted is on disk.
         duplicate: calls of which everything was known already; nothing changed.
         rejected: calls with something that cannot be; what else they said is kept.
-        dropped: calls of which nothing is kept, because of what the taxonomy declares or the sender wishes.
+        dropped: calls of which nothing is kept, because of what the taxonomy declares, the sender wishes or
+            the key may say.
         rejections: every rejected call by its index in the batch.
         drops_by_reason: how many calls, properties and traits are not kept, by reason.
         drops: which; the first 100 of them.

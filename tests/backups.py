@@ -18,12 +18,13 @@ import msgspec
 
 from features.event_store import SqlEventLog
 from features.home import Home
+from features.store_head import HEAD_TABLE
 from models.backup import Backup, make_backup
 from models.price_files import publish_prices
 from models.prices import PriceList
 from models.record_store import SqlRecordStore
 from models.registry import CHALLENGER
-from serving.auth import KeyFile
+from serving.keys import KeyFile
 from tests.doors import JOURNEY, NOW
 from tests.histories import event
 from tests.recorded import live, promote, recorded_world
@@ -76,13 +77,13 @@ def backed_up(home: Home, target: Path, *, env: Mapping[str, str] | None = None,
 
 
 def rows(path: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """All rows of every table of an SQLite file, sorted."""
+    """All rows of every table of an SQLite file, sorted; but for the file's own head."""
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
         names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         return {
             name: sorted(connection.execute(f"SELECT * FROM {name}"), key=repr)  # noqa: S608
             for name in names
-            if not name.startswith("sqlite_")
+            if not name.startswith("sqlite_") and name != HEAD_TABLE
         }
 
 

@@ -29,9 +29,10 @@ from models.rulebooks import feature_sets_of
 from serving.api.app import application
 from serving.api.openapi import api_document
 from serving.assembly import Stores, assemble
-from serving.auth import KeyFile
+from serving.auth import Tokens
 from serving.champions import Champions, served_bundles
 from serving.child_commands import Command, Finished
+from serving.keys import KeyFile
 from serving.prices import Prices
 from serving.runtime import Runtime
 from serving.settings import Settings
@@ -76,6 +77,7 @@ class World:
     prices: list[Prices] = field(default_factory=list)
     explain: Callable[[ExplanationRequest], ExplanationReply] = lambda _: ExplanationReply(kind="failed")
     command: Callable[[Command], Finished] = _no_command
+    tokens: Tokens | None = None
     are_local: bool = True
 
     @property
@@ -83,9 +85,9 @@ class World:
         """The keys of the installation."""
         return KeyFile(self.folder / "keys.json")
 
-    def key(self, source: str, *roles: str) -> str:
+    def key(self, source: str, *roles: str, **more: Any) -> str:
         """A new key."""
-        return self.keys.create(source=source, roles=roles, secret=self.random_bytes(36), at=self.now)
+        return self.keys.create(source=source, roles=roles, secret=self.random_bytes(36), at=self.now, **more)
 
     def random_bytes(self, n: int) -> bytes:
         """Bytes that differ from call to call, and are the same in every run."""
@@ -106,6 +108,7 @@ class World:
             configuration=configuration,
             stores=Stores(log=self.log, records=self.records, features=self.features, are_local=self.are_local),
             keys=self.keys,
+            tokens=self.tokens,
             champions=champions,
             challengers=challengers,
             prices=self.prices[-1],
@@ -185,9 +188,18 @@ class Client:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def other(self, method: str, path: str) -> Response:
-        """The answer to another method."""
-        return self._inner.request(method, path, headers=_headers(BOOTSTRAP))
+    def other(
+        self,
+        method: str,
+        path: str,
+        *,
+        key: str | None = BOOTSTRAP,
+        headers: dict[str, str] | list[tuple[str, str]] | None = None,
+        json: object = None,
+    ) -> Response:
+        """The answer to anything else, not checked against the description."""
+        sent = [*_headers(key).items(), *(headers.items() if isinstance(headers, dict) else headers or ())]
+        return self._inner.request(method, path, headers=sent, json=json, follow_redirects=False)
 
     def _checked(self, method: str, answer: Response, path: str) -> Response:
         described = self._described(method, path.partition("?")[0])

@@ -66,6 +66,7 @@ def decided(
         arm_ids=("no_action", *ACTIONS),
         outcome_ids=("paid",),
         aims=np.array([-1, 0, 0]),
+        worth=np.array([40.0]),
         place=rng.random(n),
         people=people,
         at=np.sort(rng.integers(0, 10**9, n)),

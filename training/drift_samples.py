@@ -49,6 +49,7 @@ class Decided:
         arm_ids: ``no_action`` and the journey's actions.
         outcome_ids: the journey's outcomes.
         aims: ``(n_arms,)`` index of the outcome that each action aims at; -1 for no action.
+        worth: ``(n_outcomes,)`` of one more of each outcome, money.
         place: ``(n,)`` uniform over (0, 1) by the stable hash of the id: those of lowest place are a stable sample.
         people: ``(n,)`` whose decisions these are.
         at: ``(n,)`` microseconds since the epoch.
@@ -72,6 +73,7 @@ class Decided:
     arm_ids: tuple[str, ...]
     outcome_ids: tuple[str, ...]
     aims: Integers
+    worth: Floats
     place: Floats
     people: Texts
     at: Integers
@@ -104,7 +106,7 @@ class Decided:
         return self if len(self) <= n else self.where(np.argsort(self.place, kind="stable")[:n])
 
 
-_SHARED: Final = ("arm_ids", "outcome_ids", "aims")
+_SHARED: Final = ("arm_ids", "outcome_ids", "aims", "worth")
 _BY_ROW: Final = tuple(one.name for one in fields(Decided) if one.name not in _SHARED)
 
 
@@ -280,6 +282,7 @@ class Gathered:
             arm_ids=subject.arm_ids,
             outcome_ids=subject.outcome_ids,
             aims=_aims(subject),
+            worth=np.array([one.value for one in subject.journey.outcomes], dtype=np.float64),
             place=np.array([stable_unit(SALT, one) for one in self._ids], dtype=np.float64),
             people=frame.people,
             at=frame.at,
@@ -289,7 +292,8 @@ class Gathered:
             uplift=tables[:, 1, :n_arms],
             sigma=tables[:, 2, :n_arms],
             net_value=columns[:, 4],
-            is_recorded=np.asarray(~np.isnan(tables[:, 3, : len(self._outcomes)]).all(axis=1), dtype=np.bool_),
+            # Of outcomes that no candidate aimed at nothing was predicted.
+            is_recorded=np.asarray((~np.isnan(tables[:, 3, : len(self._outcomes)])).any(axis=1), dtype=np.bool_),
             stall=columns[:, 3],
             stalled=np.where(was_open, 1.0 - progressed, np.nan),
             response=np.stack([frame.response[name] for name in subject.outcome_ids], axis=1).reshape(n, -1),

@@ -15,7 +15,9 @@ from litestar.types import ASGIApp, ExceptionHandlersMap, Message, Receive, Scop
 from features.errors import UnknownObject
 from features.events import shown
 from serving import problems
-from serving.api.calls import ARRIVED, LEFT, RUNTIME, Call, as_problem, refuse_endless_query
+from serving.api.audited import note_call
+from serving.api.browsers import for_browsers
+from serving.api.calls import ARRIVED, LEFT, RUNTIME, Call, as_problem, guarded, refuse_endless_query
 from serving.api.configurations import put_actions, put_policy, read_actions, read_policy, validate_policy
 from serving.api.customers import customer_context, customer_journey
 from serving.api.decisions import (
@@ -75,7 +77,8 @@ def application(open_runtime: Callable[[], AbstractAsyncContextManager[Runtime]]
     return Litestar(
         route_handlers=list(ROUTES),
         lifespan=[lifespan],
-        middleware=[_measured],
+        guards=[guarded],
+        middleware=[_measured, _for_browsers],
         exception_handlers=handlers,
         openapi_config=None,
         logging_config=None,
@@ -114,6 +117,7 @@ def _measured(app: ASGIApp) -> ASGIApp:
                 runtime.metrics.observe_request(
                     route=_route(scope), status=message["status"], seconds=runtime.timer() - started
                 )
+                note_call(runtime, scope, status=message["status"])
                 if left := cast(dict[str, Any], scope).get(LEFT):
                     told = [(name.lower().encode(), value.encode()) for name, value in left.items()]
                     message["headers"] = [*message["headers"], *told]
@@ -123,6 +127,10 @@ def _measured(app: ASGIApp) -> ASGIApp:
         await app(scope, receive, noting)
 
     return measure
+
+
+def _for_browsers(app: ASGIApp) -> ASGIApp:
+    return for_browsers(app, RUNTIME)
 
 
 def _route(scope: Any) -> str:

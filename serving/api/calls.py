@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
+from litestar.types import HTTPScope
 
 from features.errors import InvalidInput, Problem, path_step
 from features.events import shown
+from serving.access import rule_of
 from serving.admission import kind_of
 from serving.api.bodies import announced_length, bounded_body, chunks_of
+from serving.api.browsers import require_origin
 from serving.api.failures import Failure
-from serving.auth import Authenticator, Principal, Role
+from serving.auth import Principal, authorization_of
 from serving.pace import Pace
 from serving.queries import Words
 from serving.runtime import Runtime
@@ -29,34 +32,31 @@ MOST_PARAMETERS: Final = 64
 _ENCODER = msgspec.json.Encoder()
 
 Call: TypeAlias = Request[Any, Any, Any]
-Guard: TypeAlias = Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], None]
 
 
-def allowed(*roles: Role) -> Guard:
-    """A guard that lets callers with one of ``roles`` pass, before anything of the body is read.
+def guarded(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """Let whoever may use a call pass, before anything of the body is read; it guards every route.
 
-    With no roles named, any valid key passes.
+    Raises:
+        Unauthenticated: nobody knows who calls.
+        Forbidden: they may not, or the table of who may call has no row for the route.
     """
-    return _guard(Authenticator.principal, roles)
-
-
-def allowed_to_track(*roles: Role) -> Guard:
-    """``allowed``, where the key may come as tracking SDKs send it."""
-    return _guard(Authenticator.tracking_principal, roles)
-
-
-def _guard(caller: Callable[[Authenticator, str | None], Principal], roles: tuple[Role, ...]) -> Guard:
-    def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
-        runtime = cast(Runtime, connection.app.state[RUNTIME])
-        principal = caller(runtime.authenticator, connection.headers.get("authorization"))
-        scope = cast(dict[str, Any], connection.scope)
-        scope[LEFT] = runtime.key_limits.take(principal.key_id, principal.limit)
-        if roles:
-            principal.require(*roles)
-        runtime.admission.admit(kind_of(scope["method"], str(scope.get("path_template"))))
-        scope["user"] = principal
-
-    return guard
+    scope = cast(HTTPScope, connection.scope)
+    if scope["method"] == "OPTIONS":
+        return  # what a path takes is no secret
+    rule = rule_of(scope["method"], scope["path_template"])
+    if rule.is_open:
+        return
+    runtime = cast(Runtime, connection.app.state[RUNTIME])
+    authorization = authorization_of(scope["headers"])
+    caller = runtime.authenticator.tracking_principal if rule.takes_basic else runtime.authenticator.principal
+    principal = caller(authorization)
+    scope["user"] = principal
+    cast(dict[str, Any], scope)[LEFT] = runtime.key_limits.take(principal.key_id, principal.limit)
+    rule.require(principal)
+    if principal.is_public:
+        require_origin(principal, connection.headers.get("origin"))
+    runtime.admission.admit(kind_of(scope["method"], scope["path_template"]))
 
 
 def runtime_of(call: Call) -> Runtime:

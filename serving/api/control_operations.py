@@ -48,9 +48,8 @@ CONTROL_OPERATIONS: Final = (
         description="Newest first, by any of the parameters. Of one person (`customer_id`, any id of theirs) over all "
         "time; of everybody within `since` and `until`, by default the last 24 hours. A page looks at no more than "
         f"{LOOKED_AT_MOST:,} decisions: go on with `next_cursor` until it is null, also where a page is short. What is "
-        "decided meanwhile moves no page. The roles admin and analyst find every decision, other keys those of their "
-        "own source. "
-        "For the roles caller, agent, marketer, analyst and privacy.",
+        "decided meanwhile moves no page. The roles admin, analyst and privacy find every "
+        "decision, other keys those of their own source.",
         answer=FoundDecisions,
         parameters=(
             _query("customer_id", "Decisions on this person, under any of their ids."),
@@ -76,8 +75,7 @@ CONTROL_OPERATIONS: Final = (
         description="For decisions made with `activate: false`, and inbound ones: a reserved contact becomes one that "
         "counts, from now on, if it is still reserved and still fits under the limits; all of them or none. "
         "Activating again changes nothing and gives the same answer. Without a body all contacts of the decision are "
-        "meant. An exposure does the same, and says that the customer really saw it. "
-        "For the roles caller, agent and marketer.",
+        "meant. An exposure does the same, and says that the customer really saw it.",
         body=ActivationRequest,
         is_body_optional=True,
         answer=Activation,
@@ -92,8 +90,7 @@ CONTROL_OPERATIONS: Final = (
         description="What each feature contributed to the stall and to every effect, in numbers and in words, computed "
         "from the decision's own record with the model that made it; as `headway report decision --json` prints it. "
         "With `action` also what would have put that action first. It says what the models made of the features, not "
-        "what would happen if they were others. One is made at a time. "
-        "For the roles caller, agent, marketer, analyst and privacy.",
+        "what would happen if they were others. One is made at a time.",
         answer=DecisionExplanation,
         parameters=(DECISION_ID, _query("action", "A candidate: also what it would have taken for it to win.")),
         failures=(*KEYED, *READING, problems.NOT_EXPLAINABLE),
@@ -106,8 +103,7 @@ CONTROL_OPERATIONS: Final = (
         description="Events of all channels with their key facts, decisions with what was selected and what came of "
         "it, exposures and outcomes, newest first; the profile, the linked ids, and the standing in every journey. "
         "What the taxonomy marks as personal is seen by the roles privacy and admin only; others are told what is "
-        "`masked`. "
-        "For the roles agent, marketer, analyst and privacy.",
+        "`masked`.",
         answer=CustomerJourney,
         parameters=(
             _CUSTOMER_ID,
@@ -125,8 +121,7 @@ CONTROL_OPERATIONS: Final = (
         description="For decision systems, personalisation engines, agents and bots: where the customer stands in "
         "each journey, what happened last, contacts, consents, holdings, and the action that a decision now would "
         "choose, with talking points and disclosures. Nothing of it is personal, and nothing is recorded: to act on "
-        "it, ask for a decision. "
-        "For the roles caller, agent and marketer.",
+        "it, ask for a decision.",
         answer=CustomerContext,
         parameters=(
             _CUSTOMER_ID,

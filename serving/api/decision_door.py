@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from serving.access import rule_of
+from serving.api.audited import note
 from serving.api.bodies import announced_length, bounded_body, chunks_of
 from serving.api.calls import JSON
 from serving.api.failures import failure_of
-from serving.auth import Principal
+from serving.auth import Principal, authorization_of
 from serving.requests import decode_json
 from serving.runtime import Runtime
 
 DECISIONS: Final = "/v1/decisions"
-MAY_ASK: Final = ("caller", "agent", "marketer")
+MAY_ASK: Final = rule_of("POST", DECISIONS)
 
 _JSON_HEADER: Final = (b"content-type", JSON.encode())
 
@@ -30,12 +32,13 @@ def takes(scope: Any) -> bool:
 async def answer_decision(runtime: Runtime, scope: Any, receive: Any, send: Any) -> None:
     """Answer a request for a decision, as an ASGI application does."""
     arrived = runtime.timer()
+    principal = None
     left: Mapping[str, str] = {}
     try:
         asked = _headers(scope)
-        principal = runtime.authenticator.principal(asked.get(b"authorization"))
+        principal = runtime.authenticator.principal(authorization_of(scope["headers"]))
         left = runtime.key_limits.take(principal.key_id, principal.limit)
-        principal.require(*MAY_ASK)
+        MAY_ASK.require(principal)
         body = await _answer(runtime, asked, receive, principal, arrived)
     except Exception as error:
         failure = failure_of(error, route=DECISIONS)
@@ -45,6 +48,7 @@ async def answer_decision(runtime: Runtime, scope: Any, receive: Any, send: Any)
         status, headers = 200, [_JSON_HEADER, *_as_sent(left)]
     headers.append((b"content-length", b"%d" % len(body)))
     runtime.metrics.observe_request(route=DECISIONS, status=status, seconds=runtime.timer() - arrived)
+    note(runtime, MAY_ASK, principal, status=status)
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

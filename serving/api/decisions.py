@@ -10,11 +10,11 @@ from litestar.params import FromPath
 from features.errors import StoreError, UnknownObject
 from features.events import LARGEST_INTEGER, shown
 from models.records import Stored
+from serving.access import may_read
 from serving.activations import Activation
 from serving.api.calls import (
     JSON,
     Call,
-    allowed,
     arrival_of,
     as_json,
     body_of,
@@ -25,8 +25,8 @@ from serving.api.calls import (
 )
 from serving.auth import Principal
 from serving.customer_views import OutcomeView
-from serving.decision_search import READS_ALL
 from serving.governing_views import ReplayRequest, replay_answer
+from serving.masking import Sight, masked_decision
 from serving.requests import Fields, decode_json
 from serving.runtime import Runtime
 from serving.telemetry import log_event
@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # it knows jitted code, for which the composition root choose
     from serving.replays import ReplayedAnswer
 
 
-@post("/v1/decisions", guards=[allowed("caller", "agent", "marketer")], status_code=200)
+@post("/v1/decisions", status_code=200)
 async def decide(request: Call) -> Response[bytes]:
     """The ranked next best action."""
     runtime, principal = runtime_of(request), principal_of(request)
@@ -50,7 +50,7 @@ async def decide(request: Call) -> Response[bytes]:
     return Response(answer, media_type=JSON)
 
 
-@get("/v1/decisions", guards=[allowed("caller", "agent", "marketer", "analyst", "privacy")])
+@get("/v1/decisions")
 async def search_decisions(request: Call) -> Response[bytes]:
     """Recorded decisions, newest first, a page at a time."""
     runtime, principal = runtime_of(request), principal_of(request)
@@ -58,7 +58,7 @@ async def search_decisions(request: Call) -> Response[bytes]:
     return as_json(await runtime.workers.run(lambda: runtime.search.found(words, principal, now=now)))
 
 
-@post("/v1/decisions/{decision_id:str}/activate", guards=[allowed("caller", "agent", "marketer")], status_code=200)
+@post("/v1/decisions/{decision_id:str}/activate", status_code=200)
 async def activate_decision(request: Call, decision_id: FromPath[str]) -> Response[bytes]:
     """Count the contacts that a decision had reserved."""
     runtime, principal = runtime_of(request), principal_of(request)
@@ -74,19 +74,20 @@ async def activate_decision(request: Call, decision_id: FromPath[str]) -> Respon
     return as_json(answer)
 
 
-@get("/v1/decisions/{decision_id:str}", guards=[allowed("caller", "agent", "marketer", "analyst", "privacy")])
+@get("/v1/decisions/{decision_id:str}")
 async def read_decision(request: Call, decision_id: FromPath[str]) -> Response[bytes]:
     """A stored decision: the answer as it was given, and its record with the full candidate set."""
     refuse_query(request.query_params)
     runtime, principal = runtime_of(request), principal_of(request)
     stored, outcomes = await runtime.workers.run(_read, runtime, decision_id, principal)
     names = runtime.feature_names.get(stored.record.versions.get("features", ""))
-    return as_json(decision_view(stored, feature_names=names, outcomes=outcomes))
+    view = decision_view(stored, feature_names=names, outcomes=outcomes)
+    taxonomy = runtime.configurations.in_force.configuration.taxonomy
+    return as_json(masked_decision(view, Sight.of(principal), taxonomy))
 
 
 @get(
     "/v1/decisions/{decision_id:str}/explanation",
-    guards=[allowed("caller", "agent", "marketer", "analyst", "privacy")],
 )
 async def explain_decision(request: Call, decision_id: FromPath[str]) -> Response[bytes]:
     """Why a decision came out as it did."""
@@ -101,7 +102,6 @@ async def explain_decision(request: Call, decision_id: FromPath[str]) -> Respons
 
 @post(
     "/v1/decisions/{decision_id:str}/replay",
-    guards=[allowed("caller", "agent", "marketer", "analyst", "privacy")],
     status_code=200,
 )
 async def replay_decision(request: Call, decision_id: FromPath[str]) -> Response[bytes]:
@@ -150,8 +150,7 @@ def visible_decision(runtime: Runtime, decision_id: str, principal: Principal) -
         UnknownObject: there is none, or it is another source's.
     """
     stored = runtime.records.decision(decision_id)
-    is_own = stored is not None and stored.record.source == principal.source
-    if stored is None or not (is_own or not principal.roles.isdisjoint(READS_ALL)):
+    if stored is None or not may_read(principal, stored.record.source):
         # The same words for both: a foreign id must not be told from one that does not exist.
         raise UnknownObject(f"no decision {shown(decision_id)}; expected the id of one that this key may read")
     return stored

@@ -13,19 +13,20 @@ from features.events import shown
 from serving.api.calls import (
     Call,
     admitted_body,
-    allowed,
     arrival_of,
     as_json,
     principal_of,
     runtime_of,
     words_of,
 )
+from serving.api.decision_door import MAY_ASK
 from serving.api.failures import failure_of
 from serving.auth import Principal
 from serving.outcomes import Report
 from serving.problems import field_errors
 from serving.queries import Query, Words
 from serving.requests import decode_json, parse_batch
+from serving.rights import forbidden_kinds
 from serving.runtime import Runtime
 from serving.telemetry import log_event
 from serving.views import BatchAnswer, EventsAnswerOnWire, Rejection
@@ -34,11 +35,13 @@ _ROUTE = "/v1/events"
 _WORDS = ("decide", "journey_id", "channel")
 
 
-@post(_ROUTE, guards=[allowed("caller", "agent", "marketer")], status_code=200)
+@post(_ROUTE, status_code=200)
 async def take_events(request: Call) -> Response[bytes]:
     """Take a batch of events in; each is accepted, known already, or rejected by itself."""
     runtime, principal = runtime_of(request), principal_of(request)
     asked = _asked(words_of(request))
+    if asked is not None:
+        MAY_ASK.require(principal)
     body = await admitted_body(request, runtime.settings.max_batch_bytes, pace=runtime.workers.pace)
     # In a thread from the first byte on: megabytes of events must not keep decisions waiting.
     answer, about = await runtime.workers.run(_taken, runtime, body, principal, asked is not None)
@@ -93,7 +96,8 @@ def _taken(runtime: Runtime, body: bytes, principal: Principal, is_asked: bool) 
     """What became of a batch, and whom a decision is asked about, if one is: a batch that it cannot be is not taken."""
     documents = parse_batch(decode_json(body), key="events", limit=runtime.settings.max_batch_items)
     about = _about(documents) if is_asked else {}
-    report = runtime.ingest.ingest(documents, source=principal.source, arrived_at=runtime.clock())
+    forbidden = forbidden_kinds(principal.rights, runtime.configurations.in_force.configuration.taxonomy)
+    report = runtime.ingest.ingest(documents, source=principal.source, arrived_at=runtime.clock(), forbidden=forbidden)
     answer = batch_answer(report)
     runtime.metrics.count_events(accepted=answer.accepted, duplicate=answer.duplicate, rejected=answer.rejected)
     log_event("events_taken", accepted=answer.accepted, duplicate=answer.duplicate, rejected=answer.rejected)

@@ -16,6 +16,7 @@ from serving.problems import (
     KeyLimitReached,
     ProblemDetails,
     ProblemType,
+    SigningKeysUnavailable,
     Stopping,
     TooManyRequests,
     headers,
@@ -48,7 +49,8 @@ def failure_of(error: Exception, *, route: str, chance: Callable[[], float] = ra
         chance: numbers from 0 to 1, by which those who are refused together do not come back together.
     """
     kind = problem_type(error)
-    if (kind.status >= 500 or not isinstance(error, HeadwayError)) and not isinstance(error, Stopping):
+    is_foreseen = isinstance(error, Stopping | SigningKeysUnavailable)
+    if (kind.status >= 500 or not isinstance(error, HeadwayError)) and not is_foreseen:
         log_event("request_failed", level=logging.ERROR, error=error, route=route)
     if isinstance(error, TooManyRequests):
         left = failure(kind, problem_details(error), retry_after=_spread(error.retry_after, chance))

@@ -6,42 +6,44 @@ from litestar import Response, get, post
 
 from features.errors import InvalidInput, Problem
 from features.events import shown
-from serving.api.calls import Call, allowed, as_json, body_of, principal_of, runtime_of
+from serving.api.calls import Call, as_json, body_of, principal_of, runtime_of
+from serving.masking import Sight, masked_lookup, masked_person
 from serving.requests import REQUIRED, decode_json
 from serving.telemetry import log_event
 
 _PARAMETERS = ("name", "value")
 
 
-@post("/v1/identities/link", guards=[allowed("caller", "agent")], status_code=200)
+@post("/v1/identities/link", status_code=200)
 async def link(request: Call) -> Response[bytes]:
     """Say that an alias belongs to a customer."""
-    runtime, source = runtime_of(request), principal_of(request).source
+    runtime, principal = runtime_of(request), principal_of(request)
     document = decode_json(await body_of(request, runtime.settings.max_body_bytes, pace=runtime.workers.pace))
     now = runtime.clock()
-    answer = await runtime.workers.run(lambda: runtime.identities.link(document, source=source, now=now))
+    answer = await runtime.workers.run(lambda: runtime.identities.link(document, source=principal.source, now=now))
     log_event("identity_linked", status=answer.status, degraded=answer.degraded)
-    return as_json(answer)
+    return as_json(masked_person(answer, Sight.of(principal)))
 
 
-@post("/v1/identities/unlink", guards=[allowed("caller", "agent")], status_code=200)
+@post("/v1/identities/unlink", status_code=200)
 async def unlink(request: Call) -> Response[bytes]:
     """Say that an alias does not belong to a customer, or no longer."""
-    runtime, source = runtime_of(request), principal_of(request).source
+    runtime, principal = runtime_of(request), principal_of(request)
     document = decode_json(await body_of(request, runtime.settings.max_body_bytes, pace=runtime.workers.pace))
     now = runtime.clock()
-    answer = await runtime.workers.run(lambda: runtime.identities.unlink(document, source=source, now=now))
+    answer = await runtime.workers.run(lambda: runtime.identities.unlink(document, source=principal.source, now=now))
     log_event("identity_unlinked", status=answer.status, degraded=answer.degraded)
-    return as_json(answer)
+    return as_json(masked_person(answer, Sight.of(principal)))
 
 
-@get("/v1/lookup", guards=[allowed("caller", "agent")])
+@get("/v1/lookup")
 async def lookup(request: Call) -> Response[bytes]:
     """Everybody whose identifier has a value."""
-    runtime = runtime_of(request)
+    runtime, principal = runtime_of(request), principal_of(request)
     name, value = _asked(request)
     now = runtime.clock()
-    return as_json(await runtime.workers.run(lambda: runtime.identities.lookup(name, value, now=now)))
+    answer = await runtime.workers.run(lambda: runtime.identities.lookup(name, value, now=now))
+    return as_json(masked_lookup(answer, Sight.of(principal)))
 
 
 def _asked(request: Call) -> tuple[str, str]:

@@ -25,7 +25,7 @@ MEASURING_OPERATIONS: Final = (
         operation_id="list_models",
         summary="Registered models, and who promoted them",
         description="Of each journey's model its versions with headline metrics, the aliases, which bundle decides in "
-        "this process now, and the promotion log, newest first. For the role analyst.",
+        "this process now, and the promotion log, newest first.",
         answer=ModelsAnswer,
         failures=_LISTING,
     ),
@@ -41,8 +41,7 @@ MEASURING_OPERATIONS: Final = (
         "With `share` the version becomes the challenger and decides for that part of the customers, by stable hash: "
         "who is in it stays in it while the share grows. The gate is not asked of a share that does not grow; 0 ends "
         "the rollout. One promotion runs at a time. What takes longer than 45 s is answered 409 `in-flight` and goes "
-        "on: ask the same again for its result. The promotion log names the key. "
-        "For the role admin.",
+        "on: ask the same again for its result. The promotion log names the key.",
         body=PromotionRequest,
         answer=PromotionAnswer,
         parameters=(_NAME,),
@@ -57,7 +56,7 @@ MEASURING_OPERATIONS: Final = (
         operation_id="roll_back_model",
         summary="Put the champion before back in its place",
         description="Runs `headway rollback`: at once, by the promotion log, without asking the gate; twice goes back "
-        "two. A rollout goes on: end it with a share of 0. For the role admin.",
+        "two. A rollout goes on: end it with a share of 0.",
         body=RollbackRequest,
         answer=PromotionAnswer,
         parameters=(_NAME,),
@@ -70,7 +69,7 @@ MEASURING_OPERATIONS: Final = (
         summary="What an experiment has shown so far",
         description="The arms compared, as `headway report experiment --json` prints it. One report is made at a time; "
         "asked again before anything new is recorded, it is given at once. One that takes longer than 45 s is answered "
-        "409 `in-flight`: ask again for it. For the roles marketer and analyst.",
+        "409 `in-flight`: ask again for it.",
         answer=ExperimentReport,
         parameters=(_path("experiment_id", "The experiment, as `policy.yaml` names or named it."),),
         failures=(*KEYED, *READING, problems.NOT_ENOUGH_DATA, problems.IN_FLIGHT),
@@ -80,7 +79,7 @@ MEASURING_OPERATIONS: Final = (
         path="/v1/ope/reports",
         operation_id="list_evaluations",
         summary="The off-policy evaluations that are kept",
-        description="Made by `headway evaluate --log`; the newest first. For the role analyst.",
+        description="Made by `headway evaluate --log`; the newest first.",
         answer=StoredReports,
         failures=_LISTING,
     ),
@@ -90,7 +89,7 @@ MEASURING_OPERATIONS: Final = (
         operation_id="read_evaluation",
         summary="One off-policy evaluation",
         description="What policies would have earned on the log, by several estimators, as `headway evaluate --log "
-        "--json` prints it. For the role analyst.",
+        "--json` prints it.",
         answer=OpeReport,
         parameters=(_path("report_id", "`ope-` and 16 hexadecimal digits."),),
         failures=(*KEYED, *READING),
@@ -103,7 +102,7 @@ MEASURING_OPERATIONS: Final = (
         description=f"Makes up to {MOST_DECISIONS:,} of the newest decisions again under what is sent, and tells "
         "what would have changed and what it would be worth, as `headway simulate-policy --json` prints it. Nothing is "
         "put in force or recorded. One simulation runs at a time; one that takes longer than 45 s is answered 409 "
-        "`in-flight`: ask the same again for its result. For the roles marketer and analyst.",
+        "`in-flight`: ask the same again for its result.",
         body=SimulationRequest,
         answer=SimulationAnswer,
         failures=(*KEYED, problems.NOT_FOUND, problems.NOT_ENOUGH_DATA, problems.IN_FLIGHT, *WRITING),
@@ -114,7 +113,7 @@ MEASURING_OPERATIONS: Final = (
         operation_id="read_drift",
         summary="Whether what comes in still looks like what was trained on",
         description="The latest report of `headway drift` on each journey, and the headlines of its runs so far. The "
-        "headlines are in `/metrics` too. For the role analyst.",
+        "headlines are in `/metrics` too.",
         answer=DriftAnswer,
         parameters=(
             {

@@ -13,6 +13,7 @@ import msgspec
 from features.journey_findings import JourneyReport
 from features.journey_question import DEFAULT_TOP, LARGEST_TOP
 from serving import problems
+from serving.access import rule_of
 from serving.api.control_operations import CONTROL_OPERATIONS
 from serving.api.measuring_operations import MEASURING_OPERATIONS
 from serving.api.operation import DECISION_ID as _DECISION_ID
@@ -36,6 +37,10 @@ from serving.telemetry import METRICS_MEDIA_TYPE
 from serving.views import EventsAnswer, Liveness, LookupAnswer, OutcomesAnswer, PersonAnswer, Readiness, StoredDecision
 from serving.workforce import WorkforceAnswer, WorkforceBatch
 
+_KEYS_SAID: Final = (
+    "A key made with `headway keys create`, or a token of the company's sign-on where the service knows one. Each call "
+    "says for which roles it is; `admin` may use all."
+)
 _REFERENCE: Final = "#/components/schemas/{name}"
 _VERSION: Final[Json] = {
     "name": "version",
@@ -155,9 +160,10 @@ OPERATIONS: Final = (
         operation_id="take_events",
         summary="Take a batch of events in",
         description="Each event is accepted, known already, or rejected by itself, with reasons. What is accepted is "
-        "on disk before the answer leaves. The source of the events is the key's own. With `decide=true` the answer "
+        "on disk before the answer leaves. The source of the events is the key's own; kinds that it has no right "
+        "to send are rejected. With `decide=true` the answer "
         "also holds a decision on the customer, who is taken to be here (`inbound`); the same batch again gives the "
-        "same one. For the roles caller, agent and marketer.",
+        "same one.",
         body=EventBatch,
         answer=EventsAnswer,
         parameters=_DECIDING,
@@ -169,8 +175,7 @@ OPERATIONS: Final = (
         operation_id="decide",
         summary="The ranked next best action for a customer",
         description="The same request id and body give the same answer again. Where nothing is to be done the answer "
-        "is still a 200, with `no_action.chosen` true and the funnel that says why. `degraded` names what was missing. "
-        "For the roles caller, agent and marketer.",
+        "is still a 200, with `no_action.chosen` true and the funnel that says why. `degraded` names what was missing.",
         body=DecisionRequest,
         answer=DecisionAnswer,
         parameters=(_IDEMPOTENCY_KEY,),
@@ -182,9 +187,9 @@ OPERATIONS: Final = (
         operation_id="read_decision",
         summary="A stored decision",
         description="The answer as it was given, the record (features, versions, and every candidate with its "
-        "funnel stage, numbers and selection probabilities), and what has come of it. The roles admin and analyst read "
-        "every decision, other keys those of their own source. "
-        "For the roles caller, agent, marketer, analyst and privacy.",
+        "funnel stage, numbers and selection probabilities), and what has come of it. The roles admin, analyst and "
+        "privacy read every decision, other keys those of their own source; whoever may not see them "
+        "finds the other ids of the person, and what is personal in the request, masked.",
         answer=StoredDecision,
         parameters=(_DECISION_ID,),
         failures=(*_KEYED, *_READING),
@@ -198,8 +203,7 @@ OPERATIONS: Final = (
         "nothing. An exposure confirms the contact that its decision had reserved. What happened after the reward "
         "window of its outcome is kept, told as `late`, and counts as no response; an outcome that nobody tells of is "
         "a no when its window ends. What came before the decision is refused; a clock up to "
-        "five minutes behind is forgiven. "
-        "For the roles caller, agent and marketer.",
+        "five minutes behind is forgiven.",
         body=OutcomeBatch,
         answer=OutcomesAnswer,
         failures=(*_KEYED, *_WRITING),
@@ -211,7 +215,7 @@ OPERATIONS: Final = (
         summary="How customers really go through a journey",
         description="Flow, stalls, hot spots, leaks to offline channels, loops, deviations, groups and stuck pools, as "
         "`headway report journey --json` prints them. One report is made at a time; asked again before new events come "
-        "in, it is given at once. For the role analyst.",
+        "in, it is given at once.",
         answer=JourneyReport,
         parameters=_REPORT_PARAMETERS,
         failures=(*_KEYED, *_READING),
@@ -223,8 +227,7 @@ OPERATIONS: Final = (
         summary="Say that an alias belongs to a customer",
         description="From then on events, contacts and consents of both are one person's, who may be asked about under "
         "either id. The alias's earlier events become the customer's; training sees that only from when the link was "
-        "known. A link that would lead in a circle is refused; one that is known already changes nothing. "
-        "For the roles caller and agent.",
+        "known. A link that would lead in a circle is refused; one that is known already changes nothing.",
         body=LinkRequest,
         answer=PersonAnswer,
         failures=(*_KEYED, *_WRITING),
@@ -235,8 +238,7 @@ OPERATIONS: Final = (
         operation_id="unlink",
         summary="Say that an alias does not belong to a customer",
         description="Without `valid_until` every earlier link between the two is withdrawn, as if it had never been; "
-        "with it the alias's events up to that moment stay the customer's. "
-        "For the roles caller and agent.",
+        "with it the alias's events up to that moment stay the customer's.",
         body=UnlinkRequest,
         answer=PersonAnswer,
         failures=(*_KEYED, *_WRITING),
@@ -247,8 +249,7 @@ OPERATIONS: Final = (
         operation_id="lookup",
         summary="Find people by an identifier",
         description="An identifier is an attribute that the taxonomy declares as one, such as a keyed hash of the "
-        "e-mail address. Whoever has that value now is found; where it is nobody, the list is empty. "
-        "For the roles caller and agent.",
+        "e-mail address. Whoever has that value now is found; where it is nobody, the list is empty.",
         answer=LookupAnswer,
         parameters=(_IDENTIFIER, _IDENTIFIER_VALUE),
         failures=(*_KEYED, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),
@@ -262,8 +263,7 @@ OPERATIONS: Final = (
         summary="Make a decision again from its record",
         description="With no body: under the very configuration and bundle that made it, and `identical` says whether "
         "the record came out with the same bytes. With a body: what another policy, catalogue or bundle would have "
-        "chosen, drawn with the same luck. Nothing is stored. Whoever may read a decision may replay it. "
-        "For the roles caller, agent, marketer, analyst and privacy.",
+        "chosen, drawn with the same luck. Nothing is stored. Whoever may read a decision may replay it.",
         body=ReplayRequest,
         is_body_optional=True,
         answer=ReplayAnswer,
@@ -275,7 +275,7 @@ OPERATIONS: Final = (
         path="/v1/actions",
         operation_id="read_actions",
         summary="The catalogue in force",
-        description="As JSON, with its version as `ETag`. For the roles agent, marketer and analyst.",
+        description="As JSON, with its version as `ETag`.",
         answer=DocumentAnswer,
         parameters=(_VERSION,),
         failures=(*_KEYED, *_READING),
@@ -288,8 +288,7 @@ OPERATIONS: Final = (
         summary="Put a catalogue in force",
         description="The whole catalogue as JSON. It is checked as at a start of the service, together with the other "
         "files in force, written to the home, and decides before the answer leaves; requests under way end as they "
-        "began. The same content again changes nothing. Comments of the file that it replaces are lost. "
-        "For the role marketer.",
+        "began. The same content again changes nothing. Comments of the file that it replaces are lost.",
         body=ActionsDocument,
         answer=DocumentAnswer,
         parameters=(_IF_MATCH,),
@@ -301,7 +300,7 @@ OPERATIONS: Final = (
         path="/v1/policies",
         operation_id="read_policy",
         summary="The policy in force",
-        description="As JSON, with its version as `ETag`. For the roles agent, marketer and analyst.",
+        description="As JSON, with its version as `ETag`.",
         answer=DocumentAnswer,
         parameters=(_VERSION,),
         failures=(*_KEYED, *_READING),
@@ -312,7 +311,7 @@ OPERATIONS: Final = (
         path="/v1/policies",
         operation_id="put_policy",
         summary="Put a policy in force",
-        description="The whole policy as JSON; everything else as for the catalogue. For the role marketer.",
+        description="The whole policy as JSON; everything else as for the catalogue.",
         body=PolicyDocument,
         answer=DocumentAnswer,
         parameters=(_IF_MATCH,),
@@ -326,8 +325,7 @@ OPERATIONS: Final = (
         summary="Try a policy or a catalogue without putting it in force",
         description="Documents that may not be put in force are a 200 with `valid` false and every problem. Of valid "
         "ones it is told what they would have changed of the newest recorded decisions, made again from their records. "
-        "One trial runs at a time, in slices between the requests. "
-        "For the roles marketer and analyst.",
+        "One trial runs at a time, in slices between the requests.",
         body=ValidationRequest,
         answer=ValidationAnswer,
         failures=(*_KEYED, *_WRITING),
@@ -340,8 +338,7 @@ OPERATIONS: Final = (
         description="The very next decision knows them: actions of a queue that has people go to somebody who is "
         "available, has the skills and has room, by predicted result and load; where there is nobody the action is "
         "dropped with the rule `capacity.nobody_available`. A queue without people stays unassigned. All of the batch "
-        "is remembered, or nothing. "
-        "For the role caller.",
+        "is remembered, or nothing.",
         body=WorkforceBatch,
         answer=WorkforceAnswer,
         failures=(*_KEYED, *_WRITING),
@@ -351,8 +348,7 @@ OPERATIONS: Final = (
         path="/v1/workforce",
         operation_id="read_workforce",
         summary="Who works the queues, and what they have open",
-        description="Open work is what was told, and what decisions have given since and still hold. "
-        "For the roles caller, agent, marketer and analyst.",
+        description="Open work is what was told, and what decisions have given since and still hold.",
         answer=WorkforceAnswer,
         parameters=(_QUEUE,),
         failures=(*_KEYED, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),
@@ -365,7 +361,6 @@ OPERATIONS: Final = (
         summary="The process answers",
         description="For restarting a process that hangs.",
         answer=Liveness,
-        is_open=True,
     ),
     Operation(
         method="get",
@@ -374,7 +369,6 @@ OPERATIONS: Final = (
         summary="Requests can be served",
         description="200 where the stores take work, else 503. A journey without a bundle is served, degraded.",
         answer=Readiness,
-        is_open=True,
         unready=True,
     ),
     Operation(
@@ -382,9 +376,9 @@ OPERATIONS: Final = (
         path="/metrics",
         operation_id="metrics",
         summary="Metrics for Prometheus",
-        description="Any valid key may read them.",
+        description="Names start with `headway_`.",
         answer=METRICS_MEDIA_TYPE.partition(";")[0],
-        failures=_KEYED[:1],
+        failures=_KEYED,
     ),
 )
 """Every documented call; pages and this description itself are not calls."""
@@ -406,7 +400,7 @@ def api_document() -> Json:
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {
-                "key": {"type": "http", "scheme": "bearer", "description": "A key made with `headway keys create`."},
+                "key": {"type": "http", "scheme": "bearer", "description": _KEYS_SAID},
                 "write_key": {"type": "http", "scheme": "basic", "description": "The same key as user, no password."},
             },
         },
@@ -424,7 +418,7 @@ def _described(operation: Operation) -> Json:
     described: Json = {
         "operationId": operation.operation_id,
         "summary": operation.summary,
-        "description": operation.description,
+        "description": operation.told,
         "responses": dict(_responses(operation)),
     }
     if operation.parameters:
@@ -434,9 +428,10 @@ def _described(operation: Operation) -> Json:
             "required": not operation.is_body_optional,
             "content": {"application/json": _shape(operation.body)},
         }
-    if operation.is_open:
+    rule = rule_of(operation.method.upper(), operation.path)
+    if rule.is_open:
         described["security"] = []
-    if operation.takes_basic:
+    if rule.takes_basic:
         described["security"] = [{"key": []}, {"write_key": []}]
     return described
 

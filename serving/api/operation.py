@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from serving import problems
+from serving.access import rule_of
 from serving.problems import ProblemDetails, ProblemType
 
 Json = dict[str, Any]
@@ -28,7 +29,6 @@ class Operation:
         answer: the shape of a success as JSON, or the media type of another.
         failures: the problems it may answer.
         tagged: a success carries an `ETag`.
-        takes_basic: the key may come as the user of Basic.
         problem: the shape of its problems.
     """
 
@@ -42,11 +42,14 @@ class Operation:
     body: type[msgspec.Struct] | None = None
     parameters: tuple[Json, ...] = ()
     is_body_optional: bool = False
-    is_open: bool = False
     unready: bool = False
     tagged: bool = False
-    takes_basic: bool = False
     problem: type[ProblemDetails] = ProblemDetails
+
+    @property
+    def told(self) -> str:
+        """The description, and who may use it."""
+        return f"{self.description} {rule_of(self.method.upper(), self.path).said}".strip()
 
 
 DECISION_ID: Final[Json] = {

@@ -9,7 +9,7 @@ from litestar import Response, post
 
 from features.errors import InvalidInput
 from features.tracked_calls import CALL_TYPES, CallType, Envelope, inside
-from serving.api.calls import Call, allowed_to_track, as_json, as_problem, body_of, principal_of, runtime_of
+from serving.api.calls import Call, as_json, as_problem, body_of, principal_of, runtime_of
 from serving.api.failures import Failure, failure_of
 from serving.auth import Principal
 from serving.problems import field_errors, pointer, problem_details, problem_type
@@ -45,7 +45,6 @@ def _failed(request: Call, error: Exception) -> Response[bytes]:
 
 @post(
     _ALL_AT_ONCE,
-    guards=[allowed_to_track("caller", "agent", "marketer")],
     exception_handlers={Exception: _failed},
     status_code=200,
 )
@@ -59,7 +58,6 @@ async def take_batch(request: Call) -> Response[bytes]:
 
 @post(
     list(_ONE_BY_ONE),
-    guards=[allowed_to_track("caller", "agent", "marketer")],
     exception_handlers={Exception: _failed},
     status_code=200,
 )
@@ -92,7 +90,14 @@ def _taken(
         InvalidInput: the only call, which is the body, cannot be.
     """
     paths = [at.format(index) for index in range(len(calls))]
-    report = runtime.tracking.take(calls, envelope, source=principal.source, received_at=runtime.clock(), paths=paths)
+    report = runtime.tracking.take(
+        calls,
+        envelope,
+        source=principal.source,
+        received_at=runtime.clock(),
+        paths=paths,
+        rights=principal.rights,
+    )
     answer = _answer(report, paths)
     runtime.metrics.count_calls(
         accepted=answer.accepted,

@@ -8,7 +8,6 @@ from features.tracked_calls import CallType
 from serving.api.operation import KEYED, WRITING, Operation
 from serving.tracking_shapes import TrackingAnswer, TrackingBatch, TrackingCall, TrackingProblem
 
-_ROLES: Final = "For the roles caller, agent and marketer."
 _MEANINGS: Final[dict[CallType, tuple[str, str]]] = {
     "track": (
         "Something happened",
@@ -34,12 +33,11 @@ def _one(call_type: CallType) -> Operation:
         path=f"/v1/{call_type}",
         operation_id=call_type,
         summary=summary,
-        description=f"{meaning} At most 32 KiB; everything else as for `POST /v1/batch`. {_ROLES}",
+        description=f"{meaning} At most 32 KiB; everything else as for `POST /v1/batch`.",
         body=TrackingCall,
         answer=TrackingAnswer,
         problem=TrackingProblem,
         failures=(*KEYED, *WRITING),
-        takes_basic=True,
     )
 
 
@@ -52,13 +50,12 @@ TRACKING_OPERATIONS: Final = (
         description="For SDKs of Segment and those that speak like it: their host changed, the API key as write key. "
         "Each call is accepted, known already, rejected or dropped by itself; what is accepted is on disk before the "
         "answer leaves. A time is set right by `sentAt`: what happened so long before the batch was sent happened so "
-        "long before it came. What the taxonomy has no place for is not kept, and is counted and listed. At most "
-        f"500 KiB, and 32 KiB a call. {_ROLES}",
+        "long before it came. What the taxonomy has no place for, or the key no right to say, is not kept, and is "
+        "counted and listed. At most 500 KiB, and 32 KiB a call.",
         body=TrackingBatch,
         answer=TrackingAnswer,
         problem=TrackingProblem,
         failures=(*KEYED, *WRITING),
-        takes_basic=True,
     ),
     *(_one(call_type) for call_type in _MEANINGS),
 )

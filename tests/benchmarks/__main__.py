@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks [B1 B2 ...] [--json] [--quick]``: run the named rows, or all but ``scale``."""
+"""``python -m tests.benchmarks [ROW ...] [--json] [--quick] [--postgres]``: the named rows, or all but ``scale``."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"any of {', '.join(KNOWN)}; B1 to B9 if none is named")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that it runs, measures nothing well")
+    parser.add_argument("--postgres", action="store_true", help="B2 also over a PostgreSQL database, made for it")
     chosen = parser.parse_args()
     if unknown := [row for row in chosen.rows if row not in KNOWN]:
         parser.error(f"no row {', '.join(unknown)}; expected any of {', '.join(KNOWN)}")
@@ -47,7 +48,7 @@ def main() -> None:
     found: dict[str, list[Measure]] = {}
     # What is measured prints as it goes; standard output carries the result alone.
     with tempfile.TemporaryDirectory(prefix="headway-benchmarks-") as folder, redirect_stdout(sys.stderr):
-        worlds = Worlds(Path(folder), quick=chosen.quick)
+        worlds = Worlds(Path(folder), quick=chosen.quick, postgres=chosen.postgres)
         for row in chosen.rows or ROWS:
             module = importlib.import_module(f"tests.benchmarks.{KNOWN[row]}")
             found[row] = module.measures(worlds)

@@ -17,6 +17,7 @@ from tests.benchmarks.process import Client, Server, free_port, service
 from tests.benchmarks.report import Measure, absolute, slower
 from tests.benchmarks.timing import Times, interleaved
 from tests.benchmarks.world import Worlds, present
+from tests.postgres_servers import postgres_database
 
 CALLERS = 8
 DECISIONS = "/v1/decisions"
@@ -40,6 +41,14 @@ def measures(worlds: Worlds) -> list[Measure]:
         absolute("p99", ours.milliseconds(0.99), unit="ms", target=10.0, at_most=True),
         absolute("decisions_per_cpu_second", cpu_rate, unit="decisions/s", target=1_000, at_most=False),
     ]
+    if worlds.postgres:
+        with postgres_database() as location:
+            other, _, other_rate = _against_trivial(worlds, "full", database=location.url)
+        spread = other["decision"].spread_ms
+        found += [
+            slower("postgres_vs_sqlite", other["decision"].median_ms, ours.median_ms, target=None, spread=spread),
+            slower("sqlite_rate_vs_postgres", wall_rate, other_rate, target=None, unit="decisions/s"),
+        ]
     if not worlds.quick:
         rate = _mlflow_rate(worlds)
         found.append(
@@ -56,11 +65,13 @@ def measures(worlds: Worlds) -> list[Measure]:
     return found
 
 
-def _against_trivial(worlds: Worlds, durability: str) -> tuple[dict[str, Times], float, float]:
+def _against_trivial(
+    worlds: Worlds, durability: str, *, database: str = "sqlite"
+) -> tuple[dict[str, Times], float, float]:
     """Times of a lone caller, decisions for each second of the server's CPU, and decisions a second."""
-    home = worlds.copy(f"http-{durability}")
+    home = worlds.copy(f"http-{durability}-{'sqlite' if database == 'sqlite' else 'postgres'}")
     ids = worlds.customer_ids()
-    with service(home, compiled=worlds.trained, durability=durability) as server:
+    with service(home, compiled=worlds.trained, durability=durability, database=database) as server:
         client = Client(server.port)
         client.post("/v1/events", {"events": worlds.documents(present())})
         answer = json.loads(client.post(DECISIONS, {"customer_id": ids[0]}))

@@ -88,7 +88,7 @@ class Client:
 
 
 @contextmanager
-def service(home: Home, *, compiled: Home, durability: str = "full") -> Iterator[Server]:
+def service(home: Home, *, compiled: Home, durability: str = "full", database: str = "sqlite") -> Iterator[Server]:
     """Headway's service with the trivial route beside its own, on a free port, ready."""
     port = free_port()
     env = {
@@ -97,6 +97,7 @@ def service(home: Home, *, compiled: Home, durability: str = "full") -> Iterator
         "HEADWAY_BOOTSTRAP_KEY": KEY,
         "HEADWAY_PORT": str(port),
         "HEADWAY_DURABILITY": durability,
+        "HEADWAY_DATABASE": database,
         "BENTOML_HOME": str(home.root / "cache" / "bentoml"),
     }
     use_numba_cache(compiled, env)

@@ -60,11 +60,13 @@ class Worlds:
     Args:
         folder: everything is made in it.
         quick: small sizes.
+        postgres: also measure over a database of the PostgreSQL server that the tests use.
     """
 
-    def __init__(self, folder: Path, *, quick: bool) -> None:
+    def __init__(self, folder: Path, *, quick: bool, postgres: bool = False) -> None:
         self.folder = folder
         self.quick = quick
+        self.postgres = postgres
         self.simulated_customers = 600 if quick else 3_000
         self.customers = 20 if quick else 400
 

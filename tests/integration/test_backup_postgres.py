@@ -54,7 +54,7 @@ def test_a_home_moves_to_postgres_and_back(location: DatabaseLocation, tmp_path:
 
     restore_backup(backed_up(first, tmp_path / "1.zip").path, second, at=NOW)
     assert _rows(location) == _both(first)
-    assert list(second.state.glob("*.db*")) == []
+    assert [path for kind in ("*.db*", "*.head") for path in second.state.glob(kind)] == []
     assert (second.champion_file).read_bytes() == first.champion_file.read_bytes()
 
     restore_backup(backed_up(second, tmp_path / "2.zip").path, third, at=NOW)

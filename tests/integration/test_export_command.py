@@ -135,7 +135,7 @@ def test_a_case_is_a_journey_instance(gym: Path, tmp_path: Path, headway: Headwa
 def test_what_is_personal_stays(gym: Path, tmp_path: Path, headway: Headway, at_home: Callable[[str], Home]) -> None:
     """No attribute that is marked, no facts, and no raw text; the event that holds them is there."""
     taxonomy = (gym / "taxonomy.yaml").read_text()
-    (gym / "taxonomy.yaml").write_text(taxonomy.replace("age: {dtype: number", "age: {dtype: number, pii: true"))
+    (gym / "taxonomy.yaml").write_text(taxonomy.replace("unit: years, feature: true", "unit: years, pii: true"))
     home = at_home("private")
     headway("import", "--mapping", gym, gym / "campaign.csv")
     lines = [

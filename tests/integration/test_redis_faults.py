@@ -79,8 +79,8 @@ def _set_back(server: RedisServer) -> None:
     ("harm", "degraded"),
     [
         (lambda server: server.client().flushall(), RESET),
-        (_restarted, RESET),
-        (_set_back, REBUILT),
+        pytest.param(_restarted, RESET, marks=pytest.mark.slow),
+        pytest.param(_set_back, REBUILT, marks=pytest.mark.slow),
     ],
     ids=["flushed", "restarted empty", "restarted with an old dump"],
 )
@@ -109,6 +109,7 @@ def test_what_was_in_a_redis_is_lost(
     assert (told, newest) == ([], (24, []))
 
 
+@pytest.mark.slow
 def test_a_redis_that_is_slow(server: RedisServer, tmp_path: Path) -> None:
     """Nobody waits for it longer than its timeout; then it is used again."""
     with _world(tmp_path / "home", server.location) as world, world.client() as client:
@@ -124,6 +125,7 @@ def test_a_redis_that_is_slow(server: RedisServer, tmp_path: Path) -> None:
         assert (after, _seen(client)) == ([], (24, []))
 
 
+@pytest.mark.slow
 def test_a_redis_that_lets_nobody_in(server: RedisServer, tmp_path: Path) -> None:
     """A password that was changed is as a Redis that is down, and what it says names none."""
     with _world(tmp_path / "home", server.location) as world, world.client() as client:
@@ -139,6 +141,7 @@ def test_a_redis_that_lets_nobody_in(server: RedisServer, tmp_path: Path) -> Non
     assert (told, refused) == ([DOWN], (48, [DOWN]))
 
 
+@pytest.mark.slow
 def test_a_redis_that_is_full(server: RedisServer, tmp_path: Path) -> None:
     """Without room, `noeviction`: events say so, decisions rebuild; with room again it heals."""
     with _world(tmp_path / "home", server.location) as world:
@@ -155,6 +158,7 @@ def test_a_redis_that_is_full(server: RedisServer, tmp_path: Path) -> None:
     assert healed == (48, [])
 
 
+@pytest.mark.slow
 def test_a_redis_that_evicts(server: RedisServer, tmp_path: Path) -> None:
     """Under `allkeys-lru` rows go, perhaps the epoch: every answer stays that of the log, and all events are kept."""
     ids = [f"c-{number}" for number in range(60)]
@@ -172,6 +176,7 @@ def test_a_redis_that_evicts(server: RedisServer, tmp_path: Path) -> None:
     assert {reason for _, reasons in seen for reason in reasons} <= {REBUILT, RESET, DOWN}
 
 
+@pytest.mark.slow
 def test_a_replica_that_lagged_is_promoted(server: RedisServer, tmp_path: Path) -> None:
     """It has the epoch and older rows: what is behind is seen by its position, and written anew."""
     folder = tmp_path / "replica"

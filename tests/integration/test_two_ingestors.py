@@ -110,6 +110,7 @@ def _events(draw: st.DrawFn, name: str) -> list[JourneyEvent]:
     return events
 
 
+@pytest.mark.slow
 @given(
     before=_events("before"),
     batches=st.tuples(_events("a"), _events("b")),
@@ -145,7 +146,9 @@ _CASES = {
 }
 
 
-@pytest.mark.parametrize("case", _CASES)
+@pytest.mark.parametrize(
+    "case", ["late", *(pytest.param(case, marks=pytest.mark.slow) for case in _CASES if case != "late")]
+)
 def test_one_ingestor_in_the_middle_of_another(redis_location: RedisLocation, case: str) -> None:
     """At every point of one batch another one is taken in whole."""
     first = [event("a", kind="profile_updated", at=START_AT, facts={"tier": "gold"})]

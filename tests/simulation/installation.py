@@ -23,8 +23,8 @@ from models.record_store import SqlRecordStore
 from models.registry import LocalRegistry
 from models.rulebooks import feature_sets_of
 from serving.assembly import Stores, assemble
-from serving.auth import KeyFile
 from serving.champions import served_bundles
+from serving.keys import KeyFile
 from serving.runtime import Runtime
 from serving.settings import Settings
 from serving.surroundings import Surroundings

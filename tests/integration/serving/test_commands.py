@@ -16,6 +16,8 @@ import redis
 from features.cli import COMMAND_GROUP, run
 from features.home import Home, lock_file
 from features.online_location import RedisLocation
+from serving.audit import AuditTrail
+from serving.auth import Principal
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +47,57 @@ def test_a_key_is_made_listed_and_revoked() -> None:
     assert (key["key_id"], key["source"], key["roles"]) == (made["key_id"], "crm", ["caller", "analyst"])
     assert key["revoked_at"] is not None
     assert made["key"] not in listed
+
+
+def test_a_key_is_rotated_and_the_list_says_what_it_is() -> None:
+    """The new secret shows once; the one before has an end."""
+    options = ("--source", "shop", "--origin", "https://a.example", "--may", "profile", "--expires", "30d", "--json")
+    _, said, _ = _run("keys", "create", *options)
+    made = json.loads(said)
+
+    code, rotated, _ = _run("keys", "rotate", made["key_id"], "--overlap", "2d", "--json")
+
+    assert code == 0
+    assert json.loads(rotated)["key"] not in (made["key"], None)
+    _, listed, _ = _run("keys", "list", "--json")
+    (key,) = json.loads(listed)
+    assert (key["origins"], key["rights"], key["roles"]) == (["https://a.example"], ["profile"], [])
+    assert key["previous_until"] == json.loads(rotated)["previous_until"] > key["rotated_at"]
+    assert (key["expires_at"] > key["previous_until"], key["last_used_at"]) == (True, None)
+    _, shown, _ = _run("keys", "list")
+    assert "publishable for https://a.example  may profile" in shown
+    assert "never used" in shown
+
+
+def test_an_overlap_that_is_no_time_is_refused() -> None:
+    """Exit code 2, with how to write one."""
+    code, _, told = _run("keys", "rotate", "00000000", "--overlap", "long")
+
+    assert code == 2
+    assert "--overlap: got 'long', expected a duration" in told
+
+
+def test_the_audit_log_is_asked_about_a_customer(tmp_path: Path) -> None:
+    """And about a key, and a time; without a log there is nothing to show."""
+    assert _run("audit") == (0, "", "")
+    trail = AuditTrail(tmp_path / "audit", clock=lambda: 1_772_366_400_000_000, randomness=os.urandom)
+    for key_id, customer_id in (("k-1", "c-1"), ("k-1", "c-2"), ("k-2", "c-2")):
+        caller, call = Principal(key_id, "desk", frozenset({"agent"})), "GET /v1/customers/{customer_id}/journey"
+        trail.note(caller, call, status=200, object_id=customer_id, is_customer=True)
+    trail.write()
+
+    told = {
+        options: [json.loads(line)["who"] for line in _run("audit", *options, "--json")[1].splitlines()]
+        for options in ((), ("--customer", "c-2"), ("--who", "k-1"), ("--limit", "1"), ("--since", "1d"))
+    }
+
+    assert told == {
+        (): ["k-2", "k-1", "k-1"],
+        ("--customer", "c-2"): ["k-2", "k-1"],
+        ("--who", "k-1"): ["k-1", "k-1"],
+        ("--limit", "1"): ["k-2"],
+        ("--since", "1d"): [],
+    }
 
 
 def test_a_key_is_limited_and_freed_again() -> None:

@@ -83,6 +83,54 @@ def test_both_refuse_a_key_without_the_role(tmp_path: Path) -> None:
     assert door == framework
 
 
+def test_both_refuse_two_keys_and_publishable_ones(tmp_path: Path) -> None:
+    """A proxy may have read another of two headers; a page may not ask for decisions."""
+    world = World(tmp_path)
+    page = {
+        "Authorization": f"Bearer {world.key('shop', origins=['https://a.example'])}",
+        "Origin": "https://a.example",
+    }
+    twice = [*KEY.items(), *KEY.items()]
+
+    async def both(headers: Any) -> list[Any]:
+        async with doors(world) as (_, *clients):
+            return [_seen(await client.post("/v1/decisions", content=BODY, headers=headers)) for client in clients]
+
+    for headers, status in ((twice, 401), (page, 403)):
+        door, framework = asyncio.run(both(headers))
+        assert door[0] == status
+        assert door == framework
+
+
+@pytest.mark.parametrize(("role", "status"), [("caller", 404), ("analyst", 403), (None, 401)])
+def test_the_door_of_bentoml_is_for_the_same_roles(tmp_path: Path, role: str | None, status: int) -> None:
+    """What it lets pass goes on to BentoML, which is not here."""
+    world = World(tmp_path)
+    headers = {} if role is None else {"Authorization": f"Bearer {world.key('crm', role)}"}
+
+    async def asked() -> int:
+        async with doors(world) as (_, door, _app):
+            return (await door.post("/rank", content=BODY, headers=headers)).status_code
+
+    assert asyncio.run(asked()) == status
+
+
+def test_both_are_noted_in_the_audit_log(tmp_path: Path) -> None:
+    """Counted, with who asked and how it ended; who is not known is nobody."""
+    world = World(tmp_path)
+
+    async def both() -> list[Any]:
+        async with doors(world) as (runtime, *clients):
+            for client in clients:
+                for headers in (KEY, {}):
+                    await client.post("/v1/decisions", content=BODY, headers=headers)
+            runtime.audit.write(all_minutes=True)
+            return list(runtime.audit.lines())
+
+    told = {(one.who, one.call, one.status, one.calls) for one in asyncio.run(both())}
+    assert told == {("bootstrap", "POST /v1/decisions", 200, 2), ("nobody", "POST /v1/decisions", 401, 2)}
+
+
 def test_both_count_their_answers(tmp_path: Path) -> None:
     """By the route's template and the status."""
 

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from serving.auth import KeyFile
 from serving.key_limits import KeyLimit
+from serving.keys import KeyFile
 from serving.runtime import Runtime
 from tests.doors import BOOTSTRAP, World, event
 from tests.gated import doors
@@ -150,9 +150,10 @@ def test_a_limit_is_kept_with_its_key_and_changed_at_once(tmp_path: Path) -> Non
     key_id = key.split("_")[1]
     keys.limit(key_id, KeyLimit(per_second=5.0, burst=9))
 
-    found = KeyFile(tmp_path / "keys.json").keys()[key_id]
+    found = KeyFile(tmp_path / "keys.json").holder(key, at=0)
 
-    assert found.principal.limit == KeyLimit(per_second=5.0, burst=9)
+    assert found is not None
+    assert found.limit == KeyLimit(per_second=5.0, burst=9)
     assert keys.limit(key_id, None).limit is None
 
 

@@ -36,7 +36,7 @@ START_SECONDS = 120
 class Service:
     """``headway serve`` as a child process."""
 
-    def __init__(self, home: Path, *, compiled: Path | None = None) -> None:
+    def __init__(self, home: Path, *, compiled: Path | None = None, database: str | None = None) -> None:
         self.home = Home(home)
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -45,6 +45,8 @@ class Service:
         environment |= {"HEADWAY_HOME": str(home), "HEADWAY_BOOTSTRAP_KEY": KEY, "HEADWAY_PORT": str(self.port)}
         if compiled is not None:
             environment["NUMBA_CACHE_DIR"] = str(compiled)
+        if database is not None:
+            environment["HEADWAY_DATABASE"] = database
         self.environment = environment
         self._output = self.log.open("wb")
         self.process = subprocess.Popen(

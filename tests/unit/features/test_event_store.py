@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from features.errors import HomeLocked, StoreCorrupted, StoreUnavailable, UnknownObject
+from features.errors import HomeLocked, Refused, StoreCorrupted, StoreUnavailable, UnknownObject
 from features.event_store import SqlEventLog
 from tests.histories import START_AT, event
 
@@ -225,7 +225,7 @@ def test_many_writers_lose_nothing(path: Path) -> None:
 def test_a_bad_row_keeps_nothing_of_its_batch(path: Path) -> None:
     """A batch is one commit: where it fails, nothing of it is there, and other batches are not touched."""
     log = SqlEventLog(path)
-    with pytest.raises(OverflowError):
+    with pytest.raises(Refused, match="integers of 64 bits"):
         log.append([event("a"), event("b", sequence=2**80)])
     log.append([event("c")])
     assert [logged.event.event_id for logged in log.of_customer("c1")] == ["c"]

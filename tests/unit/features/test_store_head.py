@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -372,6 +373,28 @@ def test_a_head_that_cannot_be_written_is_said_and_heals(path: Path) -> None:
 
     assert head is not None
     assert head.rows == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc to see what is synced")
+def test_a_log_of_writes_that_stays_is_synced_before_the_head(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where commits are not: somebody reads at the end, so nothing is written back, and a head must not be ahead."""
+    synced: list[str] = []
+    sync = os.fsync
+
+    def seen(descriptor: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        sync(descriptor)
+
+    log = SqlEventLog(path, durability="NORMAL")
+    with closing(sqlite3.connect(path)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM events").fetchone()
+        log.append([event("e-1")])
+        monkeypatch.setattr(os, "fsync", seen)
+        log.close()
+
+        assert (head := read_head(path)) is not None
+        assert (head.rows, synced) == (1, ["events.db-wal"])
 
 
 @pytest.mark.parametrize(("durability", "rows"), [("FULL", 1), ("NORMAL", 0)])

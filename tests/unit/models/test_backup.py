@@ -18,6 +18,7 @@ from features.backup_file import open_backup
 from features.errors import HomeLocked, Refused, StoreCorrupted, StoreUnavailable
 from features.event_store import SqlEventLog
 from features.home import Home, lock_file
+from features.store_head import verify_head
 from models.configuration import built_in_configuration
 from models.record_store import SqlRecordStore
 from models.restore import restore_backup
@@ -61,21 +62,31 @@ def backup(small: Path, tmp_path: Path, home: Home) -> Path:
 
 
 def test_everything_comes_back(lived: Home, tmp_path: Path) -> None:
-    """Every row of both stores under the same declarations, and every file with its bytes; caches and locks do not."""
+    """Every row of both stores under the same declarations, and every file with its bytes; caches and locks do not.
+
+    The restored files have heads of their own.
+    """
     restored = Home(tmp_path / "restored")
+    lived.audit.mkdir(mode=0o700)
+    (lived.audit / "secret").write_bytes(b"of pseudonyms")
 
     restore_backup(backed_up(lived, tmp_path / "b.zip").path, restored, at=NOW)
 
     assert sorted(path.name for path in restored.state.iterdir() if path.suffix != ".lock") == [
-        *("events.db", "keys.json", "records.db")
+        *("events.db", "events.head", "keys.json", "records.db", "records.head")
     ]
     for name in ("events.db", "records.db"):
         assert rows(restored.state / name) == rows(lived.state / name)
         assert layout(restored.state / name) == layout(lived.state / name)
+        found, before = verify_head(restored.state / name), verify_head(lived.state / name)
+        assert (found.problem, found.note) == ("", "")
+        assert found.kept is not None
+        assert before.kept is not None
+        assert found.kept.store_id != before.kept.store_id
     told = files(restored.root)
     assert told == {name: data for name, data in files(lived.root).items() if name in told}
     assert {name.partition("/")[0] for name in told} == {
-        *("bundles", "config", "configurations", "prices", "reports", "snapshot.json")
+        *("audit", "bundles", "config", "configurations", "prices", "reports", "snapshot.json")
     }
     keys = restored.state / "keys.json"
     assert keys.read_bytes() == (lived.state / "keys.json").read_bytes()

@@ -172,6 +172,13 @@ def test_problems_of_all_files_come_at_once(edited: Edit) -> None:
         (
             "taxonomy.yaml",
             "age_band:\n    dtype: category",
+            "age_band:\n    pii: true\n    dtype: category",
+            "attributes.age_band.feature",
+            "false: nothing personal is a feature",
+        ),
+        (
+            "taxonomy.yaml",
+            "age_band:\n    dtype: category",
             "age_band:\n    dtype: number",
             "attributes.age_band.values",
             "values for a category",

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from features.errors import InvalidInput, StoreCorrupted, UnknownObject
-from serving.auth import Authenticator, KeyFile, Principal
+from serving.access import rule_of
+from serving.auth import Authenticator, Principal
+from serving.keys import KeyFile
 from serving.problems import Forbidden, Unauthenticated
 
 AT = 1_700_000_000_000_000
@@ -25,7 +27,7 @@ def test_a_created_key_tells_its_source_and_roles(tmp_path: Path) -> None:
     """The source of events and decisions comes from the key."""
     key = _created(tmp_path / "keys.json", roles=("caller", "analyst"))
 
-    principal = Authenticator(KeyFile(tmp_path / "keys.json"), None).principal(f"Bearer {key}")
+    principal = Authenticator(KeyFile(tmp_path / "keys.json"), None, clock=lambda: AT).principal(f"Bearer {key}")
 
     assert principal == Principal("00010203", "crm", frozenset({"caller", "analyst"}))
 
@@ -56,7 +58,7 @@ def test_the_key_itself_is_not_kept(tmp_path: Path) -> None:
 def test_anything_but_a_valid_key_is_refused(tmp_path: Path, header: str | None) -> None:
     """Missing, malformed, unknown and wrong keys are all turned away."""
     _created(tmp_path / "keys.json")
-    authenticator = Authenticator(KeyFile(tmp_path / "keys.json"), BOOTSTRAP)
+    authenticator = Authenticator(KeyFile(tmp_path / "keys.json"), BOOTSTRAP, clock=lambda: AT)
 
     with pytest.raises(Unauthenticated, match="expected"):
         authenticator.principal(header)
@@ -69,7 +71,7 @@ def _basic(credentials: str) -> str:
 def test_a_tracking_sdk_may_send_the_key_as_a_user(tmp_path: Path) -> None:
     """Basic without a password says the same as a bearer, there and only there."""
     key = _created(tmp_path / "keys.json")
-    authenticator = Authenticator(KeyFile(tmp_path / "keys.json"), BOOTSTRAP)
+    authenticator = Authenticator(KeyFile(tmp_path / "keys.json"), BOOTSTRAP, clock=lambda: AT)
 
     found = [authenticator.tracking_principal(one) for one in (_basic(f"{key}:"), f"Bearer {key}")]
 
@@ -89,7 +91,7 @@ def test_a_tracking_sdk_may_send_the_key_as_a_user(tmp_path: Path) -> None:
 def test_anything_but_a_key_as_user_is_refused(tmp_path: Path, header: str | None) -> None:
     """No user, a password, or nothing that is base64."""
     _created(tmp_path / "keys.json")
-    authenticator = Authenticator(KeyFile(tmp_path / "keys.json"), BOOTSTRAP)
+    authenticator = Authenticator(KeyFile(tmp_path / "keys.json"), BOOTSTRAP, clock=lambda: AT)
 
     with pytest.raises(Unauthenticated, match="expected"):
         authenticator.tracking_principal(header)
@@ -98,7 +100,7 @@ def test_anything_but_a_key_as_user_is_refused(tmp_path: Path, header: str | Non
 def test_a_revoked_key_stops_working_without_a_restart(tmp_path: Path) -> None:
     """A running service sees what another process revoked."""
     key = _created(tmp_path / "keys.json")
-    authenticator = Authenticator(KeyFile(tmp_path / "keys.json"), None)
+    authenticator = Authenticator(KeyFile(tmp_path / "keys.json"), None, clock=lambda: AT)
     authenticator.principal(f"Bearer {key}")
 
     KeyFile(tmp_path / "keys.json").revoke("00010203", at=AT)
@@ -130,7 +132,7 @@ def test_keys_are_kept_beside_each_other(tmp_path: Path) -> None:
     """Making a key takes none away."""
     first = _created(tmp_path / "keys.json")
     second = _created(tmp_path / "keys.json", secret=bytes(reversed(SECRET)))
-    authenticator = Authenticator(KeyFile(tmp_path / "keys.json"), None)
+    authenticator = Authenticator(KeyFile(tmp_path / "keys.json"), None, clock=lambda: AT)
 
     assert authenticator.principal(f"Bearer {first}").key_id == "00010203"
     assert authenticator.principal(f"Bearer {second}").key_id == "23222120"
@@ -138,7 +140,9 @@ def test_keys_are_kept_beside_each_other(tmp_path: Path) -> None:
 
 def test_the_bootstrap_key_is_admin(tmp_path: Path) -> None:
     """The first steps need no file."""
-    principal = Authenticator(KeyFile(tmp_path / "keys.json"), BOOTSTRAP).principal(f"bearer {BOOTSTRAP}")
+    principal = Authenticator(KeyFile(tmp_path / "keys.json"), BOOTSTRAP, clock=lambda: AT).principal(
+        f"bearer {BOOTSTRAP}"
+    )
 
     assert principal == Principal("bootstrap", "bootstrap", frozenset({"admin"}))
 
@@ -164,11 +168,11 @@ def test_a_role_is_required() -> None:
     """A key may do what its roles say, and nothing else."""
     analyst = Principal("k", "crm", frozenset({"analyst"}))
 
-    analyst.require("analyst", "caller")
+    rule_of("GET", "/v1/models").require(analyst)
     with pytest.raises(Forbidden, match="key k has the roles analyst; expected one of admin, caller"):
-        analyst.require("caller")
+        rule_of("PUT", "/v1/workforce").require(analyst)
 
 
 def test_admin_may_do_everything() -> None:
     """Admin needs no other role."""
-    Principal("k", "crm", frozenset({"admin"})).require("privacy")
+    rule_of("PUT", "/v1/workforce").require(Principal("k", "crm", frozenset({"admin"})))

@@ -17,9 +17,9 @@ from features.check_findings import Finding, passed
 from features.cli import COMMAND_GROUP, run
 from features.event_store import SqlEventLog
 from features.home import Home
-from serving.auth import KeyFile
 from serving.doctor import CHECKS, Installation, clock, database, environment, examined, keys, online_store, stores
 from serving.doctor_commands import doctor_document, doctor_text
+from serving.keys import KeyFile
 from tests.histories import START_AT, event
 from tests.postgres_servers import postgres_database
 
@@ -57,11 +57,6 @@ def doctor(root: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> tuple[
     return code, said.getvalue()
 
 
-def made(home: Home) -> set[Path]:
-    """What there is in a home, but for what SQLite keeps beside a file that is read."""
-    return {path for path in home.root.rglob("*") if path.suffix not in (".db-shm", ".db-wal")}
-
-
 def test_a_new_home_fails_nothing_and_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is changed by looking."""
     code, said = doctor(tmp_path / "none", monkeypatch, "--json")
@@ -76,7 +71,7 @@ def test_a_failed_check_is_exit_code_1(home: Home, monkeypatch: pytest.MonkeyPat
     """The text says what was expected and what to do."""
     KeyFile.of(home).create(source="crm", roles=["caller"], secret=bytes(36), at=NOW)
     KeyFile.of(home).path.chmod(0o644)
-    before = made(home)
+    before = sorted(home.root.rglob("*"))
 
     code, said = doctor(home.root, monkeypatch)
 
@@ -86,7 +81,7 @@ def test_a_failed_check_is_exit_code_1(home: Home, monkeypatch: pytest.MonkeyPat
     assert lines[place].split()[1:3] == ["secret", "files"]
     assert lines[place + 2].strip() == f"to do: chmod 600 {KeyFile.of(home).path}"
     assert lines[-1].endswith(" 1 failed")
-    assert made(home) == before
+    assert sorted(home.root.rglob("*")) == before
 
 
 def test_a_broken_check_is_a_finding_and_stops_no_other(home: Home) -> None:

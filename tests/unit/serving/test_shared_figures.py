@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from prometheus_client import generate_latest
@@ -74,3 +75,13 @@ def test_what_is_no_list_of_figures_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / f"{os.getppid()}.figures").write_bytes(b'[["headway')
 
     assert len(_told(SharedFigures(tmp_path, [_Figures(3, 0.25, 4, "b")]))) == 4
+
+
+def test_figures_are_left_and_told_at_the_same_time(tmp_path: Path) -> None:
+    """By the thread that leaves them every second, and by the one that somebody asked."""
+    figures = SharedFigures(tmp_path, [_Figures(1, 0.5, 2, "a")])
+
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(lambda _: _told(figures), range(400)))
+
+    assert all(one == told[0] for one in told)

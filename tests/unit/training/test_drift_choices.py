@@ -9,7 +9,7 @@ import pytest
 
 from features.kernel import Floats
 from tests.drifting import decided
-from training.drift_choices import CHOICES, choice_effects, choice_reasons
+from training.drift_choices import ALL_OUTCOMES, CHOICES, choice_effects, choice_reasons
 from training.drift_effects import action_effects, effect_reasons
 from training.drift_samples import Decided
 from training.params import EffectDriftParams
@@ -39,13 +39,15 @@ def test_a_promise_that_is_not_kept_calls_for_training() -> None:
     """The figures hold the truth, and the text both numbers."""
     found = choice_effects(chosen(6_000, 1, works=False), PARAMS)
 
-    (one,) = found
+    one, together = found
+    assert (one.outcome_id, together.outcome_id) == ("paid", ALL_OUTCOMES)
     assert one.predicted == pytest.approx(0.8 * 0.12)
     low, high = one.observed.interval(3.5)
     assert low < 0.0 < high
-    (reason,) = choice_reasons(found, PARAMS)
+    reason, of_all = choice_reasons(found, PARAMS)
     assert (reason.code, reason.calls_for, reason.subject) == ("effect.missed", "retrain", CHOICES)
     assert "predicted to change paid by +0.096" in reason.text
+    assert "predicted to add were worth +3.84 a decision" in of_all.text
 
 
 def test_it_is_found_where_no_action_by_itself_tells() -> None:
@@ -53,7 +55,7 @@ def test_it_is_found_where_no_action_by_itself_tells() -> None:
     before, lately = chosen(3_000, 2, works=True), chosen(3_000, 3, works=False)
 
     assert effect_reasons(action_effects(before, lately, PARAMS), PARAMS) == []
-    assert [one.is_missed for one in choice_effects(lately, PARAMS)] == [True]
+    assert [one.is_missed for one in choice_effects(lately, PARAMS)] == [True, True]
 
 
 def test_a_promise_that_is_kept_is_left_alone() -> None:
@@ -90,6 +92,24 @@ def test_a_person_in_many_decisions_counts_once() -> None:
     names = ("place", "people", "at", "arm", "probabilities", "control", "uplift", "is_recorded", "response")
     twice = replace(once, **{name: getattr(once, name)[rows] for name in names})
 
-    (one,), (two,) = choice_effects(once, PARAMS), choice_effects(twice, PARAMS)
+    one, two = choice_effects(once, PARAMS)[0], choice_effects(twice, PARAMS)[0]
     assert two.gap.se == pytest.approx(one.gap.se, rel=1e-9)
     assert (two.n_treated, two.n_control) == (2 * one.n_treated, 2 * one.n_control)
+
+
+def test_outcomes_are_added_up_by_what_they_are_worth() -> None:
+    """With one outcome, all together are that one in money; with a second that nobody aims at, nothing changes."""
+    lately = chosen(6_000, 5, works=True)
+    one, together = choice_effects(lately, PARAMS)
+    assert together.gap.value == pytest.approx(40.0 * one.gap.value)
+    assert together.gap.se == pytest.approx(40.0 * one.gap.se)
+
+    unknown = np.full((6_000, 1), np.nan)
+    two = replace(
+        lately,
+        outcome_ids=("paid", "liked"),
+        worth=np.array([40.0, 7.0]),
+        response=np.hstack([lately.response, unknown]),
+        control=np.hstack([lately.control, unknown]),
+    )
+    assert choice_effects(two, PARAMS) == [one, together]

@@ -85,6 +85,9 @@ def test_what_was_predicted_and_held_back_is_taken_from_the_record(subject: Subj
     assert found.probabilities[0, [0, nudge]].tolist() == [0.4, 0.6]
     assert (found.uplift[0, nudge], found.sigma[0, nudge]) == (0.05, 0.01)
     assert found.control[0, subject.outcome_ids.index("progress_7d")] == 0.1
+    # The other outcomes were predicted for nobody, and the record is one all the same.
+    assert np.isnan(found.control[0]).sum() == len(subject.outcome_ids) - 1 > 0
+    assert found.is_recorded.tolist() == [True]
     assert (found.reached.tolist(), found.held.tolist(), found.held_by.tolist()) == ([2], [1], [("cap.week",)])
     assert found.stall.tolist() == [0.7]
     assert math.isnan(found.response[0, 0])

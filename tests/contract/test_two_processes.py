@@ -1,0 +1,319 @@
+"""Two stores over one PostgreSQL database, as two processes have them: what is exact stays so, whoever is first."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import psycopg
+import pytest
+
+from features import event_store
+from features.database_location import DatabaseLocation
+from features.errors import StoreUnavailable
+from features.event_store import SqlEventLog
+from features.postgres_store import LOCKS
+from models.decision import DecisionRecord
+from models.ids import decision_id
+from models.record_store import SqlRecordStore
+from models.records import (
+    CapacityNeed,
+    CapacityWindow,
+    ConsentChange,
+    ContactResponse,
+    LeaseEnded,
+    LostRace,
+)
+from tests.decision_records import DAY_US, DECIDED_AT, cap, contact, record, reservation
+from tests.histories import START_AT, event
+from tests.postgres_servers import empty
+
+T = TypeVar("T")
+
+CALLS = CapacityWindow("calls", 7)
+ONE = 1_000_000
+_AT_ONCE = 4
+
+
+@pytest.fixture
+def stores(database: DatabaseLocation) -> Iterator[tuple[SqlRecordStore, SqlRecordStore]]:
+    """Two record stores of one database, which is empty."""
+    empty(database)
+    with closing(SqlRecordStore(database)) as one, closing(SqlRecordStore(database)) as other:
+        yield one, other
+
+
+@pytest.fixture
+def logs(database: DatabaseLocation) -> Iterator[tuple[SqlEventLog, SqlEventLog]]:
+    """Two event logs of one database, which is empty."""
+    empty(database)
+    with closing(SqlEventLog(database)) as one, closing(SqlEventLog(database)) as other:
+        yield one, other
+
+
+def _at_once(work: Callable[[int], T], count: int) -> list[T]:
+    """What each of some calls gives, in threads that begin together."""
+    begin = threading.Barrier(_AT_ONCE)
+
+    def some(place: int) -> list[T]:
+        begin.wait(30)
+        return [work(number) for number in range(place, count, _AT_ONCE)]
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return [one for part in pool.map(some, range(_AT_ONCE)) for one in part]
+
+
+def _won(work: Callable[[], object]) -> bool:
+    with suppress(LostRace, LeaseEnded):
+        work()
+        return True
+    return False
+
+
+def test_caps_are_exact(stores: Sequence[SqlRecordStore]) -> None:
+    """Of many decisions for one person as many find room as the cap has."""
+
+    def decide(number: int) -> bool:
+        made = record(number, decided_at=DECIDED_AT)
+        return _won(lambda: stores[number % 2].commit(made, b"", reservation(contact(made), caps=(cap(3),))))
+
+    assert sum(_at_once(decide, 24)) == 3
+    assert len(stores[0].customer("c1", since=0, now=DECIDED_AT).contacts) == 3
+
+
+def test_capacities_are_exact(stores: Sequence[SqlRecordStore]) -> None:
+    """Of many decisions for many people as many find room as the capacity has, and the counter says so."""
+
+    def decide(number: int) -> bool:
+        made = record(number, customer_id=f"c{number}", decided_at=DECIDED_AT)
+        need = CapacityNeed(0, CALLS, ONE, 5 * ONE)
+        held = replace(reservation(contact(made)), needs=(need,))
+        return _won(lambda: stores[number % 2].commit(made, b"", held))
+
+    assert sum(_at_once(decide, 24)) == 5
+    assert stores[1].capacity_used([CALLS], now=DECIDED_AT) == {"calls": 5.0}
+
+
+def test_one_request_has_one_answer(stores: Sequence[SqlRecordStore]) -> None:
+    """Everybody who asks with a request id gets the bytes that were committed, and one decision is there."""
+
+    def decide(number: int) -> bytes:
+        made = record(number, request_id="r", decided_at=DECIDED_AT)
+        return stores[number % 2].commit(made, b"answer %d" % number, reservation(contact(made), caps=(cap(1),))).answer
+
+    answers = set(_at_once(decide, 16))
+
+    kept = [one for page in stores[0].read() for one in page]
+    assert len(kept) == 1
+    assert answers == {b"answer %d" % int(kept[0].decision_id.removeprefix("d-"))}
+
+
+def test_a_send_holds_one_lease(stores: Sequence[SqlRecordStore]) -> None:
+    """Decisions for one send replace each other's lease, and what it takes of a capacity."""
+
+    def decide(number: int) -> None:
+        made = record(number, send_id="s", decided_at=DECIDED_AT)
+        lease = contact(made, status="lease", send_id="s")
+        held = replace(reservation(lease), needs=(CapacityNeed(0, CALLS, ONE, 99 * ONE),))
+        stores[number % 2].commit(made, b"", held)
+
+    _at_once(decide, 16)
+
+    assert len(stores[0].customer("c1", since=0, now=DECIDED_AT).contacts) == 1
+    assert stores[0].capacity_used([CALLS], now=DECIDED_AT) == {"calls": 1.0}
+
+
+def test_leases_become_contacts_beside_decisions_under_one_cap(stores: Sequence[SqlRecordStore]) -> None:
+    """Activations, answers and decisions of two processes together keep to it; what came unasked counts too."""
+    leases = [record(number, decided_at=DECIDED_AT) for number in range(8)]
+    for made in leases:
+        ended = contact(made, status="lease", expires_at=DECIDED_AT + 50)
+        stores[0].commit(made, b"", reservation(ended))
+    at = DECIDED_AT + 10
+
+    def happen(number: int) -> bool:
+        made = leases[number // 3]
+        told = contact(made, at=at)
+        match number % 3:
+            case 0:
+                asked = reservation(told, caps=(cap(9),))
+                return _won(lambda: stores[number % 2].activate(asked, at=at))
+            case 1:
+                later = record(100 + number, decided_at=at)
+                held = reservation(contact(later), caps=(cap(9),))
+                return _won(lambda: stores[number % 2].commit(later, b"", held))
+            case _:
+                stores[number % 2].note_responses([ContactResponse(made.decision_id, "c1", "positive", at)])
+                return False
+
+    won = sum(_at_once(happen, 24))
+
+    found = stores[0].customer("c1", since=0, now=at).contacts
+    assert len([one for one in found if one.status == "confirmed"]) == won
+    assert len(found) <= 9
+    assert all(one.response == "positive" for one in found if one.decision_id <= leases[-1].decision_id)
+
+
+def test_what_was_shown_counts_beside_decisions(stores: Sequence[SqlRecordStore]) -> None:
+    """A confirmation in one process and decisions in another never leave more than the cap and the confirmation."""
+
+    def happen(number: int) -> bool:
+        made = record(number, decided_at=DECIDED_AT)
+        if number % 4 == 0:
+            stores[1].confirm_contacts([contact(made)])
+            return False
+        held = reservation(contact(made), caps=(cap(4),))
+        return _won(lambda: stores[number % 2].commit(made, b"", held))
+
+    won = sum(_at_once(happen, 24))
+
+    assert len(stores[0].customer("c1", since=0, now=DECIDED_AT).contacts) == 6 + won
+    assert won <= 4
+
+
+def test_imports_and_decisions_store_a_request_once(stores: Sequence[SqlRecordStore]) -> None:
+    """The counts of new decisions add up to what is there."""
+    made = [record(number, decided_at=DECIDED_AT) for number in range(40)]
+
+    def happen(number: int) -> int:
+        if number % 2:
+            return stores[1].append_imported(made[number - 1 : number + 19])
+        return int(not stores[0].commit(made[number], b"", None).was_stored_before)
+
+    new = sum(_at_once(happen, 40))
+
+    assert new == len([one for page in stores[0].ids() for one in page]) == 40
+
+
+def test_consents_in_any_order_hinder_nobody(stores: Sequence[SqlRecordStore]) -> None:
+    """Two processes write the consents of the same people in turn, and neither waits for the other for good."""
+    people = [f"c{number}" for number in range(30)]
+
+    def tell(number: int) -> None:
+        order = people if number % 2 else people[::-1]
+        state = "granted" if number % 2 else "objected"
+        stores[number % 2].apply_consents([ConsentChange(one, "sms", state, at=number) for one in order])
+
+    _at_once(tell, 12)
+
+    found = {stores[0].customer(one, since=0, now=DECIDED_AT).consents["sms"] for one in people}
+    assert found == {"granted"}
+
+
+def test_a_decision_is_forgotten_once(stores: Sequence[SqlRecordStore]) -> None:
+    """What two processes say they forgot adds up to what is gone."""
+    old = [_made(number) for number in range(30)]
+    stores[0].append_imported(old)
+
+    forgotten = _at_once(lambda number: stores[number % 2].forget_decisions(decided_before=DECIDED_AT, most=4), 16)
+
+    assert sum(forgotten) == 30
+    assert list(stores[0].ids()) == []
+
+
+def _made(number: int) -> DecisionRecord:
+    at = DECIDED_AT - DAY_US + number * 1_000
+    new_id = decision_id(at=at, customer_id="c1", randomness=bytes([number] * 9))
+    return record(number, decided_at=at, decision_id=new_id)
+
+
+def test_texts_are_forgotten_once(logs: Sequence[SqlEventLog]) -> None:
+    """Likewise of texts."""
+    logs[0].append([replace(event(f"e{number}", arrived_at=START_AT), text="t") for number in range(50)])
+
+    forgotten = _at_once(lambda number: logs[number % 2].forget_texts(arrived_before=START_AT + 1), 8)
+
+    assert sum(forgotten) == 50
+
+
+def test_more_keys_than_the_server_has_locks_for(stores: Sequence[SqlRecordStore]) -> None:
+    """A confirmation of many people takes no more locks than there are, so that the server has room for them."""
+    count = 3 * LOCKS
+    contacts = [contact(record(number, customer_id=f"c{number}"), channel="sms") for number in range(count)]
+
+    stores[0].apply_consents([ConsentChange(one.customer_id, "sms", "granted", at=1) for one in contacts])
+
+    assert stores[1].customer(f"c{count - 1}", since=0, now=DECIDED_AT).consents == {"sms": "granted"}
+
+
+def test_positions_are_dense_and_a_follower_misses_nothing(logs: Sequence[SqlEventLog]) -> None:
+    """Whoever reads on from the last position seen has seen every event in the end, while two processes append."""
+    count = 60
+    seen: list[tuple[int, str]] = []
+    is_over = threading.Event()
+
+    def follow() -> None:
+        after = 0
+        with closing(SqlEventLog(logs[0]._store._location, readonly=True)) as log:  # type: ignore[attr-defined]
+            while True:
+                was_over = is_over.is_set()
+                for page in log.read(after=after):
+                    seen.extend((one.position, one.event.event_id) for one in page)
+                    after = page[-1].position
+                if was_over:
+                    return
+
+    follower = threading.Thread(target=follow)
+    follower.start()
+    _at_once(lambda number: logs[number % 2].append([event(f"e{number}-{part}") for part in range(3)]), count)
+    is_over.set()
+    follower.join(60)
+
+    assert [position for position, _ in seen] == list(range(1, 3 * count + 1))
+    assert {event_id for _, event_id in seen} == {f"e{n}-{part}" for n in range(count) for part in range(3)}
+
+
+def test_appends_wait_for_each_other(logs: Sequence[SqlEventLog], database: DatabaseLocation) -> None:
+    """While one process appends, the other's events are neither written nor seen: the lock makes the order."""
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow(connection: Any) -> list[Any]:
+        entered.set()
+        go_on.wait(30)
+        return event_store._append(connection, [event_store._row(event("first"))], [event("first")], frozenset())
+
+    first = logs[0]._store.submit(slow, keys=event_store._APPENDING)
+    entered.wait(30)
+    second = logs[1].submit_append([event("second")])
+    _wait_for_a_waiting_lock(database)
+
+    seen = logs[0].head()
+    go_on.set()
+    assert seen == 0
+    assert first.result(30)[0].position == 1
+    assert second.result(30)[0].position == 2
+
+
+def test_without_the_lock_appends_would_fail(
+    logs: Sequence[SqlEventLog], monkeypatch: pytest.MonkeyPatch, database: DatabaseLocation
+) -> None:
+    """Both take the same position, and only one of them can have it: what the lock is for."""
+    monkeypatch.setattr(event_store, "_APPENDING", ())
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow(connection: Any) -> list[Any]:
+        appended = event_store._append(connection, [event_store._row(event("first"))], [event("first")], frozenset())
+        entered.set()
+        go_on.wait(30)
+        return appended
+
+    first = logs[0]._store.submit(slow)
+    entered.wait(30)
+    second = logs[1].submit_append([event("second")])
+    _wait_for_a_waiting_lock(database)
+    go_on.set()
+
+    assert first.result(30)[0].position == 1
+    with pytest.raises(StoreUnavailable, match="duplicate key"):
+        second.result(30)
+
+
+def _wait_for_a_waiting_lock(database: DatabaseLocation) -> None:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        while connection.execute(waiting).fetchone() == (0,):
+            pass
