@@ -52,3 +52,10 @@ def empty(location: DatabaseLocation) -> None:
     names = sql.SQL(", ").join(sql.Identifier(table.name) for table in all_tables().sorted_tables)
     with psycopg.connect(location.url, autocommit=True) as connection:
         connection.execute(sql.SQL("TRUNCATE {}").format(names))
+
+
+def drop_connections(location: DatabaseLocation) -> None:
+    """End every connection to a database from the server's side, as it does for a process that was killed."""
+    others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    with psycopg.connect(location.url, autocommit=True) as connection:
+        connection.execute(f"SELECT pg_terminate_backend(pid, 5000) {others}".encode())

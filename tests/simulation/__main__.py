@@ -6,10 +6,14 @@ import argparse
 import logging
 import sys
 import time
+from contextlib import nullcontext
 from functools import partial
 
+from features.database_location import DatabaseLocation
+from tests.postgres_servers import postgres_database
 from tests.simulation.drawing import plan_of
 from tests.simulation.installation import STORE_KINDS
+from tests.simulation.seeds import failure_text
 from tests.simulation.shrinking import shrunk
 from tests.simulation.simulation import simulated, warmed_up
 
@@ -25,8 +29,13 @@ def main() -> int:
     parser.add_argument("--whole", action="store_true", help="do not look for a shorter run that fails")
     asked = parser.parse_args()
     logging.disable(logging.CRITICAL)
+    with postgres_database() if asked.store == "postgres" else nullcontext() as database:
+        return _ran(asked, database)
+
+
+def _ran(asked: argparse.Namespace, database: DatabaseLocation | None) -> int:
     warmed_up()
-    made = partial(simulated, kind=asked.store)
+    made = partial(simulated, kind=asked.store, database=database)
     failed = []
     begun = time.monotonic()
     for seed in range(asked.first_seed, asked.first_seed + asked.seeds):
@@ -37,11 +46,7 @@ def main() -> int:
         if run.failure is None:
             continue
         failed.append(seed)
-        print(f"seed {seed} fails at step {run.failure.step}: {run.failure.detail}")
-        print(
-            f"  again: python -m tests.simulation --seeds 1 --first-seed {seed} --steps {asked.steps} "
-            f"--store {asked.store} --trace"
-        )
+        print(failure_text(seed, run, kind=asked.store, steps=asked.steps))
         if not asked.whole:
             plan, run = shrunk(plan, run, made)
             print(f"  shortest, policy {plan.variant}, {len(plan.steps)} steps:")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any, Final, Literal, TypeVar
 
+from features.database_location import DatabaseLocation
 from features.event_log import MemoryEventLog
 from features.event_store import SqlEventLog
 from features.home import Home
@@ -29,14 +30,15 @@ from serving.settings import Settings
 from serving.surroundings import Surroundings
 from serving.telemetry import Metrics
 from tests.doors import NOW
+from tests.postgres_servers import drop_connections
 from tests.recorded import NAME
 from tests.simulation.faults import Failing, Faults
 from tests.simulation.setting import copied_home, loaded_configuration, new_home
 
 T = TypeVar("T")
 
-StoreKind = Literal["sqlite", "memory"]
-STORE_KINDS: Final = ("sqlite", "memory")
+StoreKind = Literal["sqlite", "memory", "postgres"]
+STORE_KINDS: Final = ("sqlite", "memory", "postgres")
 _TICK_US: Final = 7
 """What every look at the timer takes."""
 
@@ -61,7 +63,7 @@ def opened_stores(kind: StoreKind, home: Home, configuration: Configuration, bef
 
     Args:
         kind: of what sort.
-        home: where they keep their files.
+        home: where they keep their files, and the database of events and records, if one keeps them.
         configuration: names identifiers and features.
         before: of the process before, if any: what is in memory stays for the next one, as a server would keep it.
     """
@@ -70,8 +72,8 @@ def opened_stores(kind: StoreKind, home: Home, configuration: Configuration, bef
         return before or RawStores(MemoryEventLog(identifiers=identifiers), MemoryRecordStore(), MemoryStore())
     # What is killed is the process, not the machine: the system has every byte that was written.
     return RawStores(
-        log=SqlEventLog(home.events_db, durability="NORMAL", identifiers=identifiers),
-        records=SqlRecordStore(home.records_db, durability="NORMAL"),
+        log=SqlEventLog(home.events_place, durability="NORMAL", identifiers=identifiers),
+        records=SqlRecordStore(home.records_place, durability="NORMAL"),
         features=open_online_store(home, None, feature_sets_of(configuration), configuration.taxonomy),
     )
 
@@ -109,13 +111,18 @@ class Installation:
         kind: of its stores.
         variant: of the policy that it starts with.
         seed: of its randomness.
+        database: empty, for events and records; for stores of the kind ``postgres`` and no other.
 
     Attributes:
         now: the clock, microseconds since the epoch.
         faults: of its stores.
     """
 
-    def __init__(self, folder: Path, *, kind: StoreKind, variant: int, seed: int) -> None:
+    def __init__(
+        self, folder: Path, *, kind: StoreKind, variant: int, seed: int, database: DatabaseLocation | None = None
+    ) -> None:
+        if (kind == "postgres") != (database is not None):
+            raise ValueError(f"stores of the kind {kind} with database {database}; expected one for postgres alone")
         self._folder, self._kind = folder, kind
         self._chance = Random(seed)  # noqa: S311  # the same bytes in every run
         self._ticks = 0
@@ -123,7 +130,7 @@ class Installation:
         self._n_homes = 1
         self.now = NOW
         self.faults = Faults()
-        self.home = new_home(folder / "home-1", variant)
+        self.home = replace(new_home(folder / "home-1", variant), database=database)
         self.raw: RawStores | None = None
         self._open()
 
@@ -147,7 +154,8 @@ class Installation:
             Failing("features", raw.features, self.faults),
         )
         stores: dict[str, Any] = {"log": log, "records": records, "features": features}
-        self.runtime = self._assembled(configuration, Stores(**stores))
+        is_remote = self.home.database is not None
+        self.runtime = self._assembled(configuration, Stores(**stores, are_local=not is_remote, are_shared=is_remote))
         self.later = LaterInTurn()
         for pool in (self.runtime.workers, self.runtime.errands):
             pool.close()
@@ -203,6 +211,8 @@ class Installation:
         """
         self._n_homes += 1
         self.home = copied_home(self.home, self._folder / f"home-{self._n_homes}")
+        if self.home.database is not None:
+            drop_connections(self.home.database)
         self.close()  # of the dead process's connections; its files are not looked at again
         if loses_features:
             for name in ("", "-wal"):

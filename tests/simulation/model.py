@@ -374,14 +374,19 @@ class Model:
         )
 
     def is_closed(self, record: DecisionRecord, action_ids: Sequence[str], at: int) -> bool:
-        """Whether anything stands by now against leases of a decision: consents, caps, the holdout."""
+        """Whether anything stands by now against contacts that do not count yet: consents, caps, the holdout.
+
+        Of a lease that is over too either may be told: that it is over, or that the consent is gone.
+        """
         ids = self.ids(record.customer_id)
         if any(self.arms.get((one,)) == "no_contact_holdout" for one in ids) or len(ids) > 1:
             return True  # of two ids that were linked since, one may be in the holdout unseen
         for one in self.contacts:
-            if one.decision_id == record.decision_id and one.action_id in action_ids and one.status == "lease":
+            if one.decision_id == record.decision_id and one.action_id in action_ids and one.status != "confirmed":
                 if not self.is_open(one, record.customer_id):
                     return True
+                if one.status != "lease":
+                    continue
                 try:
                     self.check_caps(one, ids, at=at, beside=len(action_ids) - 1)
                 except Broken:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -153,7 +154,7 @@ def new_home(root: Path, variant: int) -> Home:
 def copied_home(left: Home, root: Path) -> Home:
     """What a process that was killed has left of its home: every byte that it gave to the system, and no lock."""
     shutil.copytree(left.root, root, symlinks=True, ignore=shutil.ignore_patterns("*.lock", "*-shm"))
-    return Home(root)
+    return replace(left, root=root)
 
 
 def loaded_configuration(home: Home) -> Configuration:

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar, cast
 import msgspec
 import yaml
 
+from features.database_location import DatabaseLocation
 from features.errors import Conflict, InFlight, InvalidInput, StoreError
 from features.events import FUTURE_SKEW_US, dump_timestamp, parse_timestamp
 from features.store import ProfileRow, StateRow
@@ -30,6 +31,7 @@ from serving.requests import parse_decision_request
 from serving.schemas import DecisionRequest
 from tests.doors import HOUR_US, JOURNEY
 from tests.faults.full_disk import full_disk
+from tests.postgres_servers import empty
 from tests.recorded import NAME
 from tests.simulation.checks import check_everything, check_history, check_stores
 from tests.simulation.drawing import Plan, Step, plan_of
@@ -84,12 +86,23 @@ class Run:
         return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 
-def simulated(plan: Plan, *, kind: StoreKind = "sqlite", folder: Path | None = None) -> Run:
-    """The run of a plan, in a folder that is removed unless one is given."""
+def simulated(
+    plan: Plan, *, kind: StoreKind = "sqlite", folder: Path | None = None, database: DatabaseLocation | None = None
+) -> Run:
+    """The run of a plan.
+
+    Args:
+        plan: what is done.
+        kind: where the installation keeps its data.
+        folder: for its homes; one that is removed at the end unless it is given.
+        database: for stores of the kind ``postgres``; it is emptied first.
+    """
+    if database is not None:
+        empty(database)
     memory = _MEMORY if _MEMORY.is_dir() else None
     made = tempfile.TemporaryDirectory(prefix="headway-simulated-", dir=memory)
     with made if folder is None else nullcontext(folder) as chosen:
-        simulation = Simulation(plan, kind, Path(chosen))
+        simulation = Simulation(plan, kind, Path(chosen), database)
         try:
             return simulation.run()
         finally:
@@ -105,9 +118,9 @@ def warmed_up() -> None:
 class Simulation:
     """A run under way."""
 
-    def __init__(self, plan: Plan, kind: StoreKind, folder: Path) -> None:
+    def __init__(self, plan: Plan, kind: StoreKind, folder: Path, database: DatabaseLocation | None = None) -> None:
         self._plan, self._kind = plan, kind
-        self.there = Installation(folder, kind=kind, variant=plan.variant, seed=plan.seed)
+        self.there = Installation(folder, kind=kind, variant=plan.variant, seed=plan.seed, database=database)
         self.model = Model(policy=POLICIES[plan.variant])
         self._labels: dict[str, int] = {"champion": 1, "challenger": 2}
         self._latest = self.there.now
@@ -363,15 +376,15 @@ class Simulation:
 
     def _together(self, step: Step) -> str:
         """Two decisions, each made before the other is committed; and the same one asked again meanwhile."""
-        runtime = self.there.runtime
         pending: list[tuple[Any, ...]] = []
         told: list[str] = []
         for drawn in step["requests"]:
             document = self._question(drawn)
             request, asking = self._asking(document, drawn)
-            steps = self.there.runtime.decider.at_hand(request, asking)
+            runtime = self.there.runtime  # which dies with all that it has pending
+            steps = runtime.decider.at_hand(request, asking)
             try:
-                pending.append((drawn, document, steps, next(steps)))
+                pending.append((runtime, drawn, document, steps, next(steps)))
             except StopIteration as end:
                 told.append(self._learn(document, end.value.answer, drawn, is_alone=False))
             except (NotAtHand, StoreError):
@@ -379,7 +392,7 @@ class Simulation:
             except Died:
                 self._die()
                 return " | ".join([*told, *(self._decide(one) for one in step["requests"][len(told) :])])
-        for _, document, _, _ in pending:
+        for _, _, document, _, _ in [one for one in pending if one[0] is self.there.runtime]:
             try:
                 hold("in_flight", self._refused(document, InFlight), document)
             except StoreError:
@@ -389,7 +402,7 @@ class Simulation:
                 break
         if step["activated_between"] is not None:
             told.append(self._activate({"which": step["activated_between"], "slots": None}))
-        for drawn, document, steps, commit in reversed(pending) if step["reversed"] else pending:
+        for runtime, drawn, document, steps, commit in reversed(pending) if step["reversed"] else pending:
             is_alive = runtime is self.there.runtime
             told.append(self._committed(drawn, document, steps, commit) if is_alive else self._again(drawn, document))
         return " | ".join(told)

@@ -20,8 +20,11 @@ from models import memory_records, record_store
 from models.memory_records import MemoryRecordStore
 from models.record_store import SqlRecordStore
 from models.records import Stored
+from serving import activations
+from tests.postgres_servers import postgres_database
 from tests.simulation.drawing import plan_of
 from tests.simulation.installation import StoreKind
+from tests.simulation.seeds import failing_seeds
 from tests.simulation.shrinking import shrunk
 from tests.simulation.simulation import Run, simulated, warmed_up
 
@@ -33,10 +36,9 @@ def _warm() -> None:
     warmed_up()
 
 
-def _failing(seeds: range, *, kind: StoreKind = "sqlite", steps: int = 60) -> list[tuple[int, str]]:
-    """Seeds that fail, and how."""
-    runs = ((seed, simulated(plan_of(seed, steps=steps), kind=kind)) for seed in seeds)
-    return [(seed, run.failure.detail) for seed, run in runs if run.failure is not None]
+def _failing(seeds: range, *, kind: StoreKind = "sqlite") -> list[str]:
+    """What is told of those among a few short runs that fail."""
+    return failing_seeds(seeds, kind=kind, steps=60, tell=print)
 
 
 def test_thirty_seeds_on_files_keep_every_promise() -> None:
@@ -51,10 +53,43 @@ def test_twenty_seeds_in_memory_keep_every_promise() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(20))
-def test_two_thousand_seeds_keep_every_promise(part: int) -> None:
-    """Other ones than those that run with every change, and longer."""
+def test_two_thousand_seeds_keep_every_promise(part: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Other ones than those that run with every change, and longer; what fails is told when it does."""
+
+    def tell(line: str) -> None:
+        with capsys.disabled():
+            print(f"\n{line}", flush=True)
+
+    seeds = range(10_000 + 100 * part, 10_100 + 100 * part)
     kind: StoreKind = "memory" if part % 4 == 3 else "sqlite"
-    assert _failing(range(10_000 + 100 * part, 10_100 + 100 * part), kind=kind, steps=120) == []
+
+    failed = failing_seeds(seeds, kind=kind, steps=120, tell=tell)
+
+    assert not failed, "\n".join(failed)
+
+
+@pytest.mark.slow
+def test_twenty_seeds_on_postgresql_keep_every_promise() -> None:
+    """The database keeps what a killed process told; what it holds of its own goes with its connections."""
+    with postgres_database() as database:
+        failed = failing_seeds(range(50, 70), kind="postgres", steps=60, tell=print, database=database)
+
+    assert not failed, "\n".join(failed)
+
+
+def test_of_a_seed_that_fails_the_command_that_shows_it_again_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once and in the end, with the store and the steps that it failed with; and how far the run is."""
+    _answers_rebuilt(monkeypatch)
+    told: list[str] = []
+
+    failed = failing_seeds(range(6), kind="memory", steps=40, tell=told.append, every=6)
+
+    assert failed
+    assert told[:-1] == failed
+    assert told[-1].startswith("6 of 6 seeds from 0 in ")
+    seed = int(failed[0].split()[1])
+    again = f"python -m tests.simulation --seeds 1 --first-seed {seed} --steps 40 --store memory --trace"
+    assert failed[0].endswith(f"\n  again: {again}")
 
 
 def test_a_seed_gives_the_same_trace_again() -> None:
@@ -119,7 +154,9 @@ def _duplicates_counted(patch: pytest.MonkeyPatch) -> None:
     """An event that is sent twice is told to be new twice."""
     append = SqlEventLog.append
     patch.setattr(
-        SqlEventLog, "append", lambda self, events: [replace(one, duplicate=False) for one in append(self, events)]
+        SqlEventLog,
+        "append",
+        lambda self, events, **named: [replace(one, duplicate=False) for one in append(self, events, **named)],
     )
 
 
@@ -165,6 +202,11 @@ def _capacity_lost(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(record_store.capacity_tables, "_DROP_CONFIRMED", written(nothing))
 
 
+def _consents_misread(patch: pytest.MonkeyPatch) -> None:
+    """An activation takes every consent for withdrawn, so that it refuses whom nothing stands against."""
+    patch.setattr(activations, "failing_consent", lambda channel, consent, consents: (f"consent.{channel}",))
+
+
 def _found(patch: pytest.MonkeyPatch, plant: Callable[[pytest.MonkeyPatch], None], seeds: int) -> tuple[int, Run]:
     """The first seed that fails with a bug that is planted."""
     plant(patch)
@@ -187,6 +229,7 @@ SLOW_BUGS = [
     (_never_healed, {"heals", "features_there"}),
     (_newest_by_id, {"parity"}),
     (_capacity_lost, {"capacity_counters"}),
+    (_consents_misread, {"activation_refused"}),
 ]
 
 
