@@ -100,17 +100,17 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
         await asyncio.to_thread(_warm_up, runtime, [champions, challengers], configuration, feature_sets)
         kept_for = configuration.taxonomy.text_kept
         watching = _beside_requests(
-            _watch(
+            lambda: _watch(
                 [
                     *(champions.refresh, challengers.refresh, prices.refresh),
                     *(runtime.configurations.refresh, runtime.drift.refresh),
                     *(runtime.write_ahead.refresh, runtime.metrics.leave_figures),
                 ]
             ),
-            write_audit(runtime.audit),
-            save_use(use),
-            *(() if tokens is None else (_watch([tokens.refresh]),)),
-            in_one_process(
+            lambda: write_audit(runtime.audit),
+            lambda: save_use(use),
+            *(() if tokens is None else (lambda: _watch([tokens.refresh]),)),
+            lambda: in_one_process(
                 home.state / "retention",
                 lambda: asyncio.gather(
                     forget_texts(stores.log, surroundings.clock, kept_for),
@@ -208,7 +208,7 @@ def _any_event(features: FeatureSet, at: int) -> JourneyEvent:
     )
 
 
-def _beside_requests(*works: Awaitable[object]) -> asyncio.Future[list[None]]:
+def _beside_requests(*works: Callable[[], Awaitable[object]]) -> asyncio.Future[list[None]]:
     """Do what goes on as long as the service runs; one that fails is said at once, and stops no other.
 
     Cancelled, it is done once all of them are.
@@ -216,9 +216,9 @@ def _beside_requests(*works: Awaitable[object]) -> asyncio.Future[list[None]]:
     return asyncio.gather(*map(_said_if_it_fails, works), return_exceptions=True)  # type: ignore[return-value]  # none fails
 
 
-async def _said_if_it_fails(work: Awaitable[object]) -> None:
+async def _said_if_it_fails(work: Callable[[], Awaitable[object]]) -> None:
     try:
-        await work
+        await work()
     except Exception as error:
         log_event("background_work_failed", level=logging.ERROR, error=error)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -27,7 +28,7 @@ def test_one_that_fails_is_said_and_stops_no_other(caplog: pytest.LogCaptureFixt
             ended.append(name)
 
     async def served() -> bool:
-        watching = _beside_requests(failing(), going_on("quick", 0), going_on("slow", 10))
+        watching = _beside_requests(failing, partial(going_on, "quick", 0), partial(going_on, "slow", 10))
         await asyncio.sleep(0.01)
         is_going_on = not watching.done()
         watching.cancel()
@@ -40,3 +41,20 @@ def test_one_that_fails_is_said_and_stops_no_other(caplog: pytest.LogCaptureFixt
 
     assert ended == ["quick", "slow"]
     assert "background_work_failed" in caplog.text
+
+
+def test_what_ends_before_it_begins_leaves_nothing_behind() -> None:
+    """A service that is closed in the very moment of its opening has begun none of it."""
+    begun: list[str] = []
+
+    async def going_on() -> None:
+        begun.append("going on")
+
+    async def closed_at_once() -> None:
+        watching = _beside_requests(going_on)
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+
+    asyncio.run(closed_at_once())
+    assert begun == []
