@@ -19,11 +19,14 @@ from models.experiment import arm_of
 from models.policy import Policy
 from models.record_store import SqlRecordStore
 from models.records import RecordStore
+from serving.auth import Principal
 from serving.problems import NotActivatable
 from serving.runtime import Runtime
 from serving.schemas import DecisionRequest
 from tests.decisions import action, policy
 from tests.doors import JOURNEY, NOW, World, event
+
+ASKER = Principal("k", "crm", frozenset({"caller"}))
 
 HOLDOUT = "no_contact_holdout"
 CALLERS = 32
@@ -87,7 +90,7 @@ def test_thirty_two_callers_reach_nobody_in_the_holdout(tmp_path: Path) -> None:
         with ThreadPoolExecutor(CALLERS) as pool:
             list(pool.map(calls, range(CALLERS)))
         contacts = {one: records.customer(one, since=0, now=NOW).contacts for one in (*people, *cookies)}
-        contexts = {one: runtime.contexts.context(one, {}, source="crm", now=NOW) for one in people}
+        contexts = {one: runtime.contexts.context(one, {}, ASKER, now=NOW) for one in people}
         runtime.workers.close()
 
     assert not contacted_late
