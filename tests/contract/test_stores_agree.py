@@ -88,8 +88,14 @@ def _activated(number: int, at: int) -> Step:
 
 
 def _shown(number: int, at: int) -> Step:
+    """Of a decision that was made: nobody knows the id of another."""
     made = record(number, customer_id=_whose(number))
-    return lambda log, records: records.confirm_contacts([contact(made, at=DECIDED_AT + at)])
+
+    def show(log: EventLog, records: RecordStore) -> None:
+        if records.decision(made.decision_id) is not None:
+            records.confirm_contacts([contact(made, at=DECIDED_AT + at)])
+
+    return show
 
 
 def _answered(number: int, kind: str, at: int) -> Step:
