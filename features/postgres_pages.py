@@ -5,6 +5,7 @@ A database that is being filled is at the revision ``RESTORING``, which every re
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -27,6 +28,8 @@ _OTHERS: Final = """
     SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND application_name = 'headway' AND pid <> pg_backend_pid()
 """
+_LOOKS: Final = 20
+_LOOK_SECONDS: Final = 0.1
 _SET_REVISION: Final = "UPDATE alembic_version SET version_num = %s"
 
 Driver = psycopg.Connection[tuple[Any, ...]]
@@ -133,10 +136,21 @@ def _fill(driver: Driver, table: TableRows, pages: Iterable[Sequence[tuple[Any, 
                 copy.write_row(row)
 
 
+def _others(driver: Driver) -> int:
+    """Connections of headway that stay: the server lists one for a moment longer than its process held it."""
+    others = 0
+    for _ in range(_LOOKS):
+        driver.execute("SELECT pg_stat_clear_snapshot()")
+        ((others,),) = driver.execute(_OTHERS).fetchall()
+        if not others:
+            break
+        time.sleep(_LOOK_SECONDS)
+    return int(others)
+
+
 def _check_empty(driver: Driver, location: DatabaseLocation, tables: Sequence[str]) -> None:
-    others = driver.execute(_OTHERS).fetchone()
-    if others is not None and others[0]:
-        raise Refused(f"{location} is used by {others[0]} connections of headway; expected none: stop what runs on it")
+    if others := _others(driver):
+        raise Refused(f"{location} is used by {others} connections of headway; expected none: stop what runs on it")
     found = driver.execute("SELECT version_num FROM alembic_version").fetchone()
     if found == (RESTORING,):
         return

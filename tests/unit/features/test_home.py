@@ -71,6 +71,7 @@ def test_the_layout_is_frozen(tmp_path: Path) -> None:
         "rejects": "rejects",
         "numba_cache": "cache/numba",
         "prices": "prices",
+        "audit": "audit",
     }
     assert home.kept_configuration("policy", "0a1b") == tmp_path / "configurations" / "policy" / "0a1b.yaml"
     assert home.bundle("nba-card", 3) == tmp_path / "bundles" / "nba-card" / "3"
