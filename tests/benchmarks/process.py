@@ -86,6 +86,10 @@ class Client:
             raise RuntimeError(f"{path} answered {answer.status}: {data[:500]!r}")
         return data
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
 
 @contextmanager
 def service(home: Home, *, compiled: Home, durability: str = "full", database: str = "sqlite") -> Iterator[Server]:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -63,6 +64,10 @@ class Caller:
         self._guard = guard
         self._rng = random.Random(number)  # noqa: S311  # traffic, not a secret
         self._made = 0
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
 
     def call(self) -> None:
         """One round: some events, a decision, perhaps again, and what follows from it."""
@@ -145,9 +150,9 @@ def traffic(port: int, *, seconds: float, callers: int, customers: int) -> Answe
 
     def work(number: int) -> None:
         try:
-            caller = Caller(port, number, customers, answers, guard)
-            while time.monotonic() < until:
-                caller.call()
+            with closing(Caller(port, number, customers, answers, guard)) as caller:
+                while time.monotonic() < until:
+                    caller.call()
         except Exception as error:
             with guard:
                 answers.errors.append(f"caller {number}: {type(error).__name__}: {error}")

@@ -16,4 +16,5 @@ def test_two_workers_lose_nothing_and_break_no_limit(tmp_path: Path) -> None:
 
     assert told["failed"] == []
     assert min(told["calls"].get(kind, 0) for kind in ("events", "decision", "repeat", "exposure", "activation")) > 0
-    assert set(told["degraded"]) <= {"model_missing", "record_store_slow"}
+    # One worker may decide while the other folds: it says that it took the newest events from the log itself.
+    assert set(told["degraded"]) <= {"model_missing", "record_store_slow", "features_rebuilt"}
