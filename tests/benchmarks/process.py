@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,8 @@ class Server:
         while time.perf_counter() - self.started < START_SECONDS:
             if self._process.poll() is not None:
                 raise RuntimeError(f"the server ended: {self._log.read_text()[-2000:]}")
-            with suppress(OSError, http.client.HTTPException):
-                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+            asking = closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=5))
+            with suppress(OSError, http.client.HTTPException), asking as connection:
                 connection.request("GET", path)
                 if connection.getresponse().status == status:
                     return
