@@ -45,9 +45,7 @@ SLOW: dict[str, KillPoint] = {
     "within a group of decisions": AtStatement(file=_RECORDS, statement="SAVEPOINT", when="after", count=7),
     "between two decisions of a group": AtStatement(file=_RECORDS, statement="RELEASE", when="before", count=14),
     "while decisions are committed": AtStatement(file=_RECORDS, statement="COMMIT", when="during", count=45),
-    "before consents are told on": AtCall(
-        target="features.ingest:Ingestor._remember_consents", when="before", count=13
-    ),
+    "before consents are told on": AtCall(target="features.ingest:remember_consents", when="before", count=13),
     "consents are written, and not yet committed": AtStatement(
         file=_RECORDS, statement="INSERT INTO consent_changes", when="after", count=22
     ),
