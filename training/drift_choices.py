@@ -39,7 +39,8 @@ class ChoiceEffect:
         p_value: of no gap, doubled: one half of alpha is for all outcomes together, the other Holm's for each.
         n_treated: decisions with an action that aims at it.
         n_control: decisions with none.
-        is_missed: the gap is certain, and large enough to matter, also beside what was promised.
+        least: gap that matters, by the outcome's spread and beside what was promised.
+        is_missed: the gap is certain, and at least that large.
     """
 
     outcome_id: str
@@ -49,6 +50,7 @@ class ChoiceEffect:
     p_value: float
     n_treated: int
     n_control: int
+    least: float
     is_missed: bool
 
 
@@ -85,6 +87,7 @@ def choice_effects(lately: Decided, params: EffectDriftParams) -> list[ChoiceEff
             p_value=p_value,
             n_treated=found.n_treated,
             n_control=found.n_control,
+            least=found.least,
             is_missed=p_value < params.alpha and abs(found.gap.value) >= found.least,
         )
         for (name, found), p_value in zip(judged, p_values, strict=True)
@@ -105,7 +108,7 @@ def choice_reasons(found: Sequence[ChoiceEffect], params: EffectDriftParams) -> 
             calls_for=RETRAIN,
             subject=CHOICES,
             value=one.gap.value,
-            threshold=params.smallest_miss * abs(one.predicted),
+            threshold=one.least,
             text=f"{_promise(one)}, by chance in fewer than {params.alpha:.2%} of reports",
         )
         for one in found

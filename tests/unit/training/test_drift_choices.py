@@ -46,6 +46,7 @@ def test_a_promise_that_is_not_kept_calls_for_training() -> None:
     assert low < 0.0 < high
     reason, of_all = choice_reasons(found, PARAMS)
     assert (reason.code, reason.calls_for, reason.subject) == ("effect.missed", "retrain", CHOICES)
+    assert reason.threshold == one.least >= 0.33 * one.predicted
     assert "predicted to change paid by +0.096" in reason.text
     assert "predicted to add were worth +3.84 a decision" in of_all.text
 
