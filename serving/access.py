@@ -6,6 +6,7 @@ A route without a row cannot be called by anybody. Roles say which calls; which 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, cast
@@ -136,6 +137,9 @@ RULES: Final = (
 """Every route; a row without roles is for ``admin`` alone."""
 
 _BY_CALL: Final = {(rule.method, rule.path): rule for rule in RULES}
+_BY_SHAPE: Final = [
+    (rule.method, re.compile(re.sub(r"\{\w+\}", "[^/]+", rule.path)), rule) for rule in RULES if "{" in rule.path
+]
 PUBLIC_PATHS: Final = frozenset(rule.path for rule in RULES if rule.is_public)
 
 
@@ -153,6 +157,18 @@ def rule_of(method: str, path: str) -> Rule:
     if rule is None:
         raise Forbidden(f"nobody may call {method} {shown(path)}; expected a row for it in the table of who may call")
     return rule
+
+
+def rule_at(method: str, path: str) -> Rule | None:
+    """The row of the route that a path leads to; None where none does.
+
+    >>> rule_at("GET", "/v1/decisions/d-7").path
+    '/v1/decisions/{decision_id}'
+    """
+    exact = _BY_CALL.get((method, path))
+    if exact is not None:
+        return exact
+    return next((rule for one, shape, rule in _BY_SHAPE if one == method and shape.fullmatch(path)), None)
 
 
 def may_read(principal: Principal, source: str) -> bool:

@@ -68,22 +68,35 @@ class Admission:
         """Share of what can wait that does, 0 where nothing waits."""
         return max(self._decisions.load, self._others.load)
 
+    def has_room(self, kind: Kind | None) -> bool:
+        """Whether a request of a kind is let in now. What others wait for does not keep a decision out."""
+        if kind is None:
+            return True
+        return not self._decisions.is_full if kind == "decisions" else self.load < SHARES[kind]
+
     def admit(self, kind: Kind | None) -> None:
         """Pass where there is room for a request of a kind.
 
         Raises:
             TooManyRequests: there is none; it says when to come back.
         """
-        if kind is None:
-            return
-        if kind == "decisions":  # what others wait for does not keep a decision out
-            self._decisions.admit()
-            return
-        if self.load < SHARES[kind]:
-            return
-        self.refused[kind] += 1
+        if kind is not None and not self.has_room(kind):
+            self.count_refused(kind)
+            raise self.refusal(kind)
+
+    def count_refused(self, kind: Kind) -> None:
+        """One more of a kind is refused."""
+        if kind == "decisions":
+            self._decisions.refused += 1
+        else:
+            self.refused[kind] += 1
+
+    def refusal(self, kind: Kind) -> TooManyRequests:
+        """What is said to a request of a kind for which there is no room."""
+        if kind == "decisions":
+            return self._decisions.refusal()
         wait = self._decisions.expected_wait
-        raise TooManyRequests(
+        return TooManyRequests(
             f"the service is busy with what cannot wait: {self.load:.0%} of the room for waiting requests is taken, "
             f"expected less than {SHARES[kind]:.0%} for {kind}: ask again later",
             retry_after=min(max(1, math.ceil(wait)), LONGEST_RETRY_SECONDS),

@@ -25,6 +25,7 @@ from models.price_files import PriceLists
 from models.records import RecordStore
 from models.registry import LocalRegistry
 from models.rulebooks import feature_sets_of
+from serving.access import Rule
 from serving.activations import ActivationDesk
 from serving.admission import Admission
 from serving.audit import AuditTrail
@@ -49,7 +50,9 @@ from serving.observe import Observer
 from serving.outcomes import OutcomeRecorder
 from serving.pace import Pace
 from serving.prices import Prices
+from serving.problems import TOO_MANY
 from serving.readiness import ReadinessCheck
+from serving.refusals import Refusals
 from serving.replays import ReplayDesk
 from serving.reservations import used_shares
 from serving.runtime import Runtime
@@ -190,6 +193,9 @@ def assemble(
     write_ahead = WriteAheadLogs(stores.files)
     outcomes = OutcomeRecorder(records=stores.records, ingest=ingestor, journeys=configuration.journeys.by_id)
     admission = Admission(decisions=desk.pace, others=workers.pace)
+    audit = AuditTrail.of(
+        home, clock=surroundings.clock, randomness=surroundings.randomness, count_dropped=metrics.count_audit_drops
+    )
     key_limits = KeyLimits(surroundings.timer)
     metrics.watch(
         Figures(
@@ -206,9 +212,7 @@ def assemble(
         settings=settings,
         authenticator=Authenticator(keys, settings.bootstrap_key, clock=surroundings.clock, tokens=tokens),
         origins=keys.origins,
-        audit=AuditTrail.of(
-            home, clock=surroundings.clock, randomness=surroundings.randomness, count_dropped=metrics.count_audit_drops
-        ),
+        audit=audit,
         decider=decider,
         desk=desk,
         ingest=ingestor,
@@ -297,6 +301,9 @@ def assemble(
         readiness=ReadinessCheck(lambda: _check(stores), surroundings.timer),
         write_ahead=write_ahead,
         admission=admission,
+        refusals=Refusals(
+            admission=admission, note=lambda rule: _note_refused(rule, audit, metrics), timer=surroundings.timer
+        ),
         key_limits=key_limits,
         workers=workers,
         errands=Workers(ERRANDS, timer=surroundings.timer),
@@ -305,6 +312,11 @@ def assemble(
         randomness=surroundings.randomness,
         timer=surroundings.timer,
     )
+
+
+def _note_refused(rule: Rule, audit: AuditTrail, metrics: Metrics) -> None:
+    metrics.observe_request(route=rule.path, status=TOO_MANY.status, seconds=0.0)
+    audit.note(None, f"{rule.method} {rule.path}", status=TOO_MANY.status)
 
 
 def _take_up(champions: Champions, challengers: Champions | None, configurations: Configurations) -> None:

@@ -55,18 +55,27 @@ class Pace:
         """Share of what may be under way, or of the longest wait, that is taken, whichever is more."""
         return max(self.under_way / self._most, self.expected_wait / self._longest_wait)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether one more would wait too long, or too many are under way."""
+        is_soon = self.expected_wait <= self._longest_wait or self.under_way < self._least
+        return self.under_way >= self._most or not is_soon
+
     def admit(self) -> None:
         """Pass where one more can be done in time.
 
         Raises:
             TooManyRequests: it would wait too long, or too many are under way; it says when to come back.
         """
+        if self.is_full:
+            self.refused += 1
+            raise self.refusal()
+
+    def refusal(self) -> TooManyRequests:
+        """What is said to one more while it is full."""
         wait = self.expected_wait
-        if self.under_way < self._most and (wait <= self._longest_wait or self.under_way < self._least):
-            return
-        self.refused += 1
         waiting = f", and a wait of {wait:.1f} s, expected at most {self._longest_wait:g} s"
-        raise TooManyRequests(
+        return TooManyRequests(
             f"{self.under_way} requests are under way, expected at most {self._most}"
             f"{waiting if math.isfinite(self._longest_wait) else ''}: ask again later",
             retry_after=min(max(1, math.ceil(wait)), LONGEST_RETRY_SECONDS),

@@ -17,6 +17,7 @@ from serving.journey_reports import ReportDesk
 from serving.key_limits import KeyLimits
 from serving.outcomes import IngestPermitted, OutcomeRecorder
 from serving.readiness import ReadinessCheck
+from serving.refusals import Refusals
 from serving.schemas import DecisionRequest
 from serving.settings import Settings
 from serving.stored_reports import DriftDesk, EvaluationShelf
@@ -95,6 +96,7 @@ class Runtime:
     readiness: ReadinessCheck
     write_ahead: WriteAheadLogs
     admission: Admission
+    refusals: Refusals
     key_limits: KeyLimits
     workers: Workers
     errands: Workers

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import bentoml
 from starlette.responses import Response
+from uvicorn.config import HTTP_PROTOCOLS
 
 from features.home import Home, telemetry_off, use_numba_cache
 from serving.api.app import application
@@ -24,7 +25,9 @@ from serving.api.calls import ARRIVED, JSON, RUNTIME
 from serving.api.failures import failure_of
 from serving.gate import PRINCIPAL, RANK, Gate
 from serving.problems import Stopping
+from serving.refusals import Refusals
 from serving.runtime import Runtime
+from serving.shedding import SheddingProtocol
 
 
 @asynccontextmanager
@@ -116,4 +119,14 @@ def _as_is(response: Response) -> dict[str, Any]:
     return cast(dict[str, Any], response)
 
 
+class Protocol(SheddingProtocol):
+    """The server's HTTP protocol."""
+
+    def refusals(self) -> Refusals | None:
+        """Of the open runtime."""
+        runtime = app.state.get(RUNTIME)
+        return None if runtime is None else cast(Runtime, runtime).refusals
+
+
+HTTP_PROTOCOLS["auto"] = f"{__name__}:{Protocol.__name__}"  # BentoML lets uvicorn choose
 cast(Any, HeadwayService).add_asgi_middleware(Gate, runtime=_runtime, api=app)

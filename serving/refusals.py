@@ -1,0 +1,100 @@
+"""Refusals of whole requests from their bytes: what there is no room for is refused before a request is made of it.
+
+Whatever is out of the ordinary about a request goes the ordinary way, and is refused there, in the same words. Nobody's
+key is looked at here, so a crowd without keys costs no more than one with keys.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Final
+
+from serving.access import Rule, rule_at
+from serving.admission import Admission, Kind, kind_of
+from serving.api.failures import failure_of
+
+KEPT_SECONDS: Final = 0.01
+"""So long the words of a refusal are said again, to few enough that not all come back at the same moment."""
+
+_REQUEST_LINE: Final = re.compile(rb"([A-Z]+) (/[!-~]*) HTTP/1\.1\r\n")
+_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*(?=\r\n|\Z)", re.IGNORECASE)
+_PECULIAR: Final = re.compile(
+    rb"(?<!\r)\n|\r(?!\n)|\n[ \t]"
+    rb"|\n(?:transfer-encoding|expect|upgrade|origin|connection(?!:[ \t]*keep-alive[ \t]*(?:\r|\Z)))",
+    re.IGNORECASE,
+)
+"""In the head: line ends that are none, folded lines, and headers that change how a request is read or answered."""
+
+
+def whole_request(data: bytes) -> tuple[str, str] | None:
+    r"""Method and path of a request, where the bytes are exactly one, without anything out of the ordinary.
+
+    >>> whole_request(b"POST /v1/events?decide=true HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+    ('POST', '/v1/events')
+    >>> whole_request(b"POST /v1/events HTTP/1.1\r\nContent-Length: 3\r\n\r\n{}") is None
+    True
+    """
+    line = _REQUEST_LINE.match(data)
+    head, blank, body = data.partition(b"\r\n\r\n")
+    if line is None or not blank or _PECULIAR.search(head):
+        return None
+    lengths = _LENGTH.findall(head)
+    if head.lower().count(b"content-length") != len(lengths) or len(lengths) > 1:
+        return None
+    if len(body) != (int(lengths[0]) if lengths else 0):
+        return None
+    return line[1].decode(), line[2].decode().partition("?")[0]
+
+
+class Refusals:
+    """What is answered to requests for which there is no room.
+
+    Args:
+        admission: says for which there is room, and counts the others.
+        note: is told of each that is refused.
+        timer: a monotonic clock, seconds.
+    """
+
+    def __init__(self, *, admission: Admission, note: Callable[[Rule], None], timer: Callable[[], float]) -> None:
+        self._admission = admission
+        self._note = note
+        self._timer = timer
+        self._kept: dict[tuple[Kind, bool], tuple[float, bytes]] = {}
+
+    @property
+    def are_due(self) -> bool:
+        """Whether anybody would be refused now."""
+        return not self._admission.has_room("explanations")
+
+    def answer_to(self, data: bytes, *, beside: Iterable[tuple[bytes, bytes]] = ()) -> bytes | None:
+        """The whole answer to a request that is refused; None where it goes the ordinary way.
+
+        Args:
+            data: as it came, between two requests of a connection.
+            beside: headers that every answer of the server has.
+        """
+        called = whole_request(data)
+        rule = None if called is None else rule_at(*called)
+        if rule is None or rule.is_open:
+            return None
+        kind = kind_of(rule.method, rule.path)
+        if kind is None or self._admission.has_room(kind):
+            return None
+        self._admission.count_refused(kind)
+        self._note(rule)
+        now = self._timer()
+        made_at, answer = self._kept.get((kind, rule.is_public), (0.0, b""))
+        if not answer or now - made_at > KEPT_SECONDS:
+            answer = self._made(kind, rule, beside)
+            self._kept[kind, rule.is_public] = now, answer
+        return answer
+
+    def _made(self, kind: Kind, rule: Rule, beside: Iterable[tuple[bytes, bytes]]) -> bytes:
+        failure = failure_of(self._admission.refusal(kind), route=rule.path)
+        told = {**failure.headers, **({"Vary": "Origin"} if rule.is_public else {})}
+        told["Content-Length"] = str(len(failure.body))
+        headers = [*beside, *((name.lower().encode(), value.encode()) for name, value in told.items())]
+        line = f"HTTP/1.1 {failure.status} {HTTPStatus(failure.status).phrase}".encode()
+        return b"\r\n".join([line, *(name + b": " + value for name, value in headers), b"", failure.body])
