@@ -13,7 +13,7 @@ from typing import Final
 
 from serving.access import Rule, rule_at
 from serving.admission import Admission, Kind, kind_of
-from serving.api.failures import failure_of
+from serving.api.failures import failure_of, tracking_failure_of
 
 KEPT_SECONDS: Final = 0.01
 """So long the words of a refusal are said again, to few enough that not all come back at the same moment."""
@@ -61,7 +61,7 @@ class Refusals:
         self._admission = admission
         self._note = note
         self._timer = timer
-        self._kept: dict[tuple[Kind, bool], tuple[float, bytes]] = {}
+        self._kept: dict[tuple[str, str], tuple[float, bytes]] = {}
 
     @property
     def are_due(self) -> bool:
@@ -85,14 +85,15 @@ class Refusals:
         self._admission.count_refused(kind)
         self._note(rule)
         now = self._timer()
-        made_at, answer = self._kept.get((kind, rule.is_public), (0.0, b""))
+        made_at, answer = self._kept.get((rule.method, rule.path), (0.0, b""))
         if not answer or now - made_at > KEPT_SECONDS:
             answer = self._made(kind, rule, beside)
-            self._kept[kind, rule.is_public] = now, answer
+            self._kept[rule.method, rule.path] = now, answer
         return answer
 
     def _made(self, kind: Kind, rule: Rule, beside: Iterable[tuple[bytes, bytes]]) -> bytes:
-        failure = failure_of(self._admission.refusal(kind), route=rule.path)
+        failed = tracking_failure_of if rule.takes_basic else failure_of
+        failure = failed(self._admission.refusal(kind), route=rule.path)
         told = {**failure.headers, **({"Vary": "Origin"} if rule.is_public else {})}
         told["Content-Length"] = str(len(failure.body))
         headers = [*beside, *((name.lower().encode(), value.encode()) for name, value in told.items())]

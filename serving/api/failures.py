@@ -24,6 +24,7 @@ from serving.problems import (
     problem_type,
 )
 from serving.telemetry import log_event
+from serving.tracking_shapes import TrackingProblem
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,17 @@ def failure_of(error: Exception, *, route: str, chance: Callable[[], float] = ra
         told = error.headers if isinstance(error, KeyLimitReached) else {}
         return replace(left, headers={**left.headers, **told})
     return failure(kind, problem_details(error), retry_after=_spread(1, chance) if kind is UNAVAILABLE else 1)
+
+
+def tracking_failure_of(error: Exception, *, route: str) -> Failure:
+    """``failure_of`` with the members that tracking SDKs look for.
+
+    RudderStack's takes an answer without them for a broken connection, and sends what was refused again and again.
+    """
+    left = failure_of(error, route=route)
+    told = problem_details(error)
+    body = TrackingProblem(**msgspec.structs.asdict(told), code=problem_type(error).slug, message=told.detail)
+    return replace(left, body=msgspec.json.encode(body))
 
 
 def _spread(seconds: int, chance: Callable[[], float]) -> int:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
 from litestar import Response, post
 
 from features.errors import InvalidInput
 from features.tracked_calls import CALL_TYPES, CallType, Envelope, inside
 from serving.api.calls import Call, as_json, as_problem, body_of, principal_of, runtime_of
-from serving.api.failures import Failure, failure_of
+from serving.api.failures import tracking_failure_of
 from serving.auth import Principal
-from serving.problems import field_errors, pointer, problem_details, problem_type
+from serving.problems import field_errors, pointer
 from serving.requests import Fields, batch_items, decode_json
 from serving.runtime import Runtime
 from serving.telemetry import log_event
@@ -22,7 +21,6 @@ from serving.tracking_shapes import (
     MAX_LISTED_DROPS,
     DropView,
     TrackingAnswer,
-    TrackingProblem,
     TrackingReport,
 )
 from serving.views import Rejection
@@ -33,14 +31,7 @@ _ONE_BY_ONE: Final[dict[str, CallType]] = {f"/v1/{call_type}": call_type for cal
 
 
 def _failed(request: Call, error: Exception) -> Response[bytes]:
-    """A problem with the members that the SDKs look for.
-
-    RudderStack's takes an answer without them for a broken connection, and sends what was refused again and again.
-    """
-    left = failure_of(error, route=str(request.scope.get("path_template")))
-    told = problem_details(error)
-    body = TrackingProblem(**msgspec.structs.asdict(told), code=problem_type(error).slug, message=told.detail)
-    return as_problem(Failure(left.status, left.headers, msgspec.json.encode(body)))
+    return as_problem(tracking_failure_of(error, route=str(request.scope.get("path_template"))))
 
 
 @post(
