@@ -66,13 +66,23 @@ class Admission:
     @property
     def load(self) -> float:
         """Share of what can wait that does, 0 where nothing waits."""
-        return max(self._decisions.load, self._others.load)
+        return self._load_behind(0)
 
-    def has_room(self, kind: Kind | None) -> bool:
-        """Whether a request of a kind is let in now. What others wait for does not keep a decision out."""
+    def _load_behind(self, others: int) -> float:
+        return max(self._decisions.load_behind(others), self._others.load_behind(others))
+
+    def has_room(self, kind: Kind | None, *, behind: int = 0) -> bool:
+        """Whether a request of a kind is let in now. What others wait for does not keep a decision out.
+
+        Args:
+            kind: None for what is always let in.
+            behind: so many requests of any kind that are known to come first.
+        """
         if kind is None:
             return True
-        return not self._decisions.is_full if kind == "decisions" else self.load < SHARES[kind]
+        if kind == "decisions":
+            return not self._decisions.is_full_behind(behind)
+        return self._load_behind(behind) < SHARES[kind]
 
     def admit(self, kind: Kind | None) -> None:
         """Pass where there is room for a request of a kind.

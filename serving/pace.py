@@ -53,13 +53,18 @@ class Pace:
     @property
     def load(self) -> float:
         """Share of what may be under way, or of the longest wait, that is taken, whichever is more."""
-        return max(self.under_way / self._most, self.expected_wait / self._longest_wait)
+        return self.load_behind(0)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether one more would wait too long, or too many are under way."""
-        is_soon = self.expected_wait <= self._longest_wait or self.under_way < self._least
-        return self.under_way >= self._most or not is_soon
+    def load_behind(self, others: int) -> float:
+        """``load`` once so many more, who are known to come, are under way."""
+        under_way = self.under_way + others
+        return max(under_way / self._most, under_way * self._interval / self._longest_wait)
+
+    def is_full_behind(self, others: int) -> bool:
+        """Whether one more behind them would wait too long, or too many are under way."""
+        under_way = self.under_way + others
+        is_soon = under_way * self._interval <= self._longest_wait or under_way < self._least
+        return under_way >= self._most or not is_soon
 
     def admit(self) -> None:
         """Pass where one more can be done in time.
@@ -67,7 +72,7 @@ class Pace:
         Raises:
             TooManyRequests: it would wait too long, or too many are under way; it says when to come back.
         """
-        if self.is_full:
+        if self.is_full_behind(0):
             self.refused += 1
             raise self.refusal()
 

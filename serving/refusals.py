@@ -51,6 +51,9 @@ def whole_request(data: bytes) -> tuple[str, str] | None:
 class Refusals:
     """What is answered to requests for which there is no room.
 
+    What is let through is under way only once it is worked on; a crowd that comes at once would find room for all of
+    it until then. So those let through count from there on, until ``begun`` says that they are under way.
+
     Args:
         admission: says for which there is room, and counts the others.
         note: is told of each that is refused.
@@ -61,12 +64,17 @@ class Refusals:
         self._admission = admission
         self._note = note
         self._timer = timer
+        self._let_through = 0
         self._kept: dict[tuple[str, str], tuple[float, bytes]] = {}
 
-    @property
-    def are_due(self) -> bool:
-        """Whether anybody would be refused now."""
-        return not self._admission.has_room("explanations")
+    def begun(self) -> None:
+        """Those let through are under way, or have been refused the ordinary way."""
+        self._let_through = 0
+
+    def let_through(self) -> bool:
+        """Note that something goes the ordinary way; whether it is the first since ``begun``."""
+        self._let_through += 1
+        return self._let_through == 1
 
     def answer_to(self, data: bytes, *, beside: Iterable[tuple[bytes, bytes]] = ()) -> bytes | None:
         """The whole answer to a request that is refused; None where it goes the ordinary way.
@@ -75,12 +83,14 @@ class Refusals:
             data: as it came, between two requests of a connection.
             beside: headers that every answer of the server has.
         """
+        if self._admission.has_room("explanations", behind=self._let_through):
+            return None  # they are refused first
         called = whole_request(data)
         rule = None if called is None else rule_at(*called)
         if rule is None or rule.is_open:
             return None
         kind = kind_of(rule.method, rule.path)
-        if kind is None or self._admission.has_room(kind):
+        if kind is None or self._admission.has_room(kind, behind=self._let_through):
             return None
         self._admission.count_refused(kind)
         self._note(rule)

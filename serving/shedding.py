@@ -25,18 +25,17 @@ class SheddingProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer a request that is refused; give anything else to the parser."""
-        answer = self._refused(data)
+        refusals = self.refusals()
+        answer = None
+        if refusals is not None and self._is_between():
+            answer = refusals.answer_to(data, beside=self.server_state.default_headers)
+            if answer is None and refusals.let_through():
+                self.loop.call_soon(refusals.begun)  # in one round with their first steps, before more is received
         if answer is None:
             super().data_received(data)
             return
         self.transport.write(answer)
         self.on_response_complete()  # counts it, and begins the wait for the next
-
-    def _refused(self, data: bytes) -> bytes | None:
-        refusals = self.refusals()
-        if refusals is None or not refusals.are_due or not self._is_between():
-            return None
-        return refusals.answer_to(data, beside=self.server_state.default_headers)
 
     def _is_between(self) -> bool:
         """Whether no request of the connection is being read or answered, and the last answer has left."""
