@@ -67,18 +67,19 @@ class VouchedTransactions(SqliteTransactions[C]):
         self._changes = driver.total_changes
         self._kept = HeadWriter(path)
         self._failed: StoreUnavailable | None = None
+        self._sync_failed: StoreUnavailable | None = None
         self._is_unsynced = threading.Event()
         self._is_closed = threading.Event()
         self._syncing = threading.Thread(target=self._sync, name=f"head of {path.name}", daemon=True)
         self._syncing.start()
 
     def check_head(self) -> None:
-        """Raise where what was answered is not vouched for; each commit tries again.
+        """Raise where what was answered is not vouched for; it is tried again.
 
         Raises:
-            StoreUnavailable: the head could not be written.
+            StoreUnavailable: the head could not be written, or not be synced.
         """
-        if (failure := self._failed) is not None:
+        if (failure := self._failed or self._sync_failed) is not None:
             raise StoreUnavailable(str(failure)) from failure
 
     def begin(self, keys: Collection[str]) -> None:
@@ -150,6 +151,11 @@ class VouchedTransactions(SqliteTransactions[C]):
         while not self._is_closed.is_set():
             self._is_unsynced.wait()
             self._is_unsynced.clear()
-            with suppress(StoreUnavailable):  # tried again after the next commit
+            try:
                 self._kept.sync()
+            except StoreUnavailable as error:
+                self._sync_failed = error
+                self._is_unsynced.set()
+            else:
+                self._sync_failed = None
             self._is_closed.wait(SYNC_SECONDS)

@@ -219,12 +219,18 @@ class AuditTrail:
         with suppress(FileNotFoundError):
             if current.stat().st_size + len(data) > LARGEST_FILE:
                 self._turn(current)
-        with open(os.open(current, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
-            if file.tell() and not _ends_a_line(current):
-                file.write(b"\n")  # a process died within a line
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        descriptor = os.open(current, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            begun = os.fstat(descriptor).st_size
+            is_cut = begun > 0 and not _ends_a_line(current)  # a process died within a line
+            try:
+                _write_all(descriptor, b"\n" * is_cut + data)
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, begun)  # else what was taken of it would be there twice
+                raise
+        finally:
+            os.close(descriptor)
 
     def _turn(self, current: Path) -> None:
         """Put the present file among the old ones, and let the oldest go."""
@@ -301,6 +307,12 @@ def _counted_line(kind: _Kind, calls: int) -> AuditLine:
         status=kind.status,
         calls=calls,
     )
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:  # a disk that is nearly full takes a part
+        left = left[os.write(descriptor, left) :]
 
 
 def _ends_a_line(path: Path) -> bool:

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features import vouched_transactions
 from features.errors import Refused, StoreCorrupted, StoreUnavailable, UnknownObject
 from features.event_store import SqlEventLog
 from features.head_file import PLACE_BYTES, head_path, read_head
@@ -423,6 +425,38 @@ def test_a_head_is_synced_soon(path: Path) -> None:
     with failing_calls(os, "fdatasync", note), closing(SqlEventLog(path)) as log:
         log.append([event("e-1")])
         assert is_synced.wait(20)
+
+
+def test_a_head_that_cannot_be_synced_is_told_and_synced_later(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a further commit; until then the store is not ready, since a loss of power may take the head."""
+    monkeypatch.setattr(vouched_transactions, "SYNC_SECONDS", 0.02)
+    is_well, has_failed = threading.Event(), threading.Event()
+
+    def full(number: int) -> OSError | None:
+        if is_well.is_set():
+            return None
+        has_failed.set()
+        return OSError(errno.EIO, "Input/output error")
+
+    with failing_calls(os, "fdatasync", full), closing(SqlEventLog(path)) as log:
+        log.append([event("e-1")])
+        assert has_failed.wait(20)
+        with pytest.raises(StoreUnavailable, match="Input/output error"):
+            _until_told(log)
+        is_well.set()
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            with suppress(StoreUnavailable):
+                log.check_writes()
+                break
+        else:
+            pytest.fail("the head was never synced")
+
+
+def _until_told(log: SqlEventLog) -> None:
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        log.check_writes()
 
 
 def test_a_file_whose_damage_the_driver_cannot_say_is_refused(path: Path) -> None:

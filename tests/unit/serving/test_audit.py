@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import stat
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from features.home import lock_file
 from serving import audit
 from serving.audit import MOST_WAITING, AuditLine, AuditTrail, write_audit
 from serving.auth import Principal
+from tests.faults.failing_calls import failing_calls
 
 AT = 1_772_366_400_000_000
 MINUTE_US = 60_000_000
@@ -158,6 +160,23 @@ def test_a_disk_that_fails_loses_nothing_that_fits(trail: AuditTrail, tmp_path: 
     trail.write()
 
     assert len(list(trail.lines())) == 1
+
+
+@pytest.mark.parametrize("call", ["write", "fsync"])
+def test_lines_that_a_full_disk_took_in_part_are_there_once(call: str, trail: AuditTrail) -> None:
+    """What was taken of them is taken back, and all are written when there is room."""
+
+    def full(number: int) -> OSError | None:
+        return OSError(errno.ENOSPC, "No space left on device") if number == 1 else None
+
+    _read(trail)
+    trail.write()
+    _read(trail)
+    with failing_calls(os, call, full), pytest.raises(OSError, match="No space"):
+        trail.write()
+    trail.write()
+
+    assert len(list(trail.lines())) == 2
 
 
 def test_processes_of_one_home_write_one_after_the_other(trail: AuditTrail, tmp_path: Path, clock: Clock) -> None:
