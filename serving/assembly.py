@@ -25,7 +25,6 @@ from models.price_files import PriceLists
 from models.records import RecordStore
 from models.registry import LocalRegistry
 from models.rulebooks import feature_sets_of
-from serving.access import Rule
 from serving.activations import ActivationDesk
 from serving.admission import Admission
 from serving.audit import AuditTrail
@@ -302,7 +301,9 @@ def assemble(
         write_ahead=write_ahead,
         admission=admission,
         refusals=Refusals(
-            admission=admission, note=lambda rule: _note_refused(rule, audit, metrics), timer=surroundings.timer
+            admission=admission,
+            note=lambda rule: audit.note(None, f"{rule.method} {rule.path}", status=TOO_MANY.status, counted=True),
+            timer=surroundings.timer,
         ),
         key_limits=key_limits,
         workers=workers,
@@ -312,11 +313,6 @@ def assemble(
         randomness=surroundings.randomness,
         timer=surroundings.timer,
     )
-
-
-def _note_refused(rule: Rule, audit: AuditTrail, metrics: Metrics) -> None:
-    metrics.observe_request(route=rule.path, status=TOO_MANY.status, seconds=0.0)
-    audit.note(None, f"{rule.method} {rule.path}", status=TOO_MANY.status)
 
 
 def _take_up(champions: Champions, challengers: Champions | None, configurations: Configurations) -> None:

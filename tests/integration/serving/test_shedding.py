@@ -280,7 +280,7 @@ def test_the_order_of_giving_up_is_the_same(share: float, refused: list[int], se
 
 
 def test_what_is_refused_is_counted(service: Service) -> None:
-    """By kind, by route and status, and in the audit as calls of nobody known."""
+    """By kind, and in the audit as calls of nobody known; it took no time that is worth a figure."""
     service.crowd()
     service.asked(*(_request(*call) for call in CALLS * 2))
     (told,) = service.asked(_request("GET", "/metrics"))
@@ -288,7 +288,7 @@ def test_what_is_refused_is_counted(service: Service) -> None:
 
     for kind, count in (("explanations", 2), ("reports", 2), ("events", 4), ("decisions", 2)):
         assert f'headway_refused_total{{kind="{kind}"}} {count}.0' in lines
-    assert 'headway_request_seconds_count{route="/v1/decisions/{decision_id}/explanation",status="429"} 2.0' in lines
+    assert not [line for line in lines if line.startswith("headway_request_seconds_count") and '"429"' in line]
     service.runtime.audit.write(all_minutes=True)
     noted = {(line.call, line.calls) for line in service.runtime.audit.lines() if line.status == 429}
     assert noted >= {("POST /v1/decisions", 2), ("POST /v1/track", 2)}

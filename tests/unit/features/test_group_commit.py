@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -395,3 +398,122 @@ def test_jobs_that_were_left_share_a_transaction(writer: GroupCommit[sqlite3.Con
     assert before == (0, [False] * 3)
     assert (writer.groups, writer.jobs) == (1, 3)
     assert _numbers(path) == [0, 1, 2]
+
+
+def test_jobs_that_were_left_are_run_where_they_are_written(writer: GroupCommit[sqlite3.Connection]) -> None:
+    """By whoever writes them, who does not wait for the disk; the future resolves in the writing thread."""
+    threads: list[int] = []
+    gate = _Gate()
+    left = writer.leave(lambda connection: threads.append(threading.get_ident()))
+    left.add_done_callback(lambda _: threads.append(threading.get_ident()))
+    left.add_done_callback(lambda _: gate.entered.set())
+    writer.write_left()
+    run_in = threads[0]
+
+    assert gate.entered.wait(10)
+    assert run_in == threading.get_ident()
+    assert threads[1] != run_in
+
+
+def test_jobs_that_were_left_wait_for_nobody(writer: GroupCommit[sqlite3.Connection], path: Path) -> None:
+    """While another transaction is open they are left to the writing thread, behind it and in their order."""
+    gate = _Gate()
+    held = writer.submit(gate)
+    gate.entered.wait(10)
+    left = [writer.leave(lambda connection, n=n: _insert(connection, n)) for n in range(3)]  # type: ignore[misc]  # a default binds n
+    writer.write_left()  # returns
+    before = [future.done() for future in left]
+    gate.opened.set()
+    held.result(10)
+
+    assert before == [False] * 3
+    assert [future.result(10) for future in left] == [0, 1, 2]
+    assert _numbers(path) == [0, 1, 2]
+
+
+def test_a_left_job_that_raises_does_not_undo_the_others(writer: GroupCommit[sqlite3.Connection], path: Path) -> None:
+    """Alone or among others."""
+
+    def refuse(connection: sqlite3.Connection) -> None:
+        _insert(connection, 2)
+        raise Conflict("no")
+
+    refused = [writer.leave(refuse)]
+    writer.write_left()
+    refused[0].exception(10)
+    refused.append(writer.leave(refuse))
+    kept = writer.leave(lambda connection: _insert(connection, 1))
+    writer.write_left()
+
+    assert kept.result(10) == 1
+    assert [type(one.exception(10)) for one in refused] == [Conflict, Conflict]
+    assert _numbers(path) == [1]
+
+
+def test_a_lost_commit_fails_every_left_job(path: Path) -> None:
+    """None of them is in the file, and the next one is kept."""
+    fails = iter([True])
+
+    class Failing(SqliteTransactions[sqlite3.Connection]):
+        def commit(self) -> None:
+            if next(fails, False):
+                raise sqlite3.OperationalError("disk I/O error")
+            super().commit()
+
+    def failing() -> Failing:
+        driver = connect_writer(path)
+        return Failing(path, driver, driver)
+
+    writer = GroupCommit(str(path), failing)
+    lost = [writer.leave(lambda connection, n=n: _insert(connection, n)) for n in range(2)]  # type: ignore[misc]  # as above
+    writer.write_left()
+    errors = [one.exception(10) for one in lost]
+    later = writer.leave(lambda connection: _insert(connection, 2))
+    writer.write_left()
+    writer.close()
+
+    assert [type(one) for one in errors] == [StoreUnavailable] * 2
+    assert later.result(0) == 2
+    assert _numbers(path) == [2]
+
+
+def test_closing_finishes_what_was_left_and_begun(path: Path) -> None:
+    """Whether or not anybody said that it is to be written."""
+    writer = GroupCommit(str(path), lambda: _transactions(path))
+    begun = writer.leave(lambda connection: _insert(connection, 1))
+    writer.write_left()
+    left = writer.leave(lambda connection: _insert(connection, 2))
+    writer.close()
+
+    assert (begun.result(0), left.result(0)) == (1, 2)
+    assert _numbers(path) == [1, 2]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_jobs_of_every_kind_at_once_are_each_done_once(seed: int, path: Path) -> None:
+    """By callers that wait, that do not, and that leave theirs: all are answered, and all are there."""
+    writer = GroupCommit(str(path), lambda: _transactions(path))
+    callers, each = 6, 60
+
+    def call(caller: int) -> list[Future[int]]:
+        chance = random.Random(seed * callers + caller)  # noqa: S311  # no secret
+        futures: list[Future[int]] = []
+        for number in range(caller * each, (caller + 1) * each):
+            job = partial(_insert, n=number)
+            kind = chance.choice(("run", "submit", "leave", "leave"))
+            if kind == "run":
+                assert writer.run(job) == number
+            else:
+                futures.append(writer.submit(job) if kind == "submit" else writer.leave(job))
+            if chance.random() < 0.3:
+                writer.write_left()
+        writer.write_left()
+        return futures
+
+    with ThreadPoolExecutor(callers) as pool:
+        futures = [future for found in pool.map(call, range(callers)) for future in found]
+    answers = [future.result(10) for future in futures]
+    writer.close()
+
+    assert len(set(answers)) == len(answers)
+    assert sorted(_numbers(path)) == list(range(callers * each))
