@@ -40,7 +40,7 @@ from features.sql_store import Layout, Place, open_store
 from features.sql_text import BYTES, TEXT, WHOLE, ZERO, SqlConnection, Statement, statement
 from features.sqlite_files import Durability
 from models import capacity_tables
-from models.caps import check_caps, conflict_message, occasion
+from models.caps import check_caps, check_send, conflict_message, kept_contacts, occasion
 from models.decision import DecisionRecord, dump_record, load_record
 from models.ids import first_id_at
 from models.leases import activated
@@ -184,6 +184,11 @@ _RELEASE_SEND = statement(
     update(contacts_table)
     .where(_c.customer_id == bindparam("customer"), _c.send_id == bindparam("send"), _c.status == _LEASE)
     .values(status=_RELEASED)
+)
+_SENT = statement(
+    select(func.coalesce(func.max(_c.decision_id), literal_column("''", TEXT))).where(
+        _c.customer_id == bindparam("customer"), _c.send_id == bindparam("send")
+    )
 )
 _confirm = insert(contacts_table)
 _CONFIRM = statement(
@@ -346,10 +351,10 @@ class SqlRecordStore:
         with self._store.reading() as connection:
             contacts = _counted(connection, keys)
             told = [row for key in keys for row in connection.execute(_CONSENTS, key).fetchall()]
-            used = capacity_tables.used(
-                connection, windows, now=now, customer_ids=customer_ids(spans, customer_id), send_id=send_id
-            )
-        return CustomerRecords(tuple(contacts), newest_consents(told), used)
+            ids = customer_ids(spans, customer_id)
+            used = capacity_tables.used(connection, windows, now=now, customer_ids=ids, send_id=send_id)
+            sent = "" if send_id is None else _sent(connection, ids, send_id)
+        return CustomerRecords(tuple(contacts), newest_consents(told), used, sent=sent)
 
     def capacity_used(self, windows: Sequence[CapacityWindow], *, now: int) -> dict[str, float]:
         """Units or money taken of each capacity and budget in a window, leases live at ``now`` included."""
@@ -552,13 +557,20 @@ def _commit(connection: SqlConnection, record: DecisionRecord, row: _Row, reserv
 def _reserve(connection: SqlConnection, record: DecisionRecord, reservation: Reservation) -> None:
     since = min((cap.since for cap in reservation.caps), default=record.decided_at)
     spans = reservation.spans or (Span(record.customer_id),)
+    ids = customer_ids(spans, record.customer_id)
+    if reservation.sent is not None and reservation.send_id is not None:
+        check_send(reservation, _sent(connection, ids, reservation.send_id))
     existing = _counted(connection, [_span_key(span, since=since, now=record.decided_at) for span in spans])
     check_caps(reservation, existing, now=record.decided_at)
-    ids = customer_ids(spans, record.customer_id)
     if reservation.send_id is not None:
         connection.executemany(_RELEASE_SEND, [{"customer": one, "send": reservation.send_id} for one in ids])
     capacity_tables.reserve(connection, reservation, now=record.decided_at, customer_ids=ids)
-    connection.executemany(_INSERT_CONTACT, [_contact_row(contact) for contact in reservation.contacts])
+    connection.executemany(_INSERT_CONTACT, [_contact_row(contact) for contact in kept_contacts(record, reservation)])
+
+
+def _sent(connection: SqlConnection, ids: Sequence[str], send_id: str) -> str:
+    """The newest decision of a send; empty where there is none."""
+    return max(str(connection.execute(_SENT, {"customer": one, "send": send_id}).fetchone()[0]) for one in ids)
 
 
 def _note(connection: SqlConnection, responses: Sequence[ContactResponse]) -> None:
