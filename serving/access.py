@@ -101,6 +101,7 @@ RULES: Final = (
     _rule("POST /v1/events", _SENDERS, is_public=True, is_counted=True),
     _rule("POST /v1/decisions", _SENDERS, is_counted=True),
     _rule("POST /rank", _SENDERS, is_counted=True),
+    *(_rule(f"POST /ofrep/v1/evaluate/flags{one}", _SENDERS, is_counted=True) for one in ("", "/{key}")),
     _rule("POST /v1/outcomes", _SENDERS, is_counted=True),
     *(_rule(f"POST /v1/{one}", _SENDERS, is_public=True, takes_basic=True, is_counted=True) for one in _TRACKED),
     _rule("GET /v1/decisions", _READERS, objects="own decisions"),
@@ -149,7 +150,7 @@ def rule_of(method: str, path: str) -> Rule:
     Raises:
         Forbidden: the table has none, and so nobody may call it.
     """
-    rule = _BY_CALL.get((method, path.replace(":str}", "}")))
+    rule = _BY_CALL.get((method, path.replace(":str}", "}").replace(":path}", "}")))
     if rule is None:
         raise Forbidden(f"nobody may call {method} {shown(path)}; expected a row for it in the table of who may call")
     return rule

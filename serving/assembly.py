@@ -46,6 +46,7 @@ from serving.keys import KeyFile
 from serving.measuring import ExperimentDesk, SimulationDesk
 from serving.model_desk import ModelDesk
 from serving.observe import Observer
+from serving.ofrep import FlagDesk
 from serving.outcomes import OutcomeRecorder
 from serving.pace import Pace
 from serving.prices import Prices
@@ -223,6 +224,7 @@ def assemble(
             ingest=ingestor,
             outcomes=outcomes,
         ),
+        flags=FlagDesk(lambda: configurations.in_force.configuration),
         decision_outcomes=decision_outcomes,
         identities=IdentityDesk(
             log=stores.log, ingest=ingestor, taxonomy=configuration.taxonomy, randomness=surroundings.randomness

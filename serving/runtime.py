@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from serving.identities import IdentityDesk
     from serving.measuring import ExperimentDesk, SimulationDesk
     from serving.model_desk import ModelDesk
+    from serving.ofrep import FlagDesk
     from serving.replays import ReplayDesk
     from serving.timeline import TimelineDesk
     from serving.tracking import TrackingDesk
@@ -72,6 +73,7 @@ class Runtime:
     ingest: IngestPermitted
     outcomes: OutcomeRecorder
     tracking: TrackingDesk
+    flags: FlagDesk
     decision_outcomes: DecisionOutcomes
     identities: IdentityDesk
     workforce: WorkforceDesk
