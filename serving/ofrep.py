@@ -16,8 +16,9 @@ from msgspec import UnsetType
 
 from features.errors import InvalidInput, Problem, UnknownObject, path_step
 from features.events import shown
-from models.actions import NO_ACTION, Catalogue, Condition, channel_of_placement
+from models.actions import NO_ACTION, Catalogue, Condition, Rule, channel_of_placement
 from models.configuration import Configuration
+from models.policy import Criterion
 from serving.ofrep_shapes import BulkEvaluation, FlagEvaluation, FlagValue, ShownTreatment, ValueType
 from serving.problems import MalformedBody
 from serving.requests import REQUIRED, Fields
@@ -95,7 +96,8 @@ class Flags:
         catalogue, policy = configuration.catalogue, configuration.policy
         rules = [*policy.rules, *(rule for action in catalogue.actions for rule in action.rules)]
         criteria = policy.lead_qualification.criteria if policy.lead_qualification is not None else ()
-        conditions: Iterable[Condition] = (one for each in (*rules, *criteria) for one in each.all_of)
+        asking: list[Rule | Criterion] = [*rules, *criteria]
+        conditions: Iterable[Condition] = (one for each in asking for one in each.all_of)
         asked = {one.field.removeprefix(_FACT) for one in conditions if one.field.startswith(_FACT)}
         named = {placement for one in catalogue.treatment_by_id.values() for placement in one.placements}
         taxonomy = configuration.taxonomy
