@@ -14,6 +14,7 @@ from features.events import FUTURE_SKEW_US
 from features.home import Home
 from features.ingest import Ingestor
 from features.moments import Moments, SharedMoments
+from features.refused_events import MemoryRefusedEvents, RefusedEvents
 from features.store import FeatureStore
 from features.tracking import Translator
 from models.configuration import CONFIG_VARIABLE, Configuration
@@ -51,6 +52,7 @@ from serving.outcomes import OutcomeRecorder
 from serving.pace import Pace
 from serving.prices import Prices
 from serving.readiness import ReadinessCheck
+from serving.recent_events import RecentEventsDesk
 from serving.replays import ReplayDesk
 from serving.reservations import used_shares
 from serving.runtime import Runtime
@@ -80,6 +82,7 @@ class Stores:
 
     Attributes:
         are_local: all are files of this machine, or in memory: a read takes microseconds.
+        refused: remembers what was refused of what came in.
         are_shared: other processes may write the log.
         files: of those stores that are files, by name.
     """
@@ -87,6 +90,7 @@ class Stores:
     log: EventLog
     records: RecordStore
     features: FeatureStore
+    refused: RefusedEvents = field(default_factory=MemoryRefusedEvents)
     are_local: bool = True
     are_shared: bool = False
     files: Mapping[str, Path] = field(default_factory=dict)
@@ -225,6 +229,7 @@ def assemble(
             outcomes=outcomes,
         ),
         flags=FlagDesk(lambda: configurations.in_force.configuration),
+        recent=RecentEventsDesk(log=stores.log, refused=stores.refused, count_lost=metrics.count_refusals_lost),
         decision_outcomes=decision_outcomes,
         identities=IdentityDesk(
             log=stores.log, ingest=ingestor, taxonomy=configuration.taxonomy, randomness=surroundings.randomness

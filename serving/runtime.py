@@ -17,6 +17,7 @@ from serving.journey_reports import ReportDesk
 from serving.key_limits import KeyLimits
 from serving.outcomes import IngestPermitted, OutcomeRecorder
 from serving.readiness import ReadinessCheck
+from serving.recent_events import RecentEventsDesk
 from serving.schemas import DecisionRequest
 from serving.settings import Settings
 from serving.stored_reports import DriftDesk, EvaluationShelf
@@ -74,6 +75,7 @@ class Runtime:
     outcomes: OutcomeRecorder
     tracking: TrackingDesk
     flags: FlagDesk
+    recent: RecentEventsDesk
     decision_outcomes: DecisionOutcomes
     identities: IdentityDesk
     workforce: WorkforceDesk

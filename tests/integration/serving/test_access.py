@@ -32,6 +32,7 @@ POST /rank                                    x x x - - -
 POST /ofrep/v1/evaluate/flags                 x x x - - -
 POST /ofrep/v1/evaluate/flags/{key}           x x x - - -
 POST /v1/outcomes                             x x x - - -
+GET  /v1/events/recent                        x x x x x -
 GET  /v1/decisions                            x x x x x -
 GET  /v1/decisions/{decision_id}              x x x x x -
 GET  /v1/decisions/{decision_id}/explanation  x x x x x -
