@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from serving.settings import Settings
 from tests.doors import BOOTSTRAP, HOUR_US, NOW, Client, World, event
 from tests.integration.serving.test_tracking_sdks import Door, served
 
+CALLER: Final = (Path(__file__).parents[3] / "docs" / "how-to" / "caller.md").read_text(encoding="utf-8")
 HOME: Final = "web/home_banner"
 SIDE: Final = "web/side"
 ONE: Final = "/ofrep/v1/evaluate/flags/web%2Fhome_banner"
@@ -124,6 +126,22 @@ def test_a_client_falls_back_to_the_default_of_its_code(feature: OpenFeatureClie
     assert [one.value for one in (nothing, unknown, nobody)] == [default] * 3
     assert (nothing.variant, nothing.error_code) == ("no_action", None)
     assert [unknown.error_code, nobody.error_code] == [ErrorCode.FLAG_NOT_FOUND, ErrorCode.TARGETING_KEY_MISSING]
+
+
+def test_the_callers_page_is_followed_to_the_letter(feature: OpenFeatureClient, world: World) -> None:
+    """Only the address and the key are others."""
+    (block,) = re.findall(r"^```python\n(from openfeature .*?)^```", CALLER, re.DOTALL | re.MULTILINE)
+    provider = feature.provider
+    assert isinstance(provider, OFREPProvider)
+    script = block.replace("http://127.0.0.1:3000", provider.base_url)
+    script = script.replace("hw_choose_your_own_0123456789", BOOTSTRAP).replace('"c-7"', '"c-1"')
+
+    found: dict[str, Any] = {}
+    exec(script, found)  # noqa: S102  # our own page
+
+    assert found["banner"].error_code is None
+    assert set(found["banner"].value) >= {"treatment_id", "decision_id"}
+    assert _n_decisions(world) == 1
 
 
 # ---- the protocol
