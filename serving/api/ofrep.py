@@ -32,6 +32,7 @@ EVENT_WORDS: Final = ("flagConfigEtag", "flagConfigLastModified")
 """What a client that was told of a change by a stream of events asks with. There is no such stream, and every
 evaluation is of what holds now."""
 
+_MOST_SHOWN: Final = 200
 _PLACES: Final = {"journey_id": "context.headway_journey_id"}
 """Where in a context stands what a request for a decision calls otherwise."""
 
@@ -106,8 +107,9 @@ EVALUATION_ROUTES: Final = (evaluate_flag, evaluate_flags)
 
 
 def _key_of(request: Call) -> str | None:
-    """The flag that a path names; its slash may have come as it is or as %2F."""
-    return request.scope["path"].partition(f"{ALL}/")[2] or None
+    """The flag that a path names, cut where it is none; its slash may have come as it is or as %2F."""
+    key = request.scope["path"].partition(f"{ALL}/")[2]
+    return key[:_MOST_SHOWN] or None
 
 
 def _details(error: Exception) -> str:
