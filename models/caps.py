@@ -49,7 +49,7 @@ def kept_contacts(record: DecisionRecord, reservation: Reservation) -> tuple[Con
 
 
 def check_send(reservation: Reservation, sent: str) -> None:
-    """Refuse a reservation that was made before the newest decision of its send, ``sent``.
+    """Refuse a reservation that was made before another decision, ``sent``, took the place of its send.
 
     Raises:
         SendDecided: it was.

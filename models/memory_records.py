@@ -11,6 +11,7 @@ from dataclasses import replace
 from features.commit_figures import CommitFigures
 from features.errors import Conflict
 from features.identity import Span
+from models.actions import NO_ACTION
 from models.caps import check_caps, check_send, conflict_message, counts, kept_contacts, occasion
 from models.decision import DecisionRecord
 from models.ids import first_id_at
@@ -284,19 +285,18 @@ class MemoryRecordStore:
             self._contacts[_key(contact)] = contact
 
     def _sent(self, ids: Sequence[str], send_id: str | None) -> str:
-        """The newest decision of a send; empty where there is none."""
-        return max(
-            (
-                one.decision_id
-                for one in self._contacts.values()
-                if send_id is not None and one.send_id == send_id and one.customer_id in ids
-            ),
-            default="",
-        )
+        """The decision that holds the place of a send; empty where there is none."""
+        found = (one for one in self._contacts.values() if one.send_id == send_id and one.customer_id in ids)
+        held = [one.decision_id for one in found if one.status != "released" or one.action_id == NO_ACTION]
+        return "" if send_id is None else max(held, default="")
 
     def _release(self, customer_id: str, send_id: str) -> None:
-        for key, known in self._contacts.items():
-            if (known.customer_id, known.send_id, known.status) == (customer_id, send_id, "lease"):
+        for key, known in list(self._contacts.items()):
+            if (known.customer_id, known.send_id) != (customer_id, send_id):
+                continue
+            if known.action_id == NO_ACTION:
+                del self._contacts[key]
+            elif known.status == "lease":
                 self._contacts[key] = replace(known, status="released")
 
     def _keep(self, stored: Stored) -> None:

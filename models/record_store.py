@@ -40,6 +40,7 @@ from features.sql_store import Layout, Place, open_store
 from features.sql_text import BYTES, TEXT, WHOLE, ZERO, SqlConnection, Statement, statement
 from features.sqlite_files import Durability
 from models import capacity_tables
+from models.actions import NO_ACTION
 from models.caps import check_caps, check_send, conflict_message, kept_contacts, occasion
 from models.decision import DecisionRecord, dump_record, load_record
 from models.ids import first_id_at
@@ -185,11 +186,14 @@ _RELEASE_SEND = statement(
     .where(_c.customer_id == bindparam("customer"), _c.send_id == bindparam("send"), _c.status == _LEASE)
     .values(status=_RELEASED)
 )
+_OF_SEND = and_(_c.customer_id == bindparam("customer"), _c.send_id == bindparam("send"))
+_IS_NOTHING = _c.action_id == literal_column(f"'{NO_ACTION}'", TEXT)
 _SENT = statement(
     select(func.coalesce(func.max(_c.decision_id), literal_column("''", TEXT))).where(
-        _c.customer_id == bindparam("customer"), _c.send_id == bindparam("send")
+        _OF_SEND, or_(_c.status != _RELEASED, _IS_NOTHING)
     )
 )
+_DROP_NOTHING = statement(delete(contacts_table).where(_OF_SEND, _IS_NOTHING))
 _confirm = insert(contacts_table)
 _CONFIRM = statement(
     _confirm.on_conflict_do_update(
@@ -563,13 +567,15 @@ def _reserve(connection: SqlConnection, record: DecisionRecord, reservation: Res
     existing = _counted(connection, [_span_key(span, since=since, now=record.decided_at) for span in spans])
     check_caps(reservation, existing, now=record.decided_at)
     if reservation.send_id is not None:
-        connection.executemany(_RELEASE_SEND, [{"customer": one, "send": reservation.send_id} for one in ids])
+        sends = [{"customer": one, "send": reservation.send_id} for one in ids]
+        connection.executemany(_RELEASE_SEND, sends)
+        connection.executemany(_DROP_NOTHING, sends)
     capacity_tables.reserve(connection, reservation, now=record.decided_at, customer_ids=ids)
     connection.executemany(_INSERT_CONTACT, [_contact_row(contact) for contact in kept_contacts(record, reservation)])
 
 
 def _sent(connection: SqlConnection, ids: Sequence[str], send_id: str) -> str:
-    """The newest decision of a send; empty where there is none."""
+    """The decision that holds the place of a send; empty where there is none."""
     return max(str(connection.execute(_SENT, {"customer": one, "send": send_id}).fetchone()[0]) for one in ids)
 
 

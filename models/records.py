@@ -104,7 +104,7 @@ class CustomerRecords:
         capacity_used: units or money taken of each capacity and budget, live leases included; without those of which
             nothing is.
         assignees: who would handle each action; None where nobody can. Actions that need nobody are not among them.
-        sent: the newest decision of the send that was asked about; empty where there is none, or no send.
+        sent: the decision that holds the place of the send that was asked about; empty where there is none, or no send.
     """
 
     contacts: tuple[Contact, ...] = ()
@@ -243,8 +243,8 @@ class Reservation:
         spans: of a person with linked ids: whose contacts count, and are replaced, beside the customer's own.
         needs: what the contacts take of capacities and budgets, which must have that much left.
         assignees: who handles each contact, None where it is nobody in particular; empty where it is nobody at all.
-        sent: the newest decision of the send as it was when this one was made, empty where there was none; None where
-            it does not matter.
+        sent: the decision that held the place of the send when this one was made, empty where there was none; None
+            where it does not matter.
     """
 
     contacts: tuple[Contact, ...]
@@ -351,7 +351,7 @@ class RecordStore(Protocol):
 
         Where ``spans`` are given, of the person that they make up: what each id was told in its time. Of ``windows`` it
         also tells what is taken, without the leases of the customer's ``send_id``, whose place a new decision takes;
-        and which decision of that send is the newest, whether it chose something or not.
+        and which decision holds the place of that send, whether it chose something or not.
         """
 
     def capacity_used(self, windows: Sequence[CapacityWindow], *, now: int) -> dict[str, float]:

@@ -17,7 +17,7 @@ from serving.schemas import DecisionRequest, canonical_request, decode_canonical
 
 
 def still_holds(record: DecisionRecord, asked: Asked, records: CustomerRecords) -> bool:
-    """Whether the newest decision of a request's send is the answer to it.
+    """Whether the decision that holds the place of a request's send is the answer to it.
 
     It is where the same source asks the same question while the decision may be acted on; and where nothing has come
     between that forbids what it chose: a consent, the holdout, a catalogue that no longer has it. What was decided
