@@ -189,9 +189,12 @@ _RELEASE_SEND = statement(
 _OF_SEND = and_(_c.customer_id == bindparam("customer"), _c.send_id == bindparam("send"))
 _IS_NOTHING = _c.action_id == literal_column(f"'{NO_ACTION}'", TEXT)
 _SENT = statement(
-    select(func.coalesce(func.max(_c.decision_id), literal_column("''", TEXT))).where(
-        _OF_SEND, or_(_c.status != _RELEASED, _IS_NOTHING)
-    )
+    select(_d.decided_at, _d.decision_id)
+    .select_from(contacts_table.join(decisions_table, _d.decision_id == _c.decision_id))
+    .where(_OF_SEND, or_(_c.status != _RELEASED, _IS_NOTHING))
+    .order_by(_d.decided_at.desc(), _d.decision_id.desc())
+    .limit(literal_column("1", WHOLE))
+    .offset(ZERO)
 )
 _DROP_NOTHING = statement(delete(contacts_table).where(_OF_SEND, _IS_NOTHING))
 _confirm = insert(contacts_table)
@@ -576,7 +579,8 @@ def _reserve(connection: SqlConnection, record: DecisionRecord, reservation: Res
 
 def _sent(connection: SqlConnection, ids: Sequence[str], send_id: str) -> str:
     """The decision that holds the place of a send; empty where there is none."""
-    return max(str(connection.execute(_SENT, {"customer": one, "send": send_id}).fetchone()[0]) for one in ids)
+    rows = [row for one in ids for row in connection.execute(_SENT, {"customer": one, "send": send_id})]
+    return "" if not rows else str(max(rows)[1])
 
 
 def _note(connection: SqlConnection, responses: Sequence[ContactResponse]) -> None:

@@ -247,7 +247,8 @@ def test_a_send_that_gets_no_action_ends_its_lease(store: RecordStore) -> None:
 @pytest.mark.parametrize("is_nothing", [True, False])
 def test_the_decision_that_holds_the_place_of_a_send_is_known(store: RecordStore, is_nothing: bool) -> None:
     """The last that was made, of that customer, whether it chose something or not; nothing counts nowhere."""
-    made = [record(number, send_id="s-1", selected=()) for number in (2, 1)]  # ids of one millisecond have no order
+    # Ids of one millisecond have no order of their own.
+    made = [record(number, send_id="s-1", selected=(), decided_at=DECIDED_AT - number) for number in (2, 1)]
     for one in made:
         leases = () if is_nothing else (contact(one, status="lease", send_id="s-1"),)
         store.commit(one, b"", Reservation(leases, ("any",) * len(leases), (), "s-1"))
