@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from features.identity import Span
+from models.actions import NO_ACTION
 from models.contact_policy import Cap, cap_limits, contacts_under
 from models.decision import DecisionRecord, Selected
-from models.records import Contact, ContactStatus, LostRace, Reservation
+from models.records import Contact, ContactStatus, LostRace, Reservation, SendDecided
 
 
 def counts(contact: Contact, *, now: int) -> bool:
@@ -31,6 +32,30 @@ def check_caps(reservation: Reservation, existing: Iterable[Contact], *, now: in
             if cap.covers(contact.channel, contact.action_id) and contacts_under(cap, taken) >= cap.limit:
                 raise LostRace(treatment_id, cap.rule_id)
         taken.append(contact)
+
+
+def kept_contacts(record: DecisionRecord, reservation: Reservation) -> tuple[Contact, ...]:
+    """The contacts that a store keeps of a decision.
+
+    A send for which nothing is done keeps one that never counts: whoever asks for the send again finds its decision.
+    """
+    if reservation.contacts or reservation.send_id is None:
+        return reservation.contacts
+    at, ends = record.decided_at, record.expires_at
+    nothing = Contact(
+        record.decision_id, record.customer_id, NO_ACTION, "", at, "released", ends, send_id=reservation.send_id
+    )
+    return (nothing,)
+
+
+def check_send(reservation: Reservation, sent: str) -> None:
+    """Refuse a reservation that was made before another decision, ``sent``, took the place of its send.
+
+    Raises:
+        SendDecided: it was.
+    """
+    if reservation.sent is not None and reservation.sent != sent:
+        raise SendDecided(sent)
 
 
 def occasion(contact: Contact) -> int:

@@ -11,7 +11,8 @@ from dataclasses import replace
 from features.commit_figures import CommitFigures
 from features.errors import Conflict
 from features.identity import Span
-from models.caps import check_caps, conflict_message, counts, occasion
+from models.actions import NO_ACTION
+from models.caps import check_caps, check_send, conflict_message, counts, kept_contacts, occasion
 from models.decision import DecisionRecord
 from models.ids import first_id_at
 from models.leases import activated
@@ -114,7 +115,9 @@ class MemoryRecordStore:
             ]
             ids = customer_ids(spans, customer_id)
             used = self._ledger.used(windows, now=now, customer_ids=ids, send_id=send_id)
-        return CustomerRecords(tuple(sorted(contacts, key=lambda each: each.at)), newest_consents(told), used)
+            sent = self._sent(ids, send_id)
+        ordered = tuple(sorted(contacts, key=lambda each: each.at))
+        return CustomerRecords(ordered, newest_consents(told), used, sent=sent)
 
     def capacity_used(self, windows: Sequence[CapacityWindow], *, now: int) -> dict[str, float]:
         """Units or money taken of each capacity and budget in a window."""
@@ -271,18 +274,30 @@ class MemoryRecordStore:
 
     def _reserve(self, record: DecisionRecord, reservation: Reservation) -> None:
         spans = reservation.spans or (Span(record.customer_id),)
-        check_caps(reservation, [each for span in spans for each in self._of_span(span)], now=record.decided_at)
         ids = customer_ids(spans, record.customer_id)
+        check_send(reservation, self._sent(ids, reservation.send_id))
+        check_caps(reservation, [each for span in spans for each in self._of_span(span)], now=record.decided_at)
         self._ledger.reserve(reservation, now=record.decided_at, customer_ids=ids)
         if reservation.send_id is not None:
             for customer_id in ids:
                 self._release(customer_id, reservation.send_id)
-        for contact in reservation.contacts:
+        for contact in kept_contacts(record, reservation):
             self._contacts[_key(contact)] = contact
 
+    def _sent(self, ids: Sequence[str], send_id: str | None) -> str:
+        """The decision that holds the place of a send; empty where there is none."""
+        found = (one for one in self._contacts.values() if one.send_id == send_id and one.customer_id in ids)
+        held = {one.decision_id for one in found if one.status != "released" or one.action_id == NO_ACTION}
+        kept = [(stored.record.decided_at, one) for one in held if (stored := self._by_id.get(one)) is not None]
+        return "" if send_id is None or not kept else max(kept)[1]
+
     def _release(self, customer_id: str, send_id: str) -> None:
-        for key, known in self._contacts.items():
-            if (known.customer_id, known.send_id, known.status) == (customer_id, send_id, "lease"):
+        for key, known in list(self._contacts.items()):
+            if (known.customer_id, known.send_id) != (customer_id, send_id):
+                continue
+            if known.action_id == NO_ACTION:
+                del self._contacts[key]
+            elif known.status == "lease":
                 self._contacts[key] = replace(known, status="released")
 
     def _keep(self, stored: Stored) -> None:

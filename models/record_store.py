@@ -40,7 +40,8 @@ from features.sql_store import Layout, Place, open_store
 from features.sql_text import BYTES, TEXT, WHOLE, ZERO, SqlConnection, Statement, statement
 from features.sqlite_files import Durability
 from models import capacity_tables
-from models.caps import check_caps, conflict_message, occasion
+from models.actions import NO_ACTION
+from models.caps import check_caps, check_send, conflict_message, kept_contacts, occasion
 from models.decision import DecisionRecord, dump_record, load_record
 from models.ids import first_id_at
 from models.leases import activated
@@ -185,6 +186,17 @@ _RELEASE_SEND = statement(
     .where(_c.customer_id == bindparam("customer"), _c.send_id == bindparam("send"), _c.status == _LEASE)
     .values(status=_RELEASED)
 )
+_OF_SEND = and_(_c.customer_id == bindparam("customer"), _c.send_id == bindparam("send"))
+_IS_NOTHING = _c.action_id == literal_column(f"'{NO_ACTION}'", TEXT)
+_SENT = statement(
+    select(_d.decided_at, _d.decision_id)
+    .select_from(contacts_table.join(decisions_table, _d.decision_id == _c.decision_id))
+    .where(_OF_SEND, or_(_c.status != _RELEASED, _IS_NOTHING))
+    .order_by(_d.decided_at.desc(), _d.decision_id.desc())
+    .limit(literal_column("1", WHOLE))
+    .offset(ZERO)
+)
+_DROP_NOTHING = statement(delete(contacts_table).where(_OF_SEND, _IS_NOTHING))
 _confirm = insert(contacts_table)
 _CONFIRM = statement(
     _confirm.on_conflict_do_update(
@@ -346,10 +358,10 @@ class SqlRecordStore:
         with self._store.reading() as connection:
             contacts = _counted(connection, keys)
             told = [row for key in keys for row in connection.execute(_CONSENTS, key).fetchall()]
-            used = capacity_tables.used(
-                connection, windows, now=now, customer_ids=customer_ids(spans, customer_id), send_id=send_id
-            )
-        return CustomerRecords(tuple(contacts), newest_consents(told), used)
+            ids = customer_ids(spans, customer_id)
+            used = capacity_tables.used(connection, windows, now=now, customer_ids=ids, send_id=send_id)
+            sent = "" if send_id is None else _sent(connection, ids, send_id)
+        return CustomerRecords(tuple(contacts), newest_consents(told), used, sent=sent)
 
     def capacity_used(self, windows: Sequence[CapacityWindow], *, now: int) -> dict[str, float]:
         """Units or money taken of each capacity and budget in a window, leases live at ``now`` included."""
@@ -552,13 +564,23 @@ def _commit(connection: SqlConnection, record: DecisionRecord, row: _Row, reserv
 def _reserve(connection: SqlConnection, record: DecisionRecord, reservation: Reservation) -> None:
     since = min((cap.since for cap in reservation.caps), default=record.decided_at)
     spans = reservation.spans or (Span(record.customer_id),)
+    ids = customer_ids(spans, record.customer_id)
+    if reservation.sent is not None and reservation.send_id is not None:
+        check_send(reservation, _sent(connection, ids, reservation.send_id))
     existing = _counted(connection, [_span_key(span, since=since, now=record.decided_at) for span in spans])
     check_caps(reservation, existing, now=record.decided_at)
-    ids = customer_ids(spans, record.customer_id)
     if reservation.send_id is not None:
-        connection.executemany(_RELEASE_SEND, [{"customer": one, "send": reservation.send_id} for one in ids])
+        sends = [{"customer": one, "send": reservation.send_id} for one in ids]
+        connection.executemany(_RELEASE_SEND, sends)
+        connection.executemany(_DROP_NOTHING, sends)
     capacity_tables.reserve(connection, reservation, now=record.decided_at, customer_ids=ids)
-    connection.executemany(_INSERT_CONTACT, [_contact_row(contact) for contact in reservation.contacts])
+    connection.executemany(_INSERT_CONTACT, [_contact_row(contact) for contact in kept_contacts(record, reservation)])
+
+
+def _sent(connection: SqlConnection, ids: Sequence[str], send_id: str) -> str:
+    """The decision that holds the place of a send; empty where there is none."""
+    rows = [row for one in ids for row in connection.execute(_SENT, {"customer": one, "send": send_id})]
+    return "" if not rows else str(max(rows)[1])
 
 
 def _note(connection: SqlConnection, responses: Sequence[ContactResponse]) -> None:

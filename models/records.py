@@ -104,12 +104,14 @@ class CustomerRecords:
         capacity_used: units or money taken of each capacity and budget, live leases included; without those of which
             nothing is.
         assignees: who would handle each action; None where nobody can. Actions that need nobody are not among them.
+        sent: the decision that holds the place of the send that was asked about; empty where there is none, or no send.
     """
 
     contacts: tuple[Contact, ...] = ()
     consents: Mapping[str, str] = field(default_factory=dict)
     capacity_used: Mapping[str, float] = field(default_factory=dict)
     assignees: Mapping[str, str | None] = field(default_factory=dict)
+    sent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +205,18 @@ class AssigneeTaken(LostRace):
         super().__init__(treatment_id, NOBODY_AVAILABLE)
 
 
+class SendDecided(LostRace):
+    """Another call decided the same send meanwhile: what it decided must be looked at before the send is decided anew.
+
+    Attributes:
+        sent: its decision.
+    """
+
+    def __init__(self, sent: str) -> None:
+        self.sent = sent
+        super().__init__(sent, "the send")
+
+
 class LeaseEnded(Exception):
     """A lease that should become a contact is none any more: it expired, or a later decision took its place.
 
@@ -229,6 +243,8 @@ class Reservation:
         spans: of a person with linked ids: whose contacts count, and are replaced, beside the customer's own.
         needs: what the contacts take of capacities and budgets, which must have that much left.
         assignees: who handles each contact, None where it is nobody in particular; empty where it is nobody at all.
+        sent: the decision that held the place of the send when this one was made, empty where there was none; None
+            where it does not matter.
     """
 
     contacts: tuple[Contact, ...]
@@ -238,6 +254,7 @@ class Reservation:
     spans: tuple[Span, ...] = ()
     needs: tuple[CapacityNeed, ...] = ()
     assignees: tuple[str | None, ...] = ()
+    sent: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,7 +313,7 @@ class RecordStore(Protocol):
 
         Raises:
             Conflict: the request id was used for another body.
-            LostRace: a cap was reached meanwhile; nothing was stored.
+            LostRace: a cap was reached, or the send decided, meanwhile; nothing was stored.
             StoreUnavailable: nothing was stored, or it is unknown whether it was: a retry tells.
         """
 
@@ -333,7 +350,8 @@ class RecordStore(Protocol):
         """Contacts since ``since``, leases still live at ``now``, and consents of a customer.
 
         Where ``spans`` are given, of the person that they make up: what each id was told in its time. Of ``windows`` it
-        also tells what is taken, without the leases of the customer's ``send_id``, whose place a new decision takes.
+        also tells what is taken, without the leases of the customer's ``send_id``, whose place a new decision takes;
+        and which decision holds the place of that send, whether it chose something or not.
         """
 
     def capacity_used(self, windows: Sequence[CapacityWindow], *, now: int) -> dict[str, float]:

@@ -15,8 +15,8 @@ from features.events import shown
 from serving.auth import ROLES, Principal, Role
 from serving.problems import Forbidden
 
-Objects = Literal["own decisions", "masked", ""]
-"""What of the objects of a call is given: of decisions, those of the caller's source, and of every source to
+Objects = Literal["own", "masked", ""]
+"""What of the objects of a call is given: of decisions and events, those of the caller's source, and of every source to
 ``READS_ALL``; of people, what the roles may see of them."""
 
 READS_ALL: Final[frozenset[Role]] = frozenset(("admin", "analyst", "privacy"))
@@ -102,13 +102,15 @@ RULES: Final = (
     _rule("POST /v1/events", _SENDERS, is_public=True, is_counted=True),
     _rule("POST /v1/decisions", _SENDERS, is_counted=True),
     _rule("POST /rank", _SENDERS, is_counted=True),
+    *(_rule(f"POST /ofrep/v1/evaluate/flags{one}", _SENDERS, is_counted=True) for one in ("", "/{key}")),
     _rule("POST /v1/outcomes", _SENDERS, is_counted=True),
     *(_rule(f"POST /v1/{one}", _SENDERS, is_public=True, takes_basic=True, is_counted=True) for one in _TRACKED),
-    _rule("GET /v1/decisions", _READERS, objects="own decisions"),
-    _rule("GET /v1/decisions/{decision_id}", _READERS, objects="own decisions"),
-    _rule("GET /v1/decisions/{decision_id}/explanation", _READERS, objects="own decisions"),
-    _rule("POST /v1/decisions/{decision_id}/replay", _READERS, objects="own decisions"),
-    _rule("POST /v1/decisions/{decision_id}/activate", _SENDERS, objects="own decisions"),
+    _rule("GET /v1/events/recent", _READERS, objects="own"),
+    _rule("GET /v1/decisions", _READERS, objects="own"),
+    _rule("GET /v1/decisions/{decision_id}", _READERS, objects="own"),
+    _rule("GET /v1/decisions/{decision_id}/explanation", _READERS, objects="own"),
+    _rule("POST /v1/decisions/{decision_id}/replay", _READERS, objects="own"),
+    _rule("POST /v1/decisions/{decision_id}/activate", _SENDERS, objects="own"),
     _rule("GET /v1/customers/{customer_id}/journey", "agent marketer analyst privacy", objects="masked"),
     _rule("GET /v1/customers/{customer_id}/context", _SENDERS, objects="masked"),
     _rule("POST /v1/identities/link", "caller agent", objects="masked"),
@@ -153,7 +155,7 @@ def rule_of(method: str, path: str) -> Rule:
     Raises:
         Forbidden: the table has none, and so nobody may call it.
     """
-    rule = _BY_CALL.get((method, path.replace(":str}", "}")))
+    rule = _BY_CALL.get((method, path.replace(":str}", "}").replace(":path}", "}")))
     if rule is None:
         raise Forbidden(f"nobody may call {method} {shown(path)}; expected a row for it in the table of who may call")
     return rule
@@ -186,7 +188,7 @@ def access_table(rules: Iterable[Rule] = RULES) -> str:
     for group in grouped.values():
         first = group[0]
         calls = ", ".join(f"`{rule.method} {rule.path}`" for rule in group)
-        yes = {"own decisions": "own", "masked": "yes", "": "yes"}[first.objects]
+        yes = {"own": "own", "masked": "yes", "": "yes"}[first.objects]
         cells = [_cell(role, first, yes) for role in ROLES if role != "admin"]
         lines.append(f"| {calls} | {' | '.join(cells)} | {'yes' if first.is_public else ''} |")
     return "\n".join(lines) + "\n"
@@ -195,7 +197,7 @@ def access_table(rules: Iterable[Rule] = RULES) -> str:
 def _cell(role: Role, rule: Rule, yes: str) -> str:
     if role not in rule.roles:
         return ""
-    if rule.objects == "own decisions" and role in READS_ALL:
+    if rule.objects == "own" and role in READS_ALL:
         return "all"
     if rule.objects == "masked" and role not in SEES_PERSONAL:
         return "masked"

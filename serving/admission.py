@@ -22,7 +22,7 @@ SHARES: Final[Mapping[Kind, float]] = MappingProxyType(
 )
 """Of what can wait: a kind is refused from there on."""
 
-_DECISIONS: Final = "/v1/decisions"
+_DECISIONS: Final = frozenset({"/v1/decisions", "/ofrep/v1/evaluate/flags", "/ofrep/v1/evaluate/flags/{key}"})
 _ALWAYS: Final = frozenset({"/metrics"})
 _EXPLAINING: Final = frozenset(
     {
@@ -45,7 +45,7 @@ def kind_of(method: str, template: str) -> Kind | None:
         return "explanations"
     if method == "GET":
         return "reports"
-    return "decisions" if template == _DECISIONS else "events"
+    return "decisions" if template in _DECISIONS else "events"
 
 
 class Admission:

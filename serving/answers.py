@@ -87,7 +87,13 @@ def answer_of(record: DecisionRecord, deliberation: Deliberation, about: Answeri
             for rank, treatment_id in enumerate(ranking, start=1)
         ),
         selected=tuple(
-            SelectedAction(slot=one.slot, placement=one.placement, action_id=one.action_id, assignee=assignee)
+            SelectedAction(
+                slot=one.slot,
+                placement=one.placement,
+                action_id=one.action_id,
+                treatment_id=one.treatment_id,
+                assignee=assignee,
+            )
             for one, assignee in zip(record.selected, record.assignees or repeat(None), strict=False)
         ),
         no_action=NoAction(net_value=0.0, chosen=not record.selected),

@@ -14,6 +14,7 @@ from features.events import FUTURE_SKEW_US
 from features.home import Home
 from features.ingest import Ingestor
 from features.moments import Moments, SharedMoments
+from features.refused_events import MemoryRefusedEvents, RefusedEvents
 from features.store import FeatureStore
 from features.tracking import Translator
 from models.configuration import CONFIG_VARIABLE, Configuration
@@ -46,11 +47,13 @@ from serving.keys import KeyFile
 from serving.measuring import ExperimentDesk, SimulationDesk
 from serving.model_desk import ModelDesk
 from serving.observe import Observer
+from serving.ofrep import FlagDesk
 from serving.outcomes import OutcomeRecorder
 from serving.pace import Pace
 from serving.prices import Prices
 from serving.problems import TOO_MANY
 from serving.readiness import ReadinessCheck
+from serving.recent_events import RecentEventsDesk
 from serving.refusals import Refusals
 from serving.replays import ReplayDesk
 from serving.reservations import used_shares
@@ -81,6 +84,7 @@ class Stores:
 
     Attributes:
         are_local: all are files of this machine, or in memory: a read takes microseconds.
+        refused: remembers what was refused of what came in.
         are_shared: other processes may write the log.
         files: of those stores that are files, by name.
     """
@@ -88,6 +92,7 @@ class Stores:
     log: EventLog
     records: RecordStore
     features: FeatureStore
+    refused: RefusedEvents = field(default_factory=MemoryRefusedEvents)
     are_local: bool = True
     are_shared: bool = False
     files: Mapping[str, Path] = field(default_factory=dict)
@@ -226,6 +231,8 @@ def assemble(
             ingest=ingestor,
             outcomes=outcomes,
         ),
+        flags=FlagDesk(lambda: configurations.in_force.configuration),
+        recent=RecentEventsDesk(log=stores.log, refused=stores.refused, count_lost=metrics.count_refusals_lost),
         decision_outcomes=decision_outcomes,
         identities=IdentityDesk(
             log=stores.log, ingest=ingestor, taxonomy=configuration.taxonomy, randomness=surroundings.randomness

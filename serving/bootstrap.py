@@ -17,6 +17,8 @@ from features.events import JourneyEvent
 from features.home import Home
 from features.kernel import new_state
 from features.online_stores import open_online_store, open_redis_store
+from features.redis_refused import RedisRefusedEvents
+from features.refused_events import MemoryRefusedEvents, RefusedEvents
 from features.schema import FeatureSet
 from features.sqlite_files import Durability
 from features.store import FeatureStore
@@ -161,7 +163,24 @@ def _open_stores(
     files = {} if are_shared else {"events": home.events_db, "records": home.records_db}
     if settings.online_store is None:
         files["online"] = home.online_db
-    return Stores(log=log, records=records, features=features, are_local=are_local, are_shared=are_shared, files=files)
+    return Stores(
+        log=log,
+        records=records,
+        features=features,
+        refused=_refused_events(opened, settings),
+        are_local=are_local,
+        are_shared=are_shared,
+        files=files,
+    )
+
+
+def _refused_events(opened: ExitStack, settings: Settings) -> RefusedEvents:
+    """In a Redis, where there is one: other processes may serve too, and whoever looks may ask any of them."""
+    if settings.online_store is None:
+        return MemoryRefusedEvents()
+    shared = RedisRefusedEvents(settings.online_store)
+    opened.callback(shared.close)
+    return shared
 
 
 def _feature_store(

@@ -27,6 +27,8 @@ from models.records import (
     LostRace,
     RecordStore,
     Reservation,
+    SendDecided,
+    Stored,
     as_known,
 )
 from models.scoring import Scorer
@@ -38,6 +40,7 @@ from serving.recording import Asked, Asking, ServedModel, inputs_of, record_of
 from serving.regret import RegretMeter
 from serving.reservations import Staffing, needs_of_decision, reservation_of
 from serving.schemas import DecisionRequest, canonical_request
+from serving.sends import still_holds
 
 EXPLORING: Final = ("champion", "challenger")
 
@@ -189,7 +192,7 @@ class Decider:
                 return (yield from self._answer(request, asking, observe))
             if stored.record.request_hash != request_hash(canonical_request(request)):
                 raise Conflict(f"request_id {request.request_id} was used for another body; use a new one")
-            return Answered(stored.answer, _essence(stored.record)._replace(age_seconds=None))
+            return _as_before(stored)
         finally:
             with self._in_flight_lock:
                 self._in_flight.discard(key)
@@ -198,6 +201,8 @@ class Decider:
         asked = self._asked(request, asking, observe)
         rulebook, person = asked.rulebook, asked.observed.person
         records = self._customer_records(asked)
+        if (held := self._held(asked, records)) is not None:
+            return held
         staffing = Staffing.read(self._records, request, rulebook, person, asked.at)
         lost: dict[str, str] = {}
         while True:
@@ -212,7 +217,14 @@ class Decider:
                 return Answered(answer, _essence(record))
             needs = needs_of_decision(deliberation, rulebook, asked.now)
             try:
-                committed = yield Commit(record, answer, reservation_of(request, record, person, rulebook, needs))
+                held_by = reservation_of(request, record, person, rulebook, needs, records.sent)
+                committed = yield Commit(record, answer, held_by)
+            except SendDecided:
+                records = self._customer_records(asked)
+                if (held := self._held(asked, records)) is not None:
+                    return held
+                staffing = Staffing.read(self._records, request, rulebook, person, asked.at)
+                continue
             except AssigneeTaken as race:
                 staffing = staffing.without(race.treatment_id, race.person_id)
                 continue
@@ -224,6 +236,15 @@ class Decider:
             if request.mode == "live" and inputs.arm in EXPLORING and not math.isnan(deliberation.exploration_loss):
                 self._regret.note(deliberation.exploration_loss)
             return Answered(committed.answer, _essence(record))
+
+    def _held(self, asked: Asked, records: CustomerRecords) -> Answered | None:
+        """What was decided of the request's send before, where that still holds."""
+        if asked.request.mode != "live" or not records.sent:
+            return None
+        stored = self._records.decision(records.sent)
+        if stored is None or not still_holds(stored.record, asked, records):
+            return None
+        return _as_before(stored)
 
     def _asked(self, request: DecisionRequest, asking: Asking, observe: Observe) -> Asked:
         rulebook = rulebook_for(request, self._rulebooks(), now=asking.now)
@@ -287,6 +308,10 @@ def _essence(record: DecisionRecord) -> Essence:
     age = (record.as_of - record.last_event_at) / 1_000_000 if record.last_event_at else None
     chosen = "action" if record.selected else "no_action"
     return Essence(record.decision_id, chosen, record.arm, record.degraded, age)
+
+
+def _as_before(stored: Stored) -> Answered:
+    return Answered(stored.answer, _essence(stored.record)._replace(age_seconds=None))
 
 
 class _NoAction(msgspec.Struct):

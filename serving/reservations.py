@@ -74,10 +74,12 @@ def reservation_of(
     person: Person,
     rulebook: Rulebook,
     needs: tuple[CapacityNeed, ...],
+    sent: str = "",
 ) -> Reservation | None:
     """The contacts of a live decision: counted at once where we reach out and activate, leased otherwise.
 
-    They take the place of the leases of their send, also where there are none.
+    They take the place of the leases of their send, also where there are none, unless it was decided again after
+    ``sent``.
     """
     if record.mode != "live" or not (record.selected or record.send_id):
         return None
@@ -90,4 +92,4 @@ def reservation_of(
         status="confirmed" if counted else "lease",
         spans=person.spans,
     )
-    return replace(held, needs=needs, assignees=record.assignees)
+    return replace(held, needs=needs, assignees=record.assignees, sent=None if record.send_id is None else sent)

@@ -17,6 +17,7 @@ from serving.journey_reports import ReportDesk
 from serving.key_limits import KeyLimits
 from serving.outcomes import IngestPermitted, OutcomeRecorder
 from serving.readiness import ReadinessCheck
+from serving.recent_events import RecentEventsDesk
 from serving.refusals import Refusals
 from serving.schemas import DecisionRequest
 from serving.settings import Settings
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from serving.identities import IdentityDesk
     from serving.measuring import ExperimentDesk, SimulationDesk
     from serving.model_desk import ModelDesk
+    from serving.ofrep import FlagDesk
     from serving.replays import ReplayDesk
     from serving.timeline import TimelineDesk
     from serving.tracking import TrackingDesk
@@ -73,6 +75,8 @@ class Runtime:
     ingest: IngestPermitted
     outcomes: OutcomeRecorder
     tracking: TrackingDesk
+    flags: FlagDesk
+    recent: RecentEventsDesk
     decision_outcomes: DecisionOutcomes
     identities: IdentityDesk
     workforce: WorkforceDesk

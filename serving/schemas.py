@@ -157,12 +157,14 @@ class SelectedAction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     Attributes:
         slot: 1 for what was chosen first, to which all selection probabilities refer.
         placement: the place that it fills; null where the request names none.
+        treatment_id: how it is said there; left out in answers from before it was told.
         assignee: the person who should handle it; left out where it is nobody in particular.
     """
 
     slot: int
     placement: str | None
     action_id: str
+    treatment_id: str | None = None
     assignee: str | None = None
 
 

@@ -150,6 +150,11 @@ class Metrics:
             "Lines of the audit log that were lost, because it could not be written.",
             registry=registry,
         )
+        self._refusals_lost = Counter(
+            "headway_refused_events_lost",
+            "Refused events that could not be remembered for /v1/events/recent; their senders were told.",
+            registry=registry,
+        )
         self._figures: list[Collector] = []
         is_shared = multiprocess_dir is not None and processes > 1
         self._shared = SharedFigures(Path(multiprocess_dir or ""), self._figures) if is_shared else None
@@ -195,6 +200,10 @@ class Metrics:
         self._calls.labels("dropped").inc(dropped)
         for reason, count in drops.items():
             self._drops.labels(reason).inc(count)
+
+    def count_refusals_lost(self, count: int) -> None:
+        """Count refused events that could not be remembered."""
+        self._refusals_lost.inc(count)
 
     def count_audit_drops(self, lines: int) -> None:
         """Count lines of the audit log that were lost."""

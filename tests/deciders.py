@@ -49,12 +49,21 @@ def decider(book: Callable[[], Rulebook], *, records: RecordStore, **parts: Any)
 
 
 class Desk:
-    """Decides; every question has an id of its own unless it says another. Any thread may ask."""
+    """Decides; every question has an id of its own unless it says another. Any thread may ask.
 
-    def __init__(self, *actions: Action, records: RecordStore, policy_changes: Mapping[str, Any] | None = None) -> None:
+    Two over one store, as two processes are, have their ``first`` chances far apart.
+    """
+
+    def __init__(
+        self,
+        *actions: Action,
+        records: RecordStore,
+        policy_changes: Mapping[str, Any] | None = None,
+        first: int = 0,
+    ) -> None:
         self.records = records
         self.rulebook = rulebook(*actions, policy_changes=policy_changes)
-        self._chance = itertools.count(1)
+        self._chance = itertools.count(1 + first * 1_000_000)
         self.decider = decider(
             lambda: self.rulebook, records=records, randomness=lambda n: next(self._chance).to_bytes(n, "big")
         )

@@ -20,6 +20,7 @@ from features.event_log import MemoryEventLog
 from features.events import dump_timestamp
 from features.home import Home
 from features.journey_report import journey_report
+from features.refused_events import MemoryRefusedEvents, RefusedEvents
 from features.store import FeatureStore, MemoryStore
 from models.configuration import Configuration, built_in_configuration
 from models.explanation_requests import ExplanationReply, ExplanationRequest
@@ -67,6 +68,7 @@ class World:
     log: Any = field(default_factory=lambda: MemoryEventLog(identifiers=_configuration().taxonomy.identifiers))
     features: FeatureStore = field(default_factory=MemoryStore)
     records: Any = field(default_factory=MemoryRecordStore)
+    refused: RefusedEvents = field(default_factory=MemoryRefusedEvents)
     now: int = NOW
     chance: int = 0
     chance_lock: Lock = field(default_factory=Lock)
@@ -106,7 +108,13 @@ class World:
         return assemble(
             settings=self.settings,
             configuration=configuration,
-            stores=Stores(log=self.log, records=self.records, features=self.features, are_local=self.are_local),
+            stores=Stores(
+                log=self.log,
+                records=self.records,
+                features=self.features,
+                refused=self.refused,
+                are_local=self.are_local,
+            ),
             keys=self.keys,
             tokens=self.tokens,
             champions=champions,

@@ -28,11 +28,12 @@ from serving.api.decisions import (
     replay_decision,
     search_decisions,
 )
-from serving.api.events import take_events
+from serving.api.events import recent_events, take_events
 from serving.api.failures import failure, failure_of
 from serving.api.identities import link, lookup, unlink
 from serving.api.journeys import report_journey
 from serving.api.measuring import list_evaluations, read_drift, read_evaluation, report_experiment, simulate
+from serving.api.ofrep import EVALUATION_ROUTES
 from serving.api.operations import (
     docs,
     docs_asset,
@@ -51,8 +52,9 @@ from serving.runtime import Runtime
 
 ROUTES: Final = (
     *(read_actions, put_actions, read_policy, put_policy, validate_policy, replay_decision),
-    *(take_events, decide, read_decision, take_outcomes, report_journey),
+    *(take_events, recent_events, decide, read_decision, take_outcomes, report_journey),
     *TRACKING_ROUTES,
+    *EVALUATION_ROUTES,
     *(search_decisions, activate_decision, explain_decision),
     *(customer_journey, customer_context),
     *(link, unlink, lookup),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Final, get_args
 
+from features.refused_events import KEPT_OF_SOURCE
 from serving import problems
 from serving.activations import Activation
 from serving.api.operation import DECISION_ID, KEYED, READING, WRITING, Json, Operation
 from serving.customer_views import DEFAULT_TIMELINE, LARGEST_TIMELINE, CustomerContext, CustomerJourney
 from serving.decision_search import ARMS, DEFAULT_LIMIT, LARGEST_LIMIT, LOOKED_AT_MOST, MODES, FoundDecisions
 from serving.explanations import DecisionExplanation
+from serving.recent_events import DEFAULT_RECENT, LARGEST_RECENT, RecentEvents
+from serving.recent_events import LOOKED_AT_MOST as RECENT_LOOKED_AT
 from serving.schemas import ActivationRequest, Direction
 
 
@@ -40,6 +43,26 @@ def _limit(default: int, most: int) -> Json:
 
 
 CONTROL_OPERATIONS: Final = (
+    Operation(
+        method="get",
+        path="/v1/events/recent",
+        operation_id="recent_events",
+        summary="What came in lately, and what became of it",
+        description="For connecting a sender: events that were accepted, rejected or dropped, newest first, with "
+        "pointer and reason, over `/v1/events` and the calls of tracking SDKs. Accepted ones are looked for among the "
+        f"newest {RECENT_LOOKED_AT:,} of the log; of what was refused the newest {KEPT_OF_SOURCE} of each source are "
+        "kept, for a day, without the values. The roles admin, analyst and privacy see every source, other keys their "
+        "own.",
+        answer=RecentEvents,
+        parameters=(
+            _query("source", "Only what this source sent; your own, unless you may see all."),
+            _query("kind", "Only events of this kind."),
+            _query("status", "Only these.", enum=["accepted", "rejected", "dropped"]),
+            _query("since", "Only what came from here on, ISO 8601 with an offset.", **_TIME),
+            _limit(DEFAULT_RECENT, LARGEST_RECENT),
+        ),
+        failures=(*KEYED, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),
+    ),
     Operation(
         method="get",
         path="/v1/decisions",

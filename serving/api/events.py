@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 
 import msgspec
-from litestar import Response, post
+from litestar import Response, get, post
 
 from features.errors import HeadwayError, InvalidInput, Problem
 from features.events import shown
@@ -33,6 +33,14 @@ from serving.views import BatchAnswer, EventsAnswerOnWire, Rejection
 
 _ROUTE = "/v1/events"
 _WORDS = ("decide", "journey_id", "channel")
+
+
+@get("/v1/events/recent")
+async def recent_events(request: Call) -> Response[bytes]:
+    """What came in lately, and what became of it."""
+    runtime, principal, words = runtime_of(request), principal_of(request), words_of(request)
+    now = runtime.clock()
+    return as_json(await runtime.workers.run(lambda: runtime.recent.found(words, principal, now=now)))
 
 
 @post(_ROUTE, status_code=200)
@@ -94,10 +102,13 @@ def _about(documents: list[object]) -> dict[str, str]:
 
 def _taken(runtime: Runtime, body: bytes, principal: Principal, is_asked: bool) -> tuple[BatchAnswer, dict[str, str]]:
     """What became of a batch, and whom a decision is asked about, if one is: a batch that it cannot be is not taken."""
-    documents = parse_batch(decode_json(body), key="events", limit=runtime.settings.max_batch_items)
-    about = _about(documents) if is_asked else {}
+    sent: dict[str, Any] = {"door": "events", "source": principal.source, "received_at": runtime.clock()}
+    with runtime.recent.noting_body(**sent):
+        documents = parse_batch(decode_json(body), key="events", limit=runtime.settings.max_batch_items)
+        about = _about(documents) if is_asked else {}
     forbidden = forbidden_kinds(principal.rights, runtime.configurations.in_force.configuration.taxonomy)
     report = runtime.ingest.ingest(documents, source=principal.source, arrived_at=runtime.clock(), forbidden=forbidden)
+    runtime.recent.note(documents, report.rejected, **sent)
     answer = batch_answer(report)
     runtime.metrics.count_events(accepted=answer.accepted, duplicate=answer.duplicate, rejected=answer.rejected)
     log_event("events_taken", accepted=answer.accepted, duplicate=answer.duplicate, rejected=answer.rejected)

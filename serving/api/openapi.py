@@ -16,6 +16,7 @@ from serving import problems
 from serving.access import rule_of
 from serving.api.control_operations import CONTROL_OPERATIONS
 from serving.api.measuring_operations import MEASURING_OPERATIONS
+from serving.api.ofrep_operations import EVALUATION_OPERATIONS
 from serving.api.operation import DECISION_ID as _DECISION_ID
 from serving.api.operation import KEYED as _KEYED
 from serving.api.operation import READING as _READING
@@ -255,6 +256,7 @@ OPERATIONS: Final = (
         failures=(*_KEYED, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),
     ),
     *TRACKING_OPERATIONS,
+    *EVALUATION_OPERATIONS,
     *CONTROL_OPERATIONS,
     Operation(
         method="post",
@@ -445,6 +447,8 @@ def _responses(operation: Operation) -> Iterator[tuple[str, Json]]:
     if operation.tagged:
         success["headers"] = {"ETag": {"schema": {"type": "string"}}}
     yield "200", success
+    if operation.has_not_modified:
+        yield "304", {"description": "Nothing has changed", "headers": {"ETag": {"schema": {"type": "string"}}}}
     if operation.unready:
         yield "503", {"description": "Not ready", "content": content}
     by_status: dict[int, list[ProblemType]] = {}
@@ -453,7 +457,7 @@ def _responses(operation: Operation) -> Iterator[tuple[str, Json]]:
     for status, kinds in by_status.items():
         response: Json = {
             "description": ". ".join(f"{kind.title} (`{kind.path}`)" for kind in kinds),
-            "content": {problems.MEDIA_TYPE: _shape(operation.problem)},
+            "content": {operation.problem_media: _shape(operation.problem)},
         }
         if extra := {name: {"schema": {"type": "string"}} for kind in kinds for name in problems.headers(kind)}:
             response["headers"] = extra

@@ -30,6 +30,8 @@ class Operation:
         failures: the problems it may answer.
         tagged: a success carries an `ETag`.
         problem: the shape of its problems.
+        problem_media: the media type of its problems.
+        has_not_modified: it may answer that nothing has changed, without a body.
     """
 
     method: str
@@ -44,7 +46,9 @@ class Operation:
     is_body_optional: bool = False
     unready: bool = False
     tagged: bool = False
-    problem: type[ProblemDetails] = ProblemDetails
+    problem: type[msgspec.Struct] = ProblemDetails
+    problem_media: str = problems.MEDIA_TYPE
+    has_not_modified: bool = False
 
     @property
     def told(self) -> str:

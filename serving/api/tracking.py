@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from litestar import Response, post
 
@@ -64,12 +64,20 @@ TRACKING_ROUTES: Final = (take_batch, take_call)
 
 
 def _batch_taken(runtime: Runtime, body: bytes, principal: Principal) -> TrackingAnswer:
-    calls, envelope = _batch_of(decode_json(body), runtime.settings.max_batch_items)
+    with runtime.recent.noting_body(**_sent(runtime, principal)):
+        calls, envelope = _batch_of(decode_json(body), runtime.settings.max_batch_items)
     return _taken(runtime, calls, envelope, principal, at=f"{_BATCH}[{{}}]")
 
 
 def _call_taken(runtime: Runtime, body: bytes, principal: Principal, call_type: CallType) -> TrackingAnswer:
-    return _taken(runtime, [decode_json(body)], Envelope(call_type=call_type), principal, at="")
+    with runtime.recent.noting_body(**_sent(runtime, principal)):
+        call = decode_json(body)
+    return _taken(runtime, [call], Envelope(call_type=call_type), principal, at="")
+
+
+def _sent(runtime: Runtime, principal: Principal) -> dict[str, Any]:
+    """What is remembered of everything that is refused of a request."""
+    return {"door": "tracking", "source": principal.source, "received_at": runtime.clock()}
 
 
 def _taken(
@@ -89,6 +97,7 @@ def _taken(
         paths=paths,
         rights=principal.rights,
     )
+    runtime.recent.note(calls, report.rejected, drops=report.drops, paths=paths, **_sent(runtime, principal))
     answer = _answer(report, paths)
     runtime.metrics.count_calls(
         accepted=answer.accepted,

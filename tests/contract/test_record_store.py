@@ -29,6 +29,7 @@ from models.records import (
     LostRace,
     RecordStore,
     Reservation,
+    SendDecided,
     Stored,
     Stretch,
 )
@@ -241,6 +242,37 @@ def test_a_send_that_gets_no_action_ends_its_lease(store: RecordStore) -> None:
     store.commit(leased, b"", reservation(contact(leased, status="lease", send_id="s-1")))
     store.commit(nothing, b"", Reservation((), (), (), "s-1"))
     assert _contacts(store) == ()
+
+
+@pytest.mark.parametrize("is_nothing", [True, False])
+def test_the_decision_that_holds_the_place_of_a_send_is_known(store: RecordStore, is_nothing: bool) -> None:
+    """The last that was made, of that customer, whether it chose something or not; nothing counts nowhere."""
+    # Ids of one millisecond have no order of their own.
+    made = [record(number, send_id="s-1", selected=(), decided_at=DECIDED_AT - number) for number in (2, 1)]
+    for one in made:
+        leases = () if is_nothing else (contact(one, status="lease", send_id="s-1"),)
+        store.commit(one, b"", Reservation(leases, ("any",) * len(leases), (), "s-1"))
+
+    def newest(customer_id: str, send_id: str | None) -> str:
+        return store.customer(customer_id, since=0, now=DECIDED_AT, send_id=send_id).sent
+
+    assert newest("c1", "s-1") == made[1].decision_id
+    assert [newest("c1", "s-2"), newest("c2", "s-1"), newest("c1", None)] == ["", "", ""]
+    assert len(store.customer("c1", since=0, now=DECIDED_AT).contacts) == (0 if is_nothing else 1)
+
+
+def test_a_send_that_another_decided_meanwhile_is_not_decided_again(store: RecordStore) -> None:
+    """The later commit is refused, names the decision that came first, and changes nothing."""
+    first, second = (record(number, send_id="s-1", selected=()) for number in (1, 2))
+    before_any = Reservation((), (), (), "s-1", sent="")
+    store.commit(first, b"first", before_any)
+
+    with pytest.raises(SendDecided) as raised:
+        store.commit(second, b"second", before_any)
+
+    assert raised.value.sent == first.decision_id
+    assert store.decision(second.decision_id) is None
+    assert not store.commit(second, b"second", replace(before_any, sent=first.decision_id)).was_stored_before
 
 
 def test_a_lost_race_leaves_the_lease_of_the_send(store: RecordStore) -> None:

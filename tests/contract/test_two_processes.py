@@ -28,7 +28,10 @@ from models.records import (
     LeaseEnded,
     LostRace,
 )
+from serving.schemas import DecisionRequest
+from tests.deciders import Desk
 from tests.decision_records import DAY_US, DECIDED_AT, cap, contact, record, reservation
+from tests.decisions import action
 from tests.histories import START_AT, event
 from tests.postgres_servers import empty
 
@@ -125,6 +128,23 @@ def test_a_send_holds_one_lease(stores: Sequence[SqlRecordStore]) -> None:
 
     assert len(stores[0].customer("c1", since=0, now=DECIDED_AT).contacts) == 1
     assert stores[0].capacity_used([CALLS], now=DECIDED_AT) == {"calls": 1.0}
+
+
+def test_a_send_is_decided_once(stores: Sequence[SqlRecordStore]) -> None:
+    """By two processes at once, each of which would draw something else: everybody is answered the same bytes."""
+    chance = {"experiment": {"id": "e", "salt": "s", "no_contact_holdout": 0.0, "random_eligible": 1.0}}
+    drawn = [action(f"a{number}", prior_uplift=0.3) for number in range(6)]
+    desks = [Desk(*drawn, records=records, policy_changes=chance, first=place) for place, records in enumerate(stores)]
+
+    def render(number: int) -> tuple[str, bytes]:
+        customer_id = f"c{number // 8}"
+        asked = DecisionRequest(request_id=f"r-{number}", customer_id=customer_id, send_id="s", activate=False)
+        return customer_id, desks[number % 2].decider.decide(asked, source="crm", now=START_AT)
+
+    answers = _at_once(render, 96)
+
+    assert len(set(answers)) == 12
+    assert sum(map(len, stores[0].read())) == 12
 
 
 def test_leases_become_contacts_beside_decisions_under_one_cap(stores: Sequence[SqlRecordStore]) -> None:

@@ -87,7 +87,7 @@ def _ask(desk: Desk, worker: int, failures: list[BaseException]) -> None:
                 again = desk.ask(customer, now=NOW, **changes)
                 assert changes["mode"] == "dry_run" or again == answer
             if changes["send_id"] and chance.random() < 0.5:
-                desk.ask(customer, now=NOW, **changes | {"request_id": f"{worker}-{i}-again"})
+                desk.ask(customer, now=NOW, **changes | {"request_id": f"{worker}-{i}-again", "max_actions": 5})
     except BaseException as error:
         failures.append(error)
 

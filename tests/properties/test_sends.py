@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from models.capacity import capacity_windows
@@ -40,7 +42,8 @@ def test_a_send_is_decided_again_while_it_is_activated(tmp_path: Path) -> None:
             start.wait(30)
             for _ in range(10):
                 person = f"c{chance.integers(SENDS)}"
-                answer = desk.ask(person, now=NOW, activate=False, send_id="s")
+                most = int(chance.integers(1, 3))  # another question, and so another decision, about half of the time
+                answer = desk.ask(person, now=NOW, activate=False, send_id="s", max_actions=most)
                 if answer["selected"] and chance.random() < 0.6:
                     contact = _contact(answer["decision_id"], person)
                     if chance.random() < 0.2:
@@ -61,6 +64,23 @@ def test_a_send_is_decided_again_while_it_is_activated(tmp_path: Path) -> None:
             ]
             assert records.capacity_used([_calls(desk)], now=now).get("calls", 0.0) == len(contacts)
         assert {one.decision_id for one in contacts} == activated
+
+
+def test_a_send_is_decided_once(tmp_path: Path) -> None:
+    """By 32 callers at once, each of whom would draw something else: all are answered the same."""
+    chance = {"experiment": {"id": "e", "salt": "s", "no_contact_holdout": 0.0, "random_eligible": 1.0}}
+    drawn = [action(f"a{number}", prior_uplift=0.3) for number in range(6)]
+    with closing(SqlRecordStore(tmp_path / "records.db", durability="NORMAL")) as records:
+        desk = Desk(*drawn, records=records, policy_changes=chance)
+        with ThreadPoolExecutor(CALLERS) as pool:
+            asked = [
+                pool.submit(desk.ask, f"c{number // 16}", now=NOW, activate=False, send_id="s")
+                for number in range(SENDS * 16)
+            ]
+            answers = [msgspec.json.encode(one.result()) for one in asked]
+
+        assert len(set(answers)) == SENDS
+        assert sum(map(len, records.read())) == SENDS
 
 
 def _calls(desk: Desk) -> CapacityWindow:

@@ -97,6 +97,7 @@ class _Drawer:
         self._granting = chance.choice((0.05, 0.3))
         self._n_events = 0
         self._n_requests = 0
+        self._sends: list[Step] = []
 
     def first(self) -> Step:
         """Everybody consents to something at the start, or hardly anything could be done for anybody."""
@@ -184,6 +185,8 @@ class _Drawer:
 
     def _request(self) -> Step:
         self._n_requests += 1
+        if self._sends and self._is(0.15):  # rendered again, under a request id of its own
+            return self._chance.choice(self._sends[-5:]) | {"request_id": f"q-{self._n_requests}"}
         customer = "nobody" if self._is(0.02) else self._customer()
         asked: Step = {"request_id": f"q-{self._n_requests}", "customer_id": customer}
         if self._is(0.3):
@@ -208,6 +211,8 @@ class _Drawer:
             asked["explain"] = "stages"
         if self._is(0.1):
             asked["max_actions"] = self._chance.randint(1, 5)
+        if "send_id" in asked and asked.get("mode") is None and "waited" not in asked:
+            self._sends.append(asked)
         return asked
 
     def _together(self) -> Step:

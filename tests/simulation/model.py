@@ -195,6 +195,41 @@ class Model:
         taken = [one.action_id for one in record.selected]
         hold("slots", len(taken) == len(set(taken)), taken)
 
+    def check_shown_again(self, request: Mapping[str, Any], known: Decided, *, at: int) -> None:
+        """Another request was answered by a decision that was made before: only of its own send, while that holds."""
+        record = known.record
+        if request["request_id"] == known.request["request_id"]:
+            return
+        hold("send", request.get("send_id") is not None and request["send_id"] == record.send_id, record.send_id)
+        hold("send_question", _question(request) == _question(known.request), (request, known.request))
+        hold("send_expired", record.expires_at > at, (record.decision_id, record.expires_at, at))
+        for one in self.contacts:
+            if one.decision_id == record.decision_id:
+                hold("send_lease", one.status != "released", one)
+                hold("send_consent", self.is_open(one, record.customer_id), one)
+
+    def check_decided_anew(self, request: Mapping[str, Any], record: DecisionRecord) -> None:
+        """A send was decided: nothing that had been decided of it, for the same question, held."""
+        if record.send_id is None or record.mode != "live" or record.arm == "no_contact_holdout":
+            return
+        ids = self.ids(record.customer_id)
+        of_send = [
+            one
+            for one in self.decisions
+            if one.record.send_id == record.send_id and one.record.mode == "live" and one.record.customer_id in ids
+        ]
+        if not of_send:
+            return
+        before = of_send[-1].record
+        holds = (
+            _question(request) == _question(of_send[-1].request)
+            and before.expires_at > record.decided_at
+            and before.consents == record.consents
+            and before.versions["actions"] == record.versions["actions"]
+            and "deadline_exceeded" not in before.degraded
+        )
+        hold("send_once", not holds, (before.decision_id, record.decision_id))
+
     def _check_numbers(self, record: DecisionRecord) -> None:
         marginal = [one.selection_probability for one in record.candidates]
         of_arm = [one.arm_selection_probability for one in record.candidates]
@@ -433,3 +468,9 @@ def window_start(period: str, at: int) -> int:
         day = (day.replace(tzinfo=None) - timedelta(days=day.weekday())).replace(tzinfo=zone)
     midnight = (day.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
     return at - (at - midnight) % duration_us(period) if period.endswith("h") else midnight
+
+
+def _question(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What a request asks, with what it asks where it says nothing."""
+    defaults = {"activate": True, "direction": "outbound", "mode": "live", "max_actions": 3, "explain": "none"}
+    return {**defaults, **{name: value for name, value in request.items() if name != "request_id"}}

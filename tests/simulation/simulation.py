@@ -309,8 +309,10 @@ class Simulation:
         known = self.model.by_id.get(record.decision_id)
         if known is not None:
             hold("same_bytes", known.answer == answer, record.decision_id)
+            self.model.check_shown_again(document, known, at=self.there.now)
             return f"known {_short(answer)}"
         self.model.check_decision(document, record)
+        self.model.check_decided_anew(document, record)
         if is_alone:
             self.model.check_suppressions(record)
             self._check_degraded(record, drawn)

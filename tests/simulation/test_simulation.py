@@ -20,7 +20,7 @@ from models import memory_records, record_store
 from models.memory_records import MemoryRecordStore
 from models.record_store import SqlRecordStore
 from models.records import Stored
-from serving import activations
+from serving import activations, decide, sends
 from tests.postgres_servers import postgres_database
 from tests.simulation.drawing import plan_of
 from tests.simulation.installation import StoreKind
@@ -171,6 +171,16 @@ def _leases_kept(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(record_store, "_RELEASE_SEND", written(nothing))
 
 
+def _sends_decided_again(patch: pytest.MonkeyPatch) -> None:
+    """Each render of a send is a decision of its own, and may show something else."""
+    patch.setattr(decide, "still_holds", lambda record, asked, records: False)
+
+
+def _sends_of_others(patch: pytest.MonkeyPatch) -> None:
+    """Whatever is asked about a send is answered by the decision that holds its place."""
+    patch.setattr(sends, "same_question", lambda one, other: True)
+
+
 def _objections_forgotten(patch: pytest.MonkeyPatch) -> None:
     """What customers object to or withdraw is not put down where the next decision looks."""
     kept = SqlRecordStore.set_consents
@@ -222,6 +232,8 @@ QUICK_BUGS = [
     (_duplicates_counted, {"duplicates"}),
     (_late_folded_on_top, {"features", "parity"}),
     (_leases_kept, {"contacts", "cap"}),
+    (_sends_decided_again, {"send_once"}),
+    (_sends_of_others, {"send_question"}),
 ]
 SLOW_BUGS = [
     (_no_cap_check, {"cap"}),

@@ -119,10 +119,10 @@ def test_an_expired_reservation_is_over(client: Client, world: World) -> None:
 
 
 def test_a_later_decision_for_the_send_takes_the_place(client: Client) -> None:
-    """One send is one contact: the newest decision's."""
+    """One send is one contact: that of the newest question about it."""
     first = _reserved(client, send_id="s-1")
     asked = {"customer_id": "c-1", "activate": False, "send_id": "s-1"}
-    later = [client.post("/v1/decisions", asked).json() for _ in range(4)]
+    later = [client.post("/v1/decisions", asked | {"max_actions": most}).json() for most in range(4, 8)]
     second = later[-1]
     assert second["selected"], "exploring, it chose no action: ask once more or less"
 

@@ -64,7 +64,7 @@ def test_it_is_plain_json() -> None:
 def test_every_route_is_described() -> None:
     """A route without a description fails here, and a description without a route too."""
     served = {
-        (method.lower(), path.replace(":str", ""))
+        (method.lower(), path.replace(":str", "").replace(":path", ""))
         for handler in ROUTES
         for path in handler.paths
         for method in handler.http_methods
@@ -92,7 +92,7 @@ def test_every_problem_that_a_call_can_meet_is_a_documented_type() -> None:
         for path in api_document()["paths"].values()
         for operation in path.values()
         for status in operation["responses"]
-        if status != "200"
+        if status >= "400"
     }
 
     assert described <= statuses

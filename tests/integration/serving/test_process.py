@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -36,7 +36,14 @@ START_SECONDS = 120
 class Service:
     """``headway serve`` as a child process."""
 
-    def __init__(self, home: Path, *, compiled: Path | None = None, database: str | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        compiled: Path | None = None,
+        database: str | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.home = Home(home)
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -47,6 +54,7 @@ class Service:
             environment["NUMBA_CACHE_DIR"] = str(compiled)
         if database is not None:
             environment["HEADWAY_DATABASE"] = database
+        environment |= settings or {}
         self.environment = environment
         self._output = self.log.open("wb")
         self.process = subprocess.Popen(

@@ -85,11 +85,12 @@ def test_every_route_has_the_kind_that_it_should() -> None:
     found: dict[Kind | None, set[str]] = {}
     for route in ROUTES:
         for method in route.http_methods:
-            for template in (path.replace(":str", "") for path in route.paths):
+            for template in (path.replace(":str", "").replace(":path", "") for path in route.paths):
                 found.setdefault(kind_of(str(method), template), set()).add(f"{method} {template}")
 
     assert found[None] == {"GET /metrics"}
-    assert found["decisions"] == {"POST /v1/decisions"}
+    flags = "POST /ofrep/v1/evaluate/flags"
+    assert found["decisions"] == {"POST /v1/decisions", flags, f"{flags}/{{key}}"}
     assert found["explanations"] == {
         "GET /v1/decisions/{decision_id}/explanation",
         "POST /v1/decisions/{decision_id}/replay",

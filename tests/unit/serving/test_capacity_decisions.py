@@ -212,7 +212,7 @@ def test_an_action_of_a_queue_without_people_is_unassigned() -> None:
     """As before; the answer has no assignee."""
     one = desk(call())
     answer = one.ask(now=NOW)
-    assert answer["selected"] == [{"slot": 1, "placement": None, "action_id": "call"}]
+    assert answer["selected"] == [{"slot": 1, "placement": None, "action_id": "call", "treatment_id": "call_phone"}]
     assert stored(one, answer).assignees == ()
 
 
@@ -258,7 +258,13 @@ def test_whoever_is_taken_meanwhile_is_replaced_by_the_next_best() -> None:
 
     answer = one.ask("c2", now=NOW)
 
-    assert answer["selected"][0] == {"slot": 1, "placement": None, "action_id": "call", "assignee": "bad"}
+    assert answer["selected"][0] == {
+        "slot": 1,
+        "placement": None,
+        "action_id": "call",
+        "treatment_id": "call_phone",
+        "assignee": "bad",
+    }
     assert answer["dropped"] == []
 
 

@@ -126,7 +126,7 @@ def test_the_answer_says_what_was_decided_and_with_what() -> None:
 
     answer = world.ask()
 
-    assert answer["selected"] == [{"slot": 1, "placement": None, "action_id": "nudge"}]
+    assert answer["selected"] == [{"slot": 1, "placement": None, "action_id": "nudge", "treatment_id": "nudge_phone"}]
     assert answer["no_action"] == {"net_value": 0.0, "chosen": False}
     assert answer["journey"]["stage"] == "looking"
     assert answer["ranked_actions"][0]["net_value"] == pytest.approx(1.9)
@@ -595,8 +595,8 @@ def test_placements_take_actions_of_their_channel_and_none_twice() -> None:
     answer = world.ask(direction="inbound", placements=("web/top", "web/side"))
 
     assert answer["selected"] == [
-        {"slot": 1, "placement": "web/top", "action_id": "b"},
-        {"slot": 2, "placement": "web/side", "action_id": "a"},
+        {"slot": 1, "placement": "web/top", "action_id": "b", "treatment_id": "b_web"},
+        {"slot": 2, "placement": "web/side", "action_id": "a", "treatment_id": "a_web"},
     ]
 
 
@@ -610,8 +610,8 @@ def test_the_first_slot_holds_what_was_chosen() -> None:
     answer = world.ask(direction="inbound", placements=("web/top", "phone/script"))
 
     assert answer["selected"] == [
-        {"slot": 1, "placement": "phone/script", "action_id": "b"},
-        {"slot": 2, "placement": "web/top", "action_id": "a"},
+        {"slot": 1, "placement": "phone/script", "action_id": "b", "treatment_id": "b_phone"},
+        {"slot": 2, "placement": "web/top", "action_id": "a", "treatment_id": "a_web"},
     ]
 
 
@@ -624,7 +624,7 @@ def test_a_channel_narrows_the_placements() -> None:
 
     answer = world.ask(direction="inbound", channel="web", placements=("web/top", "phone/script"))
 
-    assert answer["selected"] == [{"slot": 1, "placement": "web/top", "action_id": "a"}]
+    assert answer["selected"] == [{"slot": 1, "placement": "web/top", "action_id": "a", "treatment_id": "a_web"}]
 
 
 def test_a_slate_fills_no_more_slots_than_the_caps_allow() -> None:
@@ -637,7 +637,7 @@ def test_a_slate_fills_no_more_slots_than_the_caps_allow() -> None:
 
     answer = world.ask(direction="inbound", placements=("web/top", "web/side"))
 
-    assert answer["selected"] == [{"slot": 1, "placement": "web/top", "action_id": "b"}]
+    assert answer["selected"] == [{"slot": 1, "placement": "web/top", "action_id": "b", "treatment_id": "b_web"}]
     assert (answer["dropped"], len(answer["ranked_actions"])) == ([], 2)
 
 

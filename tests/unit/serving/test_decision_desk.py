@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -125,6 +126,30 @@ def test_a_commit_that_does_not_come_back_is_unavailable_and_its_retry_gives_its
         stored = records.decision_of_request("web", "r-1")
         assert stored is not None
         assert json.loads(stored.answer) == again
+        assert len(next(iter(records.read()))) == 1
+
+    _run(world, work)
+
+
+def test_a_render_is_answered_within_its_deadline_and_the_next_one_shows_what_was_decided(tmp_path: Path) -> None:
+    """Though the store takes longer: whoever renders shows the default meanwhile, and nothing is decided twice."""
+    records = _HeldRecords()
+    world = World(tmp_path, records=records)
+    send = {"send_id": "camp-7/c-1", "activate": False, "channel": "email"}
+
+    async def work(runtime: Runtime) -> None:
+        _stalled(runtime)
+        begun = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="not on disk within its deadline"):
+            await _ask(runtime, request_id="r-1", deadline_ms=400, **send)
+        took = time.monotonic() - begun
+        records.let_go()
+        records.holds = False
+        shown = [await _ask(runtime, request_id=f"r-{number}", deadline_ms=400, **send) for number in (2, 3)]
+
+        assert 0.25 < took < 1.0
+        assert [one["request_id"] for one in shown] == ["r-1", "r-1"]
+        assert shown[0] == shown[1]
         assert len(next(iter(records.read()))) == 1
 
     _run(world, work)
