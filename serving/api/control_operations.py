@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Final, get_args
 
 from serving import problems
-from serving.activations import Activation
 from serving.api.operation import DECISION_ID, KEYED, READING, WRITING, Json, Operation
 from serving.customer_views import DEFAULT_TIMELINE, LARGEST_TIMELINE, CustomerContext, CustomerJourney
 from serving.decision_search import ARMS, DEFAULT_LIMIT, LARGEST_LIMIT, LOOKED_AT_MOST, MODES, FoundDecisions
 from serving.explanations import DecisionExplanation
 from serving.schemas import ActivationRequest, Direction
+from serving.views import Activation
 
 
 def _query(name: str, description: str, *, required: bool = False, **schema: object) -> Json:
