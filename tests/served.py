@@ -6,15 +6,33 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Final
 
+import msgspec
 import uvicorn
 
+from models.explanation_process import reply
 from serving.api.app import application
 from serving.runtime import Runtime
-from tests.doors import World
+from tests.doors import JOURNEY, World
 
 START_SECONDS: Final = 30.0
+REPORT: Final = "ope-0123456789abcdef"
+
+
+def reported_world(folder: Path) -> World:
+    """An installation that explains decisions, and keeps an evaluation and a drift report."""
+    world = World(folder)
+    world.explain = lambda request: reply(world.home, msgspec.json.encode(request))
+    world.home.create()
+    for path, document in (
+        (world.home.evaluation_reports / f"{REPORT}.json", {"id": REPORT}),
+        (world.home.drift_reports / f"{JOURNEY}.json", {"headline": {"verdict": "steady"}}),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(msgspec.json.encode(document))
+    return world
 
 
 @contextmanager

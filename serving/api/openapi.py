@@ -15,6 +15,7 @@ from features.journey_question import DEFAULT_TOP, LARGEST_TOP
 from serving import problems
 from serving.access import rule_of
 from serving.api.control_operations import CONTROL_OPERATIONS
+from serving.api.examples import example_body, with_examples
 from serving.api.measuring_operations import MEASURING_OPERATIONS
 from serving.api.operation import DECISION_ID as _DECISION_ID
 from serving.api.operation import KEYED as _KEYED
@@ -422,11 +423,11 @@ def _described(operation: Operation) -> Json:
         "responses": dict(_responses(operation)),
     }
     if operation.parameters:
-        described["parameters"] = list(operation.parameters)
+        described["parameters"] = with_examples(operation)
     if operation.body is not None:
         described["requestBody"] = {
             "required": not operation.is_body_optional,
-            "content": {"application/json": _shape(operation.body)},
+            "content": {"application/json": {**_shape(operation.body), **example_body(operation)}},
         }
     rule = rule_of(operation.method.upper(), operation.path)
     if rule.is_open:
