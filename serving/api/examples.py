@@ -183,7 +183,7 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     "list_models": Example(),
     "promote_model": Example(names=_MODEL, body={"dry_run": True}, needs="A version that is not the champion."),
     "roll_back_model": Example(
-        names=_MODEL, body={"reason": "complaints since Monday"}, needs="A champion before this one."
+        names=_MODEL, body={"version": 2, "reason": "complaints since Monday"}, needs="A champion before this one."
     ),
     "report_experiment": Example(names={"experiment_id": "default-2025"}, needs="Decisions of both arms."),
     "simulate": Example(body={"policy": _POLICY, "last": 500}, needs="Decisions."),

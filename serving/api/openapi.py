@@ -67,7 +67,7 @@ _IDEMPOTENCY_KEY: Final[Json] = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "The request id, where the body has none; if both are given they must be equal.",
+    "description": "The request id, where the body has none; if both are given they must be equal. May be quoted.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 200},
 }
 _DECIDING: Final[tuple[Json, ...]] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +20,8 @@ from tests.doors import BOOTSTRAP, HOUR_US, NOW, World
 from tests.faults.proxy import Proxy
 from tests.served import served
 
+GUIDE = (Path(__file__).parents[3] / "docs" / "how-to" / "caller.md").read_text(encoding="utf-8")
+SHOWN_KEY = "hw_choose_your_own_0123456789"
 COMPILING: dict[str, float] = {"deadline_seconds": 300, "attempt_seconds": 300}
 """The first decision of a process on a new machine compiles code; a service does that before it is ready."""
 
@@ -143,6 +146,15 @@ def test_a_key_that_is_none_is_told_without_it(url: str) -> None:
 
     assert caught.value.status == 401
     assert "hw_not_a_key_at_all" not in str(caught.value)
+
+
+def test_the_guide_shows_what_works(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The program of the callers' page, as it stands there."""
+    (program,) = [one for one in re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL) if "serving.client" in one]
+
+    exec(compile(program.replace("http://127.0.0.1:3000", url).replace(SHOWN_KEY, BOOTSTRAP), "guide", "exec"), {})  # noqa: S102  # our own page
+
+    assert capsys.readouterr().out.splitlines()[-1].split()[1].startswith("d-")
 
 
 def _through(proxy: Proxy, between: Callable[[], object] = lambda: None, **patience: float) -> Headway:

@@ -25,7 +25,9 @@ from serving.problems import PROBLEM_TYPES
 from tests.doors import Client, World
 from tests.json_schema import resolved, violations
 
-REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "api.md"
+DOCS = Path(__file__).parents[3] / "docs"
+REFERENCE = DOCS / "reference" / "api.md"
+CALLERS = DOCS / "how-to" / "caller.md"
 PAGES = {"/", "/docs", "/docs/assets/{name:str}", "/docs/problems/{slug:str}", "/openapi.json"}
 
 
@@ -118,6 +120,22 @@ def test_described_documents_have_the_keys_of_the_files() -> None:
 def test_the_request_id_is_optional_to_callers() -> None:
     """The doors make one where there is none."""
     assert api_document()["components"]["schemas"]["DecisionRequest"]["required"] == ["customer_id"]
+
+
+def test_every_call_that_changes_something_says_what_makes_it_safe_to_send_again() -> None:
+    """In the table of the callers' page: a retry that counts twice would be found out by its damage."""
+    table = CALLERS.read_text(encoding="utf-8").partition("### What makes it safe to send it again")[2]
+    writing = {f"`{one.method.upper()} {one.path}`" for one in OPERATIONS if one.method != "get"}
+    told = set(re.findall(r"`(?:POST|PUT|PATCH|DELETE) [^`]+`", table))
+
+    assert told == writing, "docs/how-to/caller.md has a row for each"
+
+
+def test_the_idempotency_key_is_described_where_it_is_read() -> None:
+    """And nowhere else: a header that is not read would be a promise that is not kept."""
+    described = {one.operation_id for one in OPERATIONS for part in one.parameters if part["name"] == "Idempotency-Key"}
+
+    assert described == {"decide"}
 
 
 def test_the_reference_is_current() -> None:
