@@ -14,6 +14,8 @@ from serving.views import Activation
 
 
 def _query(name: str, description: str, *, required: bool = False, **schema: object) -> Json:
+    if not schema:
+        schema = {"minLength": 1}
     return {
         "name": name,
         "in": "query",

@@ -476,6 +476,8 @@ def _schemas() -> Json:
         _describe_fields(schema, schema.get("description", ""))
         if name == "DecisionRequest":
             schema["required"].remove("request_id")  # the doors make one where the caller gave none
+        if schema.get("additionalProperties") is False:
+            _take_null(schema)
     return dict(sorted(schemas.items()))
 
 
@@ -494,6 +496,14 @@ def _describe_fields(schema: Json, docstring: str) -> None:
         name, meaning = match.group(1), re.sub(r"\s+", " ", match.group(2))
         if name in schema.get("properties", {}):
             schema["properties"][name]["description"] = _for_callers(meaning)
+
+
+def _take_null(request: Json) -> None:
+    """Describe that null stands for a field that is not given, as ``requests.Fields`` reads it."""
+    for name, field in request["properties"].items():
+        if name not in request["required"] and {"type": "null"} not in field.get("anyOf", ()):
+            said = {word: field.pop(word) for word in ("description", "default") if word in field}
+            request["properties"][name] = {"anyOf": [field, {"type": "null"}], **said}
 
 
 def _for_callers(text: str) -> str:
