@@ -115,6 +115,22 @@ def test_every_problem_that_a_call_can_meet_is_a_documented_type() -> None:
     assert described <= statuses
 
 
+def test_every_type_of_problem_leads_to_its_page(tmp_path: Path) -> None:
+    """The service itself serves it: `type` is a reference to resolve against the address that was called (RFC 9457)."""
+    with World(tmp_path).client() as client:
+        pages = {kind.slug: client.other("GET", kind.path, key=None) for kind in PROBLEM_TYPES}
+
+    assert {name: page.status_code for name, page in pages.items()} == dict.fromkeys(pages, 200)
+    assert [kind.slug for kind in PROBLEM_TYPES if pages[kind.slug].text != kind.page()] == []
+
+
+def test_every_type_of_problem_is_one_that_a_call_may_answer() -> None:
+    """A page for what nothing answers misleads; only a method that a path does not take belongs to no call."""
+    described = {kind.slug for one in OPERATIONS for kind in one.failures}
+
+    assert {kind.slug for kind in PROBLEM_TYPES} - described == {"method-not-allowed"}
+
+
 def test_described_bodies_are_those_that_are_read() -> None:
     """The fields of events, exposures and outcomes are the parsers' own."""
     schemas = api_document()["components"]["schemas"]
