@@ -26,10 +26,11 @@ BY_ID = {one.operation_id: one for one in OPERATIONS}
 MARK = "== "
 
 SHELL = f"""set -u
-curl() {{ command curl -w '%{{stderr}}%{{http_code}} %{{content_type}}' "$@"; }}
+curl() {{ command curl --max-time 60 -w '%{{stderr}}%{{http_code}} %{{content_type}}' "$@"; }}
 run() {{ printf '{MARK}%s\\n' "$1"; cat >"$1.sh"; . "./$1.sh" >"$1.out" 2>"$1.err"; }}
 """
-"""Runs each example in one shell, so that what one keeps is there for the next; status and answer go into files."""
+"""Runs each example in one shell, so that what one keeps is there for the next; status and answer go into files. An
+answer without an end is cut off after a minute."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
             cwd=folder,
             env={"PATH": os.environ["PATH"], "URL": url, "KEY": BOOTSTRAP, "NOW": dump_timestamp(NOW)},
             capture_output=True,
-            timeout=300,
+            timeout=900,
             check=False,
         )
     return {name: _ran(folder, name) for name, _ in examples}
