@@ -26,7 +26,7 @@ from tests.integration.serving.test_customers import _lived
 from tests.served import REPORT, reported_world, served
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # the library warns of its own dependencies
-EXAMPLES = 30
+EXAMPLES = 25
 CASES = [
     *((one.operation_id, "positive") for one in OPERATIONS),
     *((one.operation_id, "negative") for one in OPERATIONS if one.body or one.parameters),
