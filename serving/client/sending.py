@@ -116,7 +116,7 @@ class Sender:
     def _request(
         self, method: str, template: str, body: bytes | None, names: Mapping[str, str], query: Query
     ) -> httpx.Request:
-        path = template.format_map({name: quote(value, safe="") for name, value in names.items()})
+        path = template.format_map({name: _as_step(value) for name, value in names.items()})
         headers = {} if body is None else {"Content-Type": "application/json"}
         if body is not None and len(body) >= COMPRESSED_FROM_BYTES:
             body = gzip.compress(body, mtime=0)
@@ -152,6 +152,11 @@ class Sender:
     def _left(self, until: float) -> dict[str, float]:
         seconds = max(_LEAST_SECONDS, until - self._surroundings.clock())
         return dict.fromkeys(("connect", "read", "write", "pool"), seconds)
+
+
+def _as_step(name: str) -> str:
+    """One step of a path, whatever the id is: `..` would lead to another call."""
+    return quote(name, safe="") if name.strip(".") else name.replace(".", "%2E")
 
 
 def _as_sent(value: object) -> str:

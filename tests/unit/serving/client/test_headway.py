@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -244,6 +245,19 @@ def test_paths_and_parameters_are_quoted() -> None:
         network.client().context("a/b?c d", channel="e&f")
 
     assert network.asked[0].url.raw_path == b"/behind/v1/customers/a%2Fb%3Fc%20d/context?channel=e%26f"
+
+
+@pytest.mark.parametrize("customer_id", [".", "..", "../../metrics", "a.b"])
+def test_no_id_leads_to_another_call(customer_id: str) -> None:
+    """It stays one step of the path, and arrives as it was given."""
+    network = Network([httpx.Response(404, text="")])
+
+    with pytest.raises(Problem):
+        network.client().context(customer_id)
+
+    path = network.asked[0].url.raw_path.decode()
+    assert path.count("/") == 5
+    assert unquote(path.removeprefix("/behind/v1/customers/").removesuffix("/context")) == customer_id
 
 
 def test_only_what_is_said_is_sent() -> None:
