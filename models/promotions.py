@@ -220,11 +220,18 @@ class Promoter:
                 )
             )
 
-    def rollback(self, name: str, *, at: int, by: str, reason: str = "") -> Entry:
+    def rollback(self, name: str, *, at: int, by: str, reason: str = "", leaving: int | None = None) -> Entry:
         """Put the champion's alias back on the champion before.
 
+        Args:
+            name: of the registered model.
+            at: now, microseconds since the epoch.
+            by: who.
+            reason: why.
+            leaving: the version that is to be left, so that one who asks again does not go back two; any if None.
+
         Raises:
-            Refused: the promotion log names none before this one.
+            Refused: the promotion log names none before this one, or another version than ``leaving`` is the champion.
             UnknownObject: its bundle is no longer there.
             BundleError: its bundle is damaged.
             HomeLocked: somebody else promotes or rolls back.
@@ -232,6 +239,12 @@ class Promoter:
         with self.lock():
             entries = self._settled(at)
             before = self._placed(name)
+            if leaving is not None and (before is None or before.version != leaving):
+                found = "no version" if before is None else f"version {before.version}"
+                raise Refused(
+                    f"{found} of {name} is the champion, expected version {leaving}: it was rolled back already, or "
+                    "another was promoted"
+                )
             line = history_of(entries, name)
             if before is not None and line and line[-1].version == before.version:
                 line.pop()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Literal
-
-import msgspec
+from typing import Final
 
 from features.event_log import EventLog
 from features.events import dump_timestamp
@@ -18,36 +16,11 @@ from models.experiment import arm_of
 from models.records import Contact, LeaseEnded, LostRace, RecordStore, Reservation
 from serving.problems import LeaseOver, NotActivatable
 from serving.requests import Fields
-from serving.schemas import MAX_ACTIONS, Timestamp
+from serving.schemas import MAX_ACTIONS
+from serving.views import ActivatedContact, Activation
 
 HOLDOUT: Final = "no_contact_holdout"
 KEYS: Final = ("action_id", "treatment_id", "slots")
-
-
-class ActivatedContact(msgspec.Struct, frozen=True, kw_only=True):
-    """One contact of a decision, as it counts now.
-
-    Attributes:
-        status: `confirmed`: it counts under the contact limits.
-        at: the moment that it counts from.
-        was_counted_before: by an earlier activation, an exposure, or the decision itself; nothing changed.
-    """
-
-    slot: int
-    placement: str | None
-    action_id: str
-    treatment_id: str
-    channel: str
-    status: Literal["confirmed"]
-    at: Timestamp
-    was_counted_before: bool
-
-
-class Activation(msgspec.Struct, frozen=True, kw_only=True):
-    """The contacts of a decision that were asked for, all of which count."""
-
-    decision_id: str
-    contacts: tuple[ActivatedContact, ...]
 
 
 class ActivationDesk:

@@ -11,6 +11,7 @@ from features.events import dump_timestamp
 from models.actions import NO_ACTION
 from models.decision import DecisionRecord
 from serving.problems import FieldError, field_errors
+from serving.schemas import Text
 
 if TYPE_CHECKING:  # they know jitted code, for which the composition root chooses the folder first
     from models.replay import Difference
@@ -140,8 +141,8 @@ class ReplayRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         as_champion: as a customer of the arm `champion`, whatever the arm was.
     """
 
-    policy: str | None = None
-    actions: str | None = None
+    policy: Text | None = None
+    actions: Text | None = None
     bundle: Annotated[int, Meta(ge=1)] | None = None
     as_champion: bool = False
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+from serving.schemas import Text
+
 Json = dict[str, Any]
 
 MOST_DECISIONS: Final = 5_000
@@ -41,8 +43,8 @@ class SimulationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     actions: Json | None = None
     version: Annotated[int, Meta(ge=1)] | None = None
     last: Annotated[int, Meta(ge=1, le=MOST_DECISIONS)] = DEFAULT_DECISIONS
-    journey_id: str | None = None
-    group_by: Annotated[list[str], Meta(max_length=MOST_GROUPS)] = []
+    journey_id: Text | None = None
+    group_by: Annotated[list[Text], Meta(max_length=MOST_GROUPS)] = []
 
 
 class SimulationAnswer(msgspec.Struct, frozen=True, kw_only=True):

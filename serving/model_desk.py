@@ -148,16 +148,17 @@ class ModelDesk:
         Raises:
             UnknownObject: there is no such model, or the bundle to go back to is gone.
             InvalidInput: with every bad field.
-            PromotionRefused: the promotion log names no champion before.
+            PromotionRefused: the promotion log names no champion before, or another than the one to be left is it.
             InFlight: it is still running; asking the same again gives its result.
             TooManyRequests: another promotion is under way.
             StoreUnavailable: it failed.
         """
         journey_id = self._journey(name)
-        fields = Fields.of(document, ("reason",))
-        reason = _reason_of(fields)
+        fields = Fields.of(document, ("version", "reason"))
+        version, reason = fields.integer("version", 1, 1_000_000, None), _reason_of(fields)
         fields.refuse("the model cannot be rolled back like this")
         words = ["rollback", "--journey", journey_id, "--by", by, f"--reason={reason}", "--json"]
+        words += ["--version", str(version)] if version is not None else []
         return self._answered(name, self._done(ROLLING_BACK, words).document, is_done=True, by=by)
 
     def _done(self, kind: str, words: Sequence[str]) -> Finished:

@@ -110,9 +110,12 @@ class RollbackRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Why the champion before is to come back.
 
     Attributes:
+        version: the champion that is to be left; refused where another is by now. With it, sending the request again
+            is safe; without it twice goes back two.
         reason: kept in the promotion log.
     """
 
+    version: Annotated[int, Meta(ge=1)] | None = None
     reason: Annotated[str, Meta(max_length=LONGEST_REASON)] = ""
 
 

@@ -6,6 +6,7 @@ What the configuration knows (channels, journeys, actions) is checked by the use
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final, TypeVar, cast, get_args
 
@@ -32,6 +33,7 @@ DEEPEST: Final = 32
 MAX_CONTEXT_FACTS: Final = 64
 MAX_CONTEXT_CHARACTERS: Final = 2_000
 REQUIRED: Final = "a value: the field is required"
+_QUOTED: Final = re.compile(r'"(?:[ !#-\[\]-~]|\\["\\])*"')
 
 Document = dict[str, Any]
 Choice = TypeVar("Choice", bound=str)
@@ -107,11 +109,16 @@ def parse_decision_request(document: object, *, idempotency_key: str | None, new
 
     Args:
         document: the decoded body.
-        idempotency_key: the ``Idempotency-Key`` header; counts where the body has no ``request_id``.
+        idempotency_key: the ``Idempotency-Key`` header, as it is or as a quoted string; counts where the body has no
+            ``request_id``.
         new_request_id: the request id where the caller gave none.
 
     Raises:
         InvalidInput: with every bad field, its value and what was expected.
+
+    References:
+        IETF (2025), The Idempotency-Key HTTP Header Field, draft-ietf-httpapi-idempotency-key-header-06, section 2.1:
+        the value is a String of RFC 9651, section 3.3.3.
     """
     fields = Fields.of(document, DecisionRequest.__struct_fields__)
     request = DecisionRequest(
@@ -140,6 +147,8 @@ def _request_id(fields: Fields, idempotency_key: str | None, new_request_id: str
     given = fields.text("request_id")
     if idempotency_key is None:
         return given or new_request_id
+    if _QUOTED.fullmatch(idempotency_key):
+        idempotency_key = re.sub(r"\\(.)", r"\1", idempotency_key[1:-1])
     if not _is_text(idempotency_key, MAX_ID_CHARACTERS):
         fields.add("request_id", idempotency_key, f"an Idempotency-Key of 1 to {MAX_ID_CHARACTERS} characters")
     elif given is not None and given != idempotency_key:

@@ -12,7 +12,7 @@ from models.decision import Candidate, DecisionRecord, Selected
 from models.records import Stored
 from serving.customer_views import OutcomeView
 from serving.problems import FieldError, ProblemDetails
-from serving.schemas import DecisionAnswer
+from serving.schemas import DecisionAnswer, Timestamp
 
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):
@@ -252,6 +252,32 @@ class StoredDecision(msgspec.Struct, frozen=True, kw_only=True):
     answer: DecisionAnswer | None
     record: RecordView
     outcomes: tuple[OutcomeView, ...] | None
+
+
+class ActivatedContact(msgspec.Struct, frozen=True, kw_only=True):
+    """One contact of a decision, as it counts now.
+
+    Attributes:
+        status: `confirmed`: it counts under the contact limits.
+        at: the moment that it counts from.
+        was_counted_before: by an earlier activation, an exposure, or the decision itself; nothing changed.
+    """
+
+    slot: int
+    placement: str | None
+    action_id: str
+    treatment_id: str
+    channel: str
+    status: Literal["confirmed"]
+    at: Timestamp
+    was_counted_before: bool
+
+
+class Activation(msgspec.Struct, frozen=True, kw_only=True):
+    """The contacts of a decision that were asked for, all of which count."""
+
+    decision_id: str
+    contacts: tuple[ActivatedContact, ...]
 
 
 class Liveness(msgspec.Struct, frozen=True, kw_only=True):

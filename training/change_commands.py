@@ -93,5 +93,7 @@ def summary_lines(document: dict[str, Any]) -> list[str]:
     return [*lines, *(f"note: {one['text']}" for one in document["caveats"])]
 
 
-def _interval(found: dict[str, float]) -> str:
-    return f"{found['estimate']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]"
+def _interval(found: dict[str, Any]) -> str:
+    estimate, low, high = found["estimate"], found["low"], found["high"]
+    said = f"{estimate:+.4f}"
+    return said if low is None or high is None else f"{said} [{low:+.4f}, {high:+.4f}]"

@@ -83,10 +83,13 @@ def _robust_words(robust: Mapping[str, Any], currency: str) -> str:
     return f"What really came of {robust['decisions']:,} of them says {_worth(found, currency)}."
 
 
-def _worth(found: Mapping[str, float], currency: str) -> str:
-    interval = f"({found['low']:+.3f} to {found['high']:+.3f})"
-    amount = f"{abs(found['estimate']):.3f} {currency} {'more' if found['estimate'] >= 0 else 'less'} {interval}"
-    is_clear = found["low"] > 0 or found["high"] < 0
+def _worth(found: Mapping[str, Any], currency: str) -> str:
+    estimate, low, high = found["estimate"], found["low"], found["high"]
+    amount = f"{abs(estimate):.3f} {currency} {'more' if estimate >= 0 else 'less'}"
+    if low is None or high is None:
+        return f"{amount}, of too few customers to say what chance explains"
+    amount += f" ({low:+.3f} to {high:+.3f})"
+    is_clear = low > 0 or high < 0
     return f"{amount}, {'more than chance explains' if is_clear else 'which chance alone may explain'}"
 
 

@@ -119,8 +119,20 @@ def promote(
         raise typer.Exit(1)
 
 
-def rollback(journey: Journey = None, reason: Reason = "", by: By = None, as_json: AsJson = False) -> None:
-    """Put the champion before back in its place, by the promotion log. The gate is not asked."""
+def rollback(
+    journey: Journey = None,
+    version: Annotated[
+        int | None,
+        typer.Option("--version", help="The champion to go back from; refused where another is by now.", min=1),
+    ] = None,
+    reason: Reason = "",
+    by: By = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put the champion before back in its place, by the promotion log. The gate is not asked.
+
+    Twice goes back two; with --version only once.
+    """
     home, configuration = opened_home()
     from models.promotions import Promoter, entry_document
     from models.registry import LocalRegistry, model_name
@@ -129,7 +141,7 @@ def rollback(journey: Journey = None, reason: Reason = "", by: By = None, as_jso
 
     name = model_name(named_journey(configuration, journey).id)
     entry = Promoter(LocalRegistry(home.bundles), share=present_share).rollback(
-        name, at=present_moment(), by=by or _who(), reason=reason
+        name, at=present_moment(), by=by or _who(), reason=reason, leaving=version
     )
     was = "none" if entry.before is None else f"version {entry.before.version}"
     print_result(

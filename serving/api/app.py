@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Final, cast
 
 from litestar import Litestar, Response
-from litestar.datastructures import State
+from litestar.datastructures import MutableScopeHeaders, State
 from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp, ExceptionHandlersMap, Message, Receive, Scope, Send
 
@@ -63,6 +63,13 @@ ROUTES: Final = (
     *(report_experiment, list_evaluations, read_evaluation, simulate, read_drift),
     *(livez, readyz, metrics, openapi_json, index, docs, docs_asset, problem_page),
 )
+
+
+_METHODS: Final = {
+    path: {method for handler in ROUTES if path in handler.paths for method in handler.http_methods}
+    for one in ROUTES
+    for path in one.paths
+}
 
 
 def application(open_runtime: Callable[[], AbstractAsyncContextManager[Runtime]]) -> Litestar:
@@ -120,6 +127,7 @@ def _measured(app: ASGIApp) -> ASGIApp:
                     route=_route(scope), status=message["status"], seconds=runtime.timer() - started
                 )
                 note_call(runtime, scope, status=message["status"])
+                _tell_all_methods(scope, message)
                 if left := cast(dict[str, Any], scope).get(LEFT):
                     told = [(name.lower().encode(), value.encode()) for name, value in left.items()]
                     message["headers"] = [*message["headers"], *told]
@@ -129,6 +137,12 @@ def _measured(app: ASGIApp) -> ASGIApp:
         await app(scope, receive, noting)
 
     return measure
+
+
+def _tell_all_methods(scope: Any, message: Message) -> None:
+    """Litestar answers OPTIONS for one handler of a path alone; what the path takes is what all of them take."""
+    if scope["method"] == "OPTIONS" and (methods := _METHODS.get(_route(scope))):
+        MutableScopeHeaders.from_message(message)["Allow"] = ", ".join(sorted({*methods, "OPTIONS"}))
 
 
 def _for_browsers(app: ASGIApp) -> ASGIApp:

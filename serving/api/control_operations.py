@@ -6,7 +6,6 @@ from typing import Final, get_args
 
 from features.refused_events import KEPT_OF_SOURCE
 from serving import problems
-from serving.activations import Activation
 from serving.api.operation import DECISION_ID, KEYED, READING, WRITING, Json, Operation
 from serving.customer_views import DEFAULT_TIMELINE, LARGEST_TIMELINE, CustomerContext, CustomerJourney
 from serving.decision_search import ARMS, DEFAULT_LIMIT, LARGEST_LIMIT, LOOKED_AT_MOST, MODES, FoundDecisions
@@ -14,9 +13,12 @@ from serving.explanations import DecisionExplanation
 from serving.recent_events import DEFAULT_RECENT, LARGEST_RECENT, RecentEvents
 from serving.recent_events import LOOKED_AT_MOST as RECENT_LOOKED_AT
 from serving.schemas import ActivationRequest, Direction
+from serving.views import Activation
 
 
 def _query(name: str, description: str, *, required: bool = False, **schema: object) -> Json:
+    if not schema:
+        schema = {"minLength": 1}
     return {
         "name": name,
         "in": "query",

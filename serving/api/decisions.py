@@ -11,7 +11,6 @@ from features.errors import StoreError, UnknownObject
 from features.events import LARGEST_INTEGER, shown
 from models.records import Stored
 from serving.access import may_read
-from serving.activations import Activation
 from serving.api.calls import (
     JSON,
     Call,
@@ -30,7 +29,7 @@ from serving.masking import Sight, masked_decision
 from serving.requests import Fields, decode_json
 from serving.runtime import Runtime
 from serving.telemetry import log_event
-from serving.views import decision_view
+from serving.views import Activation, decision_view
 
 if TYPE_CHECKING:  # it knows jitted code, for which the composition root chooses the folder first
     from serving.replays import ReplayedAnswer

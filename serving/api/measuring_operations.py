@@ -56,7 +56,7 @@ MEASURING_OPERATIONS: Final = (
         operation_id="roll_back_model",
         summary="Put the champion before back in its place",
         description="Runs `headway rollback`: at once, by the promotion log, without asking the gate; twice goes back "
-        "two. A rollout goes on: end it with a share of 0.",
+        "two, unless `version` says which champion is to be left. A rollout goes on: end it with a share of 0.",
         body=RollbackRequest,
         answer=PromotionAnswer,
         parameters=(_NAME,),

@@ -15,6 +15,7 @@ from features.journey_question import DEFAULT_TOP, LARGEST_TOP
 from serving import problems
 from serving.access import rule_of
 from serving.api.control_operations import CONTROL_OPERATIONS
+from serving.api.examples import example_body, with_examples
 from serving.api.measuring_operations import MEASURING_OPERATIONS
 from serving.api.ofrep_operations import EVALUATION_OPERATIONS
 from serving.api.operation import DECISION_ID as _DECISION_ID
@@ -67,7 +68,7 @@ _IDEMPOTENCY_KEY: Final[Json] = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "The request id, where the body has none; if both are given they must be equal.",
+    "description": "The request id, where the body has none; if both are given they must be equal. May be quoted.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 200},
 }
 _DECIDING: Final[tuple[Json, ...]] = (
@@ -424,11 +425,11 @@ def _described(operation: Operation) -> Json:
         "responses": dict(_responses(operation)),
     }
     if operation.parameters:
-        described["parameters"] = list(operation.parameters)
+        described["parameters"] = with_examples(operation)
     if operation.body is not None:
         described["requestBody"] = {
             "required": not operation.is_body_optional,
-            "content": {"application/json": _shape(operation.body)},
+            "content": {"application/json": {**_shape(operation.body), **example_body(operation)}},
         }
     rule = rule_of(operation.method.upper(), operation.path)
     if rule.is_open:
@@ -479,6 +480,8 @@ def _schemas() -> Json:
         _describe_fields(schema, schema.get("description", ""))
         if name == "DecisionRequest":
             schema["required"].remove("request_id")  # the doors make one where the caller gave none
+        if schema.get("additionalProperties") is False:
+            _take_null(schema)
     return dict(sorted(schemas.items()))
 
 
@@ -497,6 +500,14 @@ def _describe_fields(schema: Json, docstring: str) -> None:
         name, meaning = match.group(1), re.sub(r"\s+", " ", match.group(2))
         if name in schema.get("properties", {}):
             schema["properties"][name]["description"] = _for_callers(meaning)
+
+
+def _take_null(request: Json) -> None:
+    """Describe that null stands for a field that is not given, as ``requests.Fields`` reads it."""
+    for name, field in request["properties"].items():
+        if name not in request["required"] and {"type": "null"} not in field.get("anyOf", ()):
+            said = {word: field.pop(word) for word in ("description", "default") if word in field}
+            request["properties"][name] = {"anyOf": [field, {"type": "null"}], **said}
 
 
 def _for_callers(text: str) -> str:

@@ -19,6 +19,7 @@ def reference() -> str:
         "without a password. [Who may call](../how-to/operator.md#who-may-call) has a table of calls and roles.",
         "Bodies are JSON in UTF-8, at most 32 levels deep, compressed with gzip if `Content-Encoding` says so.",
         "Failures are problem details (RFC 9457); each type has a page under [problems](../problems/).",
+        "[Each call by curl](curl.md) shows how they are made; [openapi.json](openapi.json) is the description itself.",
         "",
         "A second door for BentoML clients is `POST /rank`: the same key, body and answer as `POST /v1/decisions`.",
         "BentoML itself answers `/healthz`, and `/schema.json` with the shape of that call, without a key.",

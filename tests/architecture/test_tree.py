@@ -39,6 +39,12 @@ def test_a_package_holds_a_docstring_only(path: Path) -> None:
     assert [type(node) for node in body] == [ast.Expr]
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_tells_type_checkers_that_it_is_typed(package: str) -> None:
+    """Without the marker of PEP 561 callers of the client would get no types."""
+    assert (ROOT / package / "py.typed").read_bytes() == b""
+
+
 def test_no_room_is_called_a_drawer() -> None:
     """A module is named for what it is, not for being handy, and none is named like a package."""
     drawers = {"utils", "helpers", "common", "base", "types", *PACKAGES}

@@ -28,3 +28,9 @@ def test_the_commands_load_no_service() -> None:
     """``headway keys list`` answers at once."""
     commands = "import serving.commands\nimport serving.doctor_commands"
     assert _loaded_by(commands, "bentoml", "litestar", "sqlalchemy", "numba") == []
+
+
+def test_the_client_loads_nothing_of_the_server() -> None:
+    """A caller waits for no web framework, and needs no model library."""
+    server = ("bentoml", "litestar", "starlette", "sqlalchemy", "numba", "numpy", "pyarrow", "duckdb", "serving.api")
+    assert _loaded_by("import serving.client.headway", *HEAVY, *server) == []

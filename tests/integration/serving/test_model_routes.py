@@ -303,6 +303,17 @@ def test_a_rollback_is_the_command(client: Client, headway: Headway) -> None:
     assert headway.words == words
 
 
+def test_a_rollback_says_which_champion_it_leaves(client: Client, headway: Headway) -> None:
+    """So that asking again does not go back two; anything but a version is told."""
+    headway.says = Finished(is_done=True, document={"rolled_back": True, "entry": {}})
+
+    client.post(ROLLBACK, {"version": 4})
+    refused = client.post(ROLLBACK, {"version": 0})
+
+    assert headway.words[-2:] == ["--version", "4"]
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/version")
+
+
 def test_nothing_to_go_back_to_is_a_refusal(client: Client, headway: Headway) -> None:
     """As the command says it."""
     headway.says = CommandRefused("the promotion log names no champion before this one")

@@ -14,12 +14,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from rudderstack.analytics.client import Client as RudderClient
 from segment.analytics.client import Client as SegmentClient
@@ -27,6 +28,10 @@ from segment.analytics.client import Client as SegmentClient
 from features.event_store import SqlEventLog
 from features.home import Home
 from models.record_store import SqlRecordStore
+from serving.client.headway import Headway
+from serving.client.sending import Surroundings
+from serving.schemas import EventDocument
+from tests.faults.proxy import Proxy
 
 KEY = "hw_process_test_0123456789"
 START_SECONDS = 120
@@ -179,6 +184,24 @@ def test_what_was_decided_is_found_told_and_activated(service: Service) -> None:
     assert [one["type"] for one in journey.json()["timeline"]] == ["decision", "event", "event"]
     assert activated.status_code == (200 if decision["selected"] else 409)
     assert (explained.status_code, explained.json()["stall"], explained.json()["effects"]) == (200, None, {})
+
+
+def test_the_client_is_answered_once_over_a_network_that_loses_answers(service: Service) -> None:
+    """What was committed when the connection broke is what the second attempt gets, from the stores that serve."""
+    sent = _event(customer_id="c-lossy")
+    with closing(Proxy("127.0.0.1", service.port)) as proxy:
+        surroundings = Surroundings(sleep=lambda _: setattr(proxy, "lost_answer", None))
+        with Headway(f"http://127.0.0.1:{proxy.port}", KEY, surroundings=surroundings) as headway:
+            proxy.lost_answer = b"POST /v1/events"
+            taken = headway.send_events([msgspec.convert(sent, EventDocument)])
+            proxy.lost_answer = b"POST /v1/decisions"
+            decision = headway.decide("c-lossy", direction="inbound", placements=("web/home_banner",))
+            stored = headway.decision(decision.decision_id)
+            found = list(headway.decisions(customer_id="c-lossy"))
+
+    assert (taken.accepted, taken.duplicate) == (0, 1)
+    assert stored.answer == decision
+    assert [one.decision_id for one in found] == [decision.decision_id]
 
 
 def test_the_doctor_looks_at_a_running_service(service: Service) -> None:

@@ -83,6 +83,21 @@ def _no_contacts(home: Home, folder: Path) -> Path:
     return _policy(home, folder, caps=[{"id": "cap.none", "contacts": 0, "period": "7d"}])
 
 
+def test_one_decision_has_no_interval(home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of one customer nobody can say what chance does: the figures are told without an interval, on the page too."""
+    policy = str(_no_contacts(home, tmp_path))
+
+    found = _json(capsys, "--policy", policy, "--last", "1")
+    code, errors = _run("--policy", policy, "--last", "1")
+
+    difference = found["value"]["estimated"]["difference"]
+    page = (home.reports / "simulations" / f"{found['id']}.html").read_text(encoding="utf-8")
+    assert (code, errors) == (0, "")
+    assert (difference["low"], difference["high"]) == (None, None)
+    assert "of too few customers to say what chance explains" in page
+    assert "None" not in capsys.readouterr().out
+
+
 def test_a_stricter_policy_takes_actions_away(home: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A cap of none leaves no action to anybody: all that were allowed are lost, and the rule says why."""
     found = _json(capsys, "--policy", str(_no_contacts(home, tmp_path)))

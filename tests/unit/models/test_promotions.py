@@ -101,6 +101,20 @@ def test_a_rollback_goes_to_the_champion_before(registry: LocalRegistry) -> None
         promoter.rollback(NAME, at=AT, by="bob")
 
 
+def test_a_rollback_that_says_what_it_leaves_goes_back_once(registry: LocalRegistry) -> None:
+    """Whoever did not see the answer may ask again: nothing else moves."""
+    promoted(registry, 2)
+    promoted(registry, 3)
+    promoter = Promoter(registry)
+
+    first = promoter.rollback(NAME, at=AT, by="bob", leaving=3)
+
+    assert first.after.version == 2
+    with pytest.raises(Refused, match="is the champion, expected version 3"):
+        promoter.rollback(NAME, at=AT, by="bob", leaving=3)
+    assert registry.alias(NAME, CHAMPION) == 2
+
+
 def test_the_first_champion_has_none_before(registry: LocalRegistry) -> None:
     """It can be promoted, and not rolled back from."""
     (registry.root / "champion.json").unlink()

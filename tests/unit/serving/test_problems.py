@@ -100,3 +100,34 @@ def test_a_hundred_errors_are_listed_and_the_others_counted() -> None:
 
     assert (len(found.errors), found.errors[-1].pointer) == (100, "/f99")
     assert found.detail == "bad; of 101 errors the first 100 are listed"
+
+
+def test_every_error_of_the_service_has_a_type_of_its_own_making() -> None:
+    """One that is added without a type would leave as a failure of the service, which it is not."""
+    raised = [
+        one
+        for one in vars(problems).values()
+        if isinstance(one, type) and issubclass(one, HeadwayError) and one.__module__ == problems.__name__
+    ]
+
+    untyped = [one.__name__ for one in raised if problems.problem_type(one.__new__(one)) is problems.INTERNAL]
+    assert (len(raised) > 10, untyped) == (True, [])
+
+
+def test_every_type_is_published() -> None:
+    """One that stands in the code, and not in the list, would lead to a page that is not there."""
+    made = {one.slug for one in vars(problems).values() if isinstance(one, problems.ProblemType)}
+
+    assert {kind.slug for kind in PROBLEM_TYPES} == made
+    assert len(PROBLEM_TYPES) == len(made)
+
+
+@pytest.mark.parametrize("kind", PROBLEM_TYPES, ids=lambda kind: kind.slug)
+def test_every_page_says_what_to_do(kind: problems.ProblemType) -> None:
+    """What it means, in a sentence at least, and a remedy; the status is one of a failure."""
+    page = kind.page()
+
+    assert kind.status in range(400, 600)
+    assert page.startswith(f"# {kind.title}\n\nStatus {kind.status} · type `{kind.path}`\n")
+    assert page.partition("**What to do.** ")[2].strip() == kind.remedy
+    assert (kind.meaning.endswith("."), kind.remedy.endswith("."), kind.title.endswith(".")) == (True, True, False)

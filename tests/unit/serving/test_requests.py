@@ -116,6 +116,21 @@ def test_the_idempotency_key_counts_where_the_body_has_none() -> None:
     assert _parsed({"customer_id": "c"}, key="k-1").request_id == "k-1"
 
 
+@pytest.mark.parametrize(
+    ("header", "request_id"),
+    [('"k-1"', "k-1"), (r'"a \"b\" \\c"', r'a "b" \c'), ('"k', '"k'), ('k"', 'k"'), ('"k"; v=1', '"k"; v=1')],
+)
+def test_the_idempotency_key_may_be_a_quoted_string(header: str, request_id: str) -> None:
+    """As its draft has it: the request id is what stands between the quotes; anything else counts as it is."""
+    assert _parsed({"customer_id": "c"}, key=header).request_id == request_id
+    assert _parsed({"customer_id": "c", "request_id": request_id}, key=header).request_id == request_id
+
+
+def test_a_quoted_string_without_anything_is_no_idempotency_key() -> None:
+    """As the header without anything."""
+    assert "request_id" in _problems({"customer_id": "c"}, key='""')
+
+
 def test_the_idempotency_key_may_repeat_the_request_id() -> None:
     """Both are the same thing."""
     assert _parsed({"customer_id": "c", "request_id": "k-1"}, key="k-1").request_id == "k-1"
