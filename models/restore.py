@@ -287,9 +287,7 @@ def _make_store(
         made.upgraded.append(name)
 
 
-def _open_stores(
-    manifest: Manifest, stage: Home, configuration: Configuration | None, made: _Made, *, at: int
-) -> None:
+def _open_stores(manifest: Manifest, stage: Home, configuration: Configuration | None, made: _Made, *, at: int) -> None:
     """Open what was made, which brings layouts and indexes up to date, and look that it is whole.
 
     Jobs that ran when the backup was made wait again: their processes are elsewhere.
