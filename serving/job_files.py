@@ -21,7 +21,7 @@ from features.errors import StoreUnavailable
 from models.jobs import Job
 
 MEDIA_TYPES: Final = {
-    ".csv": "text/csv; charset=utf-8",
+    ".csv": "text/csv",
     ".parquet": "application/vnd.apache.parquet",
     ".json": "application/json",
     ".jsonl": "application/jsonl",
@@ -64,7 +64,7 @@ class JobFiles:
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StoreUnavailable(
-                f"cannot make {error.filename}: {error.strerror}; expected room in the home"
+                f"cannot make {error.filename}: {error.strerror}; expected a home with room"
             ) from error
         return folders
 
