@@ -42,7 +42,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -63,6 +63,7 @@ TOLD_SECONDS: Final = 1.0
 MOST_SUMMARY_BYTES: Final = 64 << 10
 """Of a result's summary, as JSON."""
 
+_GOES_FIRST: Final = Path("/proc/self/oom_score_adj")
 _LOOK_SECONDS: Final = 0.1
 _CHUNK: Final = 1 << 16
 
@@ -158,6 +159,8 @@ def job_work(
         HomeLocked: the attempt before goes on.
     """
     os.umask(0o077)
+    with suppress(OSError):  # where the kernel has it: for want of memory this process goes before any that decides
+        _GOES_FIRST.write_text("500")
     told = _told(source)
     target = sys.stdout.buffer if target is None else target
     with _watched(source, silence_seconds, end or _end), _alone_in(Path(told["checkpoints"]), wait_seconds, timer):
