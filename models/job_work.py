@@ -19,9 +19,10 @@ What goes over the pipes, if a command is to do without it:
   that begins waits until the one before has let go of its folder.
 - Standard output: one JSON object a line, ``{"progress": {"step", "done", "total"}}``, and at last ``{"result": {...},
   "file": "name in results, or null"}``. Other lines are passed over.
-- Exit code 0 with a result: the job has succeeded. 2: it was refused, and is not tried again. 1 with an error of ours
-  on standard error (``HEADWAY_ERRORS=json``): it has failed, unless a store did not answer. Whatever else, such as
-  death by a signal: it is tried again, up to the number of attempts that jobs have.
+- Exit code 0 with a result: the job has succeeded. Exit code 1 or 2 with an error of ours on standard error
+  (``HEADWAY_ERRORS=json``): it has failed with that error; but where a store did not answer (``StoreUnavailable``), or
+  another process writes what it needs (``HomeLocked``), it is tried again. 2 without one: it has failed. Whatever
+  else, such as death by a signal: it is tried again, up to the number of attempts that jobs have.
 
 A command may be killed at any moment, and is then run again with the same ``spec`` and ``checkpoints``: it goes on from
 there, or begins anew, to one result. So what it leaves in ``checkpoints`` must be whole (``features.whole_files``), and

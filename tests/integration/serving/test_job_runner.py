@@ -19,7 +19,7 @@ from features.database_location import DatabaseLocation
 from features.errors import StoreUnavailable
 from features.sql_store import Place
 from models.job_work import SILENCE_SECONDS
-from models.jobs import FINISHED, Claim, ClaimLost, Ending, Job, JobProgress, Jobs
+from models.jobs import FINISHED, Claim, ClaimLost, Ending, Job, JobError, JobProgress, Jobs
 from models.memory_jobs import MemoryJobs
 from models.record_store import SqlRecordStore
 from serving.job_runner import COMMAND_FAILED, JobPace
@@ -131,16 +131,21 @@ def test_what_is_refused_fails_at_once(site: Site, fault: str, error: str) -> No
     until(lambda: site.files() == [])
 
 
-def test_a_store_that_does_not_answer_is_asked_again(site: Site) -> None:
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("store", JobError("StoreUnavailable", "the store does not answer")),
+        ("locked", JobError("HomeLocked", "another process writes it")),
+    ],
+)
+def test_what_may_pass_is_tried_again(site: Site, fault: str, error: JobError) -> None:
     """So often as there are attempts."""
-    job_id, hopeless = site.ask(fault="store", until_attempt=2), site.ask(2, fault="store", until_attempt=9)
+    job_id, hopeless = site.ask(fault=fault, until_attempt=2), site.ask(2, fault=fault, until_attempt=9)
     site.runner.start()
 
     assert (site.over(job_id).state, site.over(job_id).attempts) == ("succeeded", 3)
     job = site.over(hopeless)
-    assert (job.state, job.attempts) == ("failed", 3)
-    assert job.error is not None
-    assert (job.error.error, job.error.message) == ("StoreUnavailable", "the store does not answer")
+    assert (job.state, job.attempts, job.error) == ("failed", 3, error)
 
 
 def test_a_child_that_is_killed_is_followed_by_another(site: Site) -> None:
