@@ -16,11 +16,11 @@ from serving.auth import ROLES, Principal, Role
 from serving.problems import Forbidden
 
 Objects = Literal["own", "masked", ""]
-"""What of the objects of a call is given: of decisions and events, those of the caller's source, and of every source to
-``READS_ALL``; of people, what the roles may see of them."""
+"""What of the objects of a call is given: of decisions, events and jobs, those of the caller's source, and of every
+source to ``READS_ALL``; of people, what the roles may see of them."""
 
 READS_ALL: Final[frozenset[Role]] = frozenset(("admin", "analyst", "privacy"))
-"""Roles that may read the decisions of every source; others read their own source's."""
+"""Roles that may read the decisions and jobs of every source; others read their own source's."""
 
 SEES_PERSONAL: Final[frozenset[Role]] = frozenset(("admin", "privacy"))
 """Roles that see personal facts and attributes."""
@@ -96,6 +96,7 @@ def _rule(call: str, roles: str = "", **more: object) -> Rule:
 
 _SENDERS: Final = "caller agent marketer"
 _READERS: Final = "caller agent marketer analyst privacy"
+_ASKERS: Final = "caller marketer analyst"
 _TRACKED: Final = ("batch", "track", "identify", "page", "screen", "group", "alias")
 
 RULES: Final = (
@@ -132,6 +133,10 @@ RULES: Final = (
     _rule("GET /v1/ope/reports/{report_id}", "analyst"),
     _rule("POST /v1/simulations", "marketer analyst"),
     _rule("GET /v1/monitoring/drift", "analyst"),
+    _rule("GET /v1/jobs", _ASKERS, objects="own"),
+    _rule("GET /v1/jobs/{job_id}", _ASKERS, objects="own", is_counted=True),
+    _rule("POST /v1/jobs/{job_id}/cancel", _ASKERS, objects="own"),
+    _rule("GET /v1/jobs/{job_id}/result", _ASKERS, objects="own"),
     _rule("GET /metrics", " ".join(ROLES), is_counted=True),
     *(_rule(f"GET {path}", is_open=True) for path in ("/livez", "/readyz", "/openapi.json", "/", "/docs")),
     *(_rule(f"GET /docs/{path}", is_open=True) for path in ("assets/{name}", "problems/{slug}")),
@@ -174,7 +179,7 @@ def rule_at(method: str, path: str) -> Rule | None:
 
 
 def may_read(principal: Principal, source: str) -> bool:
-    """Whether a principal may read the decisions that a source asked for."""
+    """Whether a principal may read the decisions, and see the jobs, that a source asked for."""
     return source == principal.source or not READS_ALL.isdisjoint(principal.roles)
 
 

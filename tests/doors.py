@@ -24,7 +24,9 @@ from features.refused_events import MemoryRefusedEvents, RefusedEvents
 from features.store import FeatureStore, MemoryStore
 from models.configuration import Configuration, built_in_configuration
 from models.explanation_requests import ExplanationReply, ExplanationRequest
+from models.jobs import Jobs
 from models.journey_reports import KeptReports, ReportRequest
+from models.memory_jobs import MemoryJobs
 from models.memory_records import MemoryRecordStore
 from models.rulebooks import feature_sets_of
 from serving.api.app import application
@@ -69,6 +71,7 @@ class World:
     features: FeatureStore = field(default_factory=MemoryStore)
     records: Any = field(default_factory=MemoryRecordStore)
     refused: RefusedEvents = field(default_factory=MemoryRefusedEvents)
+    jobs: Jobs = field(default_factory=MemoryJobs)
     now: int = NOW
     chance: int = 0
     chance_lock: Lock = field(default_factory=Lock)
@@ -112,6 +115,7 @@ class World:
                 log=self.log,
                 records=self.records,
                 features=self.features,
+                jobs=self.jobs,
                 refused=self.refused,
                 are_local=self.are_local,
             ),

@@ -16,6 +16,7 @@ from serving import problems
 from serving.access import rule_of
 from serving.api.control_operations import CONTROL_OPERATIONS
 from serving.api.examples import example_body, with_examples
+from serving.api.job_operations import JOB_OPERATIONS
 from serving.api.measuring_operations import MEASURING_OPERATIONS
 from serving.api.ofrep_operations import EVALUATION_OPERATIONS
 from serving.api.operation import DECISION_ID as _DECISION_ID
@@ -357,6 +358,7 @@ OPERATIONS: Final = (
         failures=(*_KEYED, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),
     ),
     *MEASURING_OPERATIONS,
+    *JOB_OPERATIONS,
     Operation(
         method="get",
         path="/livez",
@@ -440,10 +442,7 @@ def _described(operation: Operation) -> Json:
 
 
 def _responses(operation: Operation) -> Iterator[tuple[str, Json]]:
-    if isinstance(operation.answer, str):
-        content = {operation.answer: {"schema": {"type": "string"}}}
-    else:
-        content = {"application/json": _shape(operation.answer)}
+    content = _content(operation.answer)
     success: Json = {"description": operation.summary, "content": content}
     if operation.tagged:
         success["headers"] = {"ETag": {"schema": {"type": "string"}}}
@@ -465,6 +464,14 @@ def _responses(operation: Operation) -> Iterator[tuple[str, Json]]:
         yield str(status), response
 
 
+def _content(answer: type[msgspec.Struct] | str | tuple[str, ...]) -> Json:
+    """What a success holds, by its media types."""
+    if isinstance(answer, type):
+        return {"application/json": _shape(answer)}
+    kinds = (answer,) if isinstance(answer, str) else answer
+    return {kind: {"schema": {} if kind == "application/json" else {"type": "string"}} for kind in kinds}
+
+
 def _shape(struct: type[msgspec.Struct]) -> Json:
     return {"schema": {"$ref": _REFERENCE.format(name=struct.__name__)}}
 
@@ -472,7 +479,7 @@ def _shape(struct: type[msgspec.Struct]) -> Json:
 def _schemas() -> Json:
     roots = [
         *{operation.body for operation in OPERATIONS if operation.body is not None},
-        *{operation.answer for operation in OPERATIONS if not isinstance(operation.answer, str)},
+        *{operation.answer for operation in OPERATIONS if isinstance(operation.answer, type)},
         *{operation.problem for operation in OPERATIONS},
     ]
     _, schemas = msgspec.json.schema_components(roots, schema_hook=_raw, ref_template=_REFERENCE)

@@ -26,7 +26,7 @@ class Operation:
     """One call of the API.
 
     Attributes:
-        answer: the shape of a success as JSON, or the media type of another.
+        answer: the shape of a success as JSON, or the media type of another, or those that a file may have.
         failures: the problems it may answer.
         tagged: a success carries an `ETag`.
         problem: the shape of its problems.
@@ -39,7 +39,7 @@ class Operation:
     operation_id: str
     summary: str
     description: str
-    answer: type[msgspec.Struct] | str
+    answer: type[msgspec.Struct] | str | tuple[str, ...]
     failures: tuple[ProblemType, ...] = ()
     body: type[msgspec.Struct] | None = None
     parameters: tuple[Json, ...] = ()
