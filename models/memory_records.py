@@ -116,6 +116,17 @@ class MemoryRecordStore:
             used = self._ledger.used(windows, now=now, customer_ids=ids, send_id=send_id)
         return CustomerRecords(tuple(sorted(contacts, key=lambda each: each.at)), newest_consents(told), used)
 
+    def contacts(self, *, since: int, now: int, page: int = 10_000) -> Iterator[list[Contact]]:
+        """Pages of the contacts of everybody, by customer."""
+        with self._guard:
+            found = [
+                each
+                for _, each in sorted(self._contacts.items(), key=lambda item: item[0])
+                if each.at >= since and counts(each, now=now)
+            ]
+        for start in range(0, len(found), page):
+            yield found[start : start + page]
+
     def capacity_used(self, windows: Sequence[CapacityWindow], *, now: int) -> dict[str, float]:
         """Units or money taken of each capacity and budget in a window."""
         with self._guard:

@@ -1,4 +1,4 @@
-"""A ranking as rows of a file: one for each customer, those who get an action first and by rank. Nothing is personal."""
+"""A ranking as rows of a file: one a customer, those who get an action first and by rank. Nothing in it is personal."""
 
 from __future__ import annotations
 
