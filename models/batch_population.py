@@ -355,7 +355,7 @@ def _customer_records(scene: Scene, person: Person, profile: ProfileRow, records
 
 
 def _passed(considered: Sequence[Considered], left: BoolArray) -> tuple[str | None, tuple[str, ...]]:
-    """Mark what the funnel leaves; where that is nothing, the stage where the last candidates fell, and by which rules."""
+    """Mark what the funnel leaves; where that is nothing, the last stage that was reached, and its failing rules."""
     for place, one in enumerate(considered):
         if one.dropped is None:
             left[place] = True
