@@ -185,6 +185,11 @@ class Home:
         return self.state / "reports"
 
     @property
+    def jobs(self) -> Path:
+        """What durable jobs work in and come to, by their ids, until their time is over; personal data."""
+        return self.state / "jobs"
+
+    @property
     def rejects(self) -> Path:
         """What imports refused, row by row."""
         return self.root / "rejects"

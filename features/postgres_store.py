@@ -25,7 +25,7 @@ from features.sqlite_files import UNKEEPABLE, Durability
 
 T = TypeVar("T")
 
-REVISION: Final = "0001"
+REVISION: Final = "0002"
 """The newest of the database's migrations: the layout that this release reads and writes."""
 
 RESTORING: Final = "restoring"

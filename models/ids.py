@@ -1,4 +1,4 @@
-"""Decision ids: they carry their time and a shard byte, sort by time, and need no central counter."""
+"""Ids of decisions and jobs: they carry their time, sort by it, and need no central counter."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Final
 from features.subjects import bucket_of
 
 PREFIX: Final = "d-"
+JOB_PREFIX: Final = "j-"
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
 _PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]
 _SHIFTS: Final = range(120, -1, -10)  # of the 26 digits, two at a time
@@ -25,7 +26,20 @@ def decision_id(*, at: int, customer_id: str, randomness: bytes) -> str:
     'd-0000000000'
     """
     number = (at // 1000) << 80 | bucket_of(customer_id) << 72 | int.from_bytes(randomness[:9], "big")
-    return _written(number)
+    return _written(PREFIX, number)
+
+
+def job_id(*, at: int, randomness: bytes) -> str:
+    """A new id of a job: 48 bits of milliseconds, 80 random bits, in Crockford's base 32.
+
+    Args:
+        at: microseconds since the epoch.
+        randomness: 10 random bytes.
+
+    >>> job_id(at=0, randomness=bytes(10))[:12]
+    'j-0000000000'
+    """
+    return _written(JOB_PREFIX, (at // 1000) << 80 | int.from_bytes(randomness[:10], "big"))
 
 
 def first_id_at(at: int) -> str:
@@ -35,8 +49,8 @@ def first_id_at(at: int) -> str:
     True
     """
     number = min(max(at, 0) // 1000, _LATEST_MS) << 80
-    return _written(number)
+    return _written(PREFIX, number)
 
 
-def _written(number: int) -> str:
-    return PREFIX + "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
+def _written(prefix: str, number: int) -> str:
+    return prefix + "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])

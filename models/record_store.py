@@ -40,10 +40,11 @@ from features.identity import Span
 from features.sql_store import Layout, Place, open_store
 from features.sql_text import BYTES, TEXT, WHOLE, ZERO, SqlConnection, Statement, statement
 from features.sqlite_files import Durability
-from models import capacity_tables
+from models import capacity_tables, job_store
 from models.caps import check_caps, conflict_message, occasion
 from models.decision import DecisionRecord, dump_record, load_record
 from models.ids import first_id_at
+from models.job_store import SqlJobs
 from models.leases import activated
 from models.records import (
     CapacityWindow,
@@ -73,12 +74,13 @@ _UPGRADES: Final = {
         *_RESPONSES,
     ),
     2: _RESPONSES,
+    3: (),
 }
 """Version 1 kept only the newest state of each consent, version 2 nothing of what came back for a contact,
-of capacities and of people."""
+of capacities and of people, version 3 no jobs."""
 
 metadata = MetaData()
-for _table in capacity_tables.metadata.sorted_tables:
+for _table in (*capacity_tables.metadata.sorted_tables, *job_store.metadata.sorted_tables):
     _table.to_metadata(metadata)
 decisions_table = Table(
     "decisions",
@@ -123,7 +125,7 @@ consents_table = Table(
     PrimaryKeyConstraint("customer_id", "consent", "at", name="consent_changes_identity"),
 )
 
-LAYOUT: Final = Layout(metadata, version=3, facts=("decisions", "contacts", "consent_changes"), upgrades=_UPGRADES)
+LAYOUT: Final = Layout(metadata, version=4, facts=("decisions", "contacts", "consent_changes"), upgrades=_UPGRADES)
 
 _d, _c = decisions_table.c, contacts_table.c
 _CONFIRMED, _LEASE, _RELEASED = (literal_column(f"'{status}'", TEXT) for status in ("confirmed", "lease", "released"))
@@ -310,6 +312,9 @@ class SqlRecordStore:
         readonly: read what another process writes; takes no lock and cannot write.
         durability: ``NORMAL`` gives up answered decisions at a power loss, for speed.
 
+    Attributes:
+        jobs: kept in the same place, by the same writer; closed with it.
+
     Raises:
         HomeLocked: if another process writes the file.
         UnknownObject: if there is no such file and it was opened read-only, or the database has no tables.
@@ -319,6 +324,7 @@ class SqlRecordStore:
 
     def __init__(self, place: Place, *, readonly: bool = False, durability: Durability = "FULL") -> None:
         self._store = open_store(place, LAYOUT, readonly=readonly, durability=durability)
+        self.jobs = SqlJobs(self._store)
 
     def commit(self, record: DecisionRecord, answer: bytes, reservation: Reservation | None) -> Committed:
         """Store a decision and its contacts in one transaction, before the answer leaves."""

@@ -223,7 +223,7 @@ def _make(backup: BackupReader, stage: Home, *, at: int, progress: Callable[[int
         if name in backup.manifest.stores:
             _make_store(backup, name, path, made, progress)
     stage.create()
-    _open_stores(backup.manifest, stage, configuration, made)
+    _open_stores(backup.manifest, stage, configuration, made, at=at)
     set_back(stage.online_epoch, at=at)
     return made
 
@@ -287,8 +287,10 @@ def _make_store(
         made.upgraded.append(name)
 
 
-def _open_stores(manifest: Manifest, stage: Home, configuration: Configuration | None, made: _Made) -> None:
+def _open_stores(manifest: Manifest, stage: Home, configuration: Configuration | None, made: _Made, *, at: int) -> None:
     """Open what was made, which brings layouts and indexes up to date, and look that it is whole.
+
+    Jobs that ran when the backup was made wait again: their processes are elsewhere.
 
     All of it is synced once it is done.
     """
@@ -300,6 +302,7 @@ def _open_stores(manifest: Manifest, stage: Home, configuration: Configuration |
         if "records" in manifest.stores:
             newest = next((page[0].decision_id for page in records.read_back(page=1)), "")
             _check_head("records", manifest.stores["records"], newest)
+            records.jobs.take_over(now=at)
         if configuration is not None:
             since = parse_timestamp(manifest.made_at) - IN_FLIGHT_US
             made.told_again = tell_again(log, records, configuration, after=manifest.told_up_to, arrived_since=since)

@@ -14,12 +14,12 @@ from features.events import shown
 from serving.auth import ROLES, Principal, Role
 from serving.problems import Forbidden
 
-Objects = Literal["own decisions", "masked", ""]
-"""What of the objects of a call is given: of decisions, those of the caller's source, and of every source to
+Objects = Literal["own decisions", "own jobs", "masked", ""]
+"""What of the objects of a call is given: of decisions and jobs, those of the caller's source, and of every source to
 ``READS_ALL``; of people, what the roles may see of them."""
 
 READS_ALL: Final[frozenset[Role]] = frozenset(("admin", "analyst", "privacy"))
-"""Roles that may read the decisions of every source; others read their own source's."""
+"""Roles that may read the decisions and jobs of every source; others read their own source's."""
 
 SEES_PERSONAL: Final[frozenset[Role]] = frozenset(("admin", "privacy"))
 """Roles that see personal facts and attributes."""
@@ -95,6 +95,7 @@ def _rule(call: str, roles: str = "", **more: object) -> Rule:
 
 _SENDERS: Final = "caller agent marketer"
 _READERS: Final = "caller agent marketer analyst privacy"
+_ASKERS: Final = "caller marketer analyst"
 _TRACKED: Final = ("batch", "track", "identify", "page", "screen", "group", "alias")
 
 RULES: Final = (
@@ -129,6 +130,10 @@ RULES: Final = (
     _rule("GET /v1/ope/reports/{report_id}", "analyst"),
     _rule("POST /v1/simulations", "marketer analyst"),
     _rule("GET /v1/monitoring/drift", "analyst"),
+    _rule("GET /v1/jobs", _ASKERS, objects="own jobs"),
+    _rule("GET /v1/jobs/{job_id}", _ASKERS, objects="own jobs"),
+    _rule("POST /v1/jobs/{job_id}/cancel", _ASKERS, objects="own jobs"),
+    _rule("GET /v1/jobs/{job_id}/result", _ASKERS, objects="own jobs"),
     _rule("GET /metrics", " ".join(ROLES), is_counted=True),
     *(_rule(f"GET {path}", is_open=True) for path in ("/livez", "/readyz", "/openapi.json", "/", "/docs")),
     *(_rule(f"GET /docs/{path}", is_open=True) for path in ("assets/{name}", "problems/{slug}")),
@@ -156,7 +161,7 @@ def rule_of(method: str, path: str) -> Rule:
 
 
 def may_read(principal: Principal, source: str) -> bool:
-    """Whether a principal may read the decisions that a source asked for."""
+    """Whether a principal may read the decisions, and see the jobs, that a source asked for."""
     return source == principal.source or not READS_ALL.isdisjoint(principal.roles)
 
 
@@ -170,7 +175,7 @@ def access_table(rules: Iterable[Rule] = RULES) -> str:
     for group in grouped.values():
         first = group[0]
         calls = ", ".join(f"`{rule.method} {rule.path}`" for rule in group)
-        yes = {"own decisions": "own", "masked": "yes", "": "yes"}[first.objects]
+        yes = {"own decisions": "own", "own jobs": "own", "masked": "yes", "": "yes"}[first.objects]
         cells = [_cell(role, first, yes) for role in ROLES if role != "admin"]
         lines.append(f"| {calls} | {' | '.join(cells)} | {'yes' if first.is_public else ''} |")
     return "\n".join(lines) + "\n"
@@ -179,7 +184,7 @@ def access_table(rules: Iterable[Rule] = RULES) -> str:
 def _cell(role: Role, rule: Rule, yes: str) -> str:
     if role not in rule.roles:
         return ""
-    if rule.objects == "own decisions" and role in READS_ALL:
+    if rule.objects in ("own decisions", "own jobs") and role in READS_ALL:
         return "all"
     if rule.objects == "masked" and role not in SEES_PERSONAL:
         return "masked"

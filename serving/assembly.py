@@ -20,6 +20,7 @@ from models.configuration import CONFIG_VARIABLE, Configuration
 from models.contact_responses import contact_responses
 from models.explanation_requests import ExplanationReply, ExplanationRequest
 from models.exposures import exposed_contacts
+from models.jobs import Jobs
 from models.journey_reports import KeptReports, ReportRequest
 from models.price_files import PriceLists
 from models.records import RecordStore
@@ -40,6 +41,8 @@ from serving.decision_search import DecisionSearch
 from serving.explanations import ExplanationDesk
 from serving.figures import Figures
 from serving.identities import IdentityDesk
+from serving.job_files import JobFiles
+from serving.jobs import JobDesk
 from serving.journey_reports import ReportDesk
 from serving.key_limits import KeyLimits
 from serving.keys import KeyFile
@@ -75,9 +78,10 @@ and an answer that comes too late has cost as much as one in time."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
-    """The three stores of an installation.
+    """The stores of an installation.
 
     Attributes:
+        jobs: kept in the same place as the records.
         are_local: all are files of this machine, or in memory: a read takes microseconds.
         are_shared: other processes may write the log.
         files: of those stores that are files, by name.
@@ -86,6 +90,7 @@ class Stores:
     log: EventLog
     records: RecordStore
     features: FeatureStore
+    jobs: Jobs
     are_local: bool = True
     are_shared: bool = False
     files: Mapping[str, Path] = field(default_factory=dict)
@@ -109,6 +114,7 @@ def assemble(
     env: Mapping[str, str],
     make_explanation: Callable[[ExplanationRequest], ExplanationReply],
     run_command: RunCommand,
+    wake_jobs: Callable[[], None] = lambda: None,
 ) -> Runtime:
     """The runtime over stores that are open. It owns its threads and nothing else."""
     feature_sets = feature_sets_of(configuration)
@@ -292,6 +298,15 @@ def assemble(
         evaluations=EvaluationShelf(home.evaluation_reports),
         simulations=SimulationDesk(configurations=configurations, run=run_command),
         drift=drift,
+        jobs=JobDesk(
+            jobs=stores.jobs,
+            files=JobFiles(home.jobs),
+            clock=surroundings.clock,
+            randomness=surroundings.randomness,
+            most_queued=settings.most_queued_jobs,
+            kept_days=settings.jobs_kept_days,
+            wake=wake_jobs,
+        ),
         feature_names={one.version: one.names for one in feature_sets.values()},
         loaded_bundles=champions.labels,
         readiness=ReadinessCheck(lambda: _check(stores), surroundings.timer),

@@ -29,11 +29,14 @@ from serving.audit import write_audit
 from serving.champions import Champions, served_bundles
 from serving.child_commands import ChildCommands
 from serving.explanations import WAITING_AT_MOST, ChildExplanations
+from serving.job_files import JobFiles
+from serving.job_kinds import KINDS
+from serving.job_runner import JobRunner
 from serving.journey_reports import ChildReports
 from serving.key_use import KeyUse, save_use
 from serving.keys import KeyFile
 from serving.prices import Prices
-from serving.retention import forget_decisions, forget_texts, in_one_process
+from serving.retention import forget_decisions, forget_jobs, forget_texts, in_one_process
 from serving.runtime import Runtime
 from serving.schemas import DecisionRequest
 from serving.settings import Settings, online_lock
@@ -70,6 +73,14 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
         stores = await asyncio.to_thread(_open_stores, opened, home, settings, configuration, feature_sets)
         child = ChildReports(env)
         commands = ChildCommands(env, folder=home.state)
+        jobs = JobRunner(
+            jobs=stores.jobs,
+            files=JobFiles(home.jobs),
+            kinds=KINDS,
+            env=env,
+            clock=surroundings.clock,
+            is_alone=not stores.are_shared,
+        )
         explaining = ChildExplanations(env, waiting=max(1, min(WAITING_AT_MOST, settings.threads // 4)))
         runtime = assemble(
             settings=settings,
@@ -88,16 +99,19 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
             env=env,
             make_explanation=explaining.made,
             run_command=commands.run,
+            wake_jobs=jobs.wake,
         )
         opened.callback(runtime.workers.close)
         opened.callback(runtime.errands.close)
         opened.callback(explaining.close)
         opened.callback(commands.close)
         opened.callback(child.close)  # first of all, so that no thread goes on waiting for it
+        opened.callback(jobs.close)
         await asyncio.to_thread(prices.refresh)
         if tokens is not None:
             await asyncio.to_thread(tokens.refresh)
         await asyncio.to_thread(_warm_up, runtime, [champions, challengers], configuration, feature_sets)
+        jobs.start()
         kept_for = configuration.taxonomy.text_kept
         watching = _beside_requests(
             lambda: _watch(
@@ -119,6 +133,7 @@ async def open_runtime(env: Mapping[str, str]) -> AsyncIterator[Runtime]:
                         surroundings.clock,
                         lambda: runtime.configurations.in_force.configuration.policy.decisions_kept,
                     ),
+                    forget_jobs(stores.jobs, JobFiles(home.jobs), surroundings.clock, settings.jobs_kept_days),
                 ),
             ),
         )
@@ -161,7 +176,15 @@ def _open_stores(
     files = {} if are_shared else {"events": home.events_db, "records": home.records_db}
     if settings.online_store is None:
         files["online"] = home.online_db
-    return Stores(log=log, records=records, features=features, are_local=are_local, are_shared=are_shared, files=files)
+    return Stores(
+        log=log,
+        records=records,
+        features=features,
+        jobs=records.jobs,
+        are_local=are_local,
+        are_shared=are_shared,
+        files=files,
+    )
 
 
 def _feature_store(

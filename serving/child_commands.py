@@ -165,7 +165,7 @@ class ChildCommands:
             self._is_closed = True
             children = [job.child for job in self._jobs.values() if job.child is not None]
             threads = list(self._threads)
-        _end([child for child in children if child.returncode is None], self._ending_seconds)
+        end_children([child for child in children if child.returncode is None], self._ending_seconds)
         for thread in threads:
             thread.join()
 
@@ -240,7 +240,7 @@ class ChildCommands:
             raise StoreUnavailable(said) from error
         finally:
             if child.returncode is None:
-                _end([child], self._ending_seconds)
+                end_children([child], self._ending_seconds)
                 child.communicate()
         return child.returncode, printed, complained
 
@@ -253,7 +253,7 @@ def _finished(code: int, printed: bytes) -> Finished | None:
     return None
 
 
-def _end(children: Sequence[subprocess.Popen[bytes]], seconds: float) -> None:
+def end_children(children: Sequence[subprocess.Popen[bytes]], seconds: float) -> None:
     """Ask children to end, and kill those that do not."""
     until = time.monotonic() + seconds
     for child in children:
@@ -282,27 +282,43 @@ def _result_in(printed: bytes) -> Any:
         return json.loads(printed[start:])
 
 
-def _told(line: str) -> tuple[str, str, list[Problem]] | None:
-    """The name, message and problems of the error that a line is; None where it is none."""
+@dataclass(frozen=True, slots=True)
+class ToldError:
+    """An error that a command has said: the name of its type, its message, and every bad field."""
+
+    name: str
+    message: str
+    problems: tuple[Problem, ...]
+
+
+def told_error(said: bytes) -> ToldError | None:
+    """The last error in what a command has said, after which a library may have warned; None where there is none."""
+    lines = said.decode(errors="replace").strip().split("\n")[-_LAST_LINES:]
+    return next((told for line in reversed(lines) if line.startswith("{") and (told := _told(line))), None)
+
+
+def last_line(said: bytes) -> str:
+    """The end of what a command has said, where that is no error of ours."""
+    return said.decode(errors="replace").strip().rpartition("\n")[2][:500]
+
+
+def _told(line: str) -> ToldError | None:
+    """The error that a line is; None where it is none."""
     try:
         document = json.loads(line)
-        return (
-            str(document["error"]),
-            str(document["message"]),
-            [_of_body(Problem(**one)) for one in document["problems"]],
-        )
+        problems = tuple(_of_body(Problem(**one)) for one in document["problems"])
+        return ToldError(str(document["error"]), str(document["message"]), problems)
     except (ValueError, KeyError, TypeError):
         return None
 
 
 def _error_of(command: Command, code: int, said: bytes) -> HeadwayError:
-    """The error that a command ended with, as it is to be told; a library may warn after it."""
-    lines = said.decode(errors="replace").strip().split("\n")[-_LAST_LINES:]
-    found = next((told for line in reversed(lines) if line.startswith("{") and (told := _told(line))), None)
+    """The error that a command ended with, as it is to be told."""
+    found = told_error(said)
     if found is None:
-        log_event("command_failed", command=command.kind, code=code, said=lines[-1][:500])
-        return StoreUnavailable(f"the {command.kind} failed with exit code {code}: {lines[-1]:.500}")
-    name, message, problems = found
+        log_event("command_failed", command=command.kind, code=code, said=last_line(said))
+        return StoreUnavailable(f"the {command.kind} failed with exit code {code}: {last_line(said)}")
+    name, message, problems = found.name, found.message, found.problems
     if name == UnknownObject.__name__:
         return UnknownObject(message)
     if name in (InvalidInput.__name__, ConfigurationError.__name__, MappingError.__name__):

@@ -15,6 +15,8 @@ Refused
 ├── LeaseOver             a contact that was reserved and is no longer
 ├── NotExplainable        a decision that no model here can take apart
 ├── PromotionRefused      a model that may not decide, or for no more people
+├── NoResult              a job that has none, or none yet
+├── ResultGone            a job whose result is not here any more
 ├── CommandRefused        what a command that was run for the caller does not take
 ├── TooManyRequests       more requests are waiting than can be answered soon
 │   └── KeyLimitReached   the key asks more often than it may
@@ -48,6 +50,7 @@ from features.errors import (
     StoreError,
     UnknownObject,
 )
+from models.jobs import JobOver
 
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_PATH: Final = "/docs/problems/"
@@ -113,6 +116,14 @@ class PromotionRefused(Refused):
     ) -> None:
         self.reasons, self.evidence = tuple(reasons), evidence
         super().__init__(message)
+
+
+class NoResult(Refused):
+    """A job that has no result, or none yet."""
+
+
+class ResultGone(Refused):
+    """A job whose result is not here any more."""
 
 
 class CommandRefused(Refused):
@@ -259,7 +270,7 @@ NOT_FOUND = ProblemType(
     "Nothing here by that name",
     "The path or the identifier names nothing, or nothing that this key may see.",
     "Check the identifier. A decision can be read by the key's own source, and by the roles admin, analyst and "
-    "privacy.",
+    "privacy; a job likewise, until its time is over.",
 )
 METHOD = ProblemType(
     "method-not-allowed",
@@ -333,6 +344,29 @@ NOT_ENOUGH_DATA = ProblemType(
     "There is too little to compute it from",
     "What was asked for needs more decisions, outcomes or customers than there are. `detail` says which.",
     "Ask again when more has been recorded, or ask about more: a longer time, a larger share.",
+)
+JOB_OVER = ProblemType(
+    "job-over",
+    409,
+    "The job has ended",
+    "The job has succeeded or failed, and cannot be cancelled any more. Nothing was changed.",
+    "Read the job: it says how it ended, and where its result is.",
+)
+NO_RESULT = ProblemType(
+    "no-result",
+    409,
+    "The job has no result",
+    "The job is still queued or running, has failed or was cancelled, or its kind leaves no file. `detail` says which.",
+    "Ask `GET /v1/jobs/{job_id}` until `state` is `succeeded` and `links.result` is there. A job that failed says why "
+    "in `error`: ask for a new one.",
+)
+RESULT_GONE = ProblemType(
+    "result-gone",
+    410,
+    "The result is not here any more",
+    "The job has succeeded, but its file is gone: backups hold no results, so a restored installation has only the "
+    "summaries.",
+    "Ask for the job again, with a new request id.",
 )
 LEASE_ENDED = ProblemType(
     "lease-ended",
@@ -420,7 +454,7 @@ UNAVAILABLE = ProblemType(
 PROBLEM_TYPES: Final = (
     *(MALFORMED, UNAUTHENTICATED, FORBIDDEN, NOT_FOUND, METHOD, TOO_SLOW),
     *(IN_FLIGHT, FIXED, NOT_ACTIVATABLE, NOT_EXPLAINABLE, NOT_REPLAYABLE, PROMOTION_REFUSED, NOT_ENOUGH_DATA),
-    *(LEASE_ENDED, PRECONDITION_FAILED, TOO_LARGE),
+    *(JOB_OVER, NO_RESULT, LEASE_ENDED, RESULT_GONE, PRECONDITION_FAILED, TOO_LARGE),
     *(ENCODING, INVALID, REUSED, PRECONDITION_REQUIRED, TOO_MANY, KEY_LIMIT, INTERNAL, UNAVAILABLE),
 )
 """Every type of problem, by status."""
@@ -435,6 +469,9 @@ _BY_ERROR: Final[tuple[tuple[type[Exception], ProblemType], ...]] = (
     (NotExplainable, NOT_EXPLAINABLE),
     (PromotionRefused, PROMOTION_REFUSED),
     (NotEnoughData, NOT_ENOUGH_DATA),
+    (JobOver, JOB_OVER),
+    (NoResult, NO_RESULT),
+    (ResultGone, RESULT_GONE),
     (CommandRefused, INVALID),
     (LeaseOver, LEASE_ENDED),
     (BodyTooLarge, TOO_LARGE),

@@ -1,4 +1,4 @@
-"""Old decisions and raw texts go once their time is over, in steps so small that nobody waits for them."""
+"""Old decisions, raw texts and finished jobs go when their time is over, in steps so small that nobody waits long."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Final
 from features.errors import HomeLocked, StoreError
 from features.event_log import EventLog
 from features.home import lock_file
+from models.jobs import Jobs
 from models.records import RecordStore
+from serving.job_files import JobFiles
 from serving.telemetry import log_event
 
 PAUSE_SECONDS: Final = 3_600.0
@@ -20,7 +22,9 @@ TAKEOVER_SECONDS: Final = 60.0
 """How soon another process goes on with what one did that has ended."""
 
 BATCH: Final = 100
-"""Decisions in one transaction: what a commit may have to wait for."""
+"""Decisions or jobs in one transaction: what a commit may have to wait for."""
+
+_DAY_US: Final = 86_400_000_000
 
 BETWEEN_SECONDS: Final = 0.05
 """Between two batches, so that deleting takes a small share of the writer."""
@@ -80,6 +84,31 @@ async def _forget_round(records: RecordStore, decided_before: int, between_secon
         log_event("decisions_not_forgotten", error=error)
     if forgotten:
         log_event("decisions_forgotten", decisions=forgotten)
+
+
+async def forget_jobs(
+    jobs: Jobs, files: JobFiles, clock: Callable[[], int], kept_days: int, *, pause_seconds: float = PAUSE_SECONDS
+) -> None:
+    """Delete finished jobs with their files once their time is over, and what killed processes left of others."""
+    while True:
+        try:
+            forgotten = await asyncio.to_thread(_forgotten_jobs, jobs, files, clock(), kept_days)
+        except (StoreError, OSError) as error:
+            log_event("jobs_not_forgotten", error=error)
+        else:
+            if forgotten:
+                log_event("jobs_forgotten", jobs=forgotten)
+        await asyncio.sleep(pause_seconds)
+
+
+def _forgotten_jobs(jobs: Jobs, files: JobFiles, now: int, kept_days: int) -> int:
+    """How many jobs were deleted. Rows go first: a file that is left behind is swept, a row would promise one."""
+    forgotten, gone = 0, [""]
+    while gone:
+        gone = jobs.forget(kept_us=kept_days * _DAY_US, most=BATCH, now=now)
+        forgotten += len(gone)
+    files.sweep(jobs.job)
+    return forgotten
 
 
 async def forget_texts(

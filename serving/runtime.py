@@ -13,6 +13,7 @@ from serving.audit import AuditTrail
 from serving.auth import Authenticator
 from serving.decision_search import DecisionSearch
 from serving.explanations import ExplanationDesk
+from serving.jobs import JobDesk
 from serving.journey_reports import ReportDesk
 from serving.key_limits import KeyLimits
 from serving.outcomes import IngestPermitted, OutcomeRecorder
@@ -90,6 +91,7 @@ class Runtime:
     evaluations: EvaluationShelf
     simulations: SimulationDesk
     drift: DriftDesk
+    jobs: JobDesk
     feature_names: Mapping[str, tuple[str, ...]]
     loaded_bundles: Callable[[], Mapping[str, str | None]]
     readiness: ReadinessCheck

@@ -48,6 +48,8 @@ class Settings:
     feature_reader: FeatureReader = "online"
     deadline_ms: int = 1_000
     threads: int = 16
+    most_queued_jobs: int = 20
+    jobs_kept_days: int = 7
     log_level: LogLevel = "info"
     oidc_issuer: str | None = None
     oidc_audience: str | None = None
@@ -276,6 +278,22 @@ VARIABLES: Final = (
         "a number from 1 to 256",
         "16",
         "Threads for requests that wait; 64 times as many may be waiting, the next is answered 429.",
+    ),
+    Variable(
+        "HEADWAY_MOST_QUEUED_JOBS",
+        "most_queued_jobs",
+        _integer(1, 1_000),
+        "a number from 1 to 1000",
+        "20",
+        "Durable jobs that may wait in the installation; the next is answered 429.",
+    ),
+    Variable(
+        "HEADWAY_JOBS_KEPT_DAYS",
+        "jobs_kept_days",
+        _integer(1, 365),
+        "days from 1 to 365",
+        "7",
+        "How long a finished job and the file of its result are kept.",
     ),
     Variable(
         "HEADWAY_LOG_LEVEL",

@@ -23,7 +23,9 @@ from features.journey_report import journey_report
 from features.store import FeatureStore, MemoryStore
 from models.configuration import Configuration, built_in_configuration
 from models.explanation_requests import ExplanationReply, ExplanationRequest
+from models.jobs import Jobs
 from models.journey_reports import KeptReports, ReportRequest
+from models.memory_jobs import MemoryJobs
 from models.memory_records import MemoryRecordStore
 from models.rulebooks import feature_sets_of
 from serving.api.app import application
@@ -67,6 +69,7 @@ class World:
     log: Any = field(default_factory=lambda: MemoryEventLog(identifiers=_configuration().taxonomy.identifiers))
     features: FeatureStore = field(default_factory=MemoryStore)
     records: Any = field(default_factory=MemoryRecordStore)
+    jobs: Jobs = field(default_factory=MemoryJobs)
     now: int = NOW
     chance: int = 0
     chance_lock: Lock = field(default_factory=Lock)
@@ -106,7 +109,9 @@ class World:
         return assemble(
             settings=self.settings,
             configuration=configuration,
-            stores=Stores(log=self.log, records=self.records, features=self.features, are_local=self.are_local),
+            stores=Stores(
+                log=self.log, records=self.records, features=self.features, jobs=self.jobs, are_local=self.are_local
+            ),
             keys=self.keys,
             tokens=self.tokens,
             champions=champions,

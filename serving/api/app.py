@@ -31,6 +31,7 @@ from serving.api.decisions import (
 from serving.api.events import take_events
 from serving.api.failures import failure, failure_of
 from serving.api.identities import link, lookup, unlink
+from serving.api.jobs import cancel_job, job_result, list_jobs, read_job
 from serving.api.journeys import report_journey
 from serving.api.measuring import list_evaluations, read_drift, read_evaluation, report_experiment, simulate
 from serving.api.operations import (
@@ -59,6 +60,7 @@ ROUTES: Final = (
     *(put_workforce, read_workforce),
     *(list_models, promote_model, roll_back_model),
     *(report_experiment, list_evaluations, read_evaluation, simulate, read_drift),
+    *(list_jobs, read_job, cancel_job, job_result),
     *(livez, readyz, metrics, openapi_json, index, docs, docs_asset, problem_page),
 )
 

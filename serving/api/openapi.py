@@ -15,6 +15,7 @@ from features.journey_question import DEFAULT_TOP, LARGEST_TOP
 from serving import problems
 from serving.access import rule_of
 from serving.api.control_operations import CONTROL_OPERATIONS
+from serving.api.job_operations import JOB_OPERATIONS
 from serving.api.measuring_operations import MEASURING_OPERATIONS
 from serving.api.operation import DECISION_ID as _DECISION_ID
 from serving.api.operation import KEYED as _KEYED
@@ -354,6 +355,7 @@ OPERATIONS: Final = (
         failures=(*_KEYED, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),
     ),
     *MEASURING_OPERATIONS,
+    *JOB_OPERATIONS,
     Operation(
         method="get",
         path="/livez",

@@ -300,7 +300,7 @@ def test_the_state_layout_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "metadata"), [("events_layout_v2", events_metadata), ("records_layout_v3", records_metadata)]
+    ("name", "metadata"), [("events_layout_v2", events_metadata), ("records_layout_v4", records_metadata)]
 )
 def test_tables_stay(name: str, metadata: MetaData) -> None:
     """A file of a layout version has these tables and no others."""

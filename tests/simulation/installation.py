@@ -18,6 +18,7 @@ from features.online_stores import open_online_store
 from features.store import MemoryStore
 from models.configuration import Configuration
 from models.journey_reports import KeptReports
+from models.memory_jobs import MemoryJobs
 from models.memory_records import MemoryRecordStore
 from models.record_store import SqlRecordStore
 from models.registry import LocalRegistry
@@ -153,7 +154,7 @@ class Installation:
             Failing("records", raw.records, self.faults),
             Failing("features", raw.features, self.faults),
         )
-        stores: dict[str, Any] = {"log": log, "records": records, "features": features}
+        stores: dict[str, Any] = {"log": log, "records": records, "features": features, "jobs": MemoryJobs()}
         is_remote = self.home.database is not None
         self.runtime = self._assembled(configuration, Stores(**stores, are_local=not is_remote, are_shared=is_remote))
         self.later = LaterInTurn()

@@ -56,6 +56,10 @@ GET  /v1/ope/reports                          - - - x - -
 GET  /v1/ope/reports/{report_id}              - - - x - -
 POST /v1/simulations                          - - x x - -
 GET  /v1/monitoring/drift                     - - - x - -
+GET  /v1/jobs                                 x - x x - -
+GET  /v1/jobs/{job_id}                        x - x x - -
+POST /v1/jobs/{job_id}/cancel                 x - x x - -
+GET  /v1/jobs/{job_id}/result                 x - x x - -
 GET  /metrics                                 x x x x x -
 """
 OPEN = {"/livez", "/readyz", "/openapi.json", "/", "/docs", "/docs/assets/{name}", "/docs/problems/{slug}"}

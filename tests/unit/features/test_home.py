@@ -68,6 +68,7 @@ def test_the_layout_is_frozen(tmp_path: Path) -> None:
         "drift_reports": "reports/drift",
         "evaluation_reports": "reports/ope",
         "journey_reports": "state/reports",
+        "jobs": "state/jobs",
         "rejects": "rejects",
         "numba_cache": "cache/numba",
         "prices": "prices",

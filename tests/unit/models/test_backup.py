@@ -20,6 +20,7 @@ from features.event_store import SqlEventLog
 from features.home import Home, lock_file
 from features.store_head import verify_head
 from models.configuration import built_in_configuration
+from models.jobs import ClaimLost, PutBack, Succeeded
 from models.record_store import SqlRecordStore
 from models.restore import restore_backup
 from tests.backups import backed_up, edited, files, killed_at, layout, lived_in, rows, sealed, small_home
@@ -28,6 +29,7 @@ from tests.decision_records import record, reservation
 from tests.doors import NOW
 from tests.faults.full_disk import full_disk
 from tests.histories import event
+from tests.job_records import ASKED_AT, claim, submission
 
 _STEPS = pytest.mark.parametrize("step", [37, pytest.param(1, marks=pytest.mark.slow)])
 """Every look at the disk in the slow tier."""
@@ -197,6 +199,34 @@ def test_what_was_forgotten_stays_forgotten(home: Home, tmp_path: Path) -> None:
     restore_backup(backed_up(home, tmp_path / "b.zip").path, restored, at=NOW)
 
     assert rows(restored.records_db)["contacts"] == []
+
+
+def test_jobs_of_a_backup_go_on(home: Home, tmp_path: Path) -> None:
+    """One that ran waits again, its files or not; what its process writes is refused; what has ended stays as it was."""
+    with closing(SqlRecordStore(home.records_db)) as records:
+        for number in (1, 2, 3):
+            records.jobs.submit(submission(number), most_queued=9, now=ASKED_AT)
+        done = records.jobs.claim(claim(), now=ASKED_AT)
+        assert done is not None
+        done = records.jobs.end(done.job_id, done.token, Succeeded(b"{}", "1/out.csv"), now=ASKED_AT)
+        running = records.jobs.claim(claim(), now=ASKED_AT)
+        assert running is not None
+        (home.jobs / running.job_id).mkdir(parents=True)
+        (home.jobs / running.job_id / "out.csv").write_text("of customers")
+        made = backed_up(home, tmp_path / "b.zip")
+    restored = Home(tmp_path / "restored")
+
+    restore_backup(made.path, restored, at=ASKED_AT + 1)
+
+    assert not restored.jobs.exists()
+    with closing(SqlRecordStore(restored.records_db)) as records:
+        assert [job.state for job in records.jobs.newest(rows=9)] == ["queued", "queued", "succeeded"]
+        assert records.jobs.job(done.job_id) == done
+        with pytest.raises(ClaimLost):
+            records.jobs.end(running.job_id, running.token, PutBack(), now=ASKED_AT + 2)
+        again = records.jobs.claim(claim(), now=ASKED_AT + 2)
+        assert again is not None
+        assert (again.job_id, again.token) == (running.job_id, running.token + 1)
 
 
 def _of_layout(path: Path, name: str, version: int) -> None:

@@ -19,6 +19,7 @@ from models.record_store import SqlRecordStore
 from models.records import CapacityNeed, CapacityWindow, ContactResponse
 from models.workforce import Person, ToldPerson
 from tests.decision_records import DAY_US, DECIDED_AT, contact, record, reservation
+from tests.job_records import ASKED_AT, submission
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
@@ -27,6 +28,7 @@ import sys
 from pathlib import Path
 from models.record_store import SqlRecordStore
 from tests.decision_records import contact, record, reservation
+from tests.job_records import ASKED_AT, submission
 store = SqlRecordStore(Path(sys.argv[1]))
 for i in range(1000):
     made = record(i)
@@ -146,6 +148,22 @@ def test_contacts_of_the_second_layout_are_kept(path: Path) -> None:
     assert people == [("p1", 1)]
 
 
+def test_the_third_layout_gets_jobs(path: Path) -> None:
+    """It kept none; what it holds stays."""
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((GOLDEN / "records_layout_v3.sql").read_text().replace("\nCREATE", ";\nCREATE"))
+        connection.execute("INSERT INTO consent_changes VALUES ('c1', 'sms', 'objected', 5)")
+        connection.execute("PRAGMA user_version = 3")
+        connection.commit()
+
+    with closing(SqlRecordStore(path)) as store:
+        asked = store.jobs.submit(submission(), most_queued=1, now=ASKED_AT).job
+        assert store.customer("c1", since=0, now=9).consents == {"sms": "objected"}
+    with closing(SqlRecordStore(path)) as store:
+        assert store.jobs.job(asked.job_id) == asked
+
+
 def test_periods_that_are_over_are_forgotten(path: Path) -> None:
     """All but the last before the present one, and what leases held of them, so that the file does not grow by them."""
     store = SqlRecordStore(path)
@@ -189,12 +207,14 @@ def test_consents_of_the_first_layout_are_kept(path: Path) -> None:
 
 def test_no_read_goes_through_all_decisions(path: Path) -> None:
     """Searches and deletions are bounded by an index: the plans name one, and sort nothing but ties."""
-    from models import record_store
+    from models import job_store, record_store
 
     SqlRecordStore(path).close()
     statements = (
         *(record_store._NEWEST_OF_ALL, record_store._NEWEST_OF_CUSTOMER, record_store._OF_DECISION),
         *(record_store._OLDEST, record_store._DELETE_DECISION, record_store._DELETE_CONTACTS),
+        *(job_store._NEWEST, job_store._NEWEST_OF_SOURCE, job_store._BY_REQUEST, job_store._COUNT_QUEUED),
+        *(job_store._ALL_RUNNING, job_store._LONG_OVER),
     )
     with closing(sqlite3.connect(path)) as connection:
         for statement in (one.sqlite for one in statements):
