@@ -22,7 +22,9 @@ AUDIENCE_FILE: Final = "audience"
 SCREENED_FILE: Final = "screened"
 
 audience = typer.Typer(
-    help="Make, estimate and screen audiences, as the service asks for them.", no_args_is_help=True, add_completion=False
+    help="Make, estimate and screen audiences, as the service asks for them.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
 SpecFile = Annotated[Path, typer.Option("--spec", help="What was asked for, as JSON.", exists=True, dir_okay=False)]
@@ -153,5 +155,3 @@ def _silent(step: str, done: int, total: int) -> None:
 
 def _print(document: Any) -> None:
     typer.echo(msgspec.json.encode(document).decode())
-
-

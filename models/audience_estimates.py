@@ -11,7 +11,6 @@ References:
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -36,6 +35,7 @@ from models.audience_work import (
     people_behind,
     people_once,
     pinned_configuration,
+    removal_counts,
     scene_of,
 )
 from models.audiences import AudienceRequest, Pins
@@ -49,7 +49,7 @@ from models.batch_population import (
     joined,
     listed_customers,
 )
-from models.batch_ranking import Ranking, Sharing, constraints_of, ranking_of, reasons_of
+from models.batch_ranking import Ranking, Sharing, constraints_of, ranking_of
 from models.capacity import capacity_windows
 from models.records import RecordStore
 
@@ -174,10 +174,9 @@ def _considered(
 
 def _estimates(population: Population, ranking: Ranking, scene: Scene, n: int, n_all: int) -> dict[str, Any]:
     actions, channels = chosen_counts(ranking, scene)
-    reasons = Counter(one for one in reasons_of(population, ranking) if one is not None)
 
     def counts(found: Mapping[str, int]) -> dict[str, Any]:
-        return {name: _count(number, n, n_all) for name, number in sorted(found.items())}
+        return {name: _count(number, n, n_all) for name, number in found.items()}
 
     return {
         "population": n_all,
@@ -185,7 +184,7 @@ def _estimates(population: Population, ranking: Ranking, scene: Scene, n: int, n
         "is_exact": n == n_all,
         "customers": _count(len(population.customer_ids), n, n_all),
         "selected": _count(sum(actions.values()), n, n_all),
-        "reasons": counts(reasons),
+        "reasons": counts(removal_counts(population, ranking)),
         "actions": counts(actions),
         "channels": counts(channels),
         "net_value": _money(ranking, n, n_all),

@@ -34,13 +34,14 @@ from models.batch_population import (
     joined,
     listed_customers,
 )
-from models.batch_ranking import Ranking, constraints_of, ranking_of, reasons_of
+from models.batch_ranking import Ranking, constraints_of, ranking_of, removals_of
 from models.capacity import capacity_windows
 from models.configuration import Configuration
 from models.configuration_history import ConfigurationHistory
 from models.pinned_contacts import PinnedContacts, pin_contacts
 from models.population_codec import dump_population, load_population
 from models.ranked_rows import RankedCustomers, schema_of, write_rows
+from models.removals import REMOVALS
 from models.rulebooks import feature_sets_of, rulebooks_of
 
 Tell = Callable[[str, int, int], None]
@@ -228,6 +229,7 @@ def write_audience(audience: Audience, output: Path) -> None:
         scene=audience.scene,
         population=audience.population,
         ranking=audience.ranking,
+        reasons=removals_of(audience.population, audience.ranking),
         bundle=audience.pins.bundle,
         by=request.rank_by,
         asked_as=audience.asked_as,
@@ -239,7 +241,7 @@ def write_audience(audience: Audience, output: Path) -> None:
 def audience_summary(audience: Audience) -> dict[str, Any]:
     """What an audience came to: counts and names of configuration, and nobody in person."""
     population, ranking, rulebook = audience.population, audience.ranking, audience.scene.rulebook
-    reasons = Counter(one for one in reasons_of(population, ranking) if one is not None)
+    reasons = removal_counts(population, ranking)
     actions, channels = chosen_counts(ranking, audience.scene)
     return {
         "journey_id": rulebook.journey.id,
@@ -247,7 +249,7 @@ def audience_summary(audience: Audience) -> dict[str, Any]:
         "log_position": audience.pins.log_position,
         "customers": len(population.customer_ids),
         "selected": sum(actions.values()),
-        "reasons": dict(sorted(reasons.items())),
+        "reasons": reasons,
         "actions": actions,
         "channels": channels,
         "net_value": ranking.money,
@@ -258,6 +260,12 @@ def audience_summary(audience: Audience) -> dict[str, Any]:
         },
         "versions": {**audience.pins.versions, "bundle": audience.pins.bundle},
     }
+
+
+def removal_counts(population: Population, ranking: Ranking) -> dict[str, int]:
+    """How many customers get nothing for each reason that there is, in the order of ``REMOVALS``."""
+    counts = Counter(removals_of(population, ranking))
+    return {one: counts[one] for one in REMOVALS if counts[one]}
 
 
 def chosen_counts(ranking: Ranking, scene: Scene) -> tuple[dict[str, int], dict[str, int]]:

@@ -30,9 +30,10 @@ from models.decision import DropStage
 from models.deliberation import UNKNOWN_STALL, Inputs, Rulebook, considered_in, standing_of
 from models.experiment import arm_of
 from models.funnel import Considered, Question
-from models.policy import Arm
+from models.policy import Arm, Policy
 from models.ranking import CandidateTerms, candidate_terms
 from models.records import CustomerRecords, as_known
+from models.removals import Removal, removal_of
 from models.scoring import EffectBlock, Pair, Scorer, StallScore
 from models.situation import Situation
 
@@ -206,6 +207,7 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
         arm: of the experiment.
         reason: why nothing may be done, None where something may: ``holdout``, or the stage of the funnel at which the
             last candidates fell.
+        removal: the same in a marketer's word.
         rule_ids: of the first candidate that fell there: every rule of that stage that failed.
         stage: of the journey, None where it was never entered.
         stall_state: None while not stalled.
@@ -216,6 +218,7 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
 
     arm: Arm
     reason: str | None
+    removal: Removal | None
     rule_ids: tuple[str, ...]
     stage: str | None
     stall_state: str | None
@@ -280,12 +283,11 @@ def considered_population(
         situation, _ = standing_of(inputs, scene.rulebook, lambda is_stalled, stall=stall: stall)  # type: ignore[misc]  # bound now
         if not selects(situation):
             continue
-        reason: str | None = HOLDOUT
-        rule_ids: tuple[str, ...] = ()
+        stop: _Stop = (HOLDOUT, "holdout", ())
         if arm != "no_contact_holdout":
-            reason, rule_ids = _passed(considered_in(situation, inputs, scene.rulebook), left[row])
+            stop = _passed(considered_in(situation, inputs, scene.rulebook), left[row], scene.rulebook.policy)
         chosen.append(row)
-        standings.append(_standing(arm, reason, rule_ids, situation))
+        standings.append(_standing(arm, stop, situation))
         declared = scene.rulebook.policy.contact_policy.fatigue
         fatigue.append(fatigue_factor(declared, inputs.records.contacts, at=scene.at))
     ranked = np.flatnonzero([one.reason is None for one in standings])
@@ -305,12 +307,15 @@ def considered_population(
     )
 
 
-def _standing(arm: Arm, reason: str | None, rule_ids: tuple[str, ...], situation: Situation) -> Standing:
+_Stop = tuple[str | None, Removal | None, tuple[str, ...]]
+"""Why nothing may be done: by stage, in a marketer's word, and by the rules that failed."""
+
+
+def _standing(arm: Arm, stop: _Stop, situation: Situation) -> Standing:
     preferred = situation.attributes.get("preferred_channel")
     return Standing(
         arm,
-        reason,
-        rule_ids,
+        *stop,
         situation.stage,
         situation.stall_state,
         situation.state,
@@ -354,15 +359,17 @@ def _customer_records(scene: Scene, person: Person, profile: ProfileRow, records
     )
 
 
-def _passed(considered: Sequence[Considered], left: BoolArray) -> tuple[str | None, tuple[str, ...]]:
-    """Mark what the funnel leaves; where that is nothing, the last stage that was reached, and its failing rules."""
+def _passed(considered: Sequence[Considered], left: BoolArray, policy: Policy) -> _Stop:
+    """Mark what the funnel leaves; where that is nothing, what stood in the way of what came furthest."""
     for place, one in enumerate(considered):
         if one.dropped is None:
             left[place] = True
     if left.any():
-        return None, ()
+        return None, None, ()
     last = furthest(considered)
-    return (NO_CANDIDATES, ()) if last is None or last.dropped is None else (last.dropped, last.rule_ids)
+    if last is None:
+        return NO_CANDIDATES, "not_offered", ()
+    return last.dropped, removal_of(last, policy), last.rule_ids
 
 
 def furthest(considered: Iterable[Considered]) -> Considered | None:

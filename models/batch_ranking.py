@@ -22,6 +22,7 @@ from models.deliberation import Rulebook
 from models.policy import Budget, CapacityLimit
 from models.prices import PriceList, capacity_version, window_end
 from models.ranking import RankedBlock, ranked_block
+from models.removals import Removal
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -32,6 +33,12 @@ NOT_WORTH_IT: Final = "not_worth_it"
 NO_CAPACITY: Final = "capacity"
 BEYOND_MOST: Final = "max_customers"
 _NO_ESTIMATE: Final[DropStage] = "scoring"
+_REMOVALS: Final[Mapping[str, Removal]] = {
+    NOT_WORTH_IT: "not_worth_it",
+    NO_CAPACITY: "no_capacity",
+    BEYOND_MOST: "max_customers",
+    _NO_ESTIMATE: "no_estimate",
+}
 _MOST_ID: Final = "request.max_customers"
 _OF_CHOICE: Final = ("uplift", "sigma", "control_response", "net_value", "net_value_sigma", "priority", "paid")
 
@@ -300,6 +307,14 @@ def reasons_of(population: Population, ranking: Ranking) -> list[str | None]:
         elif free[row]:
             reasons[place] = NOT_WORTH_IT if ranking.is_estimated[row] else _NO_ESTIMATE
     return reasons
+
+
+def removals_of(population: Population, ranking: Ranking) -> list[Removal | None]:
+    """``reasons_of`` in a marketer's words."""
+    return [
+        None if reason is None else standing.removal or _REMOVALS[reason]
+        for standing, reason in zip(population.standings, reasons_of(population, ranking), strict=True)
+    ]
 
 
 def _row_blocks(n: int) -> Iterator[slice]:

@@ -250,12 +250,14 @@ def write_ranking(found: Ranked, output: Path, form: FileFormat) -> None:
     Raises:
         StoreUnavailable: the file cannot be written.
     """
+    from models.batch_ranking import reasons_of
     from models.ranked_rows import RankedCustomers, write_rows
 
     ranked = RankedCustomers(
         scene=found.scene,
         population=found.population,
         ranking=found.ranking,
+        reasons=reasons_of(found.population, found.ranking),
         bundle=found.bundle,
         asked_as={},
         more={"prices_version": found.prices.version},

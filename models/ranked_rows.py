@@ -17,7 +17,7 @@ from models.actions import NO_ACTION
 from models.allocation import NOTHING
 from models.arbitration import Factors, interval
 from models.batch_population import Population, Scene, Standing
-from models.batch_ranking import RankBy, Ranking, reasons_of
+from models.batch_ranking import RankBy, Ranking
 from models.ranking import CandidateTerms
 from models.reasons import reason_codes
 from models.situation import Situation
@@ -89,6 +89,7 @@ class RankedCustomers:
     """A ranking, and what has to be known to tell of it.
 
     Attributes:
+        reasons: why nothing is done for each customer, None of those for whom something is.
         bundle: label of the bundle that valued the customers.
         by: what those who get an action are put in order by.
         asked_as: the id that a customer was asked for by, by the canonical one, where these differ.
@@ -98,6 +99,7 @@ class RankedCustomers:
     scene: Scene
     population: Population
     ranking: Ranking
+    reasons: Sequence[str | None]
     bundle: str | None
     by: RankBy = "priority"
     asked_as: Mapping[str, str]
@@ -126,7 +128,7 @@ def ranked_rows(found: RankedCustomers) -> Iterator[list[Row]]:
     """Rows with all columns, in pages: those with an action by rank, then the others as the population has them."""
     population, ranking, rulebook = found.population, found.ranking, found.scene.rulebook
     terms = found.scene.terms(ranking.prices)
-    reasons = reasons_of(population, ranking)
+    reasons = found.reasons
     choice = ranking.allocation.choice
     chosen = np.flatnonzero(choice != NOTHING)
     worth = ranking.priority if found.by == "priority" else ranking.net_value

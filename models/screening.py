@@ -7,62 +7,20 @@ one row: whoever stands in a list twice, be it under two ids, would be contacted
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Final, Literal, get_args
+from typing import Literal
 
 import msgspec
 
 from features.identity import Person
-from models.actions import Rule
 from models.batch_population import CountedContacts, Observed, Scene, batch_inputs, furthest
-from models.deliberation import UNKNOWN_STALL, Rulebook, considered_in, standing_of
+from models.deliberation import UNKNOWN_STALL, considered_in, standing_of
 from models.experiment import arm_of
-from models.funnel import Considered
+from models.removals import REMOVALS, Removal, removal_of
 from models.scoring import StallScore
 
 FileFormat = Literal["csv", "parquet"]
-
-Reason = Literal[
-    "duplicate_row",
-    "unknown_customer",
-    "holdout",
-    "not_offered",
-    "not_in_journey",
-    "existing_customer",
-    "product_mismatch",
-    "not_now",
-    "no_consent",
-    "suppressed",
-    "over_contacted",
-    "not_reachable",
-    "quiet_hours",
-    "no_capacity",
-]
-REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
-"""In the order in which they are looked for: a row is removed for the first that there is."""
-
-MEANINGS: Final[Mapping[Reason, str]] = {
-    "duplicate_row": "the person stands in an earlier row, under the same id or another one of theirs",
-    "unknown_customer": "nothing was ever told of this id, so nothing says that the person may be contacted",
-    "holdout": "the person is in the control group that is never contacted",
-    "not_offered": "the catalogue has nothing now for what the row asks for",
-    "not_in_journey": "the journey is not open for the person, and a rule of eligibility asks for that",
-    "existing_customer": "a rule on products held does not hold: the person has the product, or lacks what it needs",
-    "product_mismatch": "another rule of eligibility or of suitability does not hold",
-    "not_now": "it does not fit where the person stands: another stage, not stalled, or a rule of applicability",
-    "no_consent": "the person has not consented to the channel, has withdrawn it, or objects to marketing",
-    "suppressed": "what came back for earlier contacts holds this one back",
-    "over_contacted": "a contact cap has no room for one more contact",
-    "not_reachable": "nobody is reached out to over the channel",
-    "quiet_hours": "it is quiet on the channel now, on the person's own clock",
-    "no_capacity": "a capacity or a budget is used up",
-}
-
-_JOURNEY_FIELDS: Final = ("journey_status", "feature:journey_status")
-_CONSENT: Final = ("contact.objection", "contact.consent.")
-_NOT_OUTBOUND: Final = "contact.channel_not_outbound"
-_QUIET: Final = "contact.quiet_hours"
 
 
 class ScreenRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -101,7 +59,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     action_id: str | None
     channel: str | None
     kept: bool
-    reason: Reason | None = None
+    reason: Removal | None = None
     rule_ids: tuple[str, ...] = ()
     treatment_ids: tuple[str, ...] = ()
 
@@ -184,10 +142,10 @@ def _screened(
     last = furthest(considered)
     if last is None:
         return _removed(number, row, "not_offered")
-    return _removed(number, row, reason_of(last, rulebook), last.rule_ids)
+    return _removed(number, row, removal_of(last, rulebook.policy), last.rule_ids)
 
 
-def _removed(number: int, row: ScreenRow, reason: Reason, rule_ids: tuple[str, ...] = ()) -> Verdict:
+def _removed(number: int, row: ScreenRow, reason: Removal, rule_ids: tuple[str, ...] = ()) -> Verdict:
     return Verdict(
         row=number,
         customer_id=row.customer_id,
@@ -199,48 +157,7 @@ def _removed(number: int, row: ScreenRow, reason: Reason, rule_ids: tuple[str, .
     )
 
 
-def reason_of(dropped: Considered, rulebook: Rulebook) -> Reason:
-    """A marketer's word for what dropped a candidate: of several failing rules the first in the order of ``REASONS``.
-
-    Raises:
-        ValueError: nothing dropped it before it was scored.
-    """
-    if dropped.dropped is None or dropped.dropped == "scoring":
-        raise ValueError(f"{dropped.treatment.id} was not dropped by the funnel")
-    if dropped.dropped == "catalogue":
-        return "not_offered"
-    if dropped.dropped == "capacity":
-        return "no_capacity"
-    if dropped.dropped == "contact_policy":
-        found = {_contact_reason(rule_id, rulebook) for rule_id in dropped.rule_ids}
-    else:
-        rules = {rule.id: rule for rule in (*rulebook.policy.rules, *dropped.action.rules)}
-        found = {_rule_reason(dropped.dropped, rules.get(rule_id)) for rule_id in dropped.rule_ids}
-    return min(found, key=REASONS.index)
-
-
-def _rule_reason(stage: str, rule: Rule | None) -> Reason:
-    """Of a rule by what it is about; None stands for what an action itself asks for."""
-    fields = [] if rule is None else [condition.field for condition in rule.all_of]
-    if stage == "eligibility" and any(one in _JOURNEY_FIELDS for one in fields):
-        return "not_in_journey"
-    if any(one.startswith("holding:") for one in fields):
-        return "existing_customer"
-    return "not_now" if stage == "applicability" else "product_mismatch"
-
-
-def _contact_reason(rule_id: str, rulebook: Rulebook) -> Reason:
-    if rule_id.startswith(_CONSENT):
-        return "no_consent"
-    if rule_id == _QUIET:
-        return "quiet_hours"
-    if rule_id == _NOT_OUTBOUND:
-        return "not_reachable"
-    suppressions = rulebook.policy.contact_policy.suppressions
-    return "suppressed" if any(one.id == rule_id for one in suppressions) else "over_contacted"
-
-
 def verdict_counts(verdicts: Iterable[Verdict]) -> tuple[int, dict[str, int]]:
-    """How many rows are kept, and how many were removed for each reason that there is, in the order of ``REASONS``."""
+    """How many rows are kept, and how many were removed for each reason that there is, in the order of ``REMOVALS``."""
     counts = Counter(one.reason for one in verdicts)
-    return counts[None], {reason: counts[reason] for reason in REASONS if counts[reason]}
+    return counts[None], {reason: counts[reason] for reason in REMOVALS if counts[reason]}

@@ -19,7 +19,7 @@ from tests.decisions import action, rulebook
 AT = parse_timestamp("2026-03-10T12:00:00Z")
 PHONES = {"limits": [{"id": "limit.phone", "units": 2, "period": "1d", "channel": "phone"}]}
 
-STANDING = Standing("champion", None, (), "looking", None, "ACTIVE", math.nan, None)
+STANDING = Standing("champion", None, None, (), "looking", None, "ACTIVE", math.nan, None)
 
 
 def scene(*actions: Action, capacity: Any = PHONES) -> Scene:
