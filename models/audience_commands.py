@@ -70,7 +70,8 @@ def screen_list() -> None:
     home = _home()
     with job_work() as work:
         from features.checkpoints import Checkpoints
-        from models.screening_work import ScreenSpec, screened_list, screening_summary, write_screened
+        from models.screen_lists import ScreenSpec
+        from models.screening_work import screened_list, screening_summary, write_screened
 
         spec = _converted(work.spec, ScreenSpec)
         steps = Checkpoints(work.checkpoints)
@@ -98,7 +99,7 @@ def estimate(spec: SpecFile) -> None:
 def screen(spec: SpecFile) -> None:
     """Screen a short list as of now."""
     home = _home()
-    from models.screening import ScreenRequest
+    from models.screen_lists import ScreenRequest
     from models.screening_work import screened_at_once, screening_summary
 
     asked = _decoded(spec.read_bytes(), Asked)

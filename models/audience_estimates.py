@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -38,7 +39,7 @@ from models.audience_work import (
     removal_counts,
     scene_of,
 )
-from models.audiences import AudienceRequest, Pins
+from models.audiences import SAMPLE, AudienceRequest, Pins
 from models.batch_home import opened_records
 from models.batch_population import (
     CUSTOMERS_PER_BLOCK,
@@ -49,12 +50,9 @@ from models.batch_population import (
     joined,
     listed_customers,
 )
-from models.batch_ranking import Ranking, Sharing, constraints_of, ranking_of
+from models.batch_ranking import Ranking, constraints_of, ranking_of
 from models.capacity import capacity_windows
 from models.records import RecordStore
-
-SAMPLE: Final = 5_000
-"""So many customers are looked at; of more a sample."""
 
 _SALT: Final = "audience|estimate"
 
@@ -101,14 +99,7 @@ def estimated_audience(
         taken = records.capacity_used(windows, now=pins.at)
         population = joined(list(_considered(found, request, scene, log, records)), scene)
     part = found.n_kept / found.n_seen if found.n_seen else 1.0
-    sharing = Sharing(
-        by=request.rank_by,
-        least_net_value=request.min_net_value,
-        most_customers=request.max_customers,
-        within_capacity=request.within_capacity,
-        part=part,
-    )
-    ranking = ranking_of(population, scene, taken=taken, sharing=sharing)
+    ranking = ranking_of(population, scene, taken=taken, sharing=replace(request.sharing, part=part))
     left = constraints_of(scene.rulebook, taken)
     return {
         **_estimates(population, ranking, scene, found.n_kept, found.n_seen),

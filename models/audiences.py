@@ -17,21 +17,18 @@ from features.config_model import ConfigModel
 from features.errors import Problem
 from features.yaml_files import YamlDocument, dump_yaml, read_yaml
 from models.actions import Condition
-from models.batch_ranking import RankBy, Sharing
+from models.audience_columns import DEFAULT_COLUMNS
 from models.rule_checks import Names, conditions_problems
 from models.rules import condition_holds
+from models.sharing import RankBy, Sharing
 from models.situation import Situation
 
 FileFormat = Literal["csv", "parquet"]
 
 MOST_LISTED: Final = 100_000
 MOST_CONDITIONS: Final = 32
-DEFAULT_COLUMNS: Final = (
-    *("customer_id", "rank", "action_id", "treatment_id", "channel", "priority", "net_value", "net_value_low"),
-    *("net_value_high", "uplift", "response_probability", "reasons", "reason", "rule_ids", "stage", "state"),
-    *("stall_propensity", "arm", "as_of", "bundle", "policy_version"),
-)
-"""What a row tells where nobody asked for anything in particular."""
+SAMPLE: Final = 5_000
+"""So many customers an estimate looks at; of more a sample."""
 
 _OF_A_REQUEST: Final = ("channel", "direction")
 _ALWAYS_OPEN: Final = "journey_status"

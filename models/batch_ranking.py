@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,11 @@ from models.policy import Budget, CapacityLimit
 from models.prices import PriceList, capacity_version, window_end
 from models.ranking import RankedBlock, ranked_block
 from models.removals import Removal
+from models.sharing import Sharing
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
-RankBy = Literal["priority", "net_value"]
 
 NOT_WORTH_IT: Final = "not_worth_it"
 NO_CAPACITY: Final = "capacity"
@@ -39,27 +39,9 @@ _REMOVALS: Final[Mapping[str, Removal]] = {
     BEYOND_MOST: "max_customers",
     _NO_ESTIMATE: "no_estimate",
 }
+_ALL: Final = Sharing()
 _MOST_ID: Final = "request.max_customers"
 _OF_CHOICE: Final = ("uplift", "sigma", "control_response", "net_value", "net_value_sigma", "priority", "paid")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sharing:
-    """How things are shared out.
-
-    Attributes:
-        by: what is to be most in total: priorities, in which levers count as in a single decision, or net values.
-        least_net_value: of what is worth doing; mandatory actions are done whatever they are worth.
-        most_customers: so many get an action at most; None for any number.
-        within_capacity: under the policy's capacities and budgets.
-        part: the customers are this part of those whom the capacities are for.
-    """
-
-    by: RankBy = "priority"
-    least_net_value: float = 0.0
-    most_customers: int | None = None
-    within_capacity: bool = True
-    part: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -107,7 +89,7 @@ def ranking_of(
     *,
     taken: Mapping[str, float],
     method: Method = "auto",
-    sharing: Sharing = Sharing(),  # frozen
+    sharing: Sharing = _ALL,
 ) -> Ranking:
     """The allocation of what is left of every capacity and budget.
 

@@ -9,9 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Literal
-
-import msgspec
 
 from features.identity import Person
 from models.batch_population import CountedContacts, Observed, Scene, batch_inputs, furthest
@@ -19,49 +16,7 @@ from models.deliberation import UNKNOWN_STALL, considered_in, standing_of
 from models.experiment import arm_of
 from models.removals import REMOVALS, Removal, removal_of
 from models.scoring import StallScore
-
-FileFormat = Literal["csv", "parquet"]
-
-
-class ScreenRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One row of a list.
-
-    Attributes:
-        action_id: what they are to get; None for anything.
-        channel: over which; None for any.
-    """
-
-    customer_id: str
-    action_id: str | None = None
-    channel: str | None = None
-
-
-class ScreenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A list as it was sent, once it was found to be valid."""
-
-    journey_id: str
-    rows: tuple[ScreenRow, ...]
-    format: FileFormat = "csv"
-
-
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one row.
-
-    Attributes:
-        row: its place in the list, from 0.
-        reason: why it was removed; None of one that is kept.
-        rule_ids: the rules that stood in the way of what came furthest.
-        treatment_ids: of a row that is kept, what the person may get.
-    """
-
-    row: int
-    customer_id: str
-    action_id: str | None
-    channel: str | None
-    kept: bool
-    reason: Removal | None = None
-    rule_ids: tuple[str, ...] = ()
-    treatment_ids: tuple[str, ...] = ()
+from models.screen_lists import ScreenRow, Verdict
 
 
 def first_rows(persons: Iterable[Person]) -> Iterator[bool]:

@@ -23,7 +23,8 @@ from models.batch_home import opened_records, scorer_of_label
 from models.batch_population import CountedContacts, Scene, listed_customers
 from models.pinned_contacts import PinnedContacts, pin_contacts
 from models.rulebooks import feature_sets_of, rulebooks_of
-from models.screening import FileFormat, ScreenRequest, ScreenRow, Verdict, first_rows, screened_rows, verdict_counts
+from models.screen_lists import FileFormat, ScreenRequest, ScreenRow, ScreenSpec, Verdict
+from models.screening import first_rows, screened_rows, verdict_counts
 
 ROWS_PER_BLOCK: Final = 4_096
 SCREENED_COLUMNS: Final = ("row", "customer_id", "action_id", "channel", "kept", "reason", "rule_ids", "treatment_ids")
@@ -43,13 +44,6 @@ _SCHEMA: Final = pa.schema(
         pa.field("treatment_ids", pa.string(), nullable=False),
     ]
 )
-
-
-class ScreenSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole of what the job of a screening is told."""
-
-    request: ScreenRequest
-    pins: Pins
 
 
 def screened_at_once(home: Home, request: ScreenRequest, pins: Pins, *, tell: Tell) -> list[Verdict]:

@@ -27,6 +27,10 @@ class Operation:
 
     Attributes:
         answer: the shape of a success as JSON, or the media type of another.
+        status: of a success.
+        accepted: the shape of a 202, where that is another success.
+        media_types: of bodies beside JSON.
+        example: of a body.
         failures: the problems it may answer.
         tagged: a success carries an `ETag`.
         problem: the shape of its problems.
@@ -45,6 +49,10 @@ class Operation:
     unready: bool = False
     tagged: bool = False
     problem: type[ProblemDetails] = ProblemDetails
+    status: int = 200
+    accepted: type[msgspec.Struct] | None = None
+    media_types: tuple[str, ...] = ()
+    example: Json | None = None
 
     @property
     def told(self) -> str:
@@ -58,4 +66,12 @@ DECISION_ID: Final[Json] = {
     "required": True,
     "description": "The id of a decision.",
     "schema": {"type": "string"},
+}
+
+IDEMPOTENCY_KEY: Final[Json] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The request id, where the body has none; if both are given they must be equal.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 200},
 }
