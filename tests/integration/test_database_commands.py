@@ -118,9 +118,7 @@ def test_a_revision_of_another_release_is_left_alone(location: DatabaseLocation)
     with psycopg.connect(location.url, autocommit=True) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     for move in (lambda: upgrade(location), lambda: downgrade(location, EMPTY)):
-        with pytest.raises(
-            Refused, match="at revision '9999'; expected one of 0001, 0002: use the release that wrote it"
-        ):
+        with pytest.raises(Refused, match="at revision '9999'; expected one of 0001, 0002: use the release that wrote"):
             move()
     with pytest.raises(StoreCorrupted, match=f"at revision 9999; expected {REVISION}"):
         SqlRecordStore(location)

@@ -202,7 +202,7 @@ def test_what_was_forgotten_stays_forgotten(home: Home, tmp_path: Path) -> None:
 
 
 def test_jobs_of_a_backup_go_on(home: Home, tmp_path: Path) -> None:
-    """One that ran waits again, its files or not; what its process writes is refused; what has ended stays as it was."""
+    """One that ran waits again, and what its process writes is refused; what has ended stays as it was."""
     with closing(SqlRecordStore(home.records_db)) as records:
         for number in (1, 2, 3):
             records.jobs.submit(submission(number), most_queued=9, now=ASKED_AT)
