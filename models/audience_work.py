@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -97,7 +98,9 @@ def pinned_configuration(home: Home, pins: Pins) -> Configuration:
     return ConfigurationHistory(home).configuration_of(pins.versions)
 
 
-def made_audience(home: Home, spec: AudienceSpec, steps: Checkpoints, *, tell: Tell) -> Audience:
+def made_audience(
+    home: Home, spec: AudienceSpec, steps: Checkpoints, *, tell: Tell, size: int = CUSTOMERS_PER_BLOCK
+) -> Audience:
     """An audience, from where the work was left.
 
     Args:
@@ -105,6 +108,7 @@ def made_audience(home: Home, spec: AudienceSpec, steps: Checkpoints, *, tell: T
         spec: what was asked for, and pinned.
         steps: what was done before.
         tell: told how far it is.
+        size: customers of a block at most; the same whenever the work goes on.
 
     Raises:
         UnknownObject: something that was pinned is not there.
@@ -123,7 +127,7 @@ def made_audience(home: Home, spec: AudienceSpec, steps: Checkpoints, *, tell: T
         contacts = steps.file("contacts", lambda path: pin_contacts(records, path, since=since, now=pins.at))
         windows = capacity_windows(capacity, pins.at, zone)
         taken = steps.data("taken", lambda: msgspec.json.encode(records.capacity_used(windows, now=pins.at)))
-        blocks, asked_as = asked_blocks(request, pins, scene, log, steps, tell)
+        blocks, asked_as = _asked_blocks(request, pins, scene, log, steps, tell, size)
         pinned = PinnedContacts(contacts)
         kept = [
             steps.data(
@@ -147,34 +151,37 @@ def made_audience(home: Home, spec: AudienceSpec, steps: Checkpoints, *, tell: T
     )
 
 
-def asked_blocks(
-    request: AudienceRequest, pins: Pins, scene: Scene, log: EventLog, steps: Checkpoints, tell: Tell
+def _asked_blocks(
+    request: AudienceRequest, pins: Pins, scene: Scene, log: EventLog, steps: Checkpoints, tell: Tell, size: int
 ) -> tuple[Iterator[Asked], Mapping[str, str]]:
     """Who was asked for in blocks, and by which ids where these are not the canonical ones."""
     if request.customer_ids is not None:
         found = people_behind(request.customer_ids, at=pins.at, log=log, tell=tell)
         persons, asked_as = people_once(request.customer_ids, found)
-        return _listed_blocks(persons, pins, scene, log, tell), asked_as
+        return _listed_blocks(persons, pins, scene, log, tell, size), asked_as
     tell("events", 0, pins.log_position)
     events = steps.file("events", lambda path: export_events(log, path, until=pins.log_position))
-    return _open_blocks(events, scene, pins, tell), {}
+    return _open_blocks(events, scene, pins, tell, size), {}
 
 
-def _open_blocks(events: Path, scene: Scene, pins: Pins, tell: Tell) -> Iterator[Asked]:
-    done = [0]
+def _open_blocks(events: Path, scene: Scene, pins: Pins, tell: Tell, size: int) -> Iterator[Asked]:
+    done = 0
 
     def passed(n_events: int) -> None:
-        done[0] += n_events
-        tell("customers", min(done[0], pins.log_position), pins.log_position)
+        nonlocal done
+        done += n_events
 
-    yield from customer_blocks(events, scene, wanted=None, progress=passed)
+    for block in customer_blocks(events, scene, wanted=None, size=size, progress=passed):
+        tell("customers", min(done, pins.log_position), pins.log_position)
+        yield block
 
 
-def _listed_blocks(persons: Sequence[Person], pins: Pins, scene: Scene, log: EventLog, tell: Tell) -> Iterator[Asked]:
-    for start in range(0, len(persons), CUSTOMERS_PER_BLOCK):
+def _listed_blocks(
+    persons: Sequence[Person], pins: Pins, scene: Scene, log: EventLog, tell: Tell, size: int
+) -> Iterator[Asked]:
+    for start in range(0, len(persons), size):
         tell("customers", start, len(persons))
-        block = persons[start : start + CUSTOMERS_PER_BLOCK]
-        yield lambda block=block: listed_customers(block, scene, log, until=pins.log_position)  # type: ignore[misc]  # bound now
+        yield partial(listed_customers, persons[start : start + size], scene, log, until=pins.log_position)
 
 
 def people_behind(customer_ids: Sequence[str], *, at: int, log: EventLog, tell: Tell) -> list[Person]:

@@ -127,7 +127,12 @@ Asked = Callable[[], Observed]
 
 
 def customer_blocks(
-    events: Path, scene: Scene, *, wanted: frozenset[str] | None, progress: Callable[[int], None] = lambda events: None
+    events: Path,
+    scene: Scene,
+    *,
+    wanted: frozenset[str] | None,
+    size: int = CUSTOMERS_PER_BLOCK,
+    progress: Callable[[int], None] = lambda events: None,
 ) -> Iterator[Asked]:
     """Customers in blocks: those whose journey is open, or all that are wanted, in the order of their ids.
 
@@ -137,6 +142,7 @@ def customer_blocks(
         events: the event log as Parquet.
         scene: journey and moment.
         wanted: canonical ids; None for everybody whose journey is open.
+        size: customers of a block at most.
         progress: called with the number of events read.
     """
     seen: set[str] = set()
@@ -146,11 +152,11 @@ def customer_blocks(
         if wanted is not None:
             ids = [one for one in ids if one in told.profiles]
             seen.update(ids)
-        for block in _blocks(ids):
+        for block in _blocks(ids, size):
             yield partial(told.observed, block, only_open=wanted is None)
         progress(table.n_events)
     nobody = _Told(no_events(), scene)
-    for block in _blocks(sorted((wanted or frozenset()) - seen)):
+    for block in _blocks(sorted((wanted or frozenset()) - seen), size):
         yield partial(nobody.observed, block, only_open=False)
 
 
@@ -195,9 +201,9 @@ class _Told:
         return Observed(asked, vectors, [self.profiles.get(one) for one in asked])
 
 
-def _blocks(ids: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(ids), CUSTOMERS_PER_BLOCK):
-        yield ids[start : start + CUSTOMERS_PER_BLOCK]
+def _blocks(ids: list[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
 
 
 class Standing(msgspec.Struct, frozen=True, gc=False):

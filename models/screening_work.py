@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,7 +59,11 @@ def screened_at_once(home: Home, request: ScreenRequest, pins: Pins, *, tell: Te
     with ExitStack() as stack:
         log = stack.enter_context(closing(open_event_log(home, readonly=True)))
         records = opened_records(home, stack)
-        return [one for screened in _blocks(request.rows, scene, pins, log, records, tell) for one in screened()]
+        return [
+            one
+            for screened in screened_blocks(request.rows, scene, pins, log, records=records, tell=tell)
+            for one in screened()
+        ]
 
 
 def screened_list(home: Home, spec: ScreenSpec, steps: Checkpoints, *, tell: Tell) -> list[Verdict]:
@@ -71,7 +76,7 @@ def screened_list(home: Home, spec: ScreenSpec, steps: Checkpoints, *, tell: Tel
         since = pins.at - scene.rulebook.plan.looks_back
         tell("contacts", 0, 0)
         contacts = steps.file("contacts", lambda path: pin_contacts(records, path, since=since, now=pins.at))
-        blocks = _blocks(request.rows, scene, pins, log, PinnedContacts(contacts), tell)
+        blocks = screened_blocks(request.rows, scene, pins, log, records=PinnedContacts(contacts), tell=tell)
         kept = [
             steps.data(f"block-{number:06d}", lambda screened=screened: _ENCODE(screened()))  # type: ignore[misc]  # bound now
             for number, screened in enumerate(blocks)
@@ -86,23 +91,30 @@ def _scene(home: Home, request: ScreenRequest, pins: Pins) -> Scene:
     return Scene(rulebook=rulebook, scorer=scorer, at=pins.at, is_past=True)
 
 
-def _blocks(
-    rows: Sequence[ScreenRow], scene: Scene, pins: Pins, log: EventLog, records: CountedContacts, tell: Tell
+def screened_blocks(
+    rows: Sequence[ScreenRow],
+    scene: Scene,
+    pins: Pins,
+    log: EventLog,
+    *,
+    records: CountedContacts,
+    tell: Tell,
+    size: int = ROWS_PER_BLOCK,
 ) -> Iterator[Callable[[], list[Verdict]]]:
     """What becomes of the rows, block by block and only where it is asked for."""
     persons = people_behind([row.customer_id for row in rows], at=pins.at, log=log, tell=tell)
     is_first = list(first_rows(persons))
 
     def screened(start: int) -> list[Verdict]:
-        part = slice(start, start + ROWS_PER_BLOCK)
+        part = slice(start, start + size)
         own: list[Person] = [one for one, first in zip(persons[part], is_first[part], strict=True) if first]
         observed = listed_customers(own, scene, log, until=pins.log_position)
         numbered = list(enumerate(rows[part], start=start))
         return screened_rows(numbered, persons[part], is_first[part], observed, scene, records=records)
 
-    for start in range(0, len(rows), ROWS_PER_BLOCK):
+    for start in range(0, len(rows), size):
         tell("rows", start, len(rows))
-        yield lambda start=start: screened(start)  # type: ignore[misc]  # bound now
+        yield partial(screened, start)
 
 
 def write_screened(verdicts: Iterable[Verdict], output: Path, form: FileFormat) -> None:
