@@ -13,11 +13,12 @@ from models.scoring import EffectBlock, Source
 
 
 class _Kept(msgspec.Struct, frozen=True, array_like=True):
-    """The arrays of a population as the bytes that they are; shapes follow from the numbers of rows."""
+    """The arrays of a population as the bytes that they are."""
 
     customer_ids: list[str]
     standings: list[Standing]
     rows: bytes
+    n_candidates: int
     allowed: bytes
     control_response: bytes
     uplift: bytes
@@ -38,6 +39,7 @@ def dump_population(population: Population) -> bytes:
             population.customer_ids,
             population.standings,
             population.rows.tobytes(),
+            population.allowed.shape[1],
             population.allowed.tobytes(),
             effects.control_response.tobytes(),
             effects.uplift.tobytes(),
@@ -56,13 +58,11 @@ def load_population(data: bytes) -> Population:
     def table(numbers: bytes) -> NDArray[np.float64]:
         return np.frombuffer(numbers, dtype=np.float64).reshape(len(rows), len(kept.sources))
 
-    allowed = np.frombuffer(kept.allowed, dtype=np.bool_)
-    n_candidates = len(allowed) // len(rows) if len(rows) else 0
     return Population(
         kept.customer_ids,
         kept.standings,
         rows,
-        allowed.reshape(len(rows), n_candidates),
+        np.frombuffer(kept.allowed, dtype=np.bool_).reshape(len(rows), kept.n_candidates),
         EffectBlock(table(kept.control_response), table(kept.uplift), table(kept.sigma), kept.sources),
         np.frombuffer(kept.fatigue, dtype=np.float64),
     )
