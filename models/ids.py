@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from features.subjects import bucket_of
@@ -9,6 +10,7 @@ from features.subjects import bucket_of
 PREFIX: Final = "d-"
 JOB_PREFIX: Final = "j-"
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
+_JOB_ID: Final = re.compile(f"{JOB_PREFIX}[{_ALPHABET}]{{26}}")
 _PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]
 _SHIFTS: Final = range(120, -1, -10)  # of the 26 digits, two at a time
 _LATEST_MS: Final = 2**48 - 1
@@ -40,6 +42,15 @@ def job_id(*, at: int, randomness: bytes) -> str:
     'j-0000000000'
     """
     return _written(JOB_PREFIX, (at // 1000) << 80 | int.from_bytes(randomness[:10], "big"))
+
+
+def is_job_id(text: str) -> bool:
+    """Whether a job could have an id.
+
+    >>> [is_job_id(text) for text in (job_id(at=0, randomness=bytes(10)), "j-1", "j-" + 26 * "?")]
+    [True, False, False]
+    """
+    return _JOB_ID.fullmatch(text) is not None
 
 
 def first_id_at(at: int) -> str:

@@ -8,9 +8,12 @@ adapters look up and store.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
+
+import msgspec
 
 from features.errors import Problem, Refused
 from features.events import shown
@@ -174,6 +177,11 @@ class Submitted:
 
     job: Job
     was_there_before: bool
+
+
+def job_hash(kind: str, spec: Mapping[str, Any]) -> str:
+    """Hash of what is asked for, whatever the order of its fields: of two requests with one id it must be the same."""
+    return hashlib.blake2b(msgspec.json.encode([kind, spec], order="deterministic"), digest_size=16).hexdigest()
 
 
 class ClaimLost(Exception):

@@ -125,7 +125,12 @@ class AudienceDesk:
         return answer
 
     def _submitted(
-        self, kind: JobKind, spec: msgspec.Struct, asked_for: Any, principal: Principal, request_id: str | None
+        self,
+        kind: JobKind,
+        spec: msgspec.Struct,
+        asked_for: Mapping[str, Any],
+        principal: Principal,
+        request_id: str | None,
     ) -> JobView:
         submitted = self._jobs.submit(
             kind.name, msgspec.to_builtins(spec), principal, request_id=request_id, asked_for=asked_for

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from features.errors import StoreUnavailable
+from models.ids import is_job_id
 from models.jobs import Job
 
 MEDIA_TYPES: Final = {
-    ".csv": "text/csv; charset=utf-8",
+    ".csv": "text/csv",
     ".parquet": "application/vnd.apache.parquet",
     ".json": "application/json",
     ".jsonl": "application/jsonl",
@@ -29,7 +30,6 @@ MEDIA_TYPES: Final = {
 """Of results, by their endings."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
-_JOB_ID: Final = re.compile(r"j-[0-9A-Z]{26}")
 _CHECKPOINTS: Final = "checkpoints"
 
 
@@ -64,7 +64,7 @@ class JobFiles:
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StoreUnavailable(
-                f"cannot make {error.filename}: {error.strerror}; expected room in the home"
+                f"cannot make {error.filename}: {error.strerror}; expected a home with room"
             ) from error
         return folders
 
@@ -128,7 +128,7 @@ class JobFiles:
 
     def _ids(self) -> Iterator[str]:
         if self._root.is_dir():
-            yield from (path.name for path in sorted(self._root.iterdir()) if _JOB_ID.fullmatch(path.name))
+            yield from (path.name for path in sorted(self._root.iterdir()) if is_job_id(path.name))
 
 
 def media_type(file: str) -> str:

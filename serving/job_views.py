@@ -18,18 +18,29 @@ from features.errors import (
 )
 from features.events import dump_timestamp
 from models.jobs import Job, JobError, JobState
-from serving.problems import ProblemDetails, details, field_errors, problem_type
+from serving.problems import (
+    INTERNAL,
+    INVALID,
+    NOT_ENOUGH_DATA,
+    NOT_FOUND,
+    UNAVAILABLE,
+    ProblemDetails,
+    ProblemType,
+    details,
+    field_errors,
+)
 from serving.schemas import Timestamp
 
 STATES: Final[tuple[str, ...]] = get_args(JobState)
 
 _DAY_US: Final = 86_400_000_000
-_KNOWN_ERRORS: Final[dict[str, Exception]] = {
-    **{kind.__name__: kind("", ()) for kind in (InvalidInput, ConfigurationError, MappingError)},
-    **{kind.__name__: kind() for kind in (UnknownObject, NotEnoughData, StoreUnavailable, StoreCorrupted)},
-    Refused.__name__: InvalidInput("", ()),
+_KINDS: Final[dict[str, ProblemType]] = {
+    **dict.fromkeys((one.__name__ for one in (InvalidInput, ConfigurationError, MappingError, Refused)), INVALID),
+    UnknownObject.__name__: NOT_FOUND,
+    NotEnoughData.__name__: NOT_ENOUGH_DATA,
+    **dict.fromkeys((one.__name__ for one in (StoreUnavailable, StoreCorrupted)), UNAVAILABLE),
 }
-"""Errors of commands whose type of problem is known; any other is an internal error."""
+"""Types of problems by the names of the errors of commands; any other is an internal error."""
 
 
 class JobProgressView(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,8 +148,7 @@ def job_view(job: Job, *, kept_days: int) -> JobView:
 
 def problem_of(error: JobError) -> ProblemDetails:
     """Why a job failed, as the problem that a call would have answered."""
-    known = _KNOWN_ERRORS.get(error.error)
-    kind = problem_type(Exception() if known is None else known)
+    kind = _KINDS.get(error.error, INTERNAL)
     return details(kind, error.message, errors=field_errors(error.problems))
 
 

@@ -15,15 +15,15 @@ import msgspec
 
 from features.errors import UnknownObject
 from features.events import shown
-from models.asked import request_hash
-from models.ids import job_id
-from models.jobs import Job, Jobs, QueueFull, Submission, Submitted, unknown_message
+from models.ids import is_job_id
+from models.ids import job_id as new_job_id
+from models.jobs import Job, Jobs, QueueFull, Submission, Submitted, job_hash, unknown_message
 from serving.access import READS_ALL, may_read
 from serving.auth import Principal
 from serving.job_files import JobFiles, media_type
 from serving.job_views import FoundJobs, JobView, job_view
 from serving.problems import Forbidden, NoResult, ResultGone, TooManyRequests
-from serving.queries import END_OF_TIME, Cursor, Query, Words, cursor_of, dump_cursor, query_digest
+from serving.queries import END_OF_TIME, SAME_QUERY, Cursor, Query, Words, cursor_of, dump_cursor, query_digest
 
 PARAMETERS: Final = ("source", "limit", "cursor")
 DEFAULT_LIMIT: Final = 50
@@ -82,7 +82,7 @@ class JobDesk:
         principal: Principal,
         *,
         request_id: str | None = None,
-        asked_for: object = None,
+        asked_for: Mapping[str, Any] | None = None,
     ) -> Submitted:
         """The job that holds for a request; it is on disk. It waits on a store: call it in a thread.
 
@@ -100,7 +100,7 @@ class JobDesk:
             StoreUnavailable: it is unknown whether it was stored: asking again with the same request id tells.
         """
         now = self._clock()
-        new_id = job_id(at=now, randomness=self._randomness(10))
+        new_id = new_job_id(at=now, randomness=self._randomness(10))
         asked = Submission(
             job_id=new_id,
             kind=kind,
@@ -108,9 +108,7 @@ class JobDesk:
             source=principal.source,
             key_id=principal.key_id,
             request_id=new_id if request_id is None else request_id,
-            request_hash=request_hash(
-                msgspec.json.encode([kind, spec if asked_for is None else asked_for], order="deterministic")
-            ),
+            request_hash=job_hash(kind, spec if asked_for is None else asked_for),
         )
         try:
             submitted = self._jobs.submit(asked, most_queued=self._most_queued, now=now)
@@ -146,6 +144,8 @@ class JobDesk:
         limit = query.whole("limit", 1, LARGEST_LIMIT, DEFAULT_LIMIT)
         digest = query_digest("jobs", source)
         cursor = cursor_of(query, digest)
+        if cursor is not None and not is_job_id(cursor.id):
+            query.add("cursor", words["cursor"][0], SAME_QUERY)
         query.refuse("the jobs cannot be listed")
         source = _visible_source(principal, source)
         rows = self._jobs.newest(rows=limit + 1, source=source, before=None if cursor is None else cursor.id)
@@ -190,7 +190,7 @@ class JobDesk:
         )
 
     def _visible(self, job_id: str, principal: Principal) -> Job:
-        job = self._jobs.job(job_id)
+        job = self._jobs.job(job_id) if is_job_id(job_id) else None
         if job is None or not may_read(principal, job.source):
             # The same words for both: a foreign id must not be told from one that does not exist.
             raise UnknownObject(unknown_message(job_id))

@@ -25,7 +25,7 @@ KEY = {"Authorization": f"Bearer {BOOTSTRAP}"}
 GZIP = {"Content-Encoding": "gzip"}
 LIMIT = 1 << 15
 ITEMS = 20
-_IDS = {"decision_id": "d-1", "name": "nba-credit_card_application"}
+_IDS = {"decision_id": "d-1", "name": "nba-credit_card_application", "job_id": "j-1"}
 
 
 class Hostile(NamedTuple):

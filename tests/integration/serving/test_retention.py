@@ -16,12 +16,16 @@ from features.errors import StoreUnavailable
 from features.home import Home
 from models.decision import DecisionRecord
 from models.ids import decision_id
+from models.jobs import Failed, JobError
+from models.memory_jobs import MemoryJobs
 from models.memory_records import MemoryRecordStore
 from models.record_store import SqlRecordStore
 from models.records import RecordStore
 from serving.bootstrap import open_runtime
-from serving.retention import BATCH, forget_decisions, in_one_process
+from serving.job_files import JobFiles
+from serving.retention import BATCH, forget_decisions, forget_jobs, in_one_process
 from tests.decision_records import DAY_US, DECIDED_AT, contact, record, reservation
+from tests.job_records import ASKED_AT, claim, submission
 
 DEFAULTS = Path(features.__file__).parent / "defaults"
 
@@ -143,3 +147,52 @@ def test_one_process_at_a_time_does_it(tmp_path: Path) -> None:
     asyncio.run(asyncio.wait_for(both(), timeout=20))
 
     assert begun == ["a", "b"]
+
+
+class _StumblingJobs(MemoryJobs):
+    """Does not answer when it is asked first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    def forget(self, *, kept_us: int, most: int, now: int) -> list[str]:
+        self.asked += 1
+        if self.asked == 1:
+            raise StoreUnavailable("down")
+        return super().forget(kept_us=kept_us, most=most, now=now)
+
+
+def test_finished_jobs_go_with_their_files(tmp_path: Path) -> None:
+    """Once their days are over, however many they are, and what was left by others; what runs stays as it is."""
+    jobs, files = _StumblingJobs(), JobFiles(tmp_path)
+    folders = []
+    for number in range(BATCH + 20):
+        jobs.submit(submission(number), most_queued=999, now=ASKED_AT)
+        job = jobs.claim(claim(), now=ASKED_AT)
+        assert job is not None
+        folders.append(files.prepared(job).results.parent)
+        if number:
+            jobs.end(job.job_id, job.token, Failed(JobError("Refused", "no")), now=ASKED_AT + number)
+    (tmp_path / "j-00000000000000000000000000").mkdir()
+    moments = iter([ASKED_AT + 2 * DAY_US] * 2 + [ASKED_AT + DAY_US + BATCH + 11])
+
+    def clock() -> int:
+        if (now := next(moments, None)) is None:
+            raise asyncio.CancelledError
+        return now
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(forget_jobs(jobs, files, clock, 2, pause_seconds=0.0))
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [folders[0].name]
+    assert len(jobs.newest(rows=999)) == BATCH + 20
+
+    moments = iter([ASKED_AT + DAY_US + BATCH + 11])
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(forget_jobs(jobs, files, clock, 1, pause_seconds=0.0))
+
+    assert [job.finished_at for job in jobs.newest(rows=999)] == [
+        *(ASKED_AT + number for number in range(BATCH + 19, BATCH + 10, -1)),
+        None,
+    ]
+    assert [path.name for path in sorted((tmp_path / folders[0].name).iterdir())] == ["1", "checkpoints"]
