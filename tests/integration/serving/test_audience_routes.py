@@ -91,7 +91,7 @@ def client(world: World, runtimes: list[Runtime]) -> Iterator[Client]:
 
 def job_of(world: World, document: dict[str, Any]) -> Job:
     """The job of an answer, as it is kept."""
-    found = world.records.jobs.job(document["job_id"])
+    found = world.jobs.job(document["job_id"])
     assert isinstance(found, Job)
     return found
 
