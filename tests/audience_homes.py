@@ -66,17 +66,17 @@ def has_alias(number: int) -> bool:
     return number % 10 == 0
 
 
-def audience_home(folder: Path, *, customers: int = CUSTOMERS) -> Home:
-    """The home, with its configuration kept as a service keeps it."""
+def audience_home(folder: Path, *, customers: int = CUSTOMERS, now: int = NOW) -> Home:
+    """The home as of a moment, with its configuration kept as a service keeps it."""
     home = Home(folder).create()
     keep_configuration(home, built_in_configuration())
-    events = [one for number in range(customers) for one in _events(number)]
+    events = [one for number in range(customers) for one in _events(number, now)]
     with closing(SqlEventLog(home.events_db)) as log:
         log.append(events)
     with closing(SqlRecordStore(home.records_db)) as records:
         records.apply_consents(
             [
-                ConsentChange(customer_id(number), channel, "granted", NOW - 20 * DAY_US)
+                ConsentChange(customer_id(number), channel, "granted", now - 20 * DAY_US)
                 for number in range(customers)
                 if consents(number)
                 for channel in ("email", "sms", "push")
@@ -84,7 +84,7 @@ def audience_home(folder: Path, *, customers: int = CUSTOMERS) -> Home:
         )
         records.confirm_contacts(
             [
-                contact(number, at=NOW - day * DAY_US)
+                contact(number, at=now - day * DAY_US)
                 for number in range(customers)
                 if is_tired(number)
                 for day in (2, 3, 4)
@@ -98,8 +98,8 @@ def contact(number: int, *, at: int, decision_id: str = "") -> Contact:
     return Contact(decision_id, customer_id(number), "remind_next_step", "email", at, "confirmed", at + DAY_US)
 
 
-def _events(number: int) -> Iterator[JourneyEvent]:
-    entered = NOW - 20 * DAY_US
+def _events(number: int, now: int) -> Iterator[JourneyEvent]:
+    entered = now - 20 * DAY_US
     yield _event(number, 0, "application_submitted", entered, {"product": "classic"}, channel="web")
     about: dict[str, Any] = {
         "region": region(number),
@@ -112,11 +112,11 @@ def _events(number: int) -> Iterator[JourneyEvent]:
         for place, channel in enumerate(("email", "sms", "push"), start=2):
             yield _event(number, place, "consent_changed", entered, {"consent": channel, "state": "granted"})
     if stage(number) == "verified":
-        yield _event(number, 5, "identity_verified", NOW - 10 * DAY_US, {}, channel="back_office")
+        yield _event(number, 5, "identity_verified", now - 10 * DAY_US, {}, channel="back_office")
     if stage(number) == "activated":
-        yield _event(number, 5, "card_activated", NOW - 10 * DAY_US, {}, channel="web")
+        yield _event(number, 5, "card_activated", now - 10 * DAY_US, {}, channel="web")
     if has_alias(number):
-        yield _event(number, 6, "identity_linked", NOW - 9 * DAY_US, {"alias": alias(number)})
+        yield _event(number, 6, "identity_linked", now - 9 * DAY_US, {"alias": alias(number)})
 
 
 def _event(
