@@ -71,11 +71,6 @@ class Checkpoints:
             raise StoreUnavailable(said) from error
         return path
 
-    def forget(self) -> None:
-        """Delete all steps."""
-        for path in self._folder.iterdir():
-            path.unlink()
-
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:

@@ -60,7 +60,6 @@ def make() -> None:
         name = f"{AUDIENCE_FILE}.{spec.request.format}"
         work.tell("writing")
         write_audience(made, work.results / name)
-        steps.forget()
         work.finish(audience_summary(made), file=name)
 
 
@@ -79,7 +78,6 @@ def screen_list() -> None:
         name = f"{SCREENED_FILE}.{spec.request.format}"
         work.tell("writing")
         write_screened(verdicts, work.results / name, spec.request.format)
-        steps.forget()
         work.finish(screening_summary(verdicts, spec.request, spec.pins), file=name)
 
 
@@ -89,7 +87,9 @@ def estimate(spec: SpecFile) -> None:
     home = _home()
     from models.audience_estimates import estimated_audience
     from models.audiences import AudienceRequest
+    from models.journey_reports import end_tidily
 
+    end_tidily()
     asked = _decoded(spec.read_bytes(), Asked)
     request = _decoded(bytes(asked.request), AudienceRequest)
     _print(estimated_audience(home, request, _pinned_now(home, asked), tell=_silent))

@@ -41,12 +41,3 @@ def test_a_step_that_fails_is_not_done(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="cannot keep"):
         steps.file("first", killed)
     assert steps.data("first", lambda: b"whole") == b"whole"
-
-
-def test_steps_are_forgotten(tmp_path: Path) -> None:
-    """All of them, with their digests."""
-    steps = Checkpoints(tmp_path)
-    steps.data("first", lambda: b"1")
-    steps.forget()
-
-    assert list(tmp_path.iterdir()) == []
