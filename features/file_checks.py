@@ -66,7 +66,7 @@ def writable(home: Home, may_write: Callable[[Path], bool] = lambda path: os.acc
             return passed(name, f"{home.root} does not exist yet, and can be made")
         return _not_writable(name, [folder])
     needed = (
-        *(home.root, home.state, home.bundles, home.prices, home.reports),
+        *(home.root, home.state, home.bundles, home.prices, home.reports, home.jobs),
         *(home.events_db, home.records_db, home.online_db, home.champion_file, home.challenger_file),
     )
     if refused := [path for path in needed if path.exists() and not may_write(path)]:

@@ -19,9 +19,10 @@ What goes over the pipes, if a command is to do without it:
   that begins waits until the one before has let go of its folder.
 - Standard output: one JSON object a line, ``{"progress": {"step", "done", "total"}}``, and at last ``{"result": {...},
   "file": "name in results, or null"}``. Other lines are passed over.
-- Exit code 0 with a result: the job has succeeded. 2: it was refused, and is not tried again. 1 with an error of ours
-  on standard error (``HEADWAY_ERRORS=json``): it has failed, unless a store did not answer. Whatever else, such as
-  death by a signal: it is tried again, up to the number of attempts that jobs have.
+- Exit code 0 with a result: the job has succeeded. Exit code 1 or 2 with an error of ours on standard error
+  (``HEADWAY_ERRORS=json``): it has failed with that error; but where a store did not answer (``StoreUnavailable``), or
+  another process writes what it needs (``HomeLocked``), it is tried again. 2 without one: it has failed. Whatever
+  else, such as death by a signal: it is tried again, up to the number of attempts that jobs have.
 
 A command may be killed at any moment, and is then run again with the same ``spec`` and ``checkpoints``: it goes on from
 there, or begins anew, to one result. So what it leaves in ``checkpoints`` must be whole (``features.whole_files``), and
@@ -42,7 +43,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -63,6 +64,7 @@ TOLD_SECONDS: Final = 1.0
 MOST_SUMMARY_BYTES: Final = 64 << 10
 """Of a result's summary, as JSON."""
 
+_GOES_FIRST: Final = Path("/proc/self/oom_score_adj")
 _LOOK_SECONDS: Final = 0.1
 _CHUNK: Final = 1 << 16
 
@@ -158,6 +160,8 @@ def job_work(
         HomeLocked: the attempt before goes on.
     """
     os.umask(0o077)
+    with suppress(OSError):  # where the kernel has it: for want of memory this process goes before any that decides
+        _GOES_FIRST.write_text("500")
     told = _told(source)
     target = sys.stdout.buffer if target is None else target
     with _watched(source, silence_seconds, end or _end), _alone_in(Path(told["checkpoints"]), wait_seconds, timer):

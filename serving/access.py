@@ -134,7 +134,7 @@ RULES: Final = (
     _rule("POST /v1/audiences/estimate", "marketer analyst"),
     _rule("POST /v1/audiences/screen", "marketer"),
     _rule("GET /v1/jobs", _ASKERS, objects="own jobs"),
-    _rule("GET /v1/jobs/{job_id}", _ASKERS, objects="own jobs"),
+    _rule("GET /v1/jobs/{job_id}", _ASKERS, objects="own jobs", is_counted=True),
     _rule("POST /v1/jobs/{job_id}/cancel", _ASKERS, objects="own jobs"),
     _rule("GET /v1/jobs/{job_id}/result", _ASKERS, objects="own jobs"),
     _rule("GET /metrics", " ".join(ROLES), is_counted=True),

@@ -30,6 +30,9 @@ from serving.telemetry import log_event
 COMMAND_FAILED: Final = "CommandFailed"
 """Name of the error of a job whose command ended without one of ours."""
 
+_PASSING: Final = (StoreUnavailable.__name__, HomeLocked.__name__)
+"""Errors that may not be there the next time."""
+
 _SECOND_US: Final = 1_000_000
 
 
@@ -208,10 +211,8 @@ class JobRunner:
             log_event("job_process_failed", job_id=job.job_id, kind=job.kind, code=child.code)
             failed = JobError(COMMAND_FAILED, said.rstrip(": "))
             return Failed(failed) if child.code == Refused.exit_code else PutBack(later, failed)
-        if error.name == HomeLocked.__name__:
-            return PutBack(later)
         failed = JobError(error.name, error.message, error.problems)
-        return PutBack(later, failed) if error.name == StoreUnavailable.__name__ else Failed(failed)
+        return PutBack(later, failed) if error.name in _PASSING else Failed(failed)
 
     def _result(self, job: Job, child: JobChild) -> Ending:
         if child.result is None:

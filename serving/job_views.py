@@ -8,6 +8,7 @@ import msgspec
 
 from features.errors import (
     ConfigurationError,
+    HomeLocked,
     InvalidInput,
     MappingError,
     NotEnoughData,
@@ -38,7 +39,7 @@ _KINDS: Final[dict[str, ProblemType]] = {
     **dict.fromkeys((one.__name__ for one in (InvalidInput, ConfigurationError, MappingError, Refused)), INVALID),
     UnknownObject.__name__: NOT_FOUND,
     NotEnoughData.__name__: NOT_ENOUGH_DATA,
-    **dict.fromkeys((one.__name__ for one in (StoreUnavailable, StoreCorrupted)), UNAVAILABLE),
+    **dict.fromkeys((one.__name__ for one in (StoreUnavailable, StoreCorrupted, HomeLocked)), UNAVAILABLE),
 }
 """Types of problems by the names of the errors of commands; any other is an internal error."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -19,6 +20,7 @@ from features.event_store import SqlEventLog
 from features.postgres_store import LOCKS
 from models.decision import DecisionRecord
 from models.ids import decision_id
+from models.jobs import ClaimLost, PutBack, QueueFull
 from models.record_store import SqlRecordStore
 from models.records import (
     CapacityNeed,
@@ -30,6 +32,7 @@ from models.records import (
 )
 from tests.decision_records import DAY_US, DECIDED_AT, cap, contact, record, reservation
 from tests.histories import START_AT, event
+from tests.job_records import claim, progress, submission
 from tests.postgres_servers import empty
 
 T = TypeVar("T")
@@ -219,6 +222,75 @@ def _made(number: int) -> DecisionRecord:
     at = DECIDED_AT - DAY_US + number * 1_000
     new_id = decision_id(at=at, customer_id="c1", randomness=bytes([number] * 9))
     return record(number, decided_at=at, decision_id=new_id)
+
+
+def test_a_job_is_claimed_once(stores: Sequence[SqlRecordStore]) -> None:
+    """Of many claims as many get a job as there are, each another one, with its first token."""
+    asked = [stores[0].jobs.submit(submission(number), most_queued=99, now=0).job.job_id for number in range(9)]
+
+    got = _at_once(lambda number: stores[number % 2].jobs.claim(claim(f"w-{number}"), now=0), 24)
+
+    claimed = [job for job in got if job is not None]
+    assert sorted(job.job_id for job in claimed) == asked
+    assert {job.token for job in claimed} == {1}
+    assert {(job.job_id, job.owner) for job in stores[0].jobs.newest(rows=99)} == {
+        (job.job_id, job.owner) for job in claimed
+    }
+
+
+def test_a_job_whose_lease_is_over_is_claimed_once(stores: Sequence[SqlRecordStore]) -> None:
+    """And of all that write as who had it, nobody does."""
+    stores[0].jobs.submit(submission(), most_queued=99, now=0)
+    lost = stores[0].jobs.claim(claim(lease_us=0), now=0)
+    assert lost is not None
+
+    def happen(number: int) -> str | None:
+        jobs = stores[number % 2].jobs
+        if number % 3:
+            with suppress(ClaimLost):
+                jobs.end(lost.job_id, lost.token, PutBack(), now=0)
+                return "ended"
+            return None
+        return None if jobs.claim(claim(f"w-{number}"), now=0) is None else "claimed"
+
+    happened = [one for one in _at_once(happen, 24) if one is not None]
+
+    assert happened.count("claimed") == 1
+    assert happened.count("ended") <= 1  # where it was put back before it was claimed again
+
+
+def test_a_request_is_one_job(stores: Sequence[SqlRecordStore]) -> None:
+    """Through whichever process, and the queue never gets longer than it may."""
+
+    def ask(number: int) -> str:
+        asked = submission(number, request_id="r", request_hash="h")
+        return stores[number % 2].jobs.submit(asked, most_queued=1, now=0).job.job_id
+
+    assert len(set(_at_once(ask, 16))) == 1
+
+    def ask_more(number: int) -> bool:
+        with suppress(QueueFull):
+            stores[number % 2].jobs.submit(submission(100 + number), most_queued=4, now=0)
+            return True
+        return False
+
+    assert sum(_at_once(ask_more, 16)) == 3
+
+
+def test_leases_go_by_the_clock_of_the_database(stores: Sequence[SqlRecordStore]) -> None:
+    """A process whose clock is far ahead takes no job from another, and one whose clock is behind keeps its own."""
+    hour = 3_600_000_000
+    stores[0].jobs.submit(submission(), most_queued=99, now=0)
+    job = stores[0].jobs.claim(claim(lease_us=hour), now=0)
+    assert job is not None
+
+    assert stores[1].jobs.claim(claim("ahead"), now=2**52) is None
+    stores[0].jobs.keep(job.job_id, job.token, progress(), lease_us=hour, now=1)
+
+    kept = stores[1].jobs.job(job.job_id)
+    assert kept is not None
+    assert abs(kept.heartbeat_at - time.time_ns() // 1_000) < hour
+    assert kept.lease_until == kept.heartbeat_at + hour
 
 
 def test_texts_are_forgotten_once(logs: Sequence[SqlEventLog]) -> None:

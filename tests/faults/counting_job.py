@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from features.cli import error_document
-from features.errors import HeadwayError, InvalidInput, NotEnoughData, Problem, StoreUnavailable
+from features.errors import HeadwayError, HomeLocked, InvalidInput, NotEnoughData, Problem, StoreUnavailable
 from features.whole_files import whole_file
 from models.job_work import JobWork, job_work
 
@@ -22,6 +22,7 @@ ERRORS: dict[str, HeadwayError] = {
     "invalid": InvalidInput("the spec cannot be used", [Problem("to", "'x'", "a number")]),
     "little": NotEnoughData("there is nothing to count"),
     "store": StoreUnavailable("the store does not answer"),
+    "locked": HomeLocked("another process writes it"),
 }
 
 

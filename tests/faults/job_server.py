@@ -15,6 +15,7 @@ from typing import Final
 from features.database_location import DatabaseLocation
 from features.sql_store import Place
 from models.job_work import SILENCE_SECONDS
+from models.jobs import Jobs
 from models.record_store import SqlRecordStore
 from serving.job_files import JobFiles
 from serving.job_kinds import JobKind
@@ -30,11 +31,11 @@ def quick_pace(lease: float = SILENCE_SECONDS) -> JobPace:
 
 
 def job_runner(
-    records: SqlRecordStore, root: Path, *, is_alone: bool, lease: float = SILENCE_SECONDS, seconds: float = 60.0
+    jobs: Jobs, root: Path, *, is_alone: bool, lease: float = SILENCE_SECONDS, seconds: float = 60.0
 ) -> JobRunner:
-    """What does jobs of a store in the folder ``root``, each attempt for so many seconds at most."""
+    """What does jobs in the folder ``root``, each attempt for so many seconds at most."""
     return JobRunner(
-        jobs=records.jobs,
+        jobs=jobs,
         files=JobFiles(root),
         kinds=[JobKind(name=KIND, words=(), seconds=seconds)],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
@@ -49,7 +50,7 @@ def main(place: str, root: str, lease: str) -> None:
     """Do jobs."""
     where: Place = DatabaseLocation.of(place) if "://" in place else Path(place)
     with closing(SqlRecordStore(where)) as records:
-        runner = job_runner(records, Path(root), is_alone=isinstance(where, Path), lease=float(lease))
+        runner = job_runner(records.jobs, Path(root), is_alone=isinstance(where, Path), lease=float(lease))
         runner.start()
         print("ready", flush=True)
         sys.stdin.read()

@@ -178,6 +178,7 @@ def test_a_failed_job_says_why(desk: Desk) -> None:
         ("UnknownObject", "not-found", 404),
         ("NotEnoughData", "not-enough-data", 409),
         ("StoreUnavailable", "unavailable", 503),
+        ("HomeLocked", "unavailable", 503),
         ("WorkerLost", "internal-error", 500),
         ("SomethingNew", "internal-error", 500),
     ],

@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +16,20 @@ import msgspec
 import pytest
 
 from features.database_location import DatabaseLocation
+from features.errors import StoreUnavailable
 from features.sql_store import Place
 from models.job_work import SILENCE_SECONDS
-from models.jobs import FINISHED, ClaimLost, Job, JobProgress, Jobs
+from models.jobs import FINISHED, Claim, ClaimLost, Ending, Job, JobError, JobProgress, Jobs
+from models.memory_jobs import MemoryJobs
 from models.record_store import SqlRecordStore
 from serving.job_runner import COMMAND_FAILED, JobPace
 from tests.faults.counting_job import journal
 from tests.faults.job_server import COUNTING, job_runner
+from tests.faults.processes import LONGEST_WAIT, is_alive, until
 from tests.job_records import KIND, claim, submission
 from tests.postgres_servers import postgres_database
 
 ROOT = Path(__file__).parents[3]
-LONGEST_WAIT = 60.0
-"""Far more than anything here takes, on a machine that is busy."""
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    """Nothing, once something that another process does is so."""
-    end = time.monotonic() + LONGEST_WAIT
-    while not is_so():
-        assert time.monotonic() < end, "it did not come to be"
-        time.sleep(0.01)
 
 
 class Site:
@@ -47,7 +40,7 @@ class Site:
         self.jobs: Jobs = self.records.jobs
         self.root = folder / "jobs"
         self.journal = folder / "journal"
-        self.runner = job_runner(self.records, self.root, is_alone=True)
+        self.runner = job_runner(self.jobs, self.root, is_alone=True)
 
     def ask(self, number: int = 1, **spec: Any) -> str:
         """The id of a new job that counts to 5."""
@@ -60,11 +53,14 @@ class Site:
 
     def files(self) -> list[str]:
         """All files of all jobs."""
-        return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*") if path.is_file())
+        walked = os.walk(self.root)  # which does not mind that folders are being removed
+        return sorted(
+            str((Path(folder) / name).relative_to(self.root)) for folder, _, names in walked for name in names
+        )
 
     def restarted(self) -> None:
         """Another runner in place of the one that was closed."""
-        self.runner = job_runner(self.records, self.root, is_alone=True)
+        self.runner = job_runner(self.jobs, self.root, is_alone=True)
         self.runner.start()
 
 
@@ -79,13 +75,6 @@ def found(jobs: Jobs, job_id: str) -> Job:
     job = jobs.job(job_id)
     assert job is not None
     return job
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs."""
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
-    return False
 
 
 @pytest.fixture
@@ -142,16 +131,21 @@ def test_what_is_refused_fails_at_once(site: Site, fault: str, error: str) -> No
     until(lambda: site.files() == [])
 
 
-def test_a_store_that_does_not_answer_is_asked_again(site: Site) -> None:
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("store", JobError("StoreUnavailable", "the store does not answer")),
+        ("locked", JobError("HomeLocked", "another process writes it")),
+    ],
+)
+def test_what_may_pass_is_tried_again(site: Site, fault: str, error: JobError) -> None:
     """So often as there are attempts."""
-    job_id, hopeless = site.ask(fault="store", until_attempt=2), site.ask(2, fault="store", until_attempt=9)
+    job_id, hopeless = site.ask(fault=fault, until_attempt=2), site.ask(2, fault=fault, until_attempt=9)
     site.runner.start()
 
     assert (site.over(job_id).state, site.over(job_id).attempts) == ("succeeded", 3)
     job = site.over(hopeless)
-    assert (job.state, job.attempts) == ("failed", 3)
-    assert job.error is not None
-    assert (job.error.error, job.error.message) == ("StoreUnavailable", "the store does not answer")
+    assert (job.state, job.attempts, job.error) == ("failed", 3, error)
 
 
 def test_a_child_that_is_killed_is_followed_by_another(site: Site) -> None:
@@ -253,7 +247,7 @@ def test_a_command_that_keeps_to_no_contract_fails(site: Site, spec: dict[str, A
 def test_a_job_that_takes_too_long_fails(site: Site) -> None:
     """Its process is ended."""
     job_id = site.ask(to=10_000, pause=0.01)
-    site.runner = job_runner(site.records, site.root, is_alone=True, seconds=1.0)
+    site.runner = job_runner(site.jobs, site.root, is_alone=True, seconds=1.0)
     site.runner.start()
 
     job = site.over(job_id)
@@ -261,6 +255,73 @@ def test_a_job_that_takes_too_long_fails(site: Site) -> None:
     assert job.error is not None
     assert job.error.message == "it took longer than 1 s; ask for less"
     until(lambda: not any(is_alive(process) for _, _, process in journal(site.journal)))
+
+
+class _Away(MemoryJobs):
+    """Does not answer while it is away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_away = False
+
+    def _answer(self) -> None:
+        if self.is_away:
+            raise StoreUnavailable("away")
+
+    def keep(self, job_id: str, token: int, progress: JobProgress, *, lease_us: int, now: int) -> None:
+        self._answer()
+        super().keep(job_id, token, progress, lease_us=lease_us, now=now)
+
+    def end(self, job_id: str, token: int, ending: Ending, *, now: int) -> Job:
+        self._answer()
+        return super().end(job_id, token, ending, now=now)
+
+    def claim(self, claim: Claim, *, now: int) -> Job | None:
+        self._answer()
+        return super().claim(claim, now=now)
+
+
+@contextmanager
+def _away(folder: Path, *, lease: float) -> Iterator[_Away]:
+    jobs = _Away()
+    runner = job_runner(jobs, folder / "jobs", is_alone=False, lease=lease)
+    runner.start()
+    try:
+        yield jobs
+    finally:
+        jobs.is_away = False
+        runner.close()
+
+
+def test_an_end_that_cannot_be_written_is_written_later(tmp_path: Path) -> None:
+    """Nothing is done again for it."""
+    log = tmp_path / "journal"
+    with _away(tmp_path, lease=60.0) as jobs:
+        job_id = ask(jobs, 1, pause=0.05, journal=str(log))
+        until(lambda: len(journal(log)) > 1)
+        jobs.is_away = True
+        until(lambda: not is_alive(journal(log)[-1][2]))
+        jobs.is_away = False
+        until(lambda: found(jobs, job_id).is_finished)
+
+    assert (found(jobs, job_id).state, found(jobs, job_id).attempts) == ("succeeded", 1)
+
+
+def test_a_store_that_stays_away_ends_the_attempt(tmp_path: Path) -> None:
+    """When the lease is over, since another process may have the job by then; it goes on from its checkpoint."""
+    log = tmp_path / "journal"
+    with _away(tmp_path, lease=1.0) as jobs:
+        job_id = ask(jobs, 1, to=300, pause=0.02, journal=str(log))
+        until(lambda: len(journal(log)) > 1)
+        first = journal(log)[-1][2]
+        jobs.is_away = True
+        until(lambda: not is_alive(first))
+        assert len(journal(log)) < 300
+        jobs.is_away = False
+        until(lambda: found(jobs, job_id).is_finished)
+
+    assert (found(jobs, job_id).state, found(jobs, job_id).attempts) == ("succeeded", 2)
+    assert sorted({number for _, number, _ in journal(log)}) == list(range(1, 301))
 
 
 def test_the_lease_outlasts_a_child_that_hears_nothing() -> None:

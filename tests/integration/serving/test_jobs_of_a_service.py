@@ -15,7 +15,7 @@ import pytest
 from features.home import Home
 from models.record_store import SqlRecordStore
 from tests.faults.counting_job import journal
-from tests.integration.serving.test_job_runner import is_alive, until
+from tests.faults.processes import is_alive, until
 from tests.integration.serving.test_process import Service, _descendants
 from tests.job_records import KIND, submission
 
