@@ -14,7 +14,8 @@ from features.durable_files import replace_durably, sync_file
 from features.errors import StoreUnavailable
 
 _DIGEST: Final = ".sha256"
-_OWNER_ONLY: Final = 0o700
+_OWNERS_FOLDER: Final = 0o700
+_OWNERS_FILE: Final = 0o600
 
 
 class Checkpoints:
@@ -26,7 +27,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(mode=_OWNER_ONLY, parents=True, exist_ok=True)
+        folder.mkdir(mode=_OWNERS_FOLDER, parents=True, exist_ok=True)
 
     def data(self, name: str, make: Callable[[], bytes]) -> bytes:
         """What a step came to.
@@ -64,6 +65,7 @@ class Checkpoints:
                 return path
             digest_file.unlink(missing_ok=True)
             write(path)
+            path.chmod(_OWNERS_FILE)
             sync_file(path)
             replace_durably(digest_file, _digest(path).encode("ascii"))
         except (OSError, UnicodeDecodeError) as error:

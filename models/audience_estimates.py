@@ -41,15 +41,8 @@ from models.audience_work import (
 )
 from models.audiences import SAMPLE, AudienceRequest, Pins
 from models.batch_home import opened_records
-from models.batch_population import (
-    CUSTOMERS_PER_BLOCK,
-    Observed,
-    Population,
-    Scene,
-    customer_blocks,
-    joined,
-    listed_customers,
-)
+from models.batch_observation import CUSTOMERS_PER_BLOCK, Observed, Scene, customer_blocks, listed_customers
+from models.batch_population import Population, joined
 from models.batch_ranking import Ranking, constraints_of, ranking_of
 from models.capacity import capacity_windows
 from models.records import RecordStore
@@ -87,9 +80,7 @@ def estimated_audience(
             for asked in customer_blocks(events, scene, wanted=None):
                 found.add(asked())
         else:
-            persons, _ = people_once(
-                request.customer_ids, people_behind(request.customer_ids, at=pins.at, log=log, tell=tell)
-            )
+            persons, _ = people_once(request.customer_ids, people_behind(request.customer_ids, pins, log, tell))
             persons.sort(key=lambda one: _place(one.customer_id))
             found.n_seen = len(persons)
             for start in range(0, len(persons[:sample]), CUSTOMERS_PER_BLOCK):
@@ -97,7 +88,7 @@ def estimated_audience(
                 found.kept.append(listed_customers(block, scene, log, until=pins.log_position))
         windows = capacity_windows(scene.rulebook.policy.capacity, pins.at, configuration.taxonomy.time_zone)
         taken = records.capacity_used(windows, now=pins.at)
-        population = joined(list(_considered(found, request, scene, log, records)), scene)
+        population = joined(list(_considered(found, request, pins, scene, log, records)), scene)
     part = found.n_kept / found.n_seen if found.n_seen else 1.0
     ranking = ranking_of(population, scene, taken=taken, sharing=replace(request.sharing, part=part))
     left = constraints_of(scene.rulebook, taken)
@@ -157,10 +148,10 @@ def _place(customer_id: str) -> int:
 
 
 def _considered(
-    found: _Sample, request: AudienceRequest, scene: Scene, log: EventLog, records: RecordStore
+    found: _Sample, request: AudienceRequest, pins: Pins, scene: Scene, log: EventLog, records: RecordStore
 ) -> Iterator[Population]:
     for observed in found.kept:
-        yield considered_block(lambda observed=observed: observed, request, scene, log, records)  # type: ignore[misc]  # bound now
+        yield considered_block(lambda observed=observed: observed, request, pins, scene, log, records)  # type: ignore[misc]  # bound now
 
 
 def _estimates(population: Population, ranking: Ranking, scene: Scene, n: int, n_all: int) -> dict[str, Any]:

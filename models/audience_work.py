@@ -21,20 +21,11 @@ from features.event_log import EventLog
 from features.event_store import open_event_log
 from features.events import dump_timestamp
 from features.home import Home
-from features.identity import Person
+from features.identity import Identities, Person
 from models.audiences import AudienceRequest, AudienceSpec, Pins, is_selected, selection_of
 from models.batch_home import opened_records, scorer_of_label
-from models.batch_population import (
-    CUSTOMERS_PER_BLOCK,
-    Asked,
-    CountedContacts,
-    Population,
-    Scene,
-    considered_population,
-    customer_blocks,
-    joined,
-    listed_customers,
-)
+from models.batch_observation import CUSTOMERS_PER_BLOCK, Asked, Scene, customer_blocks, listed_customers
+from models.batch_population import CountedContacts, Population, considered_population, joined
 from models.batch_ranking import Ranking, constraints_of, ranking_of, removals_of
 from models.capacity import capacity_windows
 from models.configuration import Configuration
@@ -132,7 +123,7 @@ def made_audience(
         kept = [
             steps.data(
                 f"block-{number:06d}",
-                lambda asked=asked: dump_population(considered_block(asked, request, scene, log, pinned)),  # type: ignore[misc]  # bound now
+                lambda asked=asked: dump_population(considered_block(asked, request, pins, scene, log, pinned)),  # type: ignore[misc]  # bound now
             )
             for number, asked in enumerate(blocks)
         ]
@@ -156,7 +147,7 @@ def _asked_blocks(
 ) -> tuple[Iterator[Asked], Mapping[str, str]]:
     """Who was asked for in blocks, and by which ids where these are not the canonical ones."""
     if request.customer_ids is not None:
-        found = people_behind(request.customer_ids, at=pins.at, log=log, tell=tell)
+        found = people_behind(request.customer_ids, pins, log, tell)
         persons, asked_as = people_once(request.customer_ids, found)
         return _listed_blocks(persons, pins, scene, log, tell, size), asked_as
     tell("events", 0, pins.log_position)
@@ -184,14 +175,22 @@ def _listed_blocks(
         yield partial(listed_customers, persons[start : start + size], scene, log, until=pins.log_position)
 
 
-def people_behind(customer_ids: Sequence[str], *, at: int, log: EventLog, tell: Tell) -> list[Person]:
-    """The person behind each id, as they were known at a moment."""
+def pinned_identities(customer_ids: Sequence[str], pins: Pins, log: EventLog) -> Identities:
+    """Who is who among some ids, as the pinned part of the log has it.
+
+    By position too: what had arrived before the moment may have been written after.
+    """
+    return log.identities(customer_ids).known_before(pins.at).up_to(pins.log_position)
+
+
+def people_behind(customer_ids: Sequence[str], pins: Pins, log: EventLog, tell: Tell) -> list[Person]:
+    """The person behind each id, as they were known at the moment."""
     found: list[Person] = []
     for start in range(0, len(customer_ids), CUSTOMERS_PER_BLOCK):
         tell("identities", start, len(customer_ids))
         page = customer_ids[start : start + CUSTOMERS_PER_BLOCK]
-        graph = log.identities(page).known_before(at)
-        found += [graph.person(graph.owner(one, at=at)) for one in page]
+        graph = pinned_identities(page, pins, log)
+        found += [graph.person(graph.owner(one, at=pins.at)) for one in page]
     return found
 
 
@@ -212,14 +211,14 @@ def people_once(customer_ids: Sequence[str], persons: Sequence[Person]) -> tuple
 
 
 def considered_block(
-    asked: Asked, request: AudienceRequest, scene: Scene, log: EventLog, contacts: CountedContacts
+    asked: Asked, request: AudienceRequest, pins: Pins, scene: Scene, log: EventLog, contacts: CountedContacts
 ) -> Population:
     """Those of a block who are asked for, after the funnel."""
     observed, conditions = asked(), selection_of(request.conditions)
     return considered_population(
         observed,
         scene,
-        graph=log.identities(observed.customer_ids).known_before(scene.at),
+        graph=pinned_identities(observed.customer_ids, pins, log),
         records=contacts,
         selects=lambda situation: is_selected(conditions, situation),
     )

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from features.events import MICROSECONDS_PER_DAY
 from models.allocation import NOTHING, Allocation, Constraints, Method, allocate
-from models.batch_population import Population, Scene, part_of
+from models.batch_observation import Scene
+from models.batch_population import Population, part_of
 from models.capacity import takes_money, takes_unit
 from models.decision import DropStage
 from models.deliberation import Rulebook

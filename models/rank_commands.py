@@ -26,7 +26,8 @@ from models.configuration import Configuration, load_configuration
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from models.batch_population import Population, Scene
+    from models.batch_observation import Scene
+    from models.batch_population import Population
     from models.batch_ranking import Ranking
     from models.prices import PriceList
     from models.ranked_rows import FileFormat
@@ -157,7 +158,8 @@ def ranked_home(
     from features.event_export import export_events
     from features.event_store import open_event_log
     from models.batch_home import champion_of, opened_records
-    from models.batch_population import Scene, considered_population, customer_blocks, joined
+    from models.batch_observation import Scene, customer_blocks
+    from models.batch_population import considered_population, joined
     from models.batch_ranking import constraints_of, price_list, ranking_of
     from models.capacity import capacity_windows
     from models.rulebooks import feature_sets_of, rulebooks_of

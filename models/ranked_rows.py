@@ -17,7 +17,8 @@ from models.actions import NO_ACTION
 from models.allocation import NOTHING
 from models.arbitration import Factors, interval
 from models.audience_columns import COLUMNS
-from models.batch_population import Population, Scene, Standing
+from models.batch_observation import Scene
+from models.batch_population import Population, Standing
 from models.batch_ranking import Ranking
 from models.ranking import CandidateTerms
 from models.reasons import reason_codes

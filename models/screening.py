@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from features.identity import Person
-from models.batch_population import CountedContacts, Observed, Scene, batch_inputs, furthest
+from models.batch_observation import Observed, Scene
+from models.batch_population import CountedContacts, batch_inputs, furthest
 from models.deliberation import UNKNOWN_STALL, considered_in, standing_of
 from models.experiment import arm_of
 from models.removals import REMOVALS, Removal, removal_of

@@ -21,7 +21,8 @@ from features.log_files import log_writer
 from models.audience_work import Tell, people_behind, pinned_configuration
 from models.audiences import Pins
 from models.batch_home import opened_records, scorer_of_label
-from models.batch_population import CountedContacts, Scene, listed_customers
+from models.batch_observation import Scene, listed_customers
+from models.batch_population import CountedContacts
 from models.pinned_contacts import PinnedContacts, pin_contacts
 from models.rulebooks import feature_sets_of, rulebooks_of
 from models.screen_lists import FileFormat, ScreenRequest, ScreenRow, ScreenSpec, Verdict
@@ -102,7 +103,7 @@ def screened_blocks(
     size: int = ROWS_PER_BLOCK,
 ) -> Iterator[Callable[[], list[Verdict]]]:
     """What becomes of the rows, block by block and only where it is asked for."""
-    persons = people_behind([row.customer_id for row in rows], at=pins.at, log=log, tell=tell)
+    persons = people_behind([row.customer_id for row in rows], pins, log, tell)
     is_first = list(first_rows(persons))
 
     def screened(start: int) -> list[Verdict]:

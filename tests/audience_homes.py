@@ -137,7 +137,10 @@ def _event(
 
 
 def later(home: Home, customers: int = CUSTOMERS) -> None:
-    """What goes on after an audience was taken on: everybody moves on, withdraws consent, and is contacted."""
+    """What goes on after an audience was taken on: everybody moves on, withdraws consent, and is contacted.
+
+    One event had arrived before, and only came to be written after: who is who has another answer since.
+    """
     at = NOW + HOUR_US
     with closing(SqlEventLog(home.events_db)) as log:
         log.append(
@@ -145,6 +148,7 @@ def later(home: Home, customers: int = CUSTOMERS) -> None:
                 event
                 for number in range(customers)
                 for event in (
+                    *([_late_link()] if number == 1 else []),
                     _event(number, 8, "consent_changed", at, {"consent": "email", "state": "withdrawn"}),
                     _event(number, 9, "card_used", at, {"amount": 1.0}, channel="web"),
                 )
@@ -155,6 +159,10 @@ def later(home: Home, customers: int = CUSTOMERS) -> None:
         records.note_responses(
             [ContactResponse("", customer_id(number), "negative", NOW - 1) for number in range(customers)]
         )
+
+
+def _late_link() -> JourneyEvent:
+    return _event(1, 7, "identity_linked", NOW - 2, {"alias": customer_id(4)})
 
 
 def pins(home: Home, *, at: int = NOW) -> Pins:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from features.checkpoints import Checkpoints
 from features.event_store import SqlEventLog
 from features.home import Home
-from models.batch_population import Scene
+from models.batch_observation import Scene
 from models.configuration import Configuration
 from models.experiment import arm_of
 from models.record_store import SqlRecordStore

@@ -11,7 +11,8 @@ import pytest
 from features.events import parse_timestamp
 from models.actions import Action
 from models.allocation import NOTHING
-from models.batch_population import Population, Scene, Standing
+from models.batch_observation import Scene
+from models.batch_population import Population, Standing
 from models.batch_ranking import price_list, ranking_of, reasons_of
 from models.scoring import EffectBlock
 from tests.decisions import action, rulebook
