@@ -7,13 +7,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from features.event_store import SqlEventLog
+from features.database_location import DatabaseLocation
+from features.event_store import open_event_log
 from features.events import JourneyEvent, day_of
 from features.home import Home
 from models.audiences import AudienceRequest, Pins
 from models.configuration import Configuration, built_in_configuration
 from models.configuration_history import keep_configuration
-from models.record_store import SqlRecordStore
+from models.record_store import open_record_store
 from models.records import ConsentChange, Contact, ContactResponse
 
 NOW: Final = 1_772_366_400_000_000
@@ -66,14 +67,16 @@ def has_alias(number: int) -> bool:
     return number % 10 == 0
 
 
-def audience_home(folder: Path, *, customers: int = CUSTOMERS, now: int = NOW) -> Home:
+def audience_home(
+    folder: Path, *, customers: int = CUSTOMERS, now: int = NOW, database: DatabaseLocation | None = None
+) -> Home:
     """The home as of a moment, with its configuration kept as a service keeps it."""
-    home = Home(folder).create()
+    home = Home(folder, database).create()
     keep_configuration(home, built_in_configuration())
     events = [one for number in range(customers) for one in _events(number, now)]
-    with closing(SqlEventLog(home.events_db)) as log:
+    with closing(open_event_log(home)) as log:
         log.append(events)
-    with closing(SqlRecordStore(home.records_db)) as records:
+    with closing(open_record_store(home)) as records:
         records.apply_consents(
             [
                 ConsentChange(customer_id(number), channel, "granted", now - 20 * DAY_US)
@@ -142,7 +145,7 @@ def later(home: Home, customers: int = CUSTOMERS) -> None:
     One event had arrived before, and only came to be written after: who is who has another answer since.
     """
     at = NOW + HOUR_US
-    with closing(SqlEventLog(home.events_db)) as log:
+    with closing(open_event_log(home)) as log:
         log.append(
             [
                 event
@@ -154,7 +157,7 @@ def later(home: Home, customers: int = CUSTOMERS) -> None:
                 )
             ]
         )
-    with closing(SqlRecordStore(home.records_db)) as records:
+    with closing(open_record_store(home)) as records:
         records.confirm_contacts([contact(number, at=NOW - 1) for number in range(customers)])
         records.note_responses(
             [ContactResponse("", customer_id(number), "negative", NOW - 1) for number in range(customers)]
@@ -167,7 +170,7 @@ def _late_link() -> JourneyEvent:
 
 def pins(home: Home, *, at: int = NOW) -> Pins:
     """As of now, without a model."""
-    with closing(SqlEventLog(home.events_db, readonly=True)) as log:
+    with closing(open_event_log(home, readonly=True)) as log:
         head = log.head()
     return Pins(at=at, log_position=head, versions=dict(configuration().versions), bundle=None)
 

@@ -43,6 +43,7 @@ from tests.audience_homes import (
     stage,
 )
 from tests.faults.audience_job import SIZE
+from tests.postgres_servers import postgres_database
 
 ROOT = Path(__file__).parents[2]
 
@@ -237,6 +238,16 @@ class Job:
                 process.stdin.write("\n")
                 process.stdin.flush()
         return done
+
+
+def test_a_database_tells_the_same(home: Home, tmp_path: Path) -> None:
+    """Events and contacts out of PostgreSQL make the same file, byte for byte."""
+    with postgres_database() as location:
+        kept_there = audience_home(tmp_path / "home", database=location)
+        for name, one in (("here", home), ("there", kept_there)):
+            write_audience(made(one, tmp_path / name, asked(max_customers=40)), tmp_path / f"{name}.csv")
+
+    assert (tmp_path / "there.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
 
 
 class Killed(BaseException):
