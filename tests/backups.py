@@ -20,6 +20,7 @@ from features.event_store import SqlEventLog
 from features.home import Home
 from features.store_head import HEAD_TABLE
 from models.backup import Backup, make_backup
+from models.jobs import Failed, JobError, Succeeded
 from models.price_files import publish_prices
 from models.prices import PriceList
 from models.record_store import SqlRecordStore
@@ -27,6 +28,7 @@ from models.registry import CHALLENGER
 from serving.keys import KeyFile
 from tests.doors import JOURNEY, NOW
 from tests.histories import event
+from tests.job_records import ASKED_AT, claim, submission
 from tests.recorded import live, promote, recorded_world
 
 SEAL = b"headway backup; sha256 of all before the digest: "
@@ -43,7 +45,7 @@ def small_home(folder: Path, *, events: int = 3) -> Home:
 
 
 def lived_in(folder: Path, *, decisions: int = 60) -> Home:
-    """A home with all that a backup keeps: decisions of every kind, bundles, prices, keys, reports."""
+    """A home with all that a backup keeps: decisions of every kind, jobs, bundles, prices, keys, reports."""
     home = Home(folder).create()
     with closing(SqlEventLog(home.events_db)) as log, closing(SqlRecordStore(home.records_db)) as records:
         world = recorded_world(folder, log=log, records=records)
@@ -63,6 +65,12 @@ def lived_in(folder: Path, *, decisions: int = 60) -> Home:
         publish_prices(home.prices, published)
         with world.client() as client:
             live(world, client, decisions=decisions, customers=12, seed=1)
+        for number in (1, 2, 3):
+            records.jobs.submit(submission(number), most_queued=3, now=ASKED_AT)
+        for ending in (Succeeded(b"{}", "1/out.csv"), Failed(JobError("NotEnoughData", "nobody is there"))):
+            job = records.jobs.claim(claim(), now=ASKED_AT)
+            assert job is not None
+            records.jobs.end(job.job_id, job.token, ending, now=ASKED_AT)
     KeyFile.of(home).create(source="crm", roles=("caller",), secret=b"s" * 36, at=NOW)
     (home.root / "snapshot.json").write_text("{}")
     (home.reports / "drift" / "latest").mkdir(parents=True)

@@ -6,6 +6,7 @@ from typing import Final
 
 from serving import problems
 from serving.api.operation import KEYED, READING, WRITING, Json, Operation
+from serving.job_files import MEDIA_TYPES
 from serving.job_views import FoundJobs, JobView
 from serving.jobs import DEFAULT_LIMIT, LARGEST_LIMIT
 
@@ -81,7 +82,7 @@ JOB_OPERATIONS: Final = (
         summary="The file that a job came to",
         description="As CSV, Parquet, JSON or JSON lines, by its `Content-Type`. It may be fetched any number of times "
         "until the job is removed.",
-        answer="application/octet-stream",
+        answer=tuple(MEDIA_TYPES.values()),
         parameters=(_JOB_ID,),
         failures=(*KEYED, problems.NO_RESULT, problems.RESULT_GONE, *READING),
     ),

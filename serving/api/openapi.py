@@ -439,10 +439,7 @@ def _described(operation: Operation) -> Json:
 
 
 def _responses(operation: Operation) -> Iterator[tuple[str, Json]]:
-    if isinstance(operation.answer, str):
-        content = {operation.answer: {"schema": {"type": "string"}}}
-    else:
-        content = {"application/json": _shape(operation.answer)}
+    content = _content(operation.answer)
     success: Json = {"description": operation.summary, "content": content}
     if operation.tagged:
         success["headers"] = {"ETag": {"schema": {"type": "string"}}}
@@ -473,6 +470,14 @@ def _responses(operation: Operation) -> Iterator[tuple[str, Json]]:
         yield str(status), response
 
 
+def _content(answer: type[msgspec.Struct] | str | tuple[str, ...]) -> Json:
+    """What a success holds, by its media types."""
+    if isinstance(answer, type):
+        return {"application/json": _shape(answer)}
+    kinds = (answer,) if isinstance(answer, str) else answer
+    return {kind: {"schema": {} if kind == "application/json" else {"type": "string"}} for kind in kinds}
+
+
 def _shape(struct: type[msgspec.Struct]) -> Json:
     return {"schema": {"$ref": _REFERENCE.format(name=struct.__name__)}}
 
@@ -480,7 +485,7 @@ def _shape(struct: type[msgspec.Struct]) -> Json:
 def _schemas() -> Json:
     roots = [
         *{operation.body for operation in OPERATIONS if operation.body is not None},
-        *{operation.answer for operation in OPERATIONS if not isinstance(operation.answer, str)},
+        *{operation.answer for operation in OPERATIONS if isinstance(operation.answer, type)},
         *{operation.accepted for operation in OPERATIONS if operation.accepted is not None},
         *{operation.problem for operation in OPERATIONS},
     ]

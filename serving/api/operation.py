@@ -26,7 +26,7 @@ class Operation:
     """One call of the API.
 
     Attributes:
-        answer: the shape of a success as JSON, or the media type of another.
+        answer: the shape of a success as JSON, or the media type of another, or those that a file may have.
         status: of a success.
         accepted: the shape of a 202, where that is another success.
         media_types: of bodies beside JSON.
@@ -41,7 +41,7 @@ class Operation:
     operation_id: str
     summary: str
     description: str
-    answer: type[msgspec.Struct] | str
+    answer: type[msgspec.Struct] | str | tuple[str, ...]
     failures: tuple[ProblemType, ...] = ()
     body: type[msgspec.Struct] | None = None
     parameters: tuple[Json, ...] = ()

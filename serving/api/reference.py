@@ -37,7 +37,7 @@ def reference() -> str:
 
 
 def _reference_of(operation: Operation) -> list[str]:
-    answer = operation.answer if isinstance(operation.answer, str) else f"[`{operation.answer.__name__}`](#shapes)"
+    answer = _answer_of(operation)
     failures = ", ".join(f"{kind.status} `{kind.slug}`" for kind in sorted(operation.failures, key=lambda k: k.status))
     return [
         f"## {operation.method.upper()} {operation.path}",
@@ -48,6 +48,12 @@ def _reference_of(operation: Operation) -> list[str]:
         f"Answer: {answer}." + (f" Failures: {failures}." if failures else ""),
         "",
     ]
+
+
+def _answer_of(operation: Operation) -> str:
+    if isinstance(operation.answer, type):
+        return f"[`{operation.answer.__name__}`](#shapes)"
+    return operation.answer if isinstance(operation.answer, str) else " or ".join(operation.answer)
 
 
 def _reference_of_shape(name: str, schema: Json) -> list[str]:

@@ -16,7 +16,7 @@ import pytest
 from features.database_location import DatabaseLocation
 from features.errors import Refused, StoreCorrupted, StoreUnavailable, UnknownObject
 from features.event_store import SqlEventLog
-from features.postgres_store import READERS, PostgresReaders, PostgresTransactions, connect
+from features.postgres_store import READERS, REVISION, PostgresReaders, PostgresTransactions, connect
 from features.sql_text import SqlConnection, written
 from models.record_store import SqlRecordStore
 from models.records import ConsentChange
@@ -310,7 +310,8 @@ def test_a_database_without_tables_says_how_to_make_them() -> None:
         with psycopg.connect(location.url, autocommit=True) as connection:
             connection.execute("CREATE TABLE alembic_version (version_num text)")
             connection.execute("INSERT INTO alembic_version VALUES ('9999')")
-        with pytest.raises(StoreCorrupted, match="at revision 9999; expected 0001: run `headway database upgrade`"):
+        expected = f"at revision 9999; expected {REVISION}: run `headway database upgrade`"
+        with pytest.raises(StoreCorrupted, match=expected):
             SqlEventLog(location)
 
 

@@ -94,7 +94,7 @@ def test_the_result_is_fetched_as_it_is(desk: Desk) -> None:
     job = desk.done(text)
 
     for _ in range(2):
-        answer = desk.client.other("GET", f"/v1/jobs/{job.job_id}/result")
+        answer = desk.client.get(f"/v1/jobs/{job.job_id}/result")
         assert answer.status_code == 200
         assert answer.text == text
         assert answer.headers["content-type"] == "text/csv; charset=utf-8"
@@ -109,7 +109,7 @@ def test_its_type_is_told_by_its_ending(desk: Desk, name: str, kind: str) -> Non
     """As tools expect it."""
     job = desk.done("{}", name=name)
 
-    assert desk.client.other("GET", f"/v1/jobs/{job.job_id}/result").headers["content-type"] == kind
+    assert desk.client.get(f"/v1/jobs/{job.job_id}/result").headers["content-type"] == kind
 
 
 def test_a_job_without_a_result_says_why(desk: Desk) -> None:
