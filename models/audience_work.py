@@ -22,7 +22,8 @@ from features.event_store import open_event_log
 from features.events import dump_timestamp
 from features.home import Home
 from features.identity import Identities, Person
-from models.audiences import AudienceRequest, AudienceSpec, Pins, is_selected, selection_of
+from models.audience_selection import is_selected, selection_of
+from models.audiences import AudienceRequest, AudienceSpec, Pins
 from models.batch_home import opened_records, scorer_of_label
 from models.batch_observation import CUSTOMERS_PER_BLOCK, Asked, Scene, customer_blocks, listed_customers
 from models.batch_population import CountedContacts, Population, considered_population, joined

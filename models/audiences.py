@@ -6,7 +6,7 @@ wherever and whenever, it is the same one.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Final, Literal
 
@@ -19,9 +19,7 @@ from features.yaml_files import YamlDocument, dump_yaml, read_yaml
 from models.actions import Condition
 from models.audience_columns import DEFAULT_COLUMNS
 from models.rule_checks import Names, conditions_problems
-from models.rules import condition_holds
 from models.sharing import RankBy, Sharing
-from models.situation import Situation
 
 FileFormat = Literal["csv", "parquet"]
 
@@ -107,16 +105,6 @@ class AudienceSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     request: AudienceRequest
     pins: Pins
-
-
-def selection_of(conditions: Collection[Mapping[str, object]]) -> tuple[Condition, ...]:
-    """The conditions of a filter that was found to be valid."""
-    return tuple(Condition.model_validate(one) for one in conditions)
-
-
-def is_selected(conditions: Collection[Condition], situation: Situation) -> bool:
-    """Whether a customer who stands like this is asked for: all conditions hold, as those of a rule do."""
-    return all(condition_holds(condition, situation) for condition in conditions)
 
 
 def filter_problems(content: object, names: Names, journey_id: str, *, path: str) -> list[Problem]:

@@ -6,11 +6,12 @@ What stands in the way of a decision is told by stages of the funnel and ids of 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
-from models.actions import Rule
-from models.funnel import Considered
-from models.policy import Policy
+if TYPE_CHECKING:  # the words are said by doors too, which load nothing jitted
+    from models.actions import Rule
+    from models.funnel import Considered
+    from models.policy import Policy
 
 Removal = Literal[
     "duplicate_row",

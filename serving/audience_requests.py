@@ -6,23 +6,25 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 from msgspec import structs
 
 from features.errors import InvalidInput, Problem
 from features.yaml_files import one_of
-from models.actions import Action, Catalogue
 from models.audience_columns import COLUMN_NAMES, DEFAULT_COLUMNS
 from models.audiences import MOST_LISTED, AudienceRequest, FileFormat, filter_problems
-from models.configuration import Configuration
-from models.rule_checks import Names
 from models.screen_lists import MOST_ROWS, ScreenRequest, ScreenRow
 from models.sharing import RankBy
 from serving.problems import MalformedBody
 from serving.queries import Query, Words
 from serving.requests import REQUIRED, Fields, request_id_of
 from serving.schemas import MAX_NAMES, CandidateFilter
+
+if TYPE_CHECKING:  # it knows jitted code, for which the composition root chooses the folder first
+    from models.actions import Action, Catalogue
+    from models.configuration import Configuration
+    from models.rule_checks import Names
 
 ROW_COLUMNS: Final = ("customer_id", "action_id", "channel")
 LIST_WORDS: Final = ("request_id", "journey_id", "action_id", "channel", "format")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
@@ -14,6 +14,9 @@ from models.sharing import RankBy
 from serving.schemas import CandidateFilter, Names, Text, Timestamp
 
 Json = dict[str, Any]
+
+MOST_AT_ONCE: Final = 1_000
+"""So many rows of a list are screened while the caller waits; more of them are a job."""
 
 
 class AudienceFilterBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,7 +13,7 @@ from models.configuration import Configuration
 from models.rule_checks import Names
 from models.screen_lists import ScreenSpec
 from serving.audience_requests import Sent, parse_audience, parse_list
-from serving.audience_views import AudienceEstimate, ScreenAnswer
+from serving.audience_views import MOST_AT_ONCE, AudienceEstimate, ScreenAnswer
 from serving.auth import Principal
 from serving.child_commands import Command, RunCommand
 from serving.configurations import Configurations
@@ -24,9 +24,6 @@ from serving.telemetry import log_event
 
 ESTIMATING_SECONDS: Final = 600.0
 SCREENING_SECONDS: Final = 120.0
-
-MOST_AT_ONCE: Final = 1_000
-"""So many rows of a list are screened while the caller waits; more of them are a job."""
 
 
 class AudienceDesk:

@@ -8,8 +8,7 @@ from models.audiences import SAMPLE, FileFormat
 from models.screen_lists import MOST_ROWS
 from serving import problems
 from serving.api.operation import IDEMPOTENCY_KEY, KEYED, WRITING, Json, Operation
-from serving.audience_views import AudienceBody, AudienceEstimate, ListBody, ScreenAnswer
-from serving.audiences import MOST_AT_ONCE
+from serving.audience_views import MOST_AT_ONCE, AudienceBody, AudienceEstimate, ListBody, ScreenAnswer
 from serving.job_views import JobView
 
 AUDIENCE_EXAMPLE: Final[Json] = {

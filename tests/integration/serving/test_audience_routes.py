@@ -15,7 +15,7 @@ from models.audience_columns import DEFAULT_COLUMNS
 from models.audiences import AudienceSpec
 from models.screen_lists import MOST_ROWS, ScreenSpec
 from serving.api.audience_operations import AUDIENCE_EXAMPLE, LIST_EXAMPLE
-from serving.audiences import MOST_AT_ONCE
+from serving.audience_views import MOST_AT_ONCE
 from serving.child_commands import Finished
 from serving.job_kinds import KINDS
 from serving.problems import TooManyRequests

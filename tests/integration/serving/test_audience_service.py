@@ -23,7 +23,7 @@ from features.home import Home
 from models.audience_work import made_audience, write_audience
 from models.audiences import AudienceSpec
 from models.record_store import SqlRecordStore
-from serving.audiences import MOST_AT_ONCE
+from serving.audience_views import MOST_AT_ONCE
 from tests.audience_homes import CUSTOMERS, alias, audience_home, consents, customer_id, is_tired, region
 from tests.integration.serving.test_process import KEY, Service
 

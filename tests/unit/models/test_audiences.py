@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from models.actions import Condition
 from models.audience_columns import COLUMN_NAMES, DEFAULT_COLUMNS
-from models.audiences import AudienceRequest, filter_problems, is_selected, selection_of
+from models.audience_selection import is_selected, selection_of
+from models.audiences import AudienceRequest, filter_problems
 from models.configuration import built_in_configuration
 from models.rule_checks import Names
 from models.rulebooks import feature_sets_of
