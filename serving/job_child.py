@@ -5,7 +5,6 @@ Nothing here waits for it: what it says is read by threads as it comes, and what
 
 from __future__ import annotations
 
-import json
 import subprocess
 import threading
 from collections import deque
@@ -13,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import IO, Any, Final
+
+import msgspec
 
 from models.job_work import MOST_SUMMARY_BYTES
 from models.jobs import JobProgress
@@ -71,6 +72,10 @@ class JobChild:
         """The end of what it said on standard error."""
         return b"".join(self._said)
 
+    def is_over(self) -> bool:
+        """Whether it has ended, and everything it said is heard."""
+        return self.code is not None
+
     def word(self) -> None:
         """Tell it that it may go on."""
         self._words.put(_WORD)
@@ -101,13 +106,15 @@ class JobChild:
 
     def _take(self, line: bytes) -> None:
         try:
-            said = json.loads(line)
-        except (ValueError, RecursionError):
+            said = msgspec.json.decode(
+                line
+            )  # which, unlike `json`, takes no text that a store cannot keep, but for NUL
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return  # a library's
         match said:
             case {"progress": {"step": str(step), "done": int(done), "total": int() | None as total}}:
                 if 0 <= done < _LARGEST and (total is None or 0 <= total < _LARGEST):
-                    self.progress = JobProgress(step[:_LONGEST_STEP], done, total)
+                    self.progress = JobProgress(step.replace("\0", "")[:_LONGEST_STEP], done, total)
             case {"result": dict(summary), "file": str() | None as file}:
                 self.result = (summary, file)
 

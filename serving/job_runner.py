@@ -156,7 +156,7 @@ class JobRunner:
         try:
             ending = self._watched(job, kind, child, began)
         finally:
-            if child.code is None:
+            if not child.is_over():
                 child.end(self._pace.ending)
         if ending is None:
             self._tidy(job.job_id)
@@ -167,9 +167,11 @@ class JobRunner:
         """How an attempt ends; None where the job is not ours any more."""
         held_until, told = began + self._pace.lease, JobProgress()
         try:
-            while child.code is None:
+            while not child.is_over():
                 self._woken.wait(self._pace.beat)
                 self._woken.clear()
+                if child.is_over():
+                    break
                 if self._is_closed.is_set():
                     return PutBack()
                 if self._timer() - began > kind.seconds:

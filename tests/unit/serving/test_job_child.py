@@ -46,6 +46,7 @@ def test_what_it_says_is_heard() -> None:
         '{"progress": {"step": "a", "done": 1, "total": 1e99}}',
         '{"progress": {"step": "a", "done": 99999999999999999999, "total": null}}',
         '{"progress": {"step": 1, "done": 1, "total": null}}',
+        r'{"progress": {"step": "\ud800", "done": 1, "total": null}}',
         *('{"result": []}', '{"result": {}}', '{"result": {}, "file": 7}', '{"result": null, "file": "a"}'),
     ],
 )
@@ -56,6 +57,13 @@ def test_whatever_else_it_says_is_passed_over(line: str) -> None:
     child = _over(f"print({line!r}); print({known!r})")
 
     assert (child.progress, child.result, child.code) == (JobProgress("a", 1, 2), None, 0)
+
+
+def test_a_step_is_a_text_that_every_store_keeps() -> None:
+    """And no longer than people read."""
+    child = _over(r"""print('{"progress": {"step": "a\\u0000b%s", "done": 1, "total": null}}' % ('c' * 999))""")
+
+    assert child.progress == JobProgress(f"ab{'c' * 198}", 1, None)
 
 
 def test_a_line_without_end_takes_no_memory() -> None:
