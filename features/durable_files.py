@@ -43,6 +43,15 @@ def made_durably(path: Path, data: bytes, *, mode: int = 0o666) -> bytes:
     return path.read_bytes()
 
 
+def sync_file(path: Path) -> None:
+    """Make what was written to a file survive a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames and new names in a folder survive a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -27,8 +27,8 @@ from features.whole_files import whole_file
 
 LogFormat = Literal["csv", "parquet", "xes"]
 
-FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""What a spreadsheet may take for the start of a formula (OWASP, CSV injection)."""
+FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a spreadsheet may take for the start of a formula, in full width too (OWASP, CSV injection; ASVS 1.2.10)."""
 
 CASE: Final = "case:"
 CASE_ID: Final = "case:concept:name"

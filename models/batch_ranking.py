@@ -1,4 +1,4 @@
-"""Everybody at once: the funnel of a single decision for each customer, scores in blocks, and one allocation over all.
+"""Scarce things shared out over everybody at once: one allocation, the prices that it found, and who gets nothing why.
 
 A batch decides as a champion's decision without chance would, at the prices of what is scarce. It counts no contact and
 draws nothing: what is done about it goes through decisions, which are charged the same prices.
@@ -6,271 +6,43 @@ draws nothing: what is done about it goes through decisions, which are charged t
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Final, get_args
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.event_export import EVENTS_SCHEMA
-from features.event_log import EventLog
 from features.events import MICROSECONDS_PER_DAY
-from features.history import event_tables, profiles_at, reads_at, whole_table
-from features.identity import Person
-from features.profile import time_zone_of
-from features.store import ProfileRow
-from features.taxonomy import Taxonomy
-from models.actions import Catalogue
 from models.allocation import NOTHING, Allocation, Constraints, Method, allocate
+from models.batch_observation import Scene
+from models.batch_population import Population, part_of
 from models.capacity import takes_money, takes_unit
-from models.contact_policy import fatigue_factor
 from models.decision import DropStage
-from models.deliberation import UNKNOWN_STALL, Inputs, Rulebook, consider
-from models.experiment import arm_of
-from models.funnel import Question
-from models.policy import Arm, Budget, CapacityLimit
+from models.deliberation import Rulebook
+from models.policy import Budget, CapacityLimit
 from models.prices import PriceList, capacity_version, window_end
-from models.ranking import CandidateTerms, candidate_terms, ranked_block
-from models.records import CustomerRecords, RecordStore, as_known
-from models.scoring import EffectBlock, Pair, Scorer, StallScore
+from models.ranking import RankedBlock, ranked_block
+from models.removals import Removal
+from models.sharing import Sharing
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 
-HOLDOUT: Final = "holdout"
 NOT_WORTH_IT: Final = "not_worth_it"
 NO_CAPACITY: Final = "capacity"
+BEYOND_MOST: Final = "max_customers"
 _NO_ESTIMATE: Final[DropStage] = "scoring"
-_OPEN: Final = 1.0
-_EVENTS_PER_TABLE: Final = 100_000
-_CUSTOMERS_PER_BLOCK: Final = 4_096
-_STAGES: Final[tuple[DropStage, ...]] = get_args(DropStage)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Scene:
-    """What everybody is ranked by.
-
-    Attributes:
-        scorer: None where there is no champion: then catalogue priors alone value the actions.
-        at: the moment, microseconds since the epoch; what arrived strictly before it counts.
-        is_past: the moment was asked for; consents are then as the profile knew them.
-    """
-
-    rulebook: Rulebook
-    scorer: Scorer | None
-    at: int
-    is_past: bool = False
-
-    @property
-    def taxonomy(self) -> Taxonomy:
-        """The vocabulary."""
-        return self.rulebook.taxonomy
-
-    def terms(self, prices: Mapping[str, float] | None = None) -> CandidateTerms:
-        """What the journey's candidates are worth and cost, at some prices of what is scarce."""
-        return candidate_terms(
-            self.rulebook.catalogue,
-            self.rulebook.journey.outcome_by_id,
-            self.rulebook.policy,
-            journey_id=self.rulebook.journey.id,
-            prices=prices or {},
-        )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Observed:
-    """Some customers as of a moment: vectors ``(n, n_features)``, and what is known of each, None of strangers."""
-
-    customer_ids: list[str]
-    vectors: FloatArray
-    profiles: list[ProfileRow | None]
-
-
-def observed_customers(
-    events: Path, scene: Scene, *, wanted: frozenset[str] | None, progress: Callable[[int], None] = lambda events: None
-) -> Iterator[Observed]:
-    """Customers in blocks: those whose journey is open, or all that are wanted, in the order of their ids.
-
-    Args:
-        events: the event log as Parquet.
-        scene: journey and moment.
-        wanted: canonical ids; None for everybody whose journey is open.
-        progress: called with the number of events read.
-    """
-    feature_set, at = scene.rulebook.feature_set, scene.at
-    status = feature_set.names.index("journey_status")
-    seen: set[str] = set()
-    for table in event_tables(events, scene.taxonomy, events_per_table=_EVENTS_PER_TABLE):
-        known = profiles_at(table, scene.taxonomy, at)
-        ids = [one for one in table.customers.to_pylist() if one in known and (wanted is None or one in wanted)]
-        for block in _blocks(ids):
-            vectors = reads_at(table, feature_set, block, np.full(len(block), at))
-            if wanted is None:
-                chosen = np.flatnonzero(vectors[:, status] == _OPEN)
-                block, vectors = [block[row] for row in chosen.tolist()], vectors[chosen]
-            seen.update(block if wanted is not None else ())
-            if block:
-                yield Observed(block, vectors, [known[one] for one in block])
-        progress(table.n_events)
-    nobody = whole_table(EVENTS_SCHEMA.empty_table(), scene.taxonomy)
-    for block in _blocks(sorted((wanted or frozenset()) - seen)):
-        vectors = reads_at(nobody, feature_set, block, np.full(len(block), at))
-        yield Observed(block, vectors, [None] * len(block))
-
-
-def _blocks(ids: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(ids), _CUSTOMERS_PER_BLOCK):
-        yield ids[start : start + _CUSTOMERS_PER_BLOCK]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Population:
-    """Everybody after the funnel.
-
-    Attributes:
-        customer_ids: all of them.
-        arms: of each.
-        reasons: why nothing may be done, None of those for whom something may.
-        rows: ``(n_ranked,)`` who they are, in the columns above.
-        allowed: ``(n_ranked, n_candidates)`` what the funnel left.
-        effects: of those, on the pairs of the terms.
-        fatigue: ``(n_ranked,)`` what their fatigue costs are multiplied by.
-    """
-
-    customer_ids: list[str]
-    arms: list[Arm]
-    reasons: list[str | None]
-    rows: IntArray
-    allowed: BoolArray
-    effects: EffectBlock
-    fatigue: FloatArray
-
-
-def considered_population(
-    blocks: Iterable[Observed], scene: Scene, *, log: EventLog, records: RecordStore
-) -> Population:
-    """Everybody through the funnel of a single decision, and the effects of what it leaves.
-
-    Args:
-        blocks: the customers.
-        scene: what they are ranked by.
-        log: says who is who.
-        records: contacts and consents; only read.
-    """
-    terms = scene.terms()
-    ids: list[str] = []
-    arms: list[Arm] = []
-    reasons: list[str | None] = []
-    rows: list[int] = []
-    allowed: list[BoolArray] = []
-    fatigue: list[float] = []
-    effects = [_no_effects(terms.pairs)]
-    for block in blocks:
-        scored = None if scene.scorer is None else scene.scorer.customers(block.vectors)
-        stalls = None if scored is None else zip(*(one.tolist() for one in scored.stall_block()), strict=True)
-        graph = log.identities(block.customer_ids).known_before(scene.at)
-        left = np.zeros((len(block.customer_ids), len(terms.treatment_ids)), dtype=np.bool_)
-        for row, customer_id in enumerate(block.customer_ids):
-            stall = UNKNOWN_STALL if stalls is None else StallScore(*next(stalls))
-            person, profile = graph.person(customer_id), block.profiles[row]
-            arm = arm_of(customer_id, scene.rulebook.policy.experiment, linked_ids=person.linked_ids)
-            reason: str | None = HOLDOUT
-            tired = 1.0
-            if arm != "no_contact_holdout":
-                inputs = _inputs(scene, block.vectors[row], person, profile, arm, records)
-                reason = _passed(inputs, scene.rulebook, stall, left[row])
-                declared = scene.rulebook.policy.contact_policy.fatigue
-                tired = fatigue_factor(declared, inputs.records.contacts, at=scene.at)
-            arms.append(arm)
-            reasons.append(reason)
-            if reason is None:
-                rows.append(len(ids) + row)
-                fatigue.append(tired)
-        ids += block.customer_ids
-        chosen = np.flatnonzero(left.any(axis=1))
-        allowed.append(left[chosen])
-        found = (
-            _prior_effects(scene.rulebook.catalogue, terms.pairs, len(left))
-            if scored is None
-            else scored.effect_block(terms.pairs)
-        )
-        effects.append(_part(found, chosen))
-    control, uplift, sigma = (np.concatenate([part[place] for part in effects]) for place in range(3))
-    return Population(
-        ids,
-        arms,
-        reasons,
-        np.array(rows, dtype=np.int64),
-        np.concatenate([np.zeros((0, len(terms.treatment_ids)), dtype=np.bool_), *allowed]),
-        EffectBlock(control, uplift, sigma, effects[-1].source),
-        np.array(fatigue, dtype=np.float64),
-    )
-
-
-def _inputs(
-    scene: Scene, vector: FloatArray, person: Person, profile: ProfileRow | None, arm: Arm, records: RecordStore
-) -> Inputs:
-    """As a decision that reaches out would be made from."""
-    known = profile or ProfileRow(person.customer_id)
-    return Inputs(
-        decision_id="",
-        vector=vector,
-        attributes=scene.taxonomy.without_personal(known.attributes),
-        holdings=None if profile is None else known.holdings,
-        context={},
-        channel=None,
-        records=_customer_records(scene, person, known, records),
-        question=Question(at=scene.at, outbound=True),
-        time_zone=time_zone_of(known, scene.taxonomy.time_zone),
-        arm=arm,
-        n_linked=len(person.linked_ids),
-    )
-
-
-def _customer_records(scene: Scene, person: Person, profile: ProfileRow, records: RecordStore) -> CustomerRecords:
-    since = scene.at - scene.rulebook.plan.looks_back
-    found = records.customer(person.customer_id, since=since, now=scene.at, spans=person.spans)
-    if not scene.is_past:
-        return found
-    return CustomerRecords(
-        tuple(as_known(one, scene.at) for one in found.contacts if one.at < scene.at), profile.consents
-    )
-
-
-def _passed(inputs: Inputs, rulebook: Rulebook, stall: StallScore, left: BoolArray) -> str | None:
-    """Mark what the funnel leaves; where that is nothing, the stage at which the last candidates fell."""
-    _, _, considered = consider(inputs, rulebook, lambda is_stalled: stall)
-    furthest = -1
-    for place, one in enumerate(considered):
-        if one.dropped is None:
-            left[place] = True
-        else:
-            furthest = max(furthest, _STAGES.index(one.dropped))
-    if left.any():
-        return None
-    return "no_candidates" if furthest < 0 else _STAGES[furthest]
-
-
-def _no_effects(pairs: Sequence[Pair]) -> EffectBlock:
-    empty = np.empty((0, len(pairs)))
-    return EffectBlock(empty, empty, empty, tuple("none" for _ in pairs))
-
-
-def _prior_effects(catalogue: Catalogue, pairs: Sequence[Pair], n: int) -> EffectBlock:
-    """What a decision without a model believes: the catalogue's priors."""
-    believed = [catalogue.priors.get(pair, (math.nan, math.nan)) for pair in pairs]
-    tables = np.array(believed, dtype=np.float64).reshape(len(pairs), 2)
-    return EffectBlock(
-        np.full((n, len(pairs)), np.nan),
-        np.tile(tables[:, 0], (n, 1)),
-        np.tile(tables[:, 1], (n, 1)),
-        tuple("prior" for _ in pairs),
-    )
+_REMOVALS: Final[Mapping[str, Removal]] = {
+    NOT_WORTH_IT: "not_worth_it",
+    NO_CAPACITY: "no_capacity",
+    BEYOND_MOST: "max_customers",
+    _NO_ESTIMATE: "no_estimate",
+}
+_ALL: Final = Sharing()
+_MOST_ID: Final = "request.max_customers"
+_OF_CHOICE: Final = ("uplift", "sigma", "control_response", "net_value", "net_value_sigma", "priority", "paid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -281,50 +53,93 @@ class Ranking:
         allocation: over the ranked ones of the population.
         treatment_ids: of the candidates, in order.
         prices: of each capacity and budget, by id.
+        used: what is taken of each.
         uplift: and the following, each ``(n_ranked,)``: of the chosen candidate, NaN where there is none.
+        sigma: one standard deviation of the uplift.
+        control_response: expected outcome without it.
         net_value: less all prices, as a decision at these prices answers.
+        net_value_sigma: one standard deviation of it.
         priority: likewise.
         paid: the dual prices in it.
         money: all net values together, dual prices not subtracted.
         is_worth: ``(n_ranked,)`` something would be worth doing if there were enough of everything.
         is_estimated: ``(n_ranked,)`` of something it is known what it is worth.
+        is_beyond: ``(n_ranked,)`` something would be worth its prices too, if more customers might get an action.
     """
 
     allocation: Allocation
     treatment_ids: tuple[str, ...]
     prices: Mapping[str, float]
+    used: Mapping[str, float]
     uplift: FloatArray
+    sigma: FloatArray
+    control_response: FloatArray
     net_value: FloatArray
+    net_value_sigma: FloatArray
     priority: FloatArray
     paid: FloatArray
     money: float
     is_worth: BoolArray
     is_estimated: BoolArray
+    is_beyond: BoolArray
 
 
-def ranking_of(population: Population, scene: Scene, *, taken: Mapping[str, float], method: Method = "auto") -> Ranking:
+def ranking_of(
+    population: Population,
+    scene: Scene,
+    *,
+    taken: Mapping[str, float],
+    method: Method = "auto",
+    sharing: Sharing = _ALL,
+) -> Ranking:
     """The allocation of what is left of every capacity and budget.
-
-    Actions are worth their priorities: levers count, as they do in a single decision.
 
     Args:
         population: everybody.
         scene: what they are ranked by.
         taken: what of each capacity and budget is taken already, by id.
         method: as ``allocate``.
+        sharing: how it is shared out.
     """
     free = scene.terms()
     shape = population.allowed.shape
     values, spend = np.full(shape, np.nan), np.zeros(shape)
     for rows in _row_blocks(shape[0]):
-        block = ranked_block(_part(population.effects, rows), free, fatigue=population.fatigue[rows])
-        values[rows] = np.where(population.allowed[rows], block.priority, np.nan)
+        block = ranked_block(part_of(population.effects, rows), free, fatigue=population.fatigue[rows])
+        values[rows] = np.where(population.allowed[rows], _worth(block, sharing), np.nan)
         spend[rows] = np.where(population.allowed[rows] & (block.spend > 0), block.spend, 0.0)
-    constraints = constraints_of(scene.rulebook, taken)
+    constraints = _constraints(scene.rulebook, taken, sharing)
     first = _mandatory_choices(values, spend, constraints, _mandatory(scene.rulebook))
     allocation = _joined(first, values, spend, constraints, method)
-    prices = dict(zip(constraints.ids, allocation.prices.tolist(), strict=True))
-    return _valued(population, scene, allocation, prices, values)
+    return _valued(population, scene, allocation, constraints, values, sharing)
+
+
+def _worth(block: RankedBlock, sharing: Sharing) -> FloatArray:
+    """What candidates are worth to the allocation, which never chooses what is worth 0 or less."""
+    worth = block.priority if sharing.by == "priority" else block.net_value
+    if sharing.least_net_value <= 0:
+        return worth
+    return np.where(block.net_value < sharing.least_net_value, np.minimum(worth, 0.0), worth)
+
+
+def _constraints(rulebook: Rulebook, taken: Mapping[str, float], sharing: Sharing) -> Constraints:
+    given = constraints_of(rulebook, taken)
+    n_candidates = given.takes.shape[1]
+    if not sharing.within_capacity:
+        given = Constraints(
+            ids=(),
+            most=np.empty(0),
+            takes=np.zeros((0, n_candidates), dtype=np.bool_),
+            is_money=np.empty(0, dtype=np.bool_),
+        )
+    if sharing.most_customers is not None:
+        given = Constraints(
+            ids=(*given.ids, _MOST_ID),
+            most=np.append(given.most, float(sharing.most_customers)),
+            takes=np.vstack([given.takes, np.ones((1, n_candidates), dtype=np.bool_)]),
+            is_money=np.append(given.is_money, False),
+        )
+    return replace(given, most=given.most * sharing.part)
 
 
 def _mandatory(rulebook: Rulebook) -> BoolArray:
@@ -375,31 +190,46 @@ def _joined(
 
 
 def _valued(
-    population: Population, scene: Scene, allocation: Allocation, prices: Mapping[str, float], values: FloatArray
+    population: Population,
+    scene: Scene,
+    allocation: Allocation,
+    constraints: Constraints,
+    values: FloatArray,
+    sharing: Sharing,
 ) -> Ranking:
+    prices, used = (
+        {one: number for one, number in zip(constraints.ids, numbers.tolist(), strict=True) if one != _MOST_ID}
+        for numbers in (allocation.prices, allocation.used)
+    )
     free, priced = scene.terms(), scene.terms(prices)
     choice = allocation.choice
-    columns = {name: np.full(len(choice), np.nan) for name in ("uplift", "net_value", "priority", "paid")}
+    columns = {name: np.full(len(choice), np.nan) for name in _OF_CHOICE}
+    is_beyond = np.zeros(len(choice), dtype=np.bool_)
     money = 0.0
     for rows in _row_blocks(len(choice)):
-        part, effects = choice[rows], _part(population.effects, rows)
+        part, effects = choice[rows], part_of(population.effects, rows)
         who = np.flatnonzero(part != NOTHING)
-        chosen = (who, part[who])
+        chosen, pair = (who, part[who]), free.pair[part[who]]
         tired = population.fatigue[rows]
         before, after = (ranked_block(effects, terms, fatigue=tired) for terms in (free, priced))
         at = who + rows.start
-        columns["uplift"][at] = effects.uplift[who, free.pair[part[who]]]
-        columns["net_value"][at] = after.net_value[chosen]
-        columns["priority"][at] = after.priority[chosen]
+        for name in ("uplift", "sigma", "control_response"):
+            columns[name][at] = getattr(effects, name)[who, pair]
+        for name in ("net_value", "net_value_sigma", "priority"):
+            columns[name][at] = getattr(after, name)[chosen]
         columns["paid"][at] = before.net_value[chosen] - after.net_value[chosen]
         money += float(before.net_value[chosen].sum())
+        worth = np.where(values[rows] > 0, _worth(after, replace(sharing, least_net_value=0.0)), -np.inf)
+        is_beyond[rows] = np.any(worth > 0, axis=1)
     return Ranking(
         allocation=allocation,
         treatment_ids=free.treatment_ids,
         prices=prices,
+        used=used,
         money=money,
         is_worth=np.any(values > 0, axis=1),
         is_estimated=np.any(~np.isnan(values), axis=1),
+        is_beyond=is_beyond & (sharing.most_customers is not None),
         **columns,
     )
 
@@ -452,20 +282,24 @@ def price_list(ranking: Ranking, scene: Scene, *, bundle: str | None, created_at
 
 def reasons_of(population: Population, ranking: Ranking) -> list[str | None]:
     """Of everybody why nothing is done: None of those for whom something is."""
-    reasons = list(population.reasons)
+    reasons = [one.reason for one in population.standings]
     free = ranking.allocation.choice == NOTHING
     for row, place in enumerate(population.rows.tolist()):
         if free[row] and ranking.is_worth[row]:
-            reasons[place] = NO_CAPACITY
+            reasons[place] = BEYOND_MOST if ranking.is_beyond[row] else NO_CAPACITY
         elif free[row]:
             reasons[place] = NOT_WORTH_IT if ranking.is_estimated[row] else _NO_ESTIMATE
     return reasons
 
 
+def removals_of(population: Population, ranking: Ranking) -> list[Removal | None]:
+    """``reasons_of`` in a marketer's words."""
+    return [
+        None if reason is None else standing.removal or _REMOVALS[reason]
+        for standing, reason in zip(population.standings, reasons_of(population, ranking), strict=True)
+    ]
+
+
 def _row_blocks(n: int) -> Iterator[slice]:
     for start in range(0, n, 65_536):
         yield slice(start, min(start + 65_536, n))
-
-
-def _part(effects: EffectBlock, rows: slice | IntArray) -> EffectBlock:
-    return EffectBlock(effects.control_response[rows], effects.uplift[rows], effects.sigma[rows], effects.source)

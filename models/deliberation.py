@@ -247,11 +247,23 @@ def consider(
         rulebook: what it is made by.
         stall_of: the score of a customer who is stalled, or is not; only asked while the journey is open.
     """
+    situation, stall = standing_of(inputs, rulebook, stall_of)
+    return situation, stall, considered_in(situation, inputs, rulebook)
+
+
+def standing_of(
+    inputs: Inputs, rulebook: Rulebook, stall_of: Callable[[bool], StallScore]
+) -> tuple[Situation, StallScore]:
+    """Where a customer stands, with what the models expect of it; arguments as of ``consider``."""
     situation = _situation(inputs, rulebook)
     is_stalled = situation.stall_state is not None
     stall = finite_stall(stall_of(is_stalled)) if situation.status == "open" else UNKNOWN_STALL
-    situation = _expected(situation, stall, rulebook)
-    considered = considered_candidates(
+    return _expected(situation, stall, rulebook), stall
+
+
+def considered_in(situation: Situation, inputs: Inputs, rulebook: Rulebook) -> list[Considered]:
+    """The candidates that the funnel up to scoring leaves to a customer who stands like this, and those it does not."""
+    return considered_candidates(
         plan=rulebook.plan,
         catalogue=rulebook.catalogue,
         policy=rulebook.policy,
@@ -261,7 +273,6 @@ def consider(
         question=inputs.question,
         time_zone=inputs.time_zone,
     )
-    return situation, stall, considered
 
 
 def failing_rules_of(

@@ -119,6 +119,17 @@ class MemoryRecordStore:
         ordered = tuple(sorted(contacts, key=lambda each: each.at))
         return CustomerRecords(ordered, newest_consents(told), used, sent=sent)
 
+    def contacts(self, *, since: int, now: int, page: int = 10_000) -> Iterator[list[Contact]]:
+        """Pages of the contacts of everybody, by customer."""
+        with self._guard:
+            found = [
+                each
+                for _, each in sorted(self._contacts.items(), key=lambda item: item[0])
+                if each.at >= since and counts(each, now=now)
+            ]
+        for start in range(0, len(found), page):
+            yield found[start : start + page]
+
     def capacity_used(self, windows: Sequence[CapacityWindow], *, now: int) -> dict[str, float]:
         """Units or money taken of each capacity and budget in a window."""
         with self._guard:

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,17 +26,17 @@ from models.configuration import Configuration, load_configuration
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from models.batch_ranking import Population, Ranking, Scene
+    from models.batch_observation import Scene
+    from models.batch_population import Population
+    from models.batch_ranking import Ranking
     from models.prices import PriceList
-    from models.records import RecordStore
-    from models.scoring import Scorer
+    from models.ranked_rows import FileFormat
 
-_ROWS_PER_WRITE: Final = 50_000
 _ID_COLUMN: Final = "customer_id"
-
-
-_OWNER_ONLY: Final = 0o600
-"""What a customer is worth is nobody else's business."""
+_COLUMNS: Final = (
+    *("customer_id", "journey_id", "rank", "action_id", "treatment_id", "channel", "priority", "net_value"),
+    *("prices_paid", "uplift", "reason", "arm", "as_of", "bundle", "policy_version", "features_version"),
+)
 
 
 class Format(StrEnum):
@@ -106,10 +106,10 @@ def rank(
         raise Refused(f"--output: {output} exists, expected a new file: choose another name, or add --force")
     wanted = None if customers is None else frozenset(read_customer_ids(customers))
     use_numba_cache(home)
-    from features.log_files import format_of
+    from features.log_files import LogFormat, format_of
 
-    written_as = format_of(output) if form is None else form.value
-    if written_as not in list(Format):
+    written_as: LogFormat = format_of(output) if form is None else form.value
+    if written_as == "xes":
         raise Refused(f"--output: got {output.name}, expected a name that ends in .csv, .csv.gz or .parquet")
     found = ranked_home(
         home,
@@ -157,30 +157,30 @@ def ranked_home(
     """
     from features.event_export import export_events
     from features.event_store import open_event_log
-    from models.batch_ranking import (
-        Scene,
-        considered_population,
-        constraints_of,
-        observed_customers,
-        price_list,
-        ranking_of,
-    )
+    from models.batch_home import champion_of, opened_records
+    from models.batch_observation import Scene, customer_blocks
+    from models.batch_population import considered_population, joined
+    from models.batch_ranking import constraints_of, price_list, ranking_of
     from models.capacity import capacity_windows
     from models.rulebooks import feature_sets_of, rulebooks_of
 
     rulebook = rulebooks_of(configuration, feature_sets_of(configuration))[journey_id]
-    scorer, bundle = _champion(home, rulebook.feature_set.names, configuration, journey_id)
+    scorer, bundle = champion_of(home, configuration, rulebook)
     scene = Scene(rulebook=rulebook, scorer=scorer, at=at, is_past=is_past)
     with ExitStack() as stack:
         log = stack.enter_context(closing(open_event_log(home, readonly=True)))
-        records = _opened_records(home, stack)
+        records = opened_records(home, stack)
         folder = stack.enter_context(TemporaryDirectory(prefix="headway-", dir=home.state))
         events = Path(folder) / "events.parquet"
         export_events(log, events, until=log.head())
         if wanted is not None:
             wanted = frozenset(log.person(one, at=at, known_before=at).customer_id for one in wanted)
-        blocks = observed_customers(events, scene, wanted=wanted)
-        population = considered_population(blocks, scene, log=log, records=records)
+        blocks = []
+        for asked in customer_blocks(events, scene, wanted=wanted):
+            observed = asked()
+            graph = log.identities(observed.customer_ids).known_before(at)
+            blocks.append(considered_population(observed, scene, graph=graph, records=records))
+        population = joined(blocks, scene)
         windows = capacity_windows(rulebook.policy.capacity, at, configuration.taxonomy.time_zone)
         used = records.capacity_used(windows, now=at)
     ranking = ranking_of(population, scene, taken=used)
@@ -193,31 +193,6 @@ def ranked_home(
         bundle=bundle,
         left=dict(zip(given.ids, given.most.tolist(), strict=True)),
     )
-
-
-def _champion(
-    home: Home, feature_names: tuple[str, ...], configuration: Configuration, journey_id: str
-) -> tuple[Scorer | None, str | None]:
-    """The scorer of a journey's champion and its label; None and None where none was promoted."""
-    from models.bundle import check_horizon, load_bundle
-    from models.registry import CHAMPION, model_name, read_champion
-    from models.scoring import Scorer
-
-    pointer = read_champion(home.champion_file, model_name(journey_id))
-    if pointer is None:
-        return None, None
-    bundle = load_bundle(pointer.path, feature_names, manifest_sha256=pointer.manifest_sha256)
-    check_horizon(bundle, configuration.journeys.by_id[journey_id].horizon)
-    return Scorer(bundle, configuration.catalogue.priors), f"{pointer.name}@{CHAMPION}/{pointer.version}"
-
-
-def _opened_records(home: Home, stack: ExitStack) -> RecordStore:
-    from models.memory_records import MemoryRecordStore
-    from models.record_store import open_record_store
-
-    if not home.has_records:
-        return MemoryRecordStore()  # nothing was ever decided
-    return stack.enter_context(closing(open_record_store(home, readonly=True)))
 
 
 def read_customer_ids(path: Path) -> list[str]:
@@ -266,108 +241,30 @@ def _no_column(path: Path, names: Any) -> Refused:
 
 def ranking_schema() -> pa.Schema:
     """Columns of a ranking: one row a customer, those who get an action first, by rank."""
-    import pyarrow as pa
+    from models.ranked_rows import schema_of
 
-    text, number = pa.string(), pa.float64()
-    return pa.schema(
-        [
-            pa.field("customer_id", text, nullable=False),
-            pa.field("journey_id", text, nullable=False),
-            pa.field("rank", pa.int64()),
-            pa.field("action_id", text, nullable=False),
-            pa.field("treatment_id", text, nullable=False),
-            pa.field("channel", text),
-            pa.field("priority", number),
-            pa.field("net_value", number),
-            pa.field("prices_paid", number),
-            pa.field("uplift", number),
-            pa.field("reason", text),
-            pa.field("arm", text, nullable=False),
-            pa.field("as_of", text, nullable=False),
-            pa.field("bundle", text),
-            *(pa.field(f"{name}_version", text, nullable=False) for name in ("policy", "features", "prices")),
-        ]
-    )
+    return schema_of(_COLUMNS, ("prices_version",))
 
 
-def write_ranking(found: Ranked, output: Path, form: str) -> None:
+def write_ranking(found: Ranked, output: Path, form: FileFormat) -> None:
     """Write a ranking to a file, which is seen only once it is whole.
 
     Raises:
         StoreUnavailable: the file cannot be written.
     """
-    import pyarrow as pa
-
-    from features.log_files import log_writer
-
-    schema = ranking_schema()
-    with log_writer(output, "csv" if form == "csv" else "parquet", schema, mode=_OWNER_ONLY) as writer:
-        for rows in _rows(found):
-            writer.write(pa.Table.from_pylist(rows, schema=schema))
-
-
-def _rows(found: Ranked) -> Iterator[list[dict[str, object]]]:
-    import numpy as np
-
-    from models.actions import NO_ACTION
-    from models.allocation import NOTHING
     from models.batch_ranking import reasons_of
+    from models.ranked_rows import RankedCustomers, write_rows
 
-    population, ranking, rulebook = found.population, found.ranking, found.scene.rulebook
-    reasons = reasons_of(population, ranking)
-    choice = ranking.allocation.choice
-    chosen = np.flatnonzero(choice != NOTHING)
-    chosen = chosen[np.argsort(-ranking.priority[chosen], kind="stable")]
-    same = {
-        "journey_id": rulebook.journey.id,
-        "as_of": dump_timestamp(found.scene.at),
-        "bundle": found.bundle,
-        "policy_version": rulebook.policy_version,
-        "features_version": rulebook.feature_set.version,
-        "prices_version": found.prices.version,
-    }
-    treatments = {
-        treatment.id: (action.id, treatment.id, treatment.channel)
-        for action in rulebook.catalogue.actions
-        for treatment in action.treatments
-    }
-
-    def with_action(rank: int, row: int) -> dict[str, object]:
-        place = int(population.rows[row])
-        action_id, treatment_id, channel = treatments[ranking.treatment_ids[int(choice[row])]]
-        return {
-            **same,
-            "customer_id": population.customer_ids[place],
-            "rank": rank,
-            "action_id": action_id,
-            "treatment_id": treatment_id,
-            "channel": channel,
-            "priority": float(ranking.priority[row]),
-            "net_value": float(ranking.net_value[row]),
-            "prices_paid": float(ranking.paid[row]),
-            "uplift": float(ranking.uplift[row]),
-            "arm": population.arms[place],
-        }
-
-    def without(place: int) -> dict[str, object]:
-        return {
-            **same,
-            "customer_id": population.customer_ids[place],
-            "action_id": NO_ACTION,
-            "treatment_id": NO_ACTION,
-            "reason": reasons[place],
-            "arm": population.arms[place],
-        }
-
-    yield from _in_pages(chosen.tolist(), lambda number, row: with_action(number + 1, row))
-    left = [place for place, reason in enumerate(reasons) if reason is not None]
-    yield from _in_pages(left, lambda _, place: without(place))
-
-
-def _in_pages(items: list[int], row_of: Callable[[int, int], dict[str, object]]) -> Iterator[list[dict[str, object]]]:
-    for start in range(0, len(items), _ROWS_PER_WRITE):
-        page = items[start : start + _ROWS_PER_WRITE]
-        yield [row_of(start + number, item) for number, item in enumerate(page)]
+    ranked = RankedCustomers(
+        scene=found.scene,
+        population=found.population,
+        ranking=found.ranking,
+        reasons=reasons_of(found.population, found.ranking),
+        bundle=found.bundle,
+        asked_as={},
+        more={"prices_version": found.prices.version},
+    )
+    write_rows(ranked, output, form, ranking_schema())
 
 
 def summary(found: Ranked) -> dict[str, Any]:
@@ -391,7 +288,7 @@ def summary(found: Ranked) -> dict[str, Any]:
         "relative_gap": allocation.relative_gap,
         "is_exact": allocation.is_exact,
         "prices": dict(found.ranking.prices),
-        "used": dict(zip(found.ranking.prices, allocation.used.tolist(), strict=True)),
+        "used": dict(found.ranking.used),
         "left": dict(found.left),
         "version": found.prices.version,
         "valid_until": dump_timestamp(found.prices.valid_until),

@@ -27,6 +27,7 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
@@ -181,6 +182,24 @@ _COUNTED = statement(
         or_(_c.status == _CONFIRMED, and_(_c.status == _LEASE, _c.expires_at > bindparam("now"))),
     )
     .order_by(_c.at)
+)
+_IDENTITY = (_c.customer_id, _c.decision_id, _c.action_id, _c.occasion)
+_ALL_COUNTED = statement(
+    select(*_CONTACT, _c.occasion)
+    .where(
+        tuple_(*_IDENTITY)
+        > tuple_(
+            bindparam("after_customer", type_=TEXT),
+            bindparam("after_decision", type_=TEXT),
+            bindparam("after_action", type_=TEXT),
+            bindparam("after_occasion", type_=WHOLE),
+        ),
+        _c.at >= bindparam("since"),
+        or_(_c.status == _CONFIRMED, and_(_c.status == _LEASE, _c.expires_at > bindparam("now"))),
+    )
+    .order_by(*_IDENTITY)
+    .limit(bindparam("page", type_=WHOLE))
+    .offset(ZERO)
 )
 _INSERT_CONTACT = statement(insert(contacts_table))
 _RELEASE_SEND = statement(
@@ -368,6 +387,20 @@ class SqlRecordStore:
             used = capacity_tables.used(connection, windows, now=now, customer_ids=ids, send_id=send_id)
             sent = "" if send_id is None else _sent(connection, ids, send_id)
         return CustomerRecords(tuple(contacts), newest_consents(told), used, sent=sent)
+
+    def contacts(self, *, since: int, now: int, page: int = 10_000) -> Iterator[list[Contact]]:
+        """Pages of the contacts of everybody, by customer; each page is a read of its own."""
+        after: tuple[str, str, str, int] = ("", "", "", 0)
+        while True:
+            names = ("after_customer", "after_decision", "after_action", "after_occasion")
+            key: _Row = {**dict(zip(names, after, strict=True)), "since": since, "now": now, "page": page}
+            with self._store.reading() as connection:
+                rows = connection.execute(_ALL_COUNTED, key).fetchall()
+            if not rows:
+                return
+            found = [Contact(*row[:-1]) for row in rows]
+            yield found
+            after = (found[-1].customer_id, found[-1].decision_id, found[-1].action_id, rows[-1][-1])
 
     def capacity_used(self, windows: Sequence[CapacityWindow], *, now: int) -> dict[str, float]:
         """Units or money taken of each capacity and budget in a window, leases live at ``now`` included."""

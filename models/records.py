@@ -354,6 +354,12 @@ class RecordStore(Protocol):
         and which decision holds the place of that send, whether it chose something or not.
         """
 
+    def contacts(self, *, since: int, now: int, page: int = 10_000) -> Iterator[list[Contact]]:
+        """Pages of the contacts of everybody since ``since``, and leases still live at ``now``, by customer.
+
+        Each page is a read of its own, so that a long look keeps no writer waiting.
+        """
+
     def capacity_used(self, windows: Sequence[CapacityWindow], *, now: int) -> dict[str, float]:
         """Units or money taken of each capacity and budget in a window, leases live at ``now`` included."""
 

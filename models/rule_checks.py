@@ -106,7 +106,7 @@ def rules_problems(
     """What is wrong with rules that are read in each of ``journeys``."""
     yield from repeated_ids(document, (*here, "rules"), [rule.id for rule in rules])
     for index, rule in enumerate(rules):
-        yield from _conditions_problems(rule.all_of, document, (*here, "rules", index), names, journeys)
+        yield from conditions_problems(rule.all_of, document, (*here, "rules", index), names, journeys)
 
 
 def lead_problems(
@@ -121,15 +121,16 @@ def lead_problems(
             if condition.field == "lead_class":
                 expected = "another field: the lead class follows from the criteria"
                 yield document.problem((*place, "all_of", position, "field"), condition.field, expected)
-        yield from _conditions_problems(criterion.all_of, document, place, names, journeys)
+        yield from conditions_problems(criterion.all_of, document, place, names, journeys)
     for index, one in enumerate(leads.classes):
         if one.id == NOT_QUALIFIED:
             yield document.problem((*here, "classes", index, "id"), one.id, "another name: this class is built in")
 
 
-def _conditions_problems(
+def conditions_problems(
     conditions: Sequence[Condition], document: YamlDocument, here: Place, names: Names, journeys: Sequence[str]
 ) -> Iterator[Problem]:
+    """What is wrong with the conditions that stand under ``all_of``, read in each of ``journeys``."""
     for position, condition in enumerate(conditions):
         place = (*here, "all_of", position)
         expected = _field_expectation(condition.field, names, journeys)

@@ -29,6 +29,8 @@ _EXPLAINING: Final = frozenset(
         "/v1/decisions/{decision_id}/explanation",
         "/v1/decisions/{decision_id}/replay",
         "/v1/policies/validate",
+        "/v1/audiences/estimate",
+        "/v1/audiences/screen",
         "/v1/simulations",
     }
 )

@@ -29,6 +29,7 @@ from models.registry import LocalRegistry
 from models.rulebooks import feature_sets_of
 from serving.activations import ActivationDesk
 from serving.admission import Admission
+from serving.audiences import AudienceDesk
 from serving.audit import AuditTrail
 from serving.auth import Authenticator, Tokens
 from serving.champions import Champions
@@ -72,7 +73,7 @@ from serving.workers import WAITING_PER_THREAD, Workers
 from serving.workforce import WorkforceDesk
 from serving.write_ahead import WriteAheadLogs
 
-ERRANDS: Final = 4
+ERRANDS: Final = 6
 """One of each kind of command that is run for callers, and a thread to tell the next caller that it has to wait."""
 
 
@@ -218,6 +219,15 @@ def assemble(
             key_limited=lambda: key_limits.refused,
         )
     )
+    jobs = JobDesk(
+        jobs=stores.jobs,
+        files=JobFiles(home.jobs),
+        clock=surroundings.clock,
+        randomness=surroundings.randomness,
+        most_queued=settings.most_queued_jobs,
+        kept_days=settings.jobs_kept_days,
+        wake=wake_jobs,
+    )
     return Runtime(
         settings=settings,
         authenticator=Authenticator(keys, settings.bootstrap_key, clock=surroundings.clock, tokens=tokens),
@@ -308,14 +318,14 @@ def assemble(
         evaluations=EvaluationShelf(home.evaluation_reports),
         simulations=SimulationDesk(configurations=configurations, run=run_command),
         drift=drift,
-        jobs=JobDesk(
-            jobs=stores.jobs,
-            files=JobFiles(home.jobs),
-            clock=surroundings.clock,
-            randomness=surroundings.randomness,
-            most_queued=settings.most_queued_jobs,
-            kept_days=settings.jobs_kept_days,
-            wake=wake_jobs,
+        jobs=jobs,
+        audiences=AudienceDesk(
+            configurations=configurations,
+            feature_sets=feature_sets,
+            now=lambda: _pinned_moment(stores.log, surroundings.clock()),
+            bundles=champions.labels,
+            jobs=jobs,
+            run=run_command,
         ),
         feature_names={one.version: one.names for one in feature_sets.values()},
         loaded_bundles=champions.labels,
@@ -345,6 +355,12 @@ def _take_up(champions: Champions, challengers: Champions | None, configurations
             look()
         except Exception as error:  # what was done is done; the next tick looks again
             log_event("refresh_failed", level=logging.ERROR, error=error)
+
+
+def _pinned_moment(log: EventLog, now: int) -> tuple[int, int]:
+    """A moment after everything that has arrived, also where the clock was set back, and the last position by then."""
+    head = log.head()
+    return max(now, log.arrived_at(head) + 1), head
 
 
 def _newest_moment(stores: Stores, now: int) -> int:

@@ -21,4 +21,7 @@ class JobKind:
     seconds: float
 
 
-KINDS: Final[tuple[JobKind, ...]] = ()
+AUDIENCE: Final = JobKind(name="audience", words=("audience", "make"), seconds=6 * 3_600.0)
+SCREENING: Final = JobKind(name="screening", words=("audience", "screen-list"), seconds=3_600.0)
+
+KINDS: Final[tuple[JobKind, ...]] = (AUDIENCE, SCREENING)

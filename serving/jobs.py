@@ -76,7 +76,13 @@ class JobDesk:
         self._most_queued, self._kept_days, self._wake = most_queued, kept_days, wake
 
     def submit(
-        self, kind: str, spec: Mapping[str, Any], principal: Principal, *, request_id: str | None = None
+        self,
+        kind: str,
+        spec: Mapping[str, Any],
+        principal: Principal,
+        *,
+        request_id: str | None = None,
+        asked_for: Mapping[str, Any] | None = None,
     ) -> Submitted:
         """The job that holds for a request; it is on disk. It waits on a store: call it in a thread.
 
@@ -85,6 +91,8 @@ class JobDesk:
             spec: what is to be done, JSON values, checked.
             principal: who asks.
             request_id: the idempotency key; a new one where the caller gave none.
+            asked_for: what the caller asked for, JSON values, where the spec says more than that, such as the moment:
+                the same again under the same request id is the same job.
 
         Raises:
             Conflict: the request id was used for another job.
@@ -100,7 +108,7 @@ class JobDesk:
             source=principal.source,
             key_id=principal.key_id,
             request_id=new_id if request_id is None else request_id,
-            request_hash=job_hash(kind, spec),
+            request_hash=job_hash(kind, spec if asked_for is None else asked_for),
         )
         try:
             submitted = self._jobs.submit(asked, most_queued=self._most_queued, now=now)

@@ -122,7 +122,7 @@ def parse_decision_request(document: object, *, idempotency_key: str | None, new
     """
     fields = Fields.of(document, DecisionRequest.__struct_fields__)
     request = DecisionRequest(
-        request_id=_request_id(fields, idempotency_key, new_request_id),
+        request_id=request_id_of(fields, idempotency_key) or new_request_id,
         customer_id=fields.required_text("customer_id"),
         channel=fields.text("channel"),
         direction=cast(Direction, fields.choice("direction", get_args(Direction), "outbound")),
@@ -143,10 +143,11 @@ def parse_decision_request(document: object, *, idempotency_key: str | None, new
     return request
 
 
-def _request_id(fields: Fields, idempotency_key: str | None, new_request_id: str) -> str:
+def request_id_of(fields: Fields, idempotency_key: str | None) -> str | None:
+    """The idempotency key of a request, from the field ``request_id`` or the header; None where there is none."""
     given = fields.text("request_id")
     if idempotency_key is None:
-        return given or new_request_id
+        return given
     if _QUOTED.fullmatch(idempotency_key):
         idempotency_key = re.sub(r"\\(.)", r"\1", idempotency_key[1:-1])
     if not _is_text(idempotency_key, MAX_ID_CHARACTERS):

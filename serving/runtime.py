@@ -30,6 +30,7 @@ from serving.write_ahead import WriteAheadLogs
 
 # They know states, and with them jitted code, for which the composition root chooses the folder first.
 if TYPE_CHECKING:
+    from serving.audiences import AudienceDesk
     from serving.configurations import Configurations
     from serving.contexts import ContextDesk
     from serving.decision_desk import DecisionDesk
@@ -97,6 +98,7 @@ class Runtime:
     simulations: SimulationDesk
     drift: DriftDesk
     jobs: JobDesk
+    audiences: AudienceDesk
     feature_names: Mapping[str, tuple[str, ...]]
     loaded_bundles: Callable[[], Mapping[str, str | None]]
     readiness: ReadinessCheck

@@ -13,16 +13,18 @@ import msgspec
 import uvicorn
 
 from models.explanation_process import reply
+from models.jobs import Succeeded
 from serving.api.app import application
 from serving.runtime import Runtime
 from tests.doors import JOURNEY, World
+from tests.job_records import claim, submission
 
 START_SECONDS: Final = 30.0
 REPORT: Final = "ope-0123456789abcdef"
 
 
 def reported_world(folder: Path) -> World:
-    """An installation that explains decisions, and keeps an evaluation and a drift report."""
+    """An installation that explains decisions, and keeps an evaluation, a drift report, and a job that is done."""
     world = World(folder)
     world.explain = lambda request: reply(world.home, msgspec.json.encode(request))
     world.home.create()
@@ -32,7 +34,18 @@ def reported_world(folder: Path) -> World:
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(msgspec.json.encode(document))
+    _do_job(world)
     return world
+
+
+def _do_job(world: World) -> None:
+    world.jobs.submit(submission(), most_queued=1, now=world.now)
+    job = world.jobs.claim(claim(), now=world.now)
+    assert job is not None
+    folder = world.home.jobs / job.job_id / str(job.token)
+    folder.mkdir(parents=True)
+    (folder / "audience.csv").write_text("customer_id,action_id\nc-7,nudge_documents\n")
+    world.jobs.end(job.job_id, job.token, Succeeded(b'{"rows":1}', f"{job.token}/audience.csv"), now=world.now)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from litestar.types import ASGIApp, ExceptionHandlersMap, Message, Receive, Scop
 from features.errors import UnknownObject
 from features.events import shown
 from serving import problems
+from serving.api.audiences import estimate_audience, make_audience, screen_list
 from serving.api.audited import note_call
 from serving.api.browsers import for_browsers
 from serving.api.calls import ARRIVED, LEFT, RUNTIME, Call, as_problem, guarded, refuse_endless_query
@@ -63,6 +64,7 @@ ROUTES: Final = (
     *(list_models, promote_model, roll_back_model),
     *(report_experiment, list_evaluations, read_evaluation, simulate, read_drift),
     *(list_jobs, read_job, cancel_job, job_result),
+    *(make_audience, estimate_audience, screen_list),
     *(livez, readyz, metrics, openapi_json, index, docs, docs_asset, problem_page),
 )
 

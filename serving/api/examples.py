@@ -20,6 +20,8 @@ ILLUSTRATED: Final[Mapping[str, str]] = {
     "POLICY_VERSION": "5d41402abc4b",
     "ACTIONS_VERSION": "7d793037a076",
     "REPORT_ID": "ope-0123456789abcdef",
+    "JOB_ID": "j-01JN7Z5KQ2V8M4T6W9X1Y3A5BC",
+    "ASKED_JOB_ID": "j-01JN7Z6MR3W9N5V7X1Y2Z4B6CD",
 }
 """What stands in the description where a shell has a variable."""
 
@@ -104,6 +106,31 @@ _ACTIONS: Final[Json] = {
 }
 
 
+_AUDIENCE: Final[Json] = {
+    "request_id": "activation-week-10",
+    "journey_id": _JOURNEY,
+    "filter": {
+        "all_of": [
+            {"field": "stage", "one_of": ["applied", "verified"]},
+            {"field": "stall_propensity", "at_least": 0.3},
+            {"field": "feature:hours_since_progress", "at_least": 48},
+            {"field": "attribute:region", "one_of": ["north", "capital"]},
+        ]
+    },
+    "channels": ["email"],
+    "candidates": {"exclude": ["survey_experience"]},
+    "max_customers": 500,
+    "rank_by": "net_value",
+    "min_net_value": 0.5,
+    "format": "csv",
+}
+_LIST: Final[Json] = {
+    "journey_id": _JOURNEY,
+    "action_id": "offer_protection",
+    "rows": [{"customer_id": "c-7"}, {"customer_id": "c-8", "channel": "call"}],
+}
+
+
 def _tracked(call_id: str, **fields: Any) -> Json:
     return {"messageId": call_id, "userId": "c-7", **fields}
 
@@ -163,6 +190,16 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     "screen": Example(body=_tracked("m-5", name="documents", properties={"screen": "documents"})),
     "group": Example(body=_tracked("m-6", groupId="branch-12")),
     "alias": Example(body=_tracked("m-7", previousId="cookie-81f3")),
+    "recent_events": Example(query={"limit": 20}),
+    "evaluate_flag": Example(names={"key": "web/home_banner"}, body={"context": {"targetingKey": "c-7"}}),
+    "evaluate_flags": Example(body={"context": {"targetingKey": "c-7", "headway_channel": "web"}}),
+    "list_jobs": Example(query={"limit": 20}, keeps={"JOB_ID": "job_id"}, needs="A job."),
+    "read_job": Example(names={"job_id": "$JOB_ID"}),
+    "job_result": Example(names={"job_id": "$JOB_ID"}, needs="A job that has succeeded."),
+    "estimate_audience": Example(body=_AUDIENCE),
+    "make_audience": Example(body=_AUDIENCE, keeps={"ASKED_JOB_ID": "job_id"}),
+    "cancel_job": Example(names={"job_id": "$ASKED_JOB_ID"}, needs="A job that has not ended."),
+    "screen_list": Example(body=_LIST),
     "report_journey": Example(names={"journey_id": _JOURNEY}, query={"top": 5}),
     "put_workforce": Example(
         body={

@@ -14,12 +14,14 @@ from features.journey_findings import JourneyReport
 from features.journey_question import DEFAULT_TOP, LARGEST_TOP
 from serving import problems
 from serving.access import rule_of
+from serving.api.audience_operations import AUDIENCE_OPERATIONS
 from serving.api.control_operations import CONTROL_OPERATIONS
 from serving.api.examples import example_body, with_examples
 from serving.api.job_operations import JOB_OPERATIONS
 from serving.api.measuring_operations import MEASURING_OPERATIONS
 from serving.api.ofrep_operations import EVALUATION_OPERATIONS
 from serving.api.operation import DECISION_ID as _DECISION_ID
+from serving.api.operation import IDEMPOTENCY_KEY as _IDEMPOTENCY_KEY
 from serving.api.operation import KEYED as _KEYED
 from serving.api.operation import READING as _READING
 from serving.api.operation import WRITING as _WRITING
@@ -44,6 +46,9 @@ _KEYS_SAID: Final = (
     "A key made with `headway keys create`, or a token of the company's sign-on where the service knows one. Each call "
     "says for which roles it is; `admin` may use all."
 )
+_LOCATION: Final[Json] = {
+    "Location": {"description": "The job.", "schema": {"type": "string", "format": "uri-reference"}}
+}
 _REFERENCE: Final = "#/components/schemas/{name}"
 _VERSION: Final[Json] = {
     "name": "version",
@@ -65,13 +70,6 @@ _CHANGING: Final = (
 )
 
 
-_IDEMPOTENCY_KEY: Final[Json] = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "required": False,
-    "description": "The request id, where the body has none; if both are given they must be equal. May be quoted.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 200},
-}
 _DECIDING: Final[tuple[Json, ...]] = (
     {
         "name": "decide",
@@ -358,6 +356,7 @@ OPERATIONS: Final = (
         failures=(*_KEYED, problems.INVALID, problems.TOO_MANY, problems.INTERNAL, problems.UNAVAILABLE),
     ),
     *MEASURING_OPERATIONS,
+    *AUDIENCE_OPERATIONS,
     *JOB_OPERATIONS,
     Operation(
         method="get",
@@ -429,10 +428,9 @@ def _described(operation: Operation) -> Json:
     if operation.parameters:
         described["parameters"] = with_examples(operation)
     if operation.body is not None:
-        described["requestBody"] = {
-            "required": not operation.is_body_optional,
-            "content": {"application/json": {**_shape(operation.body), **example_body(operation)}},
-        }
+        content = {"application/json": {**_shape(operation.body), **example_body(operation)}}
+        content |= {media_type: {"schema": {"type": "string"}} for media_type in operation.media_types}
+        described["requestBody"] = {"required": not operation.is_body_optional, "content": content}
     rule = rule_of(operation.method.upper(), operation.path)
     if rule.is_open:
         described["security"] = []
@@ -446,7 +444,18 @@ def _responses(operation: Operation) -> Iterator[tuple[str, Json]]:
     success: Json = {"description": operation.summary, "content": content}
     if operation.tagged:
         success["headers"] = {"ETag": {"schema": {"type": "string"}}}
-    yield "200", success
+    if operation.status == 202:
+        success["headers"] = _LOCATION
+    yield str(operation.status), success
+    if operation.accepted is not None:
+        yield (
+            "202",
+            {
+                "description": "Taken on as a job",
+                "headers": _LOCATION,
+                "content": {"application/json": _shape(operation.accepted)},
+            },
+        )
     if operation.has_not_modified:
         yield "304", {"description": "Nothing has changed", "headers": {"ETag": {"schema": {"type": "string"}}}}
     if operation.unready:
@@ -480,6 +489,7 @@ def _schemas() -> Json:
     roots = [
         *{operation.body for operation in OPERATIONS if operation.body is not None},
         *{operation.answer for operation in OPERATIONS if isinstance(operation.answer, type)},
+        *{operation.accepted for operation in OPERATIONS if operation.accepted is not None},
         *{operation.problem for operation in OPERATIONS},
     ]
     _, schemas = msgspec.json.schema_components(roots, schema_hook=_raw, ref_template=_REFERENCE)

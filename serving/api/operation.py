@@ -27,6 +27,9 @@ class Operation:
 
     Attributes:
         answer: the shape of a success as JSON, or the media type of another, or those that a file may have.
+        status: of a success.
+        accepted: the shape of a 202, where that is another success.
+        media_types: of bodies beside JSON.
         failures: the problems it may answer.
         tagged: a success carries an `ETag`.
         problem: the shape of its problems.
@@ -49,6 +52,9 @@ class Operation:
     problem: type[msgspec.Struct] = ProblemDetails
     problem_media: str = problems.MEDIA_TYPE
     has_not_modified: bool = False
+    status: int = 200
+    accepted: type[msgspec.Struct] | None = None
+    media_types: tuple[str, ...] = ()
 
     @property
     def told(self) -> str:
@@ -62,4 +68,12 @@ DECISION_ID: Final[Json] = {
     "required": True,
     "description": "The id of a decision.",
     "schema": {"type": "string"},
+}
+
+IDEMPOTENCY_KEY: Final[Json] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The request id, where the body has none; if both are given they must be equal. May be quoted.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 200},
 }

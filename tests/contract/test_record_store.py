@@ -128,6 +128,30 @@ def test_a_lease_counts_until_it_expires(store: RecordStore) -> None:
     assert _contacts(store, now=DECIDED_AT + 100) == ()
 
 
+def test_contacts_of_everybody_are_told_by_customer(store: RecordStore) -> None:
+    """Page by page: those that a read of each customer counts, and none twice."""
+    for number, customer_id in enumerate(("c2", "c1", "c3", "c1"), start=1):
+        made = record(number, customer_id=customer_id)
+        mail, text = contact(made), contact(made, action_id="offer", status="lease", expires_at=DECIDED_AT + 10)
+        store.commit(made, b"{}", reservation(mail, text))
+    store.confirm_contacts([replace(contact(record(9)), decision_id="", at=DECIDED_AT + at) for at in (5, 6)])
+
+    for now, since in ((DECIDED_AT, 0), (DECIDED_AT + 10, 0), (DECIDED_AT, DECIDED_AT + 3)):
+        for page in (1, 2, 100):
+            pages = list(store.contacts(since=since, now=now, page=page))
+            found = [each for one in pages for each in one]
+            expected = {
+                one: store.customer(one, since=since, now=now).contacts
+                for one in sorted({each.customer_id for each in found})
+            }
+            assert all(0 < len(one) <= page for one in pages)
+            assert [each.customer_id for each in found] == sorted(each.customer_id for each in found)
+            assert {one: sorted(map(repr, told)) for one, told in expected.items()} == {
+                one: sorted(repr(each) for each in found if each.customer_id == one) for one in expected
+            }
+    assert len(next(store.contacts(since=0, now=DECIDED_AT, page=100))) == 10
+
+
 def test_a_lease_is_confirmed(store: RecordStore) -> None:
     """An exposure turns the lease of its decision into a contact at its own time, even after the lease ended."""
     made = record()

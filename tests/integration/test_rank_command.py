@@ -161,7 +161,7 @@ def regret_of(ranked: Ranked, runtime: Runtime, *, as_of: str | None, now: int) 
             max_actions=20,
         )
         answer = msgspec.json.decode(runtime.decider.decide(asked, source="test", now=now))
-        assert answer["experiment"]["arm"] == population.arms[place]
+        assert answer["experiment"]["arm"] == population.standings[place].arm
         assert answer["versions"]["prices"] == ranked.prices.version
         assert answer["versions"]["bundle"] == ranked.bundle
         found = chosen.get(place, -1)

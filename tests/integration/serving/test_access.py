@@ -59,6 +59,9 @@ GET  /v1/ope/reports                          - - - x - -
 GET  /v1/ope/reports/{report_id}              - - - x - -
 POST /v1/simulations                          - - x x - -
 GET  /v1/monitoring/drift                     - - - x - -
+POST /v1/audiences                            - - x - - -
+POST /v1/audiences/estimate                   - - x x - -
+POST /v1/audiences/screen                     - - x - - -
 GET  /v1/jobs                                 x - x x - -
 GET  /v1/jobs/{job_id}                        x - x x - -
 POST /v1/jobs/{job_id}/cancel                 x - x x - -

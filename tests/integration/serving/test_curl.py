@@ -17,6 +17,7 @@ from serving.api.curl import curl_of, curl_page
 from serving.api.examples import EXAMPLES
 from serving.api.openapi import OPERATIONS, api_document
 from serving.child_commands import Command, Finished
+from tests.audience_answers import ESTIMATE, SCREENED
 from tests.doors import BOOTSTRAP, NOW
 from tests.json_schema import violations
 from tests.served import reported_world, served
@@ -58,6 +59,8 @@ def test_the_page_is_current() -> None:
 
 def _headway(command: Command) -> Finished:
     """What the console script prints where all is well."""
+    if command.words[0] == "audience":
+        return Finished(is_done=True, document=ESTIMATE if command.words[1] == "estimate" else SCREENED)
     entry = {"kind": command.words[0]}
     return Finished(is_done=True, document={"verdict": None, "entry": entry, "share": None})
 

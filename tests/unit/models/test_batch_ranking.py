@@ -11,12 +11,16 @@ import pytest
 from features.events import parse_timestamp
 from models.actions import Action
 from models.allocation import NOTHING
-from models.batch_ranking import Population, Scene, price_list, ranking_of, reasons_of
+from models.batch_observation import Scene
+from models.batch_population import Population, Standing
+from models.batch_ranking import price_list, ranking_of, reasons_of
 from models.scoring import EffectBlock
 from tests.decisions import action, rulebook
 
 AT = parse_timestamp("2026-03-10T12:00:00Z")
 PHONES = {"limits": [{"id": "limit.phone", "units": 2, "period": "1d", "channel": "phone"}]}
+
+STANDING = Standing("champion", None, None, (), "looking", None, "ACTIVE", math.nan, None)
 
 
 def scene(*actions: Action, capacity: Any = PHONES) -> Scene:
@@ -30,8 +34,7 @@ def population(uplift: list[list[float]], *, fatigue: list[float] | None = None)
     n, m = table.shape
     return Population(
         [f"c{row}" for row in range(n)],
-        ["champion"] * n,
-        [None] * n,
+        [STANDING] * n,
         np.arange(n),
         np.ones((n, m), dtype=np.bool_),
         EffectBlock(np.full((n, m), np.nan), table, np.full((n, m), 0.01), tuple("model" for _ in range(m))),
@@ -100,7 +103,7 @@ def test_who_gets_nothing_is_told_why() -> None:
 def test_nobody_at_all_is_no_error() -> None:
     """There is nothing to share out."""
     nobody = population([[0.1]])
-    nobody = Population([], [], [], np.empty(0, np.int64), nobody.allowed[:0], _none(nobody.effects), np.empty(0))
+    nobody = Population([], [], np.empty(0, np.int64), nobody.allowed[:0], _none(nobody.effects), np.empty(0))
     found = ranking_of(nobody, scene(action("nudge")), taken={})
 
     assert found.allocation.value == found.allocation.gap == found.money == 0.0

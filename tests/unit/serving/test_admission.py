@@ -94,6 +94,8 @@ def test_every_route_has_the_kind_that_it_should() -> None:
     assert found["explanations"] == {
         "GET /v1/decisions/{decision_id}/explanation",
         "POST /v1/decisions/{decision_id}/replay",
+        "POST /v1/audiences/estimate",
+        "POST /v1/audiences/screen",
         "POST /v1/policies/validate",
         "POST /v1/simulations",
     }
