@@ -70,6 +70,8 @@ def parse_audience(
     candidates = fields.inside("candidates.", fields.mapping("candidates"))
     candidates.refuse_unknown(CandidateFilter.__struct_fields__)
     conditions = fields.value("filter")
+    if isinstance(conditions, dict) and conditions.get("all_of", ()) is None:
+        conditions = {name: value for name, value in conditions.items() if name != "all_of"}  # null is not given
     if conditions is not None:
         fields.problems += filter_problems(conditions, names, journey_id, path="filter")
     is_listed = fields.value("customer_ids") is not None

@@ -24,12 +24,16 @@ from serving.auth import ROLES
 from serving.child_commands import Finished
 from serving.outcomes import _KEYS as OUTCOME_KEYS
 from serving.problems import PROBLEM_TYPES
+from tests.audience_answers import ESTIMATE, SCREENED
 from tests.doors import Client, World
 from tests.json_schema import resolved, violations
 
 DOCS = Path(__file__).parents[3] / "docs"
 REFERENCE = DOCS / "reference" / "api.md"
 CALLERS = DOCS / "how-to" / "caller.md"
+PRINTED = {("audience", "estimate"): ESTIMATE, ("audience", "screen"): SCREENED}
+"""What commands print."""
+
 PAGES = {"/", "/docs", "/docs/assets/{name:str}", "/docs/problems/{slug:str}", "/openapi.json"}
 
 
@@ -176,7 +180,7 @@ def test_null_stands_for_a_field_that_is_not_given(tmp_path: Path, operation: Op
     document, example = api_document(), EXAMPLES[operation.operation_id]
     content = document["paths"][operation.path][operation.method]["requestBody"]["content"]["application/json"]
     world = World(tmp_path)
-    world.command = lambda command: Finished(is_done=True, document={})
+    world.command = lambda command: Finished(is_done=True, document=PRINTED.get(command.words[:2], {}))
 
     with world.client() as client:
         decided = client.done("/v1/decisions", {"customer_id": "c-1"})
@@ -209,7 +213,7 @@ def test_the_idempotency_key_is_described_where_it_is_read() -> None:
     """And nowhere else: a header that is not read would be a promise that is not kept."""
     described = {one.operation_id for one in OPERATIONS for part in one.parameters if part["name"] == "Idempotency-Key"}
 
-    assert described == {"decide"}
+    assert described == {"decide", "make_audience", "screen_list"}
 
 
 def test_the_reference_is_current() -> None:
