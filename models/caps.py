@@ -37,15 +37,16 @@ def check_caps(reservation: Reservation, existing: Iterable[Contact], *, now: in
 def kept_contacts(record: DecisionRecord, reservation: Reservation) -> tuple[Contact, ...]:
     """The contacts that a store keeps of a decision.
 
-    A send for which nothing is done keeps one that never counts: whoever asks for the send again finds its decision.
+    A decision of a send keeps one more, that never counts: it holds the place of the send, until the next one does.
+    Moments cannot say which is the last: decisions of a clock that was set back have one.
     """
-    if reservation.contacts or reservation.send_id is None:
+    if reservation.send_id is None:
         return reservation.contacts
     at, ends = record.decided_at, record.expires_at
-    nothing = Contact(
+    place = Contact(
         record.decision_id, record.customer_id, NO_ACTION, "", at, "released", ends, send_id=reservation.send_id
     )
-    return (nothing,)
+    return (*reservation.contacts, place)
 
 
 def check_send(reservation: Reservation, sent: str) -> None:

@@ -297,10 +297,9 @@ class MemoryRecordStore:
 
     def _sent(self, ids: Sequence[str], send_id: str | None) -> str:
         """The decision that holds the place of a send; empty where there is none."""
-        found = (one for one in self._contacts.values() if one.send_id == send_id and one.customer_id in ids)
-        held = {one.decision_id for one in found if one.status != "released" or one.action_id == NO_ACTION}
-        kept = [(stored.record.decided_at, one) for one in held if (stored := self._by_id.get(one)) is not None]
-        return "" if send_id is None or not kept else max(kept)[1]
+        places = (one for one in self._contacts.values() if one.send_id == send_id and one.action_id == NO_ACTION)
+        held = {one.customer_id: one.decision_id for one in places if one.decision_id in self._by_id}
+        return "" if send_id is None else next((held[one] for one in ids if one in held), "")
 
     def _release(self, customer_id: str, send_id: str) -> None:
         for key, known in list(self._contacts.items()):

@@ -208,16 +208,13 @@ _RELEASE_SEND = statement(
     .values(status=_RELEASED)
 )
 _OF_SEND = and_(_c.customer_id == bindparam("customer"), _c.send_id == bindparam("send"))
-_IS_NOTHING = _c.action_id == literal_column(f"'{NO_ACTION}'", TEXT)
+_IS_PLACE = _c.action_id == literal_column(f"'{NO_ACTION}'", TEXT)
 _SENT = statement(
-    select(_d.decided_at, _d.decision_id)
+    select(_d.decision_id)
     .select_from(contacts_table.join(decisions_table, _d.decision_id == _c.decision_id))
-    .where(_OF_SEND, or_(_c.status != _RELEASED, _IS_NOTHING))
-    .order_by(_d.decided_at.desc(), _d.decision_id.desc())
-    .limit(literal_column("1", WHOLE))
-    .offset(ZERO)
+    .where(_OF_SEND, _IS_PLACE)
 )
-_DROP_NOTHING = statement(delete(contacts_table).where(_OF_SEND, _IS_NOTHING))
+_GIVE_UP_PLACE = statement(delete(contacts_table).where(_OF_SEND, _IS_PLACE))
 _confirm = insert(contacts_table)
 _CONFIRM = statement(
     _confirm.on_conflict_do_update(
@@ -611,15 +608,15 @@ def _reserve(connection: SqlConnection, record: DecisionRecord, reservation: Res
     if reservation.send_id is not None:
         sends = [{"customer": one, "send": reservation.send_id} for one in ids]
         connection.executemany(_RELEASE_SEND, sends)
-        connection.executemany(_DROP_NOTHING, sends)
+        connection.executemany(_GIVE_UP_PLACE, sends)
     capacity_tables.reserve(connection, reservation, now=record.decided_at, customer_ids=ids)
     connection.executemany(_INSERT_CONTACT, [_contact_row(contact) for contact in kept_contacts(record, reservation)])
 
 
 def _sent(connection: SqlConnection, ids: Sequence[str], send_id: str) -> str:
     """The decision that holds the place of a send; empty where there is none."""
-    rows = [row for one in ids for row in connection.execute(_SENT, {"customer": one, "send": send_id})]
-    return "" if not rows else str(max(rows)[1])
+    rows = (row for one in ids for row in connection.execute(_SENT, {"customer": one, "send": send_id}))
+    return str(next(rows, ("",))[0])
 
 
 def _note(connection: SqlConnection, responses: Sequence[ContactResponse]) -> None:

@@ -285,6 +285,14 @@ def test_the_decision_that_holds_the_place_of_a_send_is_known(store: RecordStore
     assert len(store.customer("c1", since=0, now=DECIDED_AT).contacts) == (0 if is_nothing else 1)
 
 
+def test_the_last_decision_of_a_send_holds_its_place_whatever_the_clock_says(store: RecordStore) -> None:
+    """Both are contacts already, of one moment or of a clock that was set back, and ids of a moment have no order."""
+    for number, decided_at in ((2, DECIDED_AT), (1, DECIDED_AT), (3, DECIDED_AT - 9)):
+        made = record(number, send_id="s-1", decided_at=decided_at)
+        store.commit(made, b"", reservation(contact(made, send_id="s-1")))
+        assert store.customer(made.customer_id, since=0, now=DECIDED_AT, send_id="s-1").sent == made.decision_id
+
+
 def test_a_send_that_another_decided_meanwhile_is_not_decided_again(store: RecordStore) -> None:
     """The later commit is refused, names the decision that came first, and changes nothing."""
     first, second = (record(number, send_id="s-1", selected=()) for number in (1, 2))
