@@ -18,14 +18,16 @@ from serving.api.failures import failure_of, tracking_failure_of
 KEPT_SECONDS: Final = 0.01
 """So long the words of a refusal are said again, to few enough that not all come back at the same moment."""
 
+_LINE_END: Final = b"\r\n"
 _REQUEST_LINE: Final = re.compile(rb"([A-Z]+) (/[!-~]*) HTTP/1\.1\r\n")
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*(?=\r\n|\Z)", re.IGNORECASE)
-_PECULIAR: Final = re.compile(
-    rb"(?<!\r)\n|\r(?!\n)|\n[ \t]"
-    rb"|\n(?:transfer-encoding|expect|upgrade|origin|connection(?!:[ \t]*keep-alive[ \t]*(?:\r|\Z)))",
+_ORDINARY: Final = re.compile(
+    rb"(?:\r\n(?!transfer-encoding|expect|upgrade|origin|connection(?!:[ \t]*keep-alive[ \t]*(?:\r|\Z)))"
+    rb"[!#-'*+\-.^-z|~0-9A-Z]+:[\t -~\x80-\xff]*)*",
     re.IGNORECASE,
 )
-"""In the head: line ends that are none, folded lines, and headers that change how a request is read or answered."""
+"""Lines of a head: each a header (RFC 9112, section 5), none that changes how a request is read or answered. At others,
+such as folded ones, the parser ends the connection, since nobody knows where the request ends."""
 
 
 def whole_request(data: bytes) -> tuple[str, str] | None:
@@ -38,7 +40,7 @@ def whole_request(data: bytes) -> tuple[str, str] | None:
     """
     line = _REQUEST_LINE.match(data)
     head, blank, body = data.partition(b"\r\n\r\n")
-    if line is None or not blank or _PECULIAR.search(head):
+    if line is None or not blank or not _ORDINARY.fullmatch(head, line.end() - len(_LINE_END)):
         return None
     lengths = _LENGTH.findall(head)
     if head.lower().count(b"content-length") != len(lengths) or len(lengths) > 1:
