@@ -41,6 +41,11 @@ def test_a_crowd_that_comes_at_once_is_let_in_as_far_as_there_is_room() -> None:
     assert Crowd().let_in(EVENTS, 3 * MOST) == 75
 
 
+def test_both_doors_of_decisions_have_the_same_room() -> None:
+    """Whoever decides by BentoML's door is refused as late as anybody who decides."""
+    assert Crowd().let_in(ASK.replace(b"/v1/decisions", b"/rank"), 3 * MOST) == MOST
+
+
 def test_those_let_in_are_counted_once() -> None:
     """By their pace, once they are under way."""
     crowd = Crowd()
