@@ -213,8 +213,8 @@ class JobRunner:
             log_event("job_process_failed", job_id=job.job_id, kind=job.kind, code=child.code, said=said)
             failed = JobError(COMMAND_FAILED, f"its process ended with {_exit_of(child.code)}")
             return Failed(failed) if child.code == Refused.exit_code else PutBack(later, failed)
-        failed = JobError(error.name, error.message, error.problems)
-        return PutBack(later, failed) if error.name in _PASSING else Failed(failed)
+        failed = JobError(error.error, error.message, error.problems)
+        return PutBack(later, failed) if error.error in _PASSING else Failed(failed)
 
     def _result(self, job: Job, child: JobChild) -> Ending:
         if child.result is None:
