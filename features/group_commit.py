@@ -199,13 +199,15 @@ class GroupCommit(Generic[C]):
 
     def write_left(self) -> None:
         """Have everything written that was left: run in this thread where nobody is writing, and kept by another."""
-        if self._take_turn():
-            begun = None
-            try:
-                begun = self._run_all(self._taken(only_left=True))
-            finally:
-                self._end_turn(hands_on=begun)
-        self._work.put(None)
+        begun = None
+        try:
+            if self._take_turn():
+                try:
+                    begun = self._run_all(self._taken(only_left=True))
+                finally:
+                    self._end_turn(hands_on=begun)
+        finally:  # also for those behind a job that Ctrl-C met
+            self._work.put(None)
 
     def close(self) -> None:
         """Finish every job that was accepted, then close the connection; closing twice is harmless."""

@@ -26,7 +26,8 @@ KEPT_SECONDS: Final = 86_400
 LONGEST_TEXT: Final = 200
 """Characters of each text: with all of this the memory holds less than 30 MB, whatever is sent."""
 
-_QUOTED: Final = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""")
+_QUOTED: Final = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|['"].*\.\.\.""", re.DOTALL)
+"""What `shown` has made of text: in quotes, or cut before its end."""
 
 
 class RefusedEvent(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):

@@ -22,7 +22,7 @@ SHARES: Final[Mapping[Kind, float]] = MappingProxyType(
 )
 """Of what can wait: a kind is refused from there on."""
 
-_DECISIONS: Final = frozenset({"/v1/decisions", "/ofrep/v1/evaluate/flags", "/ofrep/v1/evaluate/flags/{key}"})
+_DECISIONS: Final = frozenset({"/v1/decisions", "/rank", "/ofrep/v1/evaluate/flags", "/ofrep/v1/evaluate/flags/{key}"})
 _ALWAYS: Final = frozenset({"/metrics"})
 _EXPLAINING: Final = frozenset(
     {

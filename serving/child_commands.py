@@ -21,6 +21,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from features.errors import (
     ConfigurationError,
     HeadwayError,
@@ -286,7 +288,7 @@ def _result_in(printed: bytes) -> Any:
 class ToldError:
     """An error that a command has said: the name of its type, its message, and every bad field."""
 
-    name: str
+    error: str
     message: str
     problems: tuple[Problem, ...]
 
@@ -305,11 +307,12 @@ def last_line(said: bytes) -> str:
 def _told(line: str) -> ToldError | None:
     """The error that a line is; None where it is none."""
     try:
-        document = json.loads(line)
-        problems = tuple(_of_body(Problem(**one)) for one in document["problems"])
-        return ToldError(str(document["error"]), str(document["message"]), problems)
-    except (ValueError, KeyError, TypeError):
+        # Through text that every store and answer can hold: names of files may have bytes that are none.
+        text = json.dumps(json.loads(line), ensure_ascii=False).encode(errors="replace")
+        found = msgspec.json.decode(text, type=ToldError)
+    except (ValueError, RecursionError, msgspec.MsgspecError):
         return None
+    return replace(found, problems=tuple(map(_of_body, found.problems)))
 
 
 def _error_of(command: Command, code: int, said: bytes) -> HeadwayError:
@@ -318,7 +321,7 @@ def _error_of(command: Command, code: int, said: bytes) -> HeadwayError:
     if found is None:
         log_event("command_failed", command=command.kind, code=code, said=last_line(said))
         return StoreUnavailable(f"the {command.kind} failed with exit code {code}: {last_line(said)}")
-    name, message, problems = found.name, found.message, found.problems
+    name, message, problems = found.error, found.message, found.problems
     if name == UnknownObject.__name__:
         return UnknownObject(message)
     if name in (InvalidInput.__name__, ConfigurationError.__name__, MappingError.__name__):

@@ -209,12 +209,12 @@ class JobRunner:
             return self._result(job, child)
         error, later = told_error(child.said), round(self._pace.again * 4 ** (job.attempts - 1) * _SECOND_US)
         if error is None:
-            said = f"its process ended with {_exit_of(child.code)}: {last_line(child.said)}"
-            log_event("job_process_failed", job_id=job.job_id, kind=job.kind, code=child.code)
-            failed = JobError(COMMAND_FAILED, said.rstrip(": "))
+            said = last_line(child.said)  # for the operator: it may name places of this machine
+            log_event("job_process_failed", job_id=job.job_id, kind=job.kind, code=child.code, said=said)
+            failed = JobError(COMMAND_FAILED, f"its process ended with {_exit_of(child.code)}")
             return Failed(failed) if child.code == Refused.exit_code else PutBack(later, failed)
-        failed = JobError(error.name, error.message, error.problems)
-        return PutBack(later, failed) if error.name in _PASSING else Failed(failed)
+        failed = JobError(error.error, error.message, error.problems)
+        return PutBack(later, failed) if error.error in _PASSING else Failed(failed)
 
     def _result(self, job: Job, child: JobChild) -> Ending:
         if child.result is None:

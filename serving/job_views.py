@@ -43,6 +43,12 @@ _KINDS: Final[dict[str, ProblemType]] = {
 }
 """Types of problems by the names of the errors of commands; any other is an internal error."""
 
+_AWAY: Final = (
+    "A store that the job needs did not answer, or another process was writing it, each time that the job was tried. "
+    "Ask for the job again, with a new request id."
+)
+"""A store's own words name its place, which is no business of callers."""
+
 
 class JobProgressView(msgspec.Struct, frozen=True, kw_only=True):
     """How far a job has come.
@@ -150,7 +156,7 @@ def job_view(job: Job, *, kept_days: int) -> JobView:
 def problem_of(error: JobError) -> ProblemDetails:
     """Why a job failed, as the problem that a call would have answered."""
     kind = _KINDS.get(error.error, INTERNAL)
-    return details(kind, error.message, errors=field_errors(error.problems))
+    return details(kind, _AWAY if kind is UNAVAILABLE else error.message, errors=field_errors(error.problems))
 
 
 def _moment(at: int | None) -> str | None:

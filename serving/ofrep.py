@@ -1,7 +1,8 @@
 """Placements as feature flags: what an OpenFeature client asks becomes one decision, and that its answer.
 
 A flag is a placement. Whoever evaluates it has the customer in front of them, so the decision is inbound; it activates
-nothing, and is the send of its flags: until it expires, evaluating them again is answered by it and changes nothing.
+nothing, and is the send of its flags: until it expires, the same source that evaluates them again is answered by it,
+and nothing changes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ TARGETING_KEY: Final = "targetingKey"
 _WORDS: Final = ("headway_value", "headway_journey_id", "headway_channel")
 _CHANNEL: Final = "context.headway_channel"
 _SEND: Final = "ofrep"
-_LONGEST_KEY: Final = 190
+_LONGEST_KEY: Final = 128
+"""With the longest source and the rest of the name of a send it is still an id."""
+
 _FACT: Final = "context:"
 
 
@@ -177,13 +180,15 @@ class FlagDesk:
         return FlagEvaluation(key=key, variant=chosen.treatment_id, metadata=metadata, value=values[value_type])
 
 
-def send_of(flags: str | None) -> str:
-    """The send that the evaluations of one flag are, or those of all flags of a channel, or of all.
+def send_of(source: str, flags: str | None) -> str:
+    """The send that a source's evaluations of one flag are, or those of all flags of a channel, or of all.
 
-    >>> send_of("web/home_banner"), send_of("web"), send_of(None)
-    ('ofrep/web/home_banner', 'ofrep/web', 'ofrep')
+    Each source has its own: a site and an app that evaluate in turns would else decide anew each time.
+
+    >>> send_of("shop", "web/home_banner"), send_of("shop", "web"), send_of("shop", None)
+    ('ofrep/shop/web/home_banner', 'ofrep/shop/web', 'ofrep/shop')
     """
-    return _SEND if flags is None else f"{_SEND}/{flags}"
+    return "/".join((_SEND, source) if flags is None else (_SEND, source, flags))
 
 
 def parse_evaluation(document: object, facts: frozenset[str]) -> Evaluation:

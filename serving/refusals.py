@@ -11,21 +11,32 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Final
 
-from serving.access import Rule, rule_at
+from serving.access import RULES, Rule, rule_at
 from serving.admission import Admission, Kind, kind_of
 from serving.api.failures import failure_of, tracking_failure_of
 
 KEPT_SECONDS: Final = 0.01
 """So long the words of a refusal are said again, to few enough that not all come back at the same moment."""
 
+_LINE_END: Final = b"\r\n"
 _REQUEST_LINE: Final = re.compile(rb"([A-Z]+) (/[!-~]*) HTTP/1\.1\r\n")
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*(?=\r\n|\Z)", re.IGNORECASE)
-_PECULIAR: Final = re.compile(
-    rb"(?<!\r)\n|\r(?!\n)|\n[ \t]"
-    rb"|\n(?:transfer-encoding|expect|upgrade|origin|connection(?!:[ \t]*keep-alive[ \t]*(?:\r|\Z)))",
+_ORDINARY: Final = re.compile(
+    rb"(?:\r\n(?!transfer-encoding|expect|upgrade|origin|connection(?!:[ \t]*keep-alive[ \t]*(?:\r|\Z)))"
+    rb"[!#-'*+\-.^-z|~0-9A-Z]+:[\t -~\x80-\xff]*)*",
     re.IGNORECASE,
 )
-"""In the head: line ends that are none, folded lines, and headers that change how a request is read or answered."""
+"""Lines of a head: each a header (RFC 9112, section 5), none that changes how a request is read or answered. At others,
+such as folded ones, the parser ends the connection, since nobody knows where the request ends."""
+
+
+_DECIDING: Final = tuple(
+    f"{rule.method} {rule.path.partition('{')[0]}{end}".encode()
+    for rule in RULES
+    if kind_of(rule.method, rule.path) == "decisions"
+    for end in ([""] if "{" in rule.path else " ?")
+)
+"""How requests for decisions begin."""
 
 
 def whole_request(data: bytes) -> tuple[str, str] | None:
@@ -38,7 +49,7 @@ def whole_request(data: bytes) -> tuple[str, str] | None:
     """
     line = _REQUEST_LINE.match(data)
     head, blank, body = data.partition(b"\r\n\r\n")
-    if line is None or not blank or _PECULIAR.search(head):
+    if line is None or not blank or not _ORDINARY.fullmatch(head, line.end() - len(_LINE_END)):
         return None
     lengths = _LENGTH.findall(head)
     if head.lower().count(b"content-length") != len(lengths) or len(lengths) > 1:
@@ -52,7 +63,8 @@ class Refusals:
     """What is answered to requests for which there is no room.
 
     What is let through is under way only once it is worked on; a crowd that comes at once would find room for all of
-    it until then. So those let through count from there on, until ``begun`` says that they are under way.
+    it until then. So those let through count from there on, until ``begun`` says that they are under way; for a
+    decision only decisions do, since health checks and what browsers send are let through however many they are.
 
     Args:
         admission: says for which there is room, and counts the others.
@@ -64,16 +76,21 @@ class Refusals:
         self._admission = admission
         self._note = note
         self._timer = timer
-        self._let_through = 0
+        self._let_through = self._deciding = 0
         self._kept: dict[tuple[str, str], tuple[float, bytes]] = {}
 
     def begun(self) -> None:
         """Those let through are under way, or have been refused the ordinary way."""
-        self._let_through = 0
+        self._let_through = self._deciding = 0
 
-    def let_through(self) -> bool:
-        """Note that something goes the ordinary way; whether it is the first since ``begun``."""
+    def let_through(self, data: bytes) -> bool:
+        """Note that something goes the ordinary way; whether it is the first since ``begun``.
+
+        Args:
+            data: as it came, perhaps only its beginning.
+        """
         self._let_through += 1
+        self._deciding += data.startswith(_DECIDING)
         return self._let_through == 1
 
     def answer_to(self, data: bytes, *, beside: Iterable[tuple[bytes, bytes]] = ()) -> bytes | None:
@@ -90,7 +107,8 @@ class Refusals:
         if rule is None or rule.is_open:
             return None
         kind = kind_of(rule.method, rule.path)
-        if kind is None or self._admission.has_room(kind, behind=self._let_through):
+        behind = self._deciding if kind == "decisions" else self._let_through
+        if kind is None or self._admission.has_room(kind, behind=behind):
             return None
         self._admission.count_refused(kind)
         self._note(rule)

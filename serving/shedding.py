@@ -29,7 +29,7 @@ class SheddingProtocol(HttpToolsProtocol):
         answer = None
         if refusals is not None and self._is_between():
             answer = refusals.answer_to(data, beside=self.server_state.default_headers)
-            if answer is None and refusals.let_through():
+            if answer is None and refusals.let_through(data):
                 self.loop.call_soon(refusals.begun)  # in one round with their first steps, before more is received
         if answer is None:
             super().data_received(data)

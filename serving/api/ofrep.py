@@ -69,9 +69,10 @@ async def evaluate_flag(request: Call) -> Response[bytes]:
     body = await body_of(request, runtime.settings.max_body_bytes, pace=runtime.desk.pace)
     runtime.flags.flags.require(key)
     evaluation = parse_evaluation(decode_json(body), runtime.flags.flags.facts)
+    principal = principal_of(request)
     answer = await runtime.desk.answer(
-        lambda: evaluation.request([key], send=send_of(key)),
-        principal_of(request),
+        lambda: evaluation.request([key], send=send_of(principal.source, key)),
+        principal,
         idempotency_key=None,
         arrived=arrival_of(request),
     )
@@ -82,7 +83,7 @@ async def evaluate_flag(request: Call) -> Response[bytes]:
 @post(ALL, exception_handlers={Exception: _failed}, status_code=200)
 async def evaluate_flags(request: Call) -> Response[bytes]:
     """Evaluate all flags at once, by one decision."""
-    runtime = runtime_of(request)
+    runtime, principal = runtime_of(request), principal_of(request)
     query = Query.of_words(words_of(request), EVENT_WORDS)
     query.refuse("the query is not one that this call takes")
     body = await admitted_body(request, runtime.settings.max_body_bytes, pace=runtime.desk.pace)
@@ -91,8 +92,8 @@ async def evaluate_flags(request: Call) -> Response[bytes]:
     flags: tuple[FlagEvaluation, ...] = ()
     if keys:
         answer = await runtime.desk.answer(
-            lambda: evaluation.request(keys, send=send_of(evaluation.channel)),
-            principal_of(request),
+            lambda: evaluation.request(keys, send=send_of(principal.source, evaluation.channel)),
+            principal,
             idempotency_key=None,
             arrived=arrival_of(request),
         )

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from features.errors import StoreUnavailable
+from features.events import shown
 from features.online_location import RedisLocation
 from features.redis_refused import RedisRefusedEvents
 from features.refused_events import (
@@ -113,6 +114,16 @@ def test_what_a_sender_wrote_is_cut_and_values_are_not_kept(kept: RefusedEvents)
     assert max(len(str(text)) for one in found for text in msgspec.structs.astuple(one)) == LONGEST_TEXT
     assert found[0].expected.startswith("not (masked) nor (masked), xxx")
     assert kept.newest("mail", since=0)[0].expected == "a customer who is not linked to (masked)(masked) already"
+
+
+@pytest.mark.parametrize(
+    "alias", ["x" * 200, "it's " + "x" * 200, '"' + "x" * 200, "a...b" * 40, "\\" * 200, "a'b" * 60]
+)
+def test_an_id_that_is_shown_cut_is_masked_too(kept: RefusedEvents, alias: str) -> None:
+    """What was expected shows a long id without its end."""
+    kept.keep("shop", [_refused(1, expected=f"a customer who is not linked to {shown(alias)} already: link them")])
+
+    assert kept.newest("shop", since=0)[0].expected == "a customer who is not linked to (masked) already: link them"
 
 
 def test_nothing_is_nothing(kept: RefusedEvents) -> None:

@@ -34,6 +34,13 @@ LINES = st.sampled_from(
         "Upgrade: websocket",
         "Expect: 100-continue",
         "Origin: https://www.example.com",
+        "Transfer-Encoding\v: chunked",
+        "\0Transfer-Encoding: chunked",
+        "X: a\0b",
+        "X: a\x7fb",
+        "X Y: a",
+        "no colon",
+        ": no name",
         "",
     ]
 )
@@ -89,6 +96,9 @@ def _bytes(first: str, lines: list[str], body: str) -> bytes:
 @given(first=FIRST, lines=st.lists(LINES, max_size=5), body=BODIES)
 @example(first="POST /v1/decisions HTTP/1.1", lines=["Content-Length: 2"], body="{}")
 @example(first="GET /v1/decisions HTTP/1.1", lines=[], body="")
+@example(first="GET /v1/decisions HTTP/1.1", lines=["\0Transfer-Encoding: chunked"], body="")
+@example(first="GET /v1/decisions HTTP/1.1", lines=["X: a\x7fb"], body="")
+@example(first="GET /v1/decisions HTTP/1.1", lines=["no colon"], body="")
 def test_the_parser_agrees(first: str, lines: list[str], body: str) -> None:
     """It finds that one request, whole, nothing behind it, on a connection that stays open and asks for no more."""
     data = _bytes(first, lines, body)

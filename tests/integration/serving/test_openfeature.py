@@ -330,6 +330,19 @@ def test_evaluating_again_changes_nothing(
         assert client.post(ONE, _context()).content == first[ONE]
 
 
+@pytest.mark.parametrize("path", [ONE, ALL])
+def test_each_source_keeps_its_own_decision(client: Client, world: World, path: str) -> None:
+    """A site and an app that ask in turns would else end each other's decision every time."""
+    keys = [world.key(source, "caller") for source in ("site", "app")]
+    first = [client.post(path, _context(), key=key).content for key in keys]
+    for _ in range(3):
+        world.now += 1_000_000
+        assert [client.post(path, _context(), key=key).content for key in keys] == first
+
+    assert _n_decisions(world) == 2
+    assert set(_contacts(world)) == {"lease"}
+
+
 def test_a_customer_who_objects_is_shown_nothing(client: Client) -> None:
     """At once, though the decision had not expired."""
     assert "value" in client.post(ONE, _context()).json()

@@ -178,7 +178,7 @@ CALLS = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path", "body"), CALLS)
+@pytest.mark.parametrize(("method", "path", "body"), [*CALLS, ("POST", "/rank", BODY)])
 def test_a_refusal_is_the_one_of_the_ordinary_way(method: str, path: str, body: bytes, service: Service) -> None:
     """To the header and the word; only the time to come back is chance's. No request is made of it."""
     service.crowd()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from features.errors import Conflict, StoreCorrupted, StoreUnavailable
-from features.group_commit import GroupCommit
+from features.group_commit import MAX_GROUP, GroupCommit
 from features.sqlite_files import SqliteTransactions, connect_reader, connect_writer
 
 
@@ -475,6 +475,57 @@ def test_a_lost_commit_fails_every_left_job(path: Path) -> None:
     assert [type(one) for one in errors] == [StoreUnavailable] * 2
     assert later.result(0) == 2
     assert _numbers(path) == [2]
+
+
+def test_an_interrupted_writer_of_left_jobs_leaves_none_waiting(
+    writer: GroupCommit[sqlite3.Connection], path: Path
+) -> None:
+    """Ctrl-C undoes the transaction that it meets; what did not fit into that one is written all the same."""
+
+    def interrupt(connection: sqlite3.Connection) -> None:
+        raise KeyboardInterrupt
+
+    writer.leave(interrupt)
+    left = [writer.leave(lambda connection, n=n: _insert(connection, n)) for n in range(MAX_GROUP)]  # type: ignore[misc]  # as above
+    with pytest.raises(KeyboardInterrupt):
+        writer.write_left()
+
+    assert left[-1].result(10) == MAX_GROUP - 1
+    assert _numbers(path) == [MAX_GROUP - 1]
+
+
+def test_a_handed_on_transaction_keeps_nobody_behind_it_waiting(path: Path) -> None:
+    """Whoever comes while it is committed is written after it, once, in the order of coming."""
+    gate = _Gate()
+
+    class Slow(SqliteTransactions[sqlite3.Connection]):
+        def commit(self) -> None:
+            gate(self.connection)
+            super().commit()
+
+    def slow() -> Slow:
+        driver = connect_writer(path)
+        return Slow(path, driver, driver)
+
+    writer = GroupCommit(str(path), slow)
+    first = writer.leave(lambda connection: _insert(connection, 0))
+    writer.write_left()
+    assert gate.entered.wait(10)
+    with ThreadPoolExecutor(1) as pool:
+        futures = [writer.submit(lambda connection: _insert(connection, 1))]
+        futures.append(writer.leave(lambda connection: _insert(connection, 2)))
+        writer.write_left()
+        waiting = pool.submit(writer.run, lambda connection: _insert(connection, 3))
+        while writer.waiting < 3:
+            time.sleep(0.001)
+        before = [one.done() for one in (first, *futures, waiting)]
+        gate.opened.set()
+        answers = [one.result(10) for one in (first, *futures, waiting)]
+    writer.close()
+
+    assert before == [False] * 4
+    assert answers == [0, 1, 2, 3]
+    assert _numbers(path) == [0, 1, 2, 3]
 
 
 def test_closing_finishes_what_was_left_and_begun(path: Path) -> None:

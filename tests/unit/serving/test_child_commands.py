@@ -20,7 +20,7 @@ from features.errors import (
     StoreUnavailable,
     UnknownObject,
 )
-from serving.child_commands import CHILD, KEPT_SECONDS, ChildCommands, Command, Finished
+from serving.child_commands import CHILD, KEPT_SECONDS, ChildCommands, Command, Finished, ToldError, told_error
 from serving.problems import CommandRefused, TooManyRequests
 
 PYTHON = (sys.executable, "-S", "-c")
@@ -296,3 +296,25 @@ def test_the_console_script_runs_behind_everything_else() -> None:
 
     with pytest.raises(CommandRefused, match="expected"):
         ChildCommands(env, command=CHILD).run(_command("promote", "--force", "--json"))
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            rb'{"error": "StoreUnavailable", "message": "\udcff/records.db", "problems": []}',
+            ToldError("StoreUnavailable", "?/records.db", ()),
+        ),
+        (
+            rb'{"error": "X", "message": "m", "problems": [{"path": "a", "value": "\ud800", "expected": "b"}]}',
+            ToldError("X", "m", (Problem("a", "?", "b"),)),
+        ),
+        (b'{"error": "X", "message": "m", "problems": [1]}', None),
+        (b'{"error": "X", "message": "m", "problems": [{"path": 1, "value": "", "expected": ""}]}', None),
+        (b'{"error": 404, "message": "m", "problems": []}', None),
+        (b'{"error": "X", "message": "m", "problems": [{"where": "a"}]}', None),
+    ],
+)
+def test_an_error_is_told_as_text_that_every_store_keeps(line: bytes, told: ToldError | None) -> None:
+    """A name of a file may hold bytes that are no text, and a line of a library may look like an error of ours."""
+    assert told_error(line) == told

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from serving.access import Rule
 from serving.admission import Admission
 from serving.pace import Pace
@@ -30,7 +32,7 @@ class Crowd:
         count = 0
         for _ in range(times):
             if self.refusals.answer_to(data) is None:
-                self.refusals.let_through()
+                self.refusals.let_through(data)
                 count += 1
         return count
 
@@ -39,6 +41,46 @@ def test_a_crowd_that_comes_at_once_is_let_in_as_far_as_there_is_room() -> None:
     """None of it is under way yet; those that can wait get less of the room."""
     assert Crowd().let_in(ASK, 3 * MOST) == MOST
     assert Crowd().let_in(EVENTS, 3 * MOST) == 75
+
+
+def test_both_doors_of_decisions_have_the_same_room() -> None:
+    """Whoever decides by BentoML's door is refused as late as anybody who decides."""
+    assert Crowd().let_in(ASK.replace(b"/v1/decisions", b"/rank"), 3 * MOST) == MOST
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        b"GET /livez HTTP/1.1\r\n\r\n",
+        b"GET /nowhere HTTP/1.1\r\n\r\n",
+        b"POST /v1/track HTTP/1.1\r\nOrigin: https://www.example.com\r\nContent-Length: 2\r\n\r\n{}",
+        b"POST /v1/decisions/d-1/activate HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+def test_a_crowd_of_what_is_not_refused_here_keeps_no_decision_out(other: bytes) -> None:
+    """It is no decision, so no decision waits behind it."""
+    crowd = Crowd()
+
+    assert crowd.let_in(other, 5 * MOST) == 5 * MOST
+    assert crowd.let_in(ASK, 3 * MOST) == MOST
+    assert crowd.let_in(EVENTS, 1) == 0
+
+
+@pytest.mark.parametrize(
+    "asking",
+    [
+        b"POST /v1/decisions?a=b HTTP/1.1",
+        b"POST /rank HTTP/1.1",
+        b"POST /ofrep/v1/evaluate/flags HTTP/1.1",
+        b"POST /ofrep/v1/evaluate/flags/web/banner HTTP/1.1",
+    ],
+)
+def test_decisions_wait_behind_decisions_of_every_door(asking: bytes) -> None:
+    """However these are sent."""
+    crowd = Crowd()
+
+    assert crowd.let_in(asking + b"\r\nTransfer-Encoding: chunked\r\n\r\n", 60) == 60
+    assert crowd.let_in(ASK, MOST) == MOST - 60
 
 
 def test_those_let_in_are_counted_once() -> None:
@@ -56,9 +98,9 @@ def test_the_first_one_let_through_is_told_apart() -> None:
     """Whoever lets it through must see to it that ``begun`` is said once a round."""
     refusals = Crowd().refusals
 
-    assert [refusals.let_through() for _ in range(3)] == [True, False, False]
+    assert [refusals.let_through(ASK) for _ in range(3)] == [True, False, False]
     refusals.begun()
-    assert refusals.let_through()
+    assert refusals.let_through(ASK)
 
 
 def test_every_refusal_is_counted_and_noted() -> None:
