@@ -15,9 +15,9 @@ from features.events import shown
 from serving.auth import ROLES, Principal, Role
 from serving.problems import Forbidden
 
-Objects = Literal["own", "masked", ""]
+Objects = Literal["own", "own alone", "masked", ""]
 """What of the objects of a call is given: of decisions, events and jobs, those of the caller's source, and of every
-source to ``READS_ALL``; of people, what the roles may see of them."""
+source to ``READS_ALL``, or to ``admin`` alone; of people, what the roles may see of them."""
 
 READS_ALL: Final[frozenset[Role]] = frozenset(("admin", "analyst", "privacy"))
 """Roles that may read the decisions and jobs of every source; others read their own source's."""
@@ -138,8 +138,8 @@ RULES: Final = (
     _rule("POST /v1/audiences/screen", "marketer"),
     _rule("GET /v1/jobs", _ASKERS, objects="own"),
     _rule("GET /v1/jobs/{job_id}", _ASKERS, objects="own", is_counted=True),
-    _rule("POST /v1/jobs/{job_id}/cancel", _ASKERS, objects="own"),
-    _rule("GET /v1/jobs/{job_id}/result", _ASKERS, objects="own"),
+    _rule("POST /v1/jobs/{job_id}/cancel", _ASKERS, objects="own alone"),
+    _rule("GET /v1/jobs/{job_id}/result", _ASKERS, objects="own alone"),
     _rule("GET /metrics", " ".join(ROLES), is_counted=True),
     *(_rule(f"GET {path}", is_open=True) for path in ("/livez", "/readyz", "/openapi.json", "/", "/docs")),
     *(_rule(f"GET /docs/{path}", is_open=True) for path in ("assets/{name}", "problems/{slug}")),
@@ -196,7 +196,7 @@ def access_table(rules: Iterable[Rule] = RULES) -> str:
     for group in grouped.values():
         first = group[0]
         calls = ", ".join(f"`{rule.method} {rule.path}`" for rule in group)
-        yes = {"own": "own", "masked": "yes", "": "yes"}[first.objects]
+        yes = {"own": "own", "own alone": "own", "masked": "yes", "": "yes"}[first.objects]
         cells = [_cell(role, first, yes) for role in ROLES if role != "admin"]
         lines.append(f"| {calls} | {' | '.join(cells)} | {'yes' if first.is_public else ''} |")
     return "\n".join(lines) + "\n"

@@ -160,10 +160,11 @@ class JobDesk:
         """A job that nobody does any more; again it changes nothing.
 
         Raises:
-            UnknownObject: there is none, or it is another source's.
+            UnknownObject: there is none, or the caller may not see it.
+            Forbidden: it is another source's.
             JobOver: it has succeeded or failed.
         """
-        cancelled = self._jobs.cancel(self._visible(job_id, principal).job_id, now=self._clock())
+        cancelled = self._jobs.cancel(self._own(job_id, principal).job_id, now=self._clock())
         self._wake()
         return self.view(cancelled)
 
@@ -171,11 +172,12 @@ class JobDesk:
         """The file of a job, which whoever asked has to close.
 
         Raises:
-            UnknownObject: there is no such job, or it is another source's.
+            UnknownObject: there is no such job, or the caller may not see it.
+            Forbidden: it is another source's: the file was made for the eyes of who asked.
             NoResult: it has none, or none yet.
             ResultGone: it is not here any more.
         """
-        job = self._visible(job_id, principal)
+        job = self._own(job_id, principal)
         if job.file is None:
             why = "whose kind leaves no file" if job.state == "succeeded" else f"which is {job.state}"
             raise NoResult(f"job {job.job_id}, {why}, has no result; expected one that has succeeded with a file")
@@ -194,6 +196,15 @@ class JobDesk:
         if job is None or not may_read(principal, job.source):
             # The same words for both: a foreign id must not be told from one that does not exist.
             raise UnknownObject(unknown_message(job_id))
+        return job
+
+    def _own(self, job_id: str, principal: Principal) -> Job:
+        job = self._visible(job_id, principal)
+        if job.source != principal.source and "admin" not in principal.roles:
+            raise Forbidden(
+                f"job {job.job_id} was asked for by the source {job.source}; expected a key of that source, or the "
+                "role admin: you may see how it stands"
+            )
         return job
 
 

@@ -216,7 +216,10 @@ def test_a_bad_query_is_refused_by_name(desk: Desk, query: str) -> None:
 
 
 def test_whose_jobs_a_role_sees(desk: Desk) -> None:
-    """Its own source's, or everybody's; another's is not told from one that does not exist, whatever is asked of it."""
+    """Its own source's, or everybody's; another's is not told from one that does not exist, whatever is asked of it.
+
+    Whoever sees everybody's sees how they stand; only admins cancel them, and fetch what was made for others' eyes.
+    """
     own, other = desk.ask(CRM), desk.ask(WEB)
     keys = {role: desk.world.key("crm", role) for role in ("caller", "marketer", "analyst", "admin")}
 
@@ -233,6 +236,9 @@ def test_whose_jobs_a_role_sees(desk: Desk) -> None:
             if not sees_all:
                 assert told.status_code == 404
                 assert told.text.replace(other, "j-none") == unknown.text
+            elif role == "analyst" and call:
+                assert told.status_code == 403
+                assert "source web" in told.json()["detail"]
         assert desk.client.get("/v1/jobs?source=web", key=key).status_code == (200 if sees_all else 403)
     assert desk.client.get(f"/v1/jobs/{other}").json()["state"] == "cancelled"  # by who may see it
 
