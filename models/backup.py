@@ -34,7 +34,7 @@ from features.backup_format import (
 )
 from features.durable_files import sync_folder
 from features.errors import ConfigurationError, Refused, StoreCorrupted, StoreUnavailable
-from features.event_store import LAYOUT as EVENTS_LAYOUT
+from features.event_log_tables import LAYOUT as EVENTS_LAYOUT
 from features.events import dump_timestamp
 from features.home import Home
 from features.sql_store import Layout, needing_driver

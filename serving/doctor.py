@@ -162,7 +162,7 @@ def keys(kept: KeyFile, *, has_bootstrap_key: bool) -> Finding:
 
 def stores(installation: Installation) -> Iterable[Finding]:
     """The files of events and records: SQLite itself, who writes them, their layout and their pages."""
-    from features import event_store
+    from features import event_log_tables
     from models import record_store
 
     home = installation.home
@@ -171,7 +171,7 @@ def stores(installation: Installation) -> Iterable[Finding]:
         yield not_applicable("events and records", f"kept in {home.database.masked}")
         return
     for name, path, version in (
-        ("events", home.events_db, event_store.LAYOUT.version),
+        ("events", home.events_db, event_log_tables.LAYOUT.version),
         ("records", home.records_db, record_store.LAYOUT.version),
     ):
         yield one_writer(name, path)

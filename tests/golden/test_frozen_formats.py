@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import MetaData
 
 from features.event_export import EVENTS_SCHEMA
-from features.event_store import metadata as events_metadata
+from features.event_log_tables import metadata as events_metadata
 from features.events import JourneyEvent, dump_event, load_event
 from features.journeys import Journey
 from features.schema import FeatureSet, feature_set
