@@ -13,9 +13,9 @@ from sqlalchemy import bindparam, select, union_all
 from sqlalchemy.dialects.postgresql import insert
 
 from features.event_log_tables import claims_table
-from features.event_rows import IDS_PER_STATEMENT, LAST, Row, last_of_person
+from features.event_rows import IDS_PER_STATEMENT, LAST, last_of_person
 from features.identity import Claim, Identities, Person, unlinked
-from features.sql_text import TEXT_MARK, SqlConnection, Statement, statement, written
+from features.sql_text import TEXT_MARK, Row, SqlConnection, Statement, statement, written
 
 _CLAIMS = (
     *("alias", "customer_id", "is_link", "boundary", "occurred_at", "sequence", "source", "event_id", "arrived_at"),

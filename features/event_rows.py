@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import bindparam, func, literal_column, null, select, update
@@ -25,15 +25,13 @@ from features.sql_text import (
     WHOLE_MARK,
     ZERO,
     Cursor,
+    Row,
     SqlConnection,
     Statement,
     statement,
     written,
 )
 from features.taxonomy import IDENTITY_KINDS
-
-Row: TypeAlias = dict[str, Any]
-"""Values by the names of columns."""
 
 IDS_PER_STATEMENT: Final = 250
 """Two parameters each, of which some databases take 500 a statement."""

@@ -9,10 +9,10 @@ from typing import Final
 from features import identifier_index
 from features.claim_rows import insert_claims
 from features.event_log import Appended, Stamp
-from features.event_rows import Row, event_row, head, insert_events, known_positions, newest_arrival
+from features.event_rows import event_row, head, insert_events, known_positions, newest_arrival
 from features.events import JourneyEvent
 from features.identity import Claim, claim_of
-from features.sql_text import SqlConnection
+from features.sql_text import Row, SqlConnection
 
 APPENDING: Final = ("events",)
 """Whoever appends keeps others from it until the commit: so positions have no gaps, and come to be seen in order."""

@@ -12,9 +12,9 @@ from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from features.event_log_tables import identifiers_table, indexed_table
-from features.event_rows import Row, head, page_of_facts
+from features.event_rows import head, page_of_facts
 from features.events import FactValue, load_facts
-from features.sql_text import SqlConnection, statement
+from features.sql_text import Row, SqlConnection, statement
 
 _INSERT_IDENTIFIER = statement(insert(identifiers_table).on_conflict_do_nothing())
 _OF_IDENTIFIER = statement(

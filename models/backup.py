@@ -41,7 +41,7 @@ from features.sql_store import Layout, needing_driver
 from features.sqlite_files import connect_reader, store_errors
 from features.table_pages import SqliteMoment, StoreMoment
 from models.configuration import Configuration, load_configuration
-from models.record_store import LAYOUT as RECORDS_LAYOUT
+from models.record_tables import LAYOUT as RECORDS_LAYOUT
 
 StoreName = Literal["events", "records"]
 

@@ -163,7 +163,7 @@ def keys(kept: KeyFile, *, has_bootstrap_key: bool) -> Finding:
 def stores(installation: Installation) -> Iterable[Finding]:
     """The files of events and records: SQLite itself, who writes them, their layout and their pages."""
     from features import event_log_tables
-    from models import record_store
+    from models import record_tables
 
     home = installation.home
     yield sqlite_version()
@@ -172,7 +172,7 @@ def stores(installation: Installation) -> Iterable[Finding]:
         return
     for name, path, version in (
         ("events", home.events_db, event_log_tables.LAYOUT.version),
-        ("records", home.records_db, record_store.LAYOUT.version),
+        ("records", home.records_db, record_tables.LAYOUT.version),
     ):
         yield one_writer(name, path)
         yield layout(name, path, version)
