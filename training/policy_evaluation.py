@@ -28,7 +28,8 @@ from models.configuration import Configuration
 from models.configuration_history import ConfigurationHistory
 from models.logged_choices import LoggedChoices, broken_rows
 from models.metrics import Interval
-from models.off_policy import Estimate, EstimateParams, EstimatorName, Guard, Refusal
+from models.off_policy import Estimate, EstimateParams, EstimatorName
+from models.off_policy_log import Guard, Refusal
 from models.policy_values import PolicyValues, on_policy_value, paired_difference, policy_values
 from models.price_files import PriceLists
 from models.registry import LocalRegistry, model_name
