@@ -24,10 +24,10 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     sync_folder(path.parent)
 
 
-def replace_durably(path: Path, data: bytes) -> None:
+def replace_durably(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Put a file in the place of another, or of none: a reader sees one or the other, also after a loss of power."""
     waiting = path.with_name(f".{path.name}.{os.getpid()}")
-    write_durably(waiting, data)
+    write_durably(waiting, data, mode=mode)
     waiting.replace(path)
     sync_folder(path.parent)
 

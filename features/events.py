@@ -108,6 +108,11 @@ def dump_timestamp(at: int) -> str:
     return moment_of(at).isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
 
 
+def dump_timestamp_or_none(at: int | None) -> str | None:
+    """``dump_timestamp`` of a moment that may be unknown."""
+    return None if at is None else dump_timestamp(at)
+
+
 def day_of(at: int) -> int:
     """Days since the epoch, UTC."""
     return at // MICROSECONDS_PER_DAY

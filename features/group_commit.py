@@ -16,8 +16,9 @@ from collections import deque
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, NoReturn, Protocol, TypeVar
 
+from features.commit_figures import CommitFigures
 from features.errors import StoreUnavailable
 
 T = TypeVar("T")
@@ -131,6 +132,11 @@ class GroupCommit(Generic[C]):
         self._work: queue.SimpleQueue[None] = queue.SimpleQueue()  # so often somebody left a job to the writing thread
         self._thread = threading.Thread(target=self._write, name=f"writer of {name}", daemon=True)
         self._thread.start()
+
+    @property
+    def figures(self) -> CommitFigures:
+        """How the writing goes."""
+        return CommitFigures(groups=self.groups, jobs=self.jobs, waiting=self.waiting, delay_seconds=self.delay)
 
     @property
     def waiting(self) -> int:
@@ -357,3 +363,44 @@ class GroupCommit(Generic[C]):
                 raise
             transactions.roll_back()
             return _Done(job.future, error=transactions.failure(error))
+
+
+class NoWriter:
+    """In the place of the writer, of a store that was opened read-only: it refuses every job.
+
+    Args:
+        name: of the store, for messages.
+
+    Attributes:
+        figures: of a writer that never wrote.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.figures = CommitFigures()
+
+    def run(self, job: Callable[[Any], Any], *, keys: Collection[str] = ()) -> NoReturn:
+        """Nothing is written here.
+
+        Raises:
+            StoreUnavailable: always.
+        """
+        self._refuse()
+
+    def submit(self, job: Callable[[Any], Any], *, keys: Collection[str] = ()) -> NoReturn:
+        """Likewise."""
+        self._refuse()
+
+    def leave(self, job: Callable[[Any], Any], *, keys: Collection[str] = ()) -> NoReturn:
+        """Likewise."""
+        self._refuse()
+
+    def write_left(self) -> NoReturn:
+        """Likewise."""
+        self._refuse()
+
+    def close(self) -> None:
+        """Nothing: there is nothing to finish."""
+
+    def _refuse(self) -> NoReturn:
+        raise StoreUnavailable(f"{self._name} was opened read-only; expected to be opened for writing")

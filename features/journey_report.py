@@ -15,7 +15,7 @@ import numpy as np
 from features import kernel
 from features.duck import connected
 from features.event_tables import EVENTS_PER_TABLE, EventSource, event_tables
-from features.events import dump_timestamp
+from features.events import dump_timestamp, dump_timestamp_or_none
 from features.journey_counts import (
     BACKWARDS,
     CALM_FOLLOWED,
@@ -128,7 +128,7 @@ def journey_report(
         title=journey.title,
         configuration=configuration,
         currency=taxonomy.currency,
-        observed_from=None if question.since is None else dump_timestamp(question.since),
+        observed_from=dump_timestamp_or_none(question.since),
         observed_until=None if newest is None else dump_timestamp(until),
         events=counts.n_events,
         customers=counts.n_customers,

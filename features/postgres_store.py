@@ -19,7 +19,7 @@ from psycopg.pq import TransactionStatus
 from features.commit_figures import CommitFigures
 from features.database_location import VARIABLE, DatabaseLocation
 from features.errors import Refused, StoreCorrupted, StoreError, StoreUnavailable, UnknownObject
-from features.group_commit import GroupCommit
+from features.group_commit import GroupCommit, NoWriter
 from features.sql_text import Cursor, SqlConnection, Statement, Values, written
 from features.sqlite_files import UNKEEPABLE, Durability
 
@@ -320,7 +320,7 @@ class PostgresStore:
 
     def __init__(self, location: DatabaseLocation, *, readonly: bool, durability: Durability) -> None:
         self._location = location
-        self._writer: GroupCommit[PostgresConnection] | None = None
+        self._writer: GroupCommit[PostgresConnection] | NoWriter = NoWriter(location.masked)
         check_database(location)
         try:
             if not readonly:
@@ -342,19 +342,19 @@ class PostgresStore:
 
     def run(self, job: Callable[[SqlConnection], T], *, keys: Collection[str] = ()) -> T:
         """What a job gives once its transaction is on disk."""
-        return self._open_writer().run(job, keys=keys)
+        return self._writer.run(job, keys=keys)
 
     def submit(self, job: Callable[[SqlConnection], T], *, keys: Collection[str] = ()) -> Future[T]:
         """``run`` for callers that must not block."""
-        return self._open_writer().submit(job, keys=keys)
+        return self._writer.submit(job, keys=keys)
 
     def leave(self, job: Callable[[SqlConnection], T], *, keys: Collection[str] = ()) -> Future[T]:
         """``submit`` of a job that is begun with others at ``write_left``, or before."""
-        return self._open_writer().leave(job, keys=keys)
+        return self._writer.leave(job, keys=keys)
 
     def write_left(self) -> None:
         """Have everything written that was left."""
-        self._open_writer().write_left()
+        self._writer.write_left()
 
     def wait_for(self, keys: Collection[str]) -> None:
         """Nothing, once no job of any process that has one of some keys is under way."""
@@ -368,27 +368,18 @@ class PostgresStore:
             StoreUnavailable: it cannot be written, or not in time.
         """
         try:
-            self._open_writer().submit(lambda connection: connection.driver.execute(_TOUCH)).result(within_seconds)
+            self._writer.submit(lambda connection: connection.driver.execute(_TOUCH)).result(within_seconds)
         except TimeoutError as error:
             raise StoreUnavailable(f"{self.name} takes longer than {within_seconds:g} s to write") from error
 
     @property
     def commits(self) -> CommitFigures:
         """How the writing goes."""
-        writer = self._writer
-        if writer is None:
-            return CommitFigures()
-        return CommitFigures(groups=writer.groups, jobs=writer.jobs, waiting=writer.waiting, delay_seconds=writer.delay)
-
-    def _open_writer(self) -> GroupCommit[PostgresConnection]:
-        if self._writer is None:
-            raise StoreUnavailable(f"{self.name} was opened read-only; expected to be opened for writing")
-        return self._writer
+        return self._writer.figures
 
     def close(self) -> None:
         """Finish what was accepted and close every connection; closing twice is harmless."""
-        if self._writer is not None:
-            self._writer.close()
+        self._writer.close()
         self._readers.close()
 
 

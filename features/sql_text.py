@@ -30,6 +30,9 @@ BYTES = LargeBinary()
 ZERO: ColumnElement[int] = literal_column("0", WHOLE)
 
 Compile: TypeAlias = Callable[[CompilerElement], str]
+Row: TypeAlias = dict[str, Any]
+"""Values by the names of columns, or of what a statement takes."""
+
 Values: TypeAlias = Mapping[str, Any] | Sequence[Any]
 
 TEXT_MARK = "?t"

@@ -13,7 +13,7 @@ from sqlalchemy import MetaData
 
 from features.commit_figures import CommitFigures
 from features.errors import StoreUnavailable
-from features.group_commit import GroupCommit
+from features.group_commit import GroupCommit, NoWriter
 from features.home import FileLock, lock_file
 from features.sql_text import SqlConnection, SqliteConnection, open_layout
 from features.sqlite_files import Durability, Readers, check_version
@@ -58,7 +58,7 @@ class SqliteStore:
         self._version = version
         self._readers = Readers(path, SqliteConnection)
         self._lock: FileLock | None = None
-        self._writer: GroupCommit[SqliteConnection] | None = None
+        self._writer: GroupCommit[SqliteConnection] | NoWriter = NoWriter(str(path))
         self._transactions: VouchedTransactions[SqliteConnection] | None = None
         if readonly:
             with self._readers.reading() as connection:
@@ -99,7 +99,7 @@ class SqliteStore:
         Raises:
             StoreUnavailable: the store was opened read-only, or the transaction failed.
         """
-        return self._open_writer().run(job, keys=keys)
+        return self._writer.run(job, keys=keys)
 
     def submit(self, job: Callable[[SqlConnection], T], *, keys: Collection[str] = ()) -> Future[T]:
         """Run a job in the writing thread; the future resolves once its transaction is on disk.
@@ -107,7 +107,7 @@ class SqliteStore:
         Raises:
             StoreUnavailable: the store was opened read-only.
         """
-        return self._open_writer().submit(job, keys=keys)
+        return self._writer.submit(job, keys=keys)
 
     def leave(self, job: Callable[[SqlConnection], T], *, keys: Collection[str] = ()) -> Future[T]:
         """``submit`` of a job that is begun with others at ``write_left``, or before.
@@ -115,11 +115,11 @@ class SqliteStore:
         Raises:
             StoreUnavailable: the store was opened read-only.
         """
-        return self._open_writer().leave(job, keys=keys)
+        return self._writer.leave(job, keys=keys)
 
     def write_left(self) -> None:
         """Have everything written that was left."""
-        self._open_writer().write_left()
+        self._writer.write_left()
 
     def wait_for(self, keys: Collection[str]) -> None:
         """Nothing: one process writes, and who asks in it knows what it writes."""
@@ -132,9 +132,7 @@ class SqliteStore:
         """
         statement = f"PRAGMA user_version = {self._version}"
         try:
-            self._open_writer().submit(lambda connection: connection.driver.execute(statement).close()).result(
-                within_seconds
-            )
+            self._writer.submit(lambda connection: connection.driver.execute(statement).close()).result(within_seconds)
         except TimeoutError as error:
             raise StoreUnavailable(f"{self.path} takes longer than {within_seconds:g} s to write") from error
         if self._transactions is not None:
@@ -143,20 +141,11 @@ class SqliteStore:
     @property
     def commits(self) -> CommitFigures:
         """How the writing goes."""
-        writer = self._writer
-        if writer is None:
-            return CommitFigures()
-        return CommitFigures(groups=writer.groups, jobs=writer.jobs, waiting=writer.waiting, delay_seconds=writer.delay)
-
-    def _open_writer(self) -> GroupCommit[SqliteConnection]:
-        if self._writer is None:
-            raise StoreUnavailable(f"{self.path} was opened read-only; expected to be opened for writing")
-        return self._writer
+        return self._writer.figures
 
     def close(self) -> None:
         """Finish what was accepted and release file and lock; closing twice is harmless."""
         self._readers.close()  # first, so that the writer is the last to close and leaves one whole file
-        if self._writer is not None:
-            self._writer.close()
+        self._writer.close()
         if self._lock is not None:
             self._lock.close()

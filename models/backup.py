@@ -34,14 +34,14 @@ from features.backup_format import (
 )
 from features.durable_files import sync_folder
 from features.errors import ConfigurationError, Refused, StoreCorrupted, StoreUnavailable
-from features.event_store import LAYOUT as EVENTS_LAYOUT
+from features.event_log_tables import LAYOUT as EVENTS_LAYOUT
 from features.events import dump_timestamp
 from features.home import Home
 from features.sql_store import Layout, needing_driver
 from features.sqlite_files import connect_reader, store_errors
 from features.table_pages import SqliteMoment, StoreMoment
 from models.configuration import Configuration, load_configuration
-from models.record_store import LAYOUT as RECORDS_LAYOUT
+from models.record_tables import LAYOUT as RECORDS_LAYOUT
 
 StoreName = Literal["events", "records"]
 

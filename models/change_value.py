@@ -12,7 +12,7 @@ import numpy as np
 from models.group_differences import mean_intervals
 from models.logged_choices import FloatArray, LoggedChoices, broken_rows, check_policy, policy_scores
 from models.metrics import Interval
-from models.off_policy import Guard, Refusal, effective_sample_size
+from models.off_policy_log import Guard, Refusal, effective_sample_size
 from models.policy_values import money_over_nothing, value_refusals
 
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from features.errors import MappingError
-from features.events import dump_timestamp
+from features.events import dump_timestamp_or_none
 from features.home import Home, use_numba_cache
 from features.importing import KINDS, DryRun, Importer, ImportResult, Progress, Rejects, Sink
 from features.mapping import MAPPING_FILE, mapping_folder, read_mapping
@@ -173,8 +173,8 @@ def summary(result: ImportResult, rejects: Rejects, configuration: Configuration
         "rows": {"read": result.rows, "rejected": result.rows_rejected, "skipped": result.rows_skipped},
         **{kind: asdict(result.tallies[kind]) for kind in KINDS},
         "customers": result.customers,
-        "from": _iso(result.first_at),
-        "to": _iso(result.last_at),
+        "from": dump_timestamp_or_none(result.first_at),
+        "to": dump_timestamp_or_none(result.last_at),
         "configuration": configuration.version,
         "rejects": str(rejects.path) if rejects.first and rejects.path else None,
         "problems": [asdict(problem) for problem in result.problems],
@@ -220,7 +220,3 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
         yield "This was a dry run: nothing was written."
     elif not facts["problems"] and any(facts[kind]["accepted"] + facts[kind]["duplicate"] for kind in KINDS):
         yield "Next: headway train"
-
-
-def _iso(at: int | None) -> str | None:
-    return None if at is None else dump_timestamp(at)

@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 
 from pydantic import BaseModel
 
+from features.durable_files import write_durably
 from features.errors import ConfigurationError, Conflict, Problem, Refused
 from features.home import HOME_VARIABLE, Home
 from features.journeys import Journeys
@@ -198,11 +199,7 @@ def _replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
     shutil.rmtree(waiting, ignore_errors=True)
     waiting.mkdir(parents=True)
     for name, content in contents.items():
-        (waiting / name).parent.mkdir(exist_ok=True)
-        with (waiting / name).open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        write_durably(waiting / name, content)
     try:
         waiting.replace(folder)
     except OSError as error:

@@ -21,11 +21,11 @@ from alembic.util.exc import CommandError
 from sqlalchemy import Connection, MetaData, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
-from features import event_store
+from features import event_log_tables
 from features.database_location import DatabaseLocation
 from features.errors import Refused
 from features.postgres_store import RESTORING, check_encoding, connect, postgres_failure, restoring_message
-from models import record_store
+from models import record_tables
 
 EMPTY: Final = "base"
 """The revision of a database without our tables."""
@@ -44,7 +44,7 @@ an end to waiting."""
 def all_tables() -> MetaData:
     """Every table of the event log and the record store."""
     together = MetaData()
-    for metadata in (event_store.metadata, record_store.metadata):
+    for metadata in (event_log_tables.metadata, record_tables.metadata):
         for table in metadata.sorted_tables:
             table.to_metadata(together)
     return together

@@ -25,7 +25,7 @@ from models.experiment_statistics import Looks, always_valid_multiplier
 from models.group_differences import sums_by_person
 from models.logged_choices import LoggedChoices, broken_rows, check_policy, policy_scores
 from models.metrics import Interval, bootstrap_interval, calibration_slope
-from models.off_policy import Guard, clustered_error, effective_sample_size
+from models.off_policy_log import Guard, clustered_error, effective_sample_size
 from models.policy_values import choice_refusals
 
 FloatArray = NDArray[np.float64]

@@ -15,7 +15,7 @@ from features.errors import BundleError, StoreUnavailable
 from features.events import dump_timestamp
 from models.bundle import MANIFEST
 from models.manifest import Lineage, lineage_of_manifest
-from models.promotions import Entry, entry_document, promotions_file, read_promotions
+from models.promotion_log import Entry, entry_document, promotions_file, read_promotions
 from models.registry import CHALLENGER, CHAMPION, Pointer, is_name, read_champions
 
 HEADLINES: Final = ("auc", "brier", "ece", "slope")

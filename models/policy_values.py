@@ -37,19 +37,8 @@ from numpy.typing import NDArray
 
 from models.logged_choices import LoggedChoices, check_policy, policy_scores
 from models.metrics import Interval, bootstrap_interval
-from models.off_policy import (
-    ESTIMATORS,
-    Estimate,
-    EstimateParams,
-    EstimatorName,
-    Guard,
-    Logged,
-    Refusal,
-    WeightTail,
-    effective_sample_size,
-    refusals,
-    weight_tail,
-)
+from models.off_policy import ESTIMATORS, Estimate, EstimateParams, EstimatorName
+from models.off_policy_log import Guard, Logged, Refusal, WeightTail, effective_sample_size, refusals, weight_tail
 
 FloatArray = NDArray[np.float64]
 

@@ -6,134 +6,32 @@ decides.
 What became the champion is no challenger any more: that alias is taken off it in the same move. A version that was
 rolled back from does not become the challenger again by itself.
 
-One line of ``bundles/promotions.jsonl`` is one entry, synced before the next step. A move is two of them: what is
-intended, then, once the alias is moved, that it was done. A process that dies between them leaves an intent; the next
-one sees from the alias whether it was carried out, and says so in the log.
+A process that dies between what it intends and what it has done leaves an intent; the next one sees from the alias
+whether it was carried out, and says so in the log.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any
 
-from features.durable_files import sync_folder
-from features.errors import BundleError, HeadwayError, HomeLocked, Refused, StoreUnavailable, UnknownObject
-from features.events import dump_timestamp, parse_timestamp
+from features.errors import BundleError, HeadwayError, HomeLocked, Refused, UnknownObject
 from features.home import FileLock, lock_file
 from models.bundle import MANIFEST, load_bundle
-from models.registry import CHALLENGER, CHAMPION, LocalRegistry, Pointer, read_champions
-
-PROMOTIONS_FILE: Final = "promotions.jsonl"
-FORMAT: Final = 1
-SHARE_FORMAT: Final = 2
-"""Of the lines of a share, which releases that know none pass over."""
-
-Step = Literal["intended", "done", "abandoned", "refused"]
-Kind = Literal["promote", "rollback", "share"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
-    """A version that an alias was or is to be on.
-
-    Attributes:
-        manifest_sha256: digest of its manifest, which names all its bytes; empty where it could not be read.
-    """
-
-    version: int
-    manifest_sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shares:
-    """How much of the population the challenger decided for, and is to decide for."""
-
-    before: float
-    after: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One line of the promotion log.
-
-    Attributes:
-        number: of the move; its lines share it.
-        step: ``refused`` stands alone, ``intended`` is followed by ``done`` or ``abandoned``.
-        kind: promotion, rollback, or a share.
-        name: of the registered model.
-        at: microseconds since the epoch.
-        by: who.
-        before: where the alias was, the champion's, of a share the challenger's; None where there was none.
-        after: where it was to go; of a share of 0 whoever decides for everybody then.
-        forced: moved against the gate, or without asking it.
-        reason: what who did it says.
-        evidence: what the gate found; JSON values.
-        recovered: written by a later process, for one that died.
-        share: of the population; None but for a share.
-    """
-
-    number: int
-    step: Step
-    kind: Kind
-    name: str
-    at: int
-    by: str
-    before: Placed | None
-    after: Placed
-    forced: bool = False
-    reason: str = ""
-    evidence: Mapping[str, Any] = field(default_factory=dict)
-    recovered: bool = False
-    share: Shares | None = None
-
-
-def promotions_file(root: Path) -> Path:
-    """The promotion log of a folder of bundles."""
-    return root / PROMOTIONS_FILE
-
-
-def read_promotions(file: Path) -> list[Entry]:
-    """Every entry, oldest first; none where nothing was ever promoted.
-
-    A line that was cut off when its writer died is passed over: an intent that was not written moved nothing.
-
-    Raises:
-        StoreUnavailable: the file is there and cannot be read.
-    """
-    try:
-        data = file.read_bytes()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise StoreUnavailable(f"cannot read {file}: {error.strerror}; expected a readable file") from error
-    found = (_entry(line) for line in data.split(b"\n") if line.strip())
-    return [one for one in found if one is not None]
-
-
-def history_of(entries: Sequence[Entry], name: str) -> list[Placed]:
-    """The champions that a rollback goes back through, the present one last.
-
-    A promotion adds one, a rollback takes the last away: rolling back twice goes back two, not there and back.
-    """
-    line: list[Placed] = []
-    for one in entries:
-        if one.name != name or one.step != "done" or one.kind == "share":
-            continue
-        if one.before is not None and (not line or line[-1].version != one.before.version):
-            line.append(one.before)
-        if one.kind == "promote":
-            line.append(one.after)
-        else:
-            while line and line[-1].version != one.after.version:
-                line.pop()
-            line = line or [one.after]
-    return line
+from models.promotion_log import (
+    Entry,
+    Placed,
+    Shares,
+    append_entry,
+    following,
+    history_of,
+    next_number,
+    promotions_file,
+    read_promotions,
+)
+from models.registry import CHALLENGER, CHAMPION, LocalRegistry, read_champions
 
 
 class Promoter:
@@ -206,7 +104,7 @@ class Promoter:
                 raise Refused(f"version {version} of {name} is the champion already, expected another one")
             return self._moved(
                 Entry(
-                    number=_next_number(entries),
+                    number=next_number(entries),
                     step="intended",
                     kind="promote",
                     name=name,
@@ -254,7 +152,7 @@ class Promoter:
             load_bundle(self._registry.path(name, target.version), None, manifest_sha256=target.manifest_sha256 or None)
             return self._moved(
                 Entry(
-                    number=_next_number(entries),
+                    number=next_number(entries),
                     step="intended",
                     kind="rollback",
                     name=name,
@@ -319,7 +217,7 @@ class Promoter:
                 raise Refused(f"the share is {present:g} by now, expected {shares.before:g}: ask again")
             before = self._placed(name, CHALLENGER)
             intent = Entry(
-                number=_next_number(entries),
+                number=next_number(entries),
                 step="intended",
                 kind="share",
                 name=name,
@@ -332,15 +230,15 @@ class Promoter:
                 evidence=dict(evidence or {}),
                 share=shares,
             )
-            self._append(intent)
+            append_entry(self._file, intent)
             try:
                 self._give(intent, put, champion)
             except (HeadwayError, OSError):
                 self._put_back(name, before, at)
-                self._append(_following(intent, "abandoned", at=at))
+                append_entry(self._file, following(intent, "abandoned", at=at))
                 raise
-            done = _following(intent, "done", at=at)
-            self._append(done)
+            done = following(intent, "done", at=at)
+            append_entry(self._file, done)
             return done
 
     def _put_back(self, name: str, challenger: Placed | None, at: int) -> None:
@@ -378,7 +276,7 @@ class Promoter:
         """Keep in the log that the gate refused a version, or a share of it."""
         with self.lock():
             entry = Entry(
-                number=_next_number(self._settled(at)),
+                number=next_number(self._settled(at)),
                 step="refused",
                 kind="promote" if shares is None else "share",
                 name=name,
@@ -390,15 +288,15 @@ class Promoter:
                 evidence=dict(evidence),
                 share=shares,
             )
-            self._append(entry)
+            append_entry(self._file, entry)
             return entry
 
     def _moved(self, intent: Entry) -> Entry:
-        self._append(intent)
+        append_entry(self._file, intent)
         self._registry.set_alias(intent.name, CHAMPION, intent.after.version, at=intent.at)
         free_challenger(self._registry, intent.name)
-        done = _following(intent, "done", at=intent.at)
-        self._append(done)
+        done = following(intent, "done", at=intent.at)
+        append_entry(self._file, done)
         return done
 
     def _settled(self, at: int) -> list[Entry]:
@@ -411,8 +309,8 @@ class Promoter:
             moved = self._was_carried_out(one)
             if moved is None:
                 continue
-            settled = _following(one, "done" if moved else "abandoned", at=at, recovered=True)
-            self._append(settled)
+            settled = following(one, "done" if moved else "abandoned", at=at, recovered=True)
+            append_entry(self._file, settled)
             entries.append(settled)
         return entries
 
@@ -449,23 +347,6 @@ class Promoter:
             return Placed(version=version, manifest_sha256="")  # the alias is on what is gone: that can be left
         return Placed(version=version, manifest_sha256=sha256(data).hexdigest())
 
-    def _append(self, entry: Entry) -> None:
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        data = json.dumps(_document(entry), allow_nan=False, separators=(",", ":")).encode() + b"\n"
-        descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        try:
-            size = os.fstat(descriptor).st_size
-            if size and os.pread(descriptor, 1, size - 1) != b"\n":
-                data = b"\n" + data  # the last writer died within its line
-            if os.write(descriptor, data) != len(data):
-                raise StoreUnavailable(f"{self._file} took half a line, expected space for a whole one")
-            os.fsync(descriptor)
-        except OSError as error:
-            raise StoreUnavailable(f"cannot write {self._file}: {error.strerror}; expected a writable file") from error
-        finally:
-            os.close(descriptor)
-        sync_folder(self._file.parent)
-
 
 def free_challenger(registry: LocalRegistry, name: str) -> None:
     """Take the challenger's alias from the champion: a share decided by it would compare it with itself.
@@ -490,92 +371,3 @@ def had_its_turn(registry: LocalRegistry, name: str, version: int) -> bool:
         return True
     entries = read_promotions(promotions_file(registry.root))
     return any(one.name == name and one.after.version == version for one in entries)
-
-
-def champions_before(entries: Sequence[Entry], root: Path, name: str) -> list[Pointer]:
-    """The champions that the log names, the latest first, as a worker loads them.
-
-    Args:
-        entries: of the log.
-        root: the folder of bundles.
-        name: of the registered model.
-    """
-    moves = [one for one in entries if one.name == name and one.step == "done" and one.kind != "share"]
-    set_at = {one.after.version: one.at for one in moves}
-    return [
-        Pointer(
-            name=name,
-            version=one.version,
-            path=root / name / str(one.version),
-            manifest_sha256=one.manifest_sha256,
-            set_at=set_at.get(one.version, 0),
-        )
-        for one in reversed(history_of(entries, name))
-        if one.manifest_sha256
-    ]
-
-
-def entry_document(entry: Entry) -> dict[str, Any]:
-    """An entry as JSON values, as the log holds it."""
-    return _document(entry)
-
-
-def _next_number(entries: Sequence[Entry]) -> int:
-    return max((one.number for one in entries), default=0) + 1
-
-
-def _following(intent: Entry, step: Step, *, at: int, recovered: bool = False) -> Entry:
-    return replace(intent, step=step, at=at, evidence={}, recovered=recovered)
-
-
-def _document(entry: Entry) -> dict[str, Any]:
-    shares = entry.share
-    return {
-        "format": FORMAT if shares is None else SHARE_FORMAT,
-        "number": entry.number,
-        "step": entry.step,
-        "kind": entry.kind,
-        "name": entry.name,
-        "at": dump_timestamp(entry.at),
-        "by": entry.by,
-        "before": None if entry.before is None else _placed_document(entry.before),
-        "after": _placed_document(entry.after),
-        "forced": entry.forced,
-        "reason": entry.reason,
-        "recovered": entry.recovered,
-        "evidence": dict(entry.evidence),
-        **({} if shares is None else {"share": {"before": shares.before, "after": shares.after}}),
-    }
-
-
-def _placed_document(placed: Placed) -> dict[str, Any]:
-    return {"version": placed.version, "manifest_sha256": placed.manifest_sha256}
-
-
-def _entry(line: bytes) -> Entry | None:
-    try:
-        document = json.loads(line)
-        if document["format"] not in (FORMAT, SHARE_FORMAT):
-            return None
-        before, shares = document["before"], document.get("share")
-        return Entry(
-            number=int(document["number"]),
-            step=document["step"],
-            kind=document["kind"],
-            name=str(document["name"]),
-            at=parse_timestamp(document["at"]),
-            by=str(document["by"]),
-            before=None if before is None else _read_placed(before),
-            after=_read_placed(document["after"]),
-            forced=bool(document["forced"]),
-            reason=str(document["reason"]),
-            evidence=dict(document["evidence"]),
-            recovered=bool(document["recovered"]),
-            share=None if shares is None else Shares(before=float(shares["before"]), after=float(shares["after"])),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
-
-
-def _read_placed(document: Mapping[str, Any]) -> Placed:
-    return Placed(version=int(document["version"]), manifest_sha256=str(document["manifest_sha256"]))

@@ -27,7 +27,7 @@ from models.configuration import (
     load_configuration,
 )
 from models.policy import Policy
-from models.promotions import Entry, promotions_file, read_promotions
+from models.promotion_log import Entry, promotions_file, read_promotions
 from models.registry import CHALLENGER, CHAMPION, LocalRegistry
 
 POLICY: Final = "policy.yaml"

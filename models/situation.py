@@ -15,6 +15,7 @@ from features.journeys import ACTIVE, Journey
 from features.kernel import Floats
 from features.schema import FeatureSet
 from models.actions import Direction
+from models.unknown_numbers import if_finite
 
 Value: TypeAlias = str | float | bool
 JourneyStatus = Literal["never", "open", "reached", "exited", "abandoned"]
@@ -104,7 +105,7 @@ def _reader(reference: str) -> Callable[[Situation], Value | None]:
     """How to look up what a reference names; rules ask for the same few again and again."""
     scope, _, name = reference.partition(":")
     if scope == "feature":
-        return lambda situation: _known(situation.features[name])
+        return lambda situation: if_finite(situation.features[name])
     if scope == "attribute":
         return lambda situation: situation.attributes.get(name)
     if scope == "context":
@@ -117,13 +118,9 @@ def _reader(reference: str) -> Callable[[Situation], Value | None]:
 
     def read(situation: Situation) -> Value | None:
         found: Value | None = plain(situation)
-        return _known(found) if isinstance(found, float) else found
+        return if_finite(found) if isinstance(found, float) else found
 
     return read
-
-
-def _known(number: float) -> float | None:
-    return number if math.isfinite(number) else None
 
 
 def situation_of(

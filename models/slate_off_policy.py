@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 
 from features.errors import NotEnoughData
 from models.metrics import bootstrap_interval
-from models.off_policy import EstimateParams, Guard, Logged, Refusal, UnsupportedPolicy, effective_sample_size, refusals
+from models.off_policy import EstimateParams
+from models.off_policy_log import Guard, Logged, Refusal, UnsupportedPolicy, effective_sample_size, refusals
 
 FloatArray = NDArray[np.float64]
 

@@ -186,6 +186,27 @@ def may_read(principal: Principal, source: str) -> bool:
     return source == principal.source or not READS_ALL.isdisjoint(principal.roles)
 
 
+def readable_source(principal: Principal, source: str | None, *, reads: str) -> str | None:
+    """The source whose objects a principal is given of those it asks for; None for all.
+
+    Args:
+        principal: who asks.
+        source: that is asked for; None for whatever may be read.
+        reads: what is said of it in words, such as ``reads decisions``.
+
+    Raises:
+        Forbidden: another source is asked for.
+    """
+    if not principal.roles.isdisjoint(READS_ALL):
+        return source
+    if source not in (None, principal.source):
+        raise Forbidden(
+            f"key {principal.key_id} {reads} of the source {principal.source}, not {shown(source)}; expected no "
+            f"source, or a key with one of the roles {', '.join(sorted(READS_ALL))}"
+        )
+    return principal.source
+
+
 def access_table(rules: Iterable[Rule] = RULES) -> str:
     """The table as Markdown, calls with the same answers in one row; open ones are left out."""
     lines = [f"| call | {' | '.join(role for role in ROLES if role != 'admin')} | publishable key |", "|---" * 7 + "|"]

@@ -15,6 +15,7 @@ from models.arbitration import interval
 from models.decision import Candidate, DecisionRecord, DropStage
 from models.deliberation import Deliberation, Inputs, Rulebook, failing_rules_of
 from models.reasons import reason_codes
+from models.unknown_numbers import if_finite
 from serving.schemas import (
     DecisionAnswer,
     DecisionRequest,
@@ -120,11 +121,11 @@ def _standing(record: DecisionRecord, deliberation: Deliberation, rulebook: Rule
         journey_id=record.journey_id,
         stage=record.stage,
         state=record.state,
-        stall_propensity=_known(record.stall_propensity),
+        stall_propensity=if_finite(record.stall_propensity),
         horizon_days=rulebook.journey.horizon / MICROSECONDS_PER_DAY,
-        abandon_probability=_known(record.abandon_probability),
-        expected_days_to_progress=_known(record.expected_days_to_progress),
-        benign_wait=_known(record.benign_wait),
+        abandon_probability=if_finite(record.abandon_probability),
+        expected_days_to_progress=if_finite(record.expected_days_to_progress),
+        benign_wait=if_finite(record.benign_wait),
         lead_class=deliberation.situation.lead_class,
     )
 
@@ -143,14 +144,14 @@ def _ranked_action(rank: int, treatment_id: str, deliberation: Deliberation, rul
         channel=candidate.channel,
         issue=action.issue,
         group=action.group,
-        response_probability=_known(factors.control_response + factors.uplift) if factors.is_binary else None,
-        control_response_probability=_known(factors.control_response) if factors.is_binary else None,
-        uplift=_known(factors.uplift),
+        response_probability=if_finite(factors.control_response + factors.uplift) if factors.is_binary else None,
+        control_response_probability=if_finite(factors.control_response) if factors.is_binary else None,
+        uplift=if_finite(factors.uplift),
         uplift_interval=_interval(factors.uplift, factors.sigma),
-        net_value=_known(candidate.net_value),
+        net_value=if_finite(candidate.net_value),
         net_value_interval=_interval(candidate.net_value, factors.net_value_sigma),
         currency=rulebook.taxonomy.currency,
-        priority=_known(candidate.priority),
+        priority=if_finite(candidate.priority),
         factors=_wire_factors(factors),
         selection_probability=candidate.selection_probability,
         explored=is_first and choice.how in ("explored", "random"),
@@ -207,10 +208,6 @@ def _freshness(record: DecisionRecord, deliberation: Deliberation) -> FeatureFre
     # A state behind the log is rebuilt before it is read: nothing stale is ever served.
     age = (record.as_of - record.last_event_at) / 1_000_000 if record.last_event_at else None
     return FeatureFreshness(as_of=dump_timestamp(record.as_of), age_seconds=age, stale=(), missing=deliberation.missing)
-
-
-def _known(number: float) -> float | None:
-    return number if math.isfinite(number) else None
 
 
 def _interval(center: float, sigma: float) -> tuple[float, float] | None:

@@ -101,7 +101,7 @@ class Authenticator:
         self, keys: Keys, bootstrap_key: str | None, *, clock: Callable[[], int], tokens: Tokens | None = None
     ) -> None:
         self._keys = keys
-        self._bootstrap_digest = None if bootstrap_key is None else _digest(bootstrap_key)
+        self._bootstrap_digest = None if bootstrap_key is None else key_digest(bootstrap_key)
         self._clock = clock
         self._tokens = tokens
 
@@ -136,7 +136,7 @@ class Authenticator:
         return self._holder_of(user, takes_tokens=False)
 
     def _holder_of(self, key: str, *, takes_tokens: bool = True) -> Principal:
-        if self._bootstrap_digest is not None and hmac.compare_digest(_digest(key), self._bootstrap_digest):
+        if self._bootstrap_digest is not None and hmac.compare_digest(key_digest(key), self._bootstrap_digest):
             return Principal(BOOTSTRAP_SOURCE, BOOTSTRAP_SOURCE, frozenset({"admin"}))
         if takes_tokens and self._tokens is not None and not key.startswith(KEY_PREFIX):
             return self._tokens.holder(key, at=self._clock())
@@ -161,5 +161,6 @@ def authorization_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     return found[0].decode("latin-1") if found else None
 
 
-def _digest(key: str) -> str:
+def key_digest(key: str) -> str:
+    """What is kept and compared of an API key."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()

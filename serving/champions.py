@@ -19,7 +19,7 @@ from features.schema import FeatureSet
 from models.actions import Catalogue
 from models.bundle import check_horizon, load_bundle
 from models.configuration import Configuration
-from models.promotions import champions_before, promotions_file, read_promotions
+from models.promotion_log import champions_before, promotions_file, read_promotions
 from models.registry import CHALLENGER, CHAMPION, Pointer, model_name, read_champions
 from models.scoring import Scorer
 from serving.recording import ServedModel

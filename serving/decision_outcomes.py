@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from features.event_log import EventLog
-from features.events import JourneyEvent, dump_timestamp
+from features.events import JourneyEvent, dump_timestamp, dump_timestamp_or_none
 from features.journeys import Journey
 from features.schema import FeatureSet
 from features.taxonomy import Taxonomy
@@ -76,6 +76,6 @@ def _view(status: OutcomeStatus) -> OutcomeView:
         by_default=status.by_default,
         value=status.value,
         window_ends_at=dump_timestamp(status.until),
-        settled_at=None if status.settled_at is None else dump_timestamp(status.settled_at),
+        settled_at=dump_timestamp_or_none(status.settled_at),
         late=status.late,
     )

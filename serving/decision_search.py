@@ -13,15 +13,14 @@ from typing import Final, get_args
 import msgspec
 
 from features.event_log import EventLog
-from features.events import dump_timestamp, shown
+from features.events import dump_timestamp
 from features.identity import Person, Span
 from models.actions import NO_ACTION
 from models.decision import DecisionRecord, Mode
 from models.policy import Arm
 from models.records import RecordStore, Stretch
-from serving.access import READS_ALL
+from serving.access import readable_source
 from serving.auth import Principal
-from serving.problems import Forbidden
 from serving.queries import END_OF_TIME, Cursor, Query, Words, cursor_of, dump_cursor, query_digest
 from serving.schemas import Timestamp
 
@@ -167,7 +166,7 @@ class DecisionSearch:
         if since is not None and until is not None and since >= until:
             query.add("since", words["since"][0], "a moment before until")
         query.refuse("the decisions cannot be searched")
-        wanted = _visible_to(principal, wanted)
+        wanted = replace(wanted, source=readable_source(principal, wanted.source, reads="reads decisions"))
         person = None if customer_id is None else self._log.person(customer_id, at=now)
         if since is None:
             is_bounded = person is not None or (wanted.request_id is not None and wanted.source is not None)
@@ -212,22 +211,6 @@ class DecisionSearch:
         if not is_end and place is not None:
             cursor = dump_cursor(Cursor(digest, stretch.since, stretch.until, *place))
         return _answer(found, stretch.since, stretch.until, looked_at, cursor)
-
-
-def _visible_to(principal: Principal, wanted: Wanted) -> Wanted:
-    """What is wanted among what a caller may read.
-
-    Raises:
-        Forbidden: another source is asked for.
-    """
-    if not principal.roles.isdisjoint(READS_ALL):
-        return wanted
-    if wanted.source not in (None, principal.source):
-        raise Forbidden(
-            f"key {principal.key_id} reads decisions of the source {principal.source}, not {shown(wanted.source)}; "
-            f"expected no source, or a key with one of the roles {', '.join(sorted(READS_ALL))}"
-        )
-    return replace(wanted, source=principal.source)
 
 
 def _is_of(record: DecisionRecord, spans: tuple[Span, ...]) -> bool:

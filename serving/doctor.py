@@ -162,8 +162,8 @@ def keys(kept: KeyFile, *, has_bootstrap_key: bool) -> Finding:
 
 def stores(installation: Installation) -> Iterable[Finding]:
     """The files of events and records: SQLite itself, who writes them, their layout and their pages."""
-    from features import event_store
-    from models import record_store
+    from features import event_log_tables
+    from models import record_tables
 
     home = installation.home
     yield sqlite_version()
@@ -171,8 +171,8 @@ def stores(installation: Installation) -> Iterable[Finding]:
         yield not_applicable("events and records", f"kept in {home.database.masked}")
         return
     for name, path, version in (
-        ("events", home.events_db, event_store.LAYOUT.version),
-        ("records", home.records_db, record_store.LAYOUT.version),
+        ("events", home.events_db, event_log_tables.LAYOUT.version),
+        ("records", home.records_db, record_tables.LAYOUT.version),
     ):
         yield one_writer(name, path)
         yield layout(name, path, version)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from features.events import dump_timestamp
+from features.events import dump_timestamp_or_none
 from models.actions import NO_ACTION
 from models.decision import DecisionRecord
 from serving.problems import FieldError, field_errors
@@ -202,7 +202,7 @@ def document_answer(document: Document) -> DocumentAnswer:
         version=document.version,
         document=document.content,
         origin=document.origin,
-        since=None if document.since is None else dump_timestamp(document.since),
+        since=dump_timestamp_or_none(document.since),
     )
 
 

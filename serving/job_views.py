@@ -17,7 +17,7 @@ from features.errors import (
     StoreUnavailable,
     UnknownObject,
 )
-from features.events import dump_timestamp
+from features.events import dump_timestamp, dump_timestamp_or_none
 from models.jobs import Job, JobError, JobState
 from serving.problems import (
     INTERNAL,
@@ -139,9 +139,9 @@ def job_view(job: Job, *, kept_days: int) -> JobView:
         progress=JobProgressView(step=job.progress.step, done=job.progress.done, total=job.progress.total),
         attempts=job.attempts,
         created_at=dump_timestamp(job.created_at),
-        started_at=_moment(job.started_at),
-        heartbeat_at=_moment(job.heartbeat_at or None),
-        finished_at=_moment(over),
+        started_at=dump_timestamp_or_none(job.started_at),
+        heartbeat_at=dump_timestamp_or_none(job.heartbeat_at or None),
+        finished_at=dump_timestamp_or_none(over),
         kept_until=None if over is None else dump_timestamp(over + kept_days * _DAY_US),
         result=None if job.summary is None else msgspec.Raw(job.summary),
         error=None if job.error is None else problem_of(job.error),
@@ -157,7 +157,3 @@ def problem_of(error: JobError) -> ProblemDetails:
     """Why a job failed, as the problem that a call would have answered."""
     kind = _KINDS.get(error.error, INTERNAL)
     return details(kind, _AWAY if kind is UNAVAILABLE else error.message, errors=field_errors(error.problems))
-
-
-def _moment(at: int | None) -> str | None:
-    return None if at is None else dump_timestamp(at)

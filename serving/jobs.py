@@ -14,11 +14,10 @@ from typing import Any, BinaryIO, Final
 import msgspec
 
 from features.errors import UnknownObject
-from features.events import shown
 from models.ids import is_job_id
 from models.ids import job_id as new_job_id
 from models.jobs import Job, Jobs, QueueFull, Submission, Submitted, job_hash, unknown_message
-from serving.access import READS_ALL, may_read
+from serving.access import may_read, readable_source
 from serving.auth import Principal
 from serving.job_files import JobFiles, media_type
 from serving.job_views import FoundJobs, JobView, job_view
@@ -147,7 +146,7 @@ class JobDesk:
         if cursor is not None and not is_job_id(cursor.id):
             query.add("cursor", words["cursor"][0], SAME_QUERY)
         query.refuse("the jobs cannot be listed")
-        source = _visible_source(principal, source)
+        source = readable_source(principal, source, reads="sees jobs")
         rows = self._jobs.newest(rows=limit + 1, source=source, before=None if cursor is None else cursor.id)
         page = rows[:limit]
         goes_on = len(rows) > limit
@@ -206,19 +205,3 @@ class JobDesk:
                 "role admin: you may see how it stands"
             )
         return job
-
-
-def _visible_source(principal: Principal, source: str | None) -> str | None:
-    """The source whose jobs are listed; None for all.
-
-    Raises:
-        Forbidden: another source is asked for.
-    """
-    if not principal.roles.isdisjoint(READS_ALL):
-        return source
-    if source not in (None, principal.source):
-        raise Forbidden(
-            f"key {principal.key_id} sees jobs of the source {principal.source}, not {shown(source)}; expected no "
-            f"source, or a key with one of the roles {', '.join(sorted(READS_ALL))}"
-        )
-    return principal.source

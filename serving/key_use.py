@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 from pathlib import Path
 from typing import Final
@@ -14,6 +13,7 @@ import msgspec
 from features.errors import HomeLocked, StoreUnavailable
 from features.events import dump_timestamp, parse_timestamp
 from features.home import Home, lock_file
+from features.whole_files import whole_file
 from serving.telemetry import log_event
 
 SAVED_EVERY_SECONDS: Final = 60.0
@@ -63,10 +63,8 @@ class KeyUse:
         known = {key_id: parse_timestamp(at) for key_id, at in self.saved().items()}
         newest = {key_id: max(at, known.get(key_id, 0)) for key_id, at in noted.items()}
         content = {key_id: dump_timestamp(at) for key_id, at in {**known, **newest}.items()}
-        temporary = self._path.with_suffix(".tmp")
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(content))
-        os.replace(temporary, self._path)
+        with whole_file(self._path, mode=0o600) as file:
+            file.write_bytes(msgspec.json.encode(content))
         for key_id, at in noted.items():
             if self._noted.get(key_id) == at:
                 del self._noted[key_id]

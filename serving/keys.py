@@ -6,7 +6,6 @@ and read again when it changes, so that a revoked key stops working without a re
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 import re
@@ -18,10 +17,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from features.durable_files import replace_durably
 from features.errors import InvalidInput, Problem, Refused, StoreCorrupted, StoreUnavailable, UnknownObject
-from features.events import dump_timestamp, parse_timestamp, shown
+from features.events import dump_timestamp, dump_timestamp_or_none, parse_timestamp, shown
 from features.home import Home, lock_file
-from serving.auth import BOOTSTRAP_SOURCE, KEY_PREFIX, RIGHTS, ROLES, Principal, Right, Role
+from serving.auth import BOOTSTRAP_SOURCE, KEY_PREFIX, RIGHTS, ROLES, Principal, Right, Role, key_digest
 from serving.key_limits import KeyLimit
 from serving.key_use import KeyUse
 
@@ -145,7 +145,7 @@ class KeyFile:
         """
         self.keys()
         found = self._holders.get(key.removeprefix(KEY_PREFIX).partition("_")[0])
-        if found is None or not found.is_held(_digest(key), at):
+        if found is None or not found.is_held(key_digest(key), at):
             return None
         if self._use is not None:
             self._use.note(found.principal.key_id, at)
@@ -191,11 +191,11 @@ class KeyFile:
         key = _key_of(key_id, secret)
         stored = StoredKey(
             key_id=key_id,
-            sha256=_digest(key),
+            sha256=key_digest(key),
             source=source,
             roles=tuple(role for role in ROLES if role in named),
             created_at=dump_timestamp(at),
-            expires_at=None if expires_at is None else dump_timestamp(expires_at),
+            expires_at=dump_timestamp_or_none(expires_at),
             origins=tuple(dict.fromkeys(origins)),
             rights=tuple(right for right in RIGHTS if right in granted),
             limit=limit,
@@ -235,7 +235,7 @@ class KeyFile:
             self._replace(
                 msgspec.structs.replace(
                     key,
-                    sha256=_digest(new),
+                    sha256=key_digest(new),
                     rotated_at=dump_timestamp(at),
                     previous_sha256=key.sha256 if overlap_us else None,
                     previous_until=dump_timestamp(at + overlap_us) if overlap_us else None,
@@ -311,21 +311,12 @@ class KeyFile:
 
     def _write(self, keys: Iterable[StoredKey]) -> None:
         data = msgspec.json.format(msgspec.json.encode(_KeyFile(keys=tuple(keys))), indent=1)
-        temporary = self._path.with_suffix(".tmp")
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self._path)
+        replace_durably(self._path, data, mode=0o600)
         self._stamp = None
 
 
 def _key_of(key_id: str, secret: bytes) -> str:
     return f"{KEY_PREFIX}{key_id}_{secret[4:36].hex()}"
-
-
-def _digest(key: str) -> str:
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _holder(key: StoredKey) -> _Holder:

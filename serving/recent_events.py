@@ -15,13 +15,13 @@ import msgspec
 
 from features.errors import InvalidInput, Problem, StoreError
 from features.event_log import COLUMNS, EventLog
-from features.events import dump_timestamp, shown
+from features.events import dump_timestamp, dump_timestamp_or_none
 from features.refused_events import KEPT_SECONDS, Door, RefusedEvent, RefusedEvents, last_of
 from features.tracked_calls import Drop, inside
-from serving.access import READS_ALL
+from serving.access import readable_source
 from serving.auth import Principal
 from serving.masking import MASKED, Sight
-from serving.problems import Forbidden, MalformedBody, pointer
+from serving.problems import MalformedBody, pointer
 from serving.queries import Query, Words
 from serving.schemas import Timestamp
 from serving.telemetry import log_event
@@ -177,7 +177,7 @@ class RecentEventsDesk:
         status = query.choice("status", get_args(Status), "")
         limit = query.whole("limit", 1, LARGEST_RECENT, DEFAULT_RECENT)
         query.refuse("the query is not one that this call takes")
-        source = _visible_to(principal, source)
+        source = readable_source(principal, source, reads="sees events")
         found: list[tuple[int, RecentEvent]] = []
         looked_back_to: int | None = None
         degraded: tuple[str, ...] = ()
@@ -195,7 +195,7 @@ class RecentEventsDesk:
         newest = sorted(found, key=lambda pair: -pair[0])[:limit]
         return RecentEvents(
             events=tuple(event for _, event in newest),
-            looked_back_to=None if looked_back_to is None else dump_timestamp(looked_back_to),
+            looked_back_to=dump_timestamp_or_none(looked_back_to),
             degraded=degraded,
         )
 
@@ -246,22 +246,6 @@ def _of_body(problems: Iterable[tuple[str, str, str]], door: Door, source: str, 
         )
         for path, reason, expected in problems
     ]
-
-
-def _visible_to(principal: Principal, source: str | None) -> str | None:
-    """The source whose events a caller sees; None for all.
-
-    Raises:
-        Forbidden: another source is asked for.
-    """
-    if not principal.roles.isdisjoint(READS_ALL):
-        return source
-    if source not in (None, principal.source):
-        raise Forbidden(
-            f"key {principal.key_id} sees events of the source {principal.source}, not {shown(source)}; expected no "
-            f"source, or a key with one of the roles {', '.join(sorted(READS_ALL))}"
-        )
-    return principal.source
 
 
 def _accepted_view(row: Sequence[Any], *, sees_ids: bool) -> RecentEvent:

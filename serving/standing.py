@@ -13,6 +13,7 @@ from features.schema import FeatureSet
 from features.store import ProfileRow
 from features.taxonomy import Taxonomy
 from models.situation import situation_of
+from models.unknown_numbers import if_finite
 from serving.customer_views import Standing
 from serving.observe import Observer
 from serving.recording import MODEL_MISSING, ServedModel
@@ -110,12 +111,14 @@ class StandingReader:
                     state=situation.state,
                     stall_state=situation.stall_state,
                     since=None if math.isnan(dwell) else dump_timestamp(at - round(dwell * _HOUR_US)),
-                    dwell_hours=_known(dwell),
-                    stall_propensity=None if stall is None else _known(stall.stall_propensity),
+                    dwell_hours=if_finite(dwell),
+                    stall_propensity=None if stall is None else if_finite(stall.stall_propensity),
                     horizon_days=journey.horizon / MICROSECONDS_PER_DAY,
-                    abandon_probability=None if stall is None else _known(stall.abandon_probability),
-                    expected_days_to_progress=None if stall is None else _known(stall.expected_days_to_progress),
-                    benign_wait=None if stall is None or situation.stall_state is None else _known(stall.benign_wait),
+                    abandon_probability=None if stall is None else if_finite(stall.abandon_probability),
+                    expected_days_to_progress=None if stall is None else if_finite(stall.expected_days_to_progress),
+                    benign_wait=None
+                    if stall is None or situation.stall_state is None
+                    else if_finite(stall.benign_wait),
                 )
             )
             degraded.update(dict.fromkeys(observed.degraded))
@@ -129,7 +132,3 @@ class StandingReader:
             is_known=observed.is_known,
             degraded=tuple(degraded),
         )
-
-
-def _known(number: float) -> float | None:
-    return number if math.isfinite(number) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 import msgspec
@@ -10,6 +9,7 @@ import msgspec
 from features.events import dump_timestamp
 from models.decision import Candidate, DecisionRecord, Selected
 from models.records import Stored
+from models.unknown_numbers import if_finite
 from serving.customer_views import OutcomeView
 from serving.problems import FieldError, ProblemDetails
 from serving.schemas import DecisionAnswer, Timestamp
@@ -323,7 +323,7 @@ def decision_view(
 
 
 def _record_view(record: DecisionRecord, feature_names: tuple[str, ...] | None) -> RecordView:
-    vector = tuple(_known(number) for number in record.vector)
+    vector = tuple(if_finite(number) for number in record.vector)
     is_named = feature_names is not None and len(feature_names) == len(vector)
     return RecordView(
         source=record.source,
@@ -354,10 +354,10 @@ def _record_view(record: DecisionRecord, feature_names: tuple[str, ...] | None) 
         time_zone=record.time_zone,
         stage=record.stage,
         state=record.state,
-        stall_propensity=_known(record.stall_propensity),
-        abandon_probability=_known(record.abandon_probability),
-        expected_days_to_progress=_known(record.expected_days_to_progress),
-        benign_wait=_known(record.benign_wait),
+        stall_propensity=if_finite(record.stall_propensity),
+        abandon_probability=if_finite(record.abandon_probability),
+        expected_days_to_progress=if_finite(record.expected_days_to_progress),
+        benign_wait=if_finite(record.benign_wait),
         candidates=tuple(CandidateView(**_known_fields(candidate)) for candidate in record.candidates),
         selected=tuple(SelectedView(**_known_fields(selected)) for selected in record.selected),
         explored=record.explored,
@@ -369,14 +369,10 @@ def _record_view(record: DecisionRecord, feature_names: tuple[str, ...] | None) 
         contact_responses=record.contact_responses,
         capacity_used=record.capacity_used,
         assignees=record.assignees,
-        epsilon=_known(record.epsilon),
+        epsilon=if_finite(record.epsilon),
     )
 
 
 def _known_fields(struct: Candidate | Selected) -> dict[str, Any]:
     fields = msgspec.structs.asdict(struct)
-    return {name: _known(value) if isinstance(value, float) else value for name, value in fields.items()}
-
-
-def _known(number: float) -> float | None:
-    return number if math.isfinite(number) else None
+    return {name: if_finite(value) if isinstance(value, float) else value for name, value in fields.items()}

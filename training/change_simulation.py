@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from features.errors import InvalidInput, Problem, Refused
-from features.events import dump_timestamp, shown
+from features.events import dump_timestamp, dump_timestamp_or_none, shown
 from features.home import Home
 from features.journey_question import ENTRY_CHANNEL, NPS_BAND, groupings
 from features.journeys import Journey
@@ -190,8 +190,8 @@ def _question(configuration: Configuration, asked: ChangeQuestion) -> dict[str, 
         "version": what_if.bundle,
         "in_force": dict(configuration.versions),
         "last": asked.most,
-        "since": None if asked.since is None else dump_timestamp(asked.since),
-        "until": None if asked.until is None else dump_timestamp(asked.until),
+        "since": dump_timestamp_or_none(asked.since),
+        "until": dump_timestamp_or_none(asked.until),
         "group_by": list(asked.group_by),
     }
 

@@ -13,6 +13,7 @@ from features.kernel import Floats
 from models.effect_metrics import EffectRanking, effect_slope, effect_table
 from models.metrics import Interval, bootstrap_intervals, random_qini
 from models.off_policy import doubly_robust_responses
+from models.unknown_numbers import if_finite
 from models.uplift_metrics import UpliftRanking
 from training.dataset import DecisionFrame
 from training.fit import UpliftTest
@@ -137,7 +138,7 @@ class Compared:
             return found
 
         bands = self._intervals(gains, self.customers, seed, resamples)
-        return [(_or_none(one.low), _or_none(one.high)) for one in bands]
+        return [(if_finite(one.low), if_finite(one.high)) for one in bands]
 
     def effect_table(self, *, seed: int, resamples: int) -> list[dict[str, float]]:
         """``models.effect_metrics.effect_table`` as plain rows."""
@@ -179,10 +180,6 @@ def share_clipped(control: Floats, uplift: Floats) -> float:
     response = control + uplift
     at_an_end = (np.abs(response) < _SAME) | (np.abs(1 - response) < _SAME)
     return float(at_an_end.mean()) if len(response) else math.nan
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _affordable(resamples: int, n_rows: int) -> int:

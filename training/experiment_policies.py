@@ -21,7 +21,7 @@ from models.configuration import Configuration
 from models.decision import Candidate, DecisionRecord
 from models.experiment_statistics import ArmMean, Looks, Spread, spread_of
 from models.logged_choices import LoggedChoices, broken_rows, policy_scores
-from models.off_policy import Guard, clustered_error
+from models.off_policy_log import Guard, clustered_error
 from models.policy_values import choice_refusals
 from models.replayer import WhatIf
 from training.decision_log import DecisionLog, Option, Wanted, decision_log

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from msgspec.structs import replace
 
-from features.events import MICROSECONDS_PER_DAY, dump_timestamp
+from features.events import MICROSECONDS_PER_DAY, dump_timestamp, dump_timestamp_or_none
 from features.home import Home
 from models.configuration import Configuration
 from models.experiment_statistics import (
@@ -114,10 +114,10 @@ def report_of(
         journey_id=asked.journey.id,
         currency=configuration.taxonomy.currency,
         configuration=configuration.version,
-        since=_moment(asked.since),
-        until=_moment(asked.until),
+        since=dump_timestamp_or_none(asked.since),
+        until=dump_timestamp_or_none(asked.until),
         group_by=asked.group_by,
-        observed_until=_moment(log.observed_until or None),
+        observed_until=dump_timestamp_or_none(log.observed_until or None),
         primary_outcome=asked.primary.id,
         follow_up_days=asked.follow_up / MICROSECONDS_PER_DAY,
         counted=tuple(one.id for one in counted),
@@ -160,8 +160,8 @@ def _sample(log: ExperimentLog) -> Sample:
         decisions=int(people.decisions.sum()),
         excluded=dict(sorted(log.excluded.items())),
         in_two_arms=dict(sorted(log.in_two_arms.items())),
-        first_at=_moment(int(at[0])) if n else None,
-        last_at=_moment(int(at[-1])) if n else None,
+        first_at=dump_timestamp_or_none(int(at[0])) if n else None,
+        last_at=dump_timestamp_or_none(int(at[-1])) if n else None,
         people_per_day=lately,
     )
 
@@ -177,7 +177,7 @@ def _sample_ratio(people: People, params: ExperimentParams, asked: AskedReport) 
         alpha=params.ratio_alpha,
         p_value=known(checked.p_value),
         always_valid_p=known(checked.always_valid_p),
-        first_alarm_at=None if alarm is None else _moment(int(people.entered_at[alarm - 1])),
+        first_alarm_at=None if alarm is None else dump_timestamp_or_none(int(people.entered_at[alarm - 1])),
         decisions_p_value=known(decisions),
         arms=_counts(checked),
         where=_where(people, params.ratio_alpha, asked) if is_wrong else (),
@@ -228,7 +228,3 @@ def _arm(everybody: People, people: People, number: int, columns: Sequence[Colum
             for one in columns
         },
     )
-
-
-def _moment(at: int | None) -> str | None:
-    return None if at is None else dump_timestamp(at)

@@ -28,7 +28,8 @@ from features.errors import CannotReplay
 from models.asked import asked_in
 from models.decision import DecisionRecord
 from models.metrics import bootstrap_interval
-from models.off_policy import EstimateParams, UnsupportedPolicy
+from models.off_policy import EstimateParams
+from models.off_policy_log import UnsupportedPolicy
 from models.replayer import Replayer
 from models.slate_off_policy import Slates, slate_estimates
 from models.slots import following_chances

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import Refused
-from features.events import dump_timestamp
+from features.events import dump_timestamp_or_none
 from features.home import Home
 from features.journeys import Journey
 from features.yaml_files import content_version
@@ -28,11 +27,13 @@ from models.configuration import Configuration
 from models.configuration_history import ConfigurationHistory
 from models.logged_choices import LoggedChoices, broken_rows
 from models.metrics import Interval
-from models.off_policy import Estimate, EstimateParams, EstimatorName, Guard, Refusal
+from models.off_policy import Estimate, EstimateParams, EstimatorName
+from models.off_policy_log import Guard, Refusal
 from models.policy_values import PolicyValues, on_policy_value, paired_difference, policy_values
 from models.price_files import PriceLists
 from models.registry import LocalRegistry, model_name
 from models.replayer import AS_RECORDED, Replayer, Scorers, WhatIf
+from models.unknown_numbers import if_finite
 from training.decision_log import RECORDED, DecisionLog, Wanted, decision_log
 from training.logged_slates import MetSlates, slates_document
 from training.params import Params
@@ -183,15 +184,11 @@ def _question_document(question: PolicyQuestion, data: _Data) -> dict[str, Any]:
         "actions": None if what_if.catalogue is None else content_version(what_if.catalogue),
         "version": what_if.bundle,
         "arm": "champion",
-        "since": _moment(question.since),
-        "until": _moment(question.until),
+        "since": dump_timestamp_or_none(question.since),
+        "until": dump_timestamp_or_none(question.until),
         "last": question.last,
         "learned_until": data.learned_until or None,
     }
-
-
-def _moment(at: int | None) -> str | None:
-    return None if at is None else dump_timestamp(at)
 
 
 def _data_document(data: _Data) -> dict[str, Any]:
@@ -200,8 +197,8 @@ def _data_document(data: _Data) -> dict[str, Any]:
     return {
         "decisions": len(data.choices),
         "customers": len(np.unique(data.choices.people)),
-        "first_decided_at": _moment(int(decided_at.min())) if len(decided_at) else None,
-        "last_decided_at": _moment(int(decided_at.max())) if len(decided_at) else None,
+        "first_decided_at": dump_timestamp_or_none(int(decided_at.min())) if len(decided_at) else None,
+        "last_decided_at": dump_timestamp_or_none(int(decided_at.max())) if len(decided_at) else None,
         "arms": dict(zip(arms.tolist(), counts.tolist(), strict=True)),
         "skipped": dict(sorted(data.skipped.items())),
     }
@@ -282,22 +279,18 @@ def refusal_document(one: Refusal) -> dict[str, Any]:
 
 def _estimate_document(one: Estimate) -> dict[str, float | None]:
     return {
-        "value": _finite(one.value),
-        "low": _finite(one.low),
-        "high": _finite(one.high),
+        "value": if_finite(one.value),
+        "low": if_finite(one.low),
+        "high": if_finite(one.high),
         "ess": one.ess,
         "largest_weight": one.largest_weight,
         "share_clipped": one.share_clipped,
-        "cut": _finite(one.cut),
+        "cut": if_finite(one.cut),
     }
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
 def _interval_document(one: Interval) -> dict[str, float | None]:
-    return {"value": one.estimate, "low": _finite(one.low), "high": _finite(one.high)}
+    return {"value": one.estimate, "low": if_finite(one.low), "high": if_finite(one.high)}
 
 
 def _weights_document(values: PolicyValues) -> dict[str, Any]:
@@ -307,7 +300,7 @@ def _weights_document(values: PolicyValues) -> dict[str, Any]:
         "mean": tail.mean,
         "largest": tail.largest,
         "quantiles": {f"{level:g}": weight for level, weight in tail.quantiles.items()},
-        "largest_share": _finite(tail.largest_share),
+        "largest_share": if_finite(tail.largest_share),
     }
 
 
@@ -315,7 +308,7 @@ def _valued(values: PolicyValues) -> dict[str, Any]:
     """A policy that is not the one that was asked for: doubly robust alone."""
     dr = values.estimates.get("DR")
     return {
-        "value": None if dr is None else {"value": dr.value, "low": _finite(dr.low), "high": _finite(dr.high)},
+        "value": None if dr is None else {"value": dr.value, "low": if_finite(dr.low), "high": if_finite(dr.high)},
         "difference": None if values.difference is None else _interval_document(values.difference),
         "ess": values.tail.ess,
         "unsupported": values.unsupported,

@@ -11,7 +11,8 @@ from features.journeys import Journey
 from features.kernel import Floats, Integers
 from models.actions import Action, Catalogue
 from models.metrics import bootstrap_intervals
-from models.off_policy import doubly_robust_responses, effective_sample_size
+from models.off_policy import doubly_robust_responses
+from models.off_policy_log import effective_sample_size
 from models.policy import Policy
 from training.dataset import DecisionFrame
 from training.fit import UpliftTest

@@ -14,7 +14,7 @@ from features.schema import feature_set
 from models.bundle import check_horizon, load_bundle
 from models.configuration import Configuration
 from models.gate import Comparison, Gate, Verdict, judged
-from models.off_policy import Guard
+from models.off_policy_log import Guard
 from models.registry import CHALLENGER, CHAMPION, LocalRegistry, model_name
 from models.replayer import WhatIf
 from training.decision_log import RECORDED, DecisionLog, Wanted, decision_log

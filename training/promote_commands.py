@@ -57,7 +57,8 @@ def promote(
     if force and (dry_run or not reason.strip()):
         raise Refused("--force without a --reason, or with --dry-run; expected a reason, which the promotion log keeps")
     home, configuration = opened_home()
-    from models.promotions import Promoter, entry_document
+    from models.promotion_log import entry_document
+    from models.promotions import Promoter
     from models.registry import LocalRegistry, model_name
     from training.params import load_params
     from training.pipeline import say
@@ -134,7 +135,8 @@ def rollback(
     Twice goes back two; with --version only once.
     """
     home, configuration = opened_home()
-    from models.promotions import Promoter, entry_document
+    from models.promotion_log import entry_document
+    from models.promotions import Promoter
     from models.registry import LocalRegistry, model_name
     from training.promote import named_journey
     from training.rollout import present_share

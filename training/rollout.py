@@ -11,7 +11,8 @@ from features.errors import Refused
 from features.home import Home
 from models.configuration import Configuration, load_configuration
 from models.gate_steps import step_verdict
-from models.promotions import Promoter, Shares, entry_document, promotions_file, read_promotions
+from models.promotion_log import Shares, entry_document, promotions_file, read_promotions
+from models.promotions import Promoter
 from models.registry import CHALLENGER, CHAMPION, LocalRegistry, model_name
 from models.rollouts import Rollout, check_room, rollout_of, write_share
 from training.params import Params

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +17,7 @@ from typing import Any, Final
 import pyarrow.parquet as pq
 
 from features.duck import connected
+from features.durable_files import replace_durably
 from features.errors import Refused, UnknownObject
 from features.event_export import export_events
 from features.event_store import open_event_log
@@ -241,11 +241,4 @@ def _row(query: str, file: Path) -> tuple[Any, ...]:
 
 
 def _write(path: Path, snapshot: Snapshot) -> None:
-    """Replace the file in one step: a reader sees the old watermark or the new one."""
-    staging = path.with_name(f".{path.name}.new")
-    with staging.open("w", encoding="utf-8") as file:
-        json.dump(snapshot_document(snapshot), file, indent=1)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    staging.replace(path)
+    replace_durably(path, (json.dumps(snapshot_document(snapshot), indent=1) + "\n").encode())

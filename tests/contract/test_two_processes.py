@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import psycopg
 import pytest
 
-from features import event_store
+from features import event_rows, event_writes
 from features.database_location import DatabaseLocation
 from features.errors import StoreUnavailable
 from features.event_store import SqlEventLog
@@ -366,9 +366,9 @@ def test_appends_wait_for_each_other(logs: Sequence[SqlEventLog], database: Data
     def slow(connection: Any) -> list[Any]:
         entered.set()
         go_on.wait(30)
-        return event_store._append(connection, [event_store._row(event("first"))], [event("first")], frozenset())
+        return event_writes.append(connection, [event_rows.event_row(event("first"))], [event("first")], frozenset())
 
-    first = logs[0]._store.submit(slow, keys=event_store._APPENDING)
+    first = logs[0]._store.submit(slow, keys=event_writes.APPENDING)
     entered.wait(30)
     second = logs[1].submit_append([event("second")])
     _wait_for_a_waiting_lock(database)
@@ -384,11 +384,13 @@ def test_without_the_lock_appends_would_fail(
     logs: Sequence[SqlEventLog], monkeypatch: pytest.MonkeyPatch, database: DatabaseLocation
 ) -> None:
     """Both take the same position, and only one of them can have it: what the lock is for."""
-    monkeypatch.setattr(event_store, "_APPENDING", ())
+    monkeypatch.setattr(event_writes, "APPENDING", ())
     entered, go_on = threading.Event(), threading.Event()
 
     def slow(connection: Any) -> list[Any]:
-        appended = event_store._append(connection, [event_store._row(event("first"))], [event("first")], frozenset())
+        appended = event_writes.append(
+            connection, [event_rows.event_row(event("first"))], [event("first")], frozenset()
+        )
         entered.set()
         go_on.wait(30)
         return appended

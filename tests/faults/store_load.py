@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import psycopg
 
-from features import event_store, postgres_store
+from features import event_rows, event_writes, postgres_store
 from features.database_location import DatabaseLocation
 from features.errors import StoreError, StoreUnavailable
 from features.event_store import SqlEventLog
@@ -162,12 +162,12 @@ def hold(url: str, tell_parent: Connection) -> None:
 
     def job(connection: SqlConnection) -> None:
         lost = [event("lost"), event("lost too")]
-        event_store._append(connection, [event_store._row(one) for one in lost], lost, frozenset())
+        event_writes.append(connection, [event_rows.event_row(one) for one in lost], lost, frozenset())
         tell_parent.send("holding")
         threading.Event().wait(120)
 
     with closing(SqlEventLog(DatabaseLocation.of(url))) as log:
-        log._store.run(job, keys=event_store._APPENDING)
+        log._store.run(job, keys=event_writes.APPENDING)
 
 
 def _arm(point: KillPoint) -> None:

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import MetaData
 
 from features.event_export import EVENTS_SCHEMA
-from features.event_store import metadata as events_metadata
+from features.event_log_tables import metadata as events_metadata
 from features.events import JourneyEvent, dump_event, load_event
 from features.journeys import Journey
 from features.schema import FeatureSet, feature_set
@@ -25,7 +25,7 @@ from features.stable_hash import stable_hash, stable_unit
 from features.taxonomy import Taxonomy
 from models.decision import Candidate, CountedContact, DecisionRecord, Selected, dump_record, load_record
 from models.record_export import RECORDS_SCHEMA
-from models.record_store import metadata as records_metadata
+from models.record_tables import metadata as records_metadata
 
 STORED = Path(__file__).parent
 NAN = float("nan")

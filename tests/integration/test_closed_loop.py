@@ -14,7 +14,7 @@ from models.configuration_history import ConfigurationHistory
 from models.decision import DecisionRecord
 from models.feature_commands import compared_features
 from models.price_files import PriceLists
-from models.promotions import promotions_file, read_promotions
+from models.promotion_log import promotions_file, read_promotions
 from models.record_store import SqlRecordStore
 from models.registry import LocalRegistry
 from models.replayer import Replayer, Scorers

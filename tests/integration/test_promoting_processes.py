@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from models.promotions import Promoter, history_of, promotions_file, read_promotions
+from models.promotion_log import history_of, promotions_file, read_promotions
+from models.promotions import Promoter
 from models.registry import CHAMPION, LocalRegistry
 from tests.boosters import small_bundle
 

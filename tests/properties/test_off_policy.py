@@ -9,21 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.off_policy import (
-    ESTIMATORS,
-    EstimateParams,
-    Guard,
-    Logged,
-    clustered_error,
-    dm,
-    dr,
-    dr_with_shrinkage,
-    ips,
-    logged_decisions,
-    refusals,
-    snips,
-    switch_dr,
-)
+from models.off_policy import ESTIMATORS, EstimateParams, dm, dr, dr_with_shrinkage, ips, snips, switch_dr
+from models.off_policy_log import Guard, Logged, clustered_error, logged_decisions, refusals
 
 PARAMS = EstimateParams(resamples=2)
 SEEDS = st.integers(0, 10**6)

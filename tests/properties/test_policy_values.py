@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from features.errors import NotEnoughData
 from models.logged_choices import LoggedChoices, policy_scores
-from models.off_policy import ESTIMATORS, EstimateParams, Guard
+from models.off_policy import ESTIMATORS, EstimateParams
+from models.off_policy_log import Guard
 from models.policy_values import money_over_nothing, on_policy_value, policy_values, value_refusals
 
 Floats = NDArray[np.float64]

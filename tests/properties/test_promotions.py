@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.promotions import Entry, Kind, Placed, history_of
+from models.promotion_log import Entry, Kind, Placed, history_of
 
 AT = 1_700_000_000_000_000
 

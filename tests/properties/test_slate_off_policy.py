@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models.off_policy import EstimateParams, Guard
+from models.off_policy import EstimateParams
+from models.off_policy_log import Guard
 from models.slate_off_policy import Slates, slate_estimates, slate_terms, slot_weights
 
 Floats = NDArray[np.float64]

@@ -8,14 +8,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import pandas as pd
 
-from models.off_policy import (
-    EstimateParams,
-    Logged,
-    UnsupportedPolicy,
-    effective_sample_size,
-    logged_decisions,
-    off_policy_estimates,
-)
+from models.off_policy import EstimateParams, off_policy_estimates
+from models.off_policy_log import Logged, UnsupportedPolicy, effective_sample_size, logged_decisions
 from tests.benchmarks.report import Measure
 from tests.quality import hillstrom
 from tests.quality.learners import Floats, Integers, responses

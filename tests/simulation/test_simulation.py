@@ -16,7 +16,7 @@ from features.event_store import SqlEventLog
 from features.ingest import Ingestor
 from features.sql_text import written
 from features.store import StateRow
-from models import memory_records, record_store
+from models import capacity_tables, contact_rows, memory_records, record_writes
 from models.memory_records import MemoryRecordStore
 from models.record_store import SqlRecordStore
 from models.records import Stored
@@ -132,7 +132,7 @@ def _kinds(seed: int) -> set[str]:
 
 def _no_cap_check(patch: pytest.MonkeyPatch) -> None:
     """A commit does not look whether the caps still have room: two decisions at once take the same place."""
-    for module in (record_store, memory_records):
+    for module in (record_writes, memory_records):
         patch.setattr(module, "check_caps", lambda *args, **named: None)
 
 
@@ -168,7 +168,7 @@ def _late_folded_on_top(patch: pytest.MonkeyPatch) -> None:
 def _leases_kept(patch: pytest.MonkeyPatch) -> None:
     """A send that is decided again keeps the lease that it had."""
     nothing = "UPDATE contacts SET status = status WHERE customer_id = :customer AND send_id = :send AND 1 = 0"
-    patch.setattr(record_store, "_RELEASE_SEND", written(nothing))
+    patch.setattr(contact_rows, "_RELEASE_SEND", written(nothing))
 
 
 def _sends_decided_again(patch: pytest.MonkeyPatch) -> None:
@@ -209,7 +209,7 @@ def _newest_by_id(patch: pytest.MonkeyPatch) -> None:
 def _capacity_lost(patch: pytest.MonkeyPatch) -> None:
     """What a lease held of a capacity is given back when its time is over, though it was activated before."""
     nothing = "SELECT 0 WHERE :decision_id = :decision_id AND :action_id = :action_id"
-    patch.setattr(record_store.capacity_tables, "_DROP_CONFIRMED", written(nothing))
+    patch.setattr(capacity_tables, "_DROP_CONFIRMED", written(nothing))
 
 
 def _consents_misread(patch: pytest.MonkeyPatch) -> None:

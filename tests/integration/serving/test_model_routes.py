@@ -11,7 +11,8 @@ import pytest
 
 from features.errors import InFlight, UnknownObject
 from features.home import Home
-from models.promotions import Promoter, Shares
+from models.promotion_log import Shares
+from models.promotions import Promoter
 from models.registry import CHALLENGER, CHAMPION, LocalRegistry, model_name
 from models.rollouts import write_share
 from serving.child_commands import Command, Finished

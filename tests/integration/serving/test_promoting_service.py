@@ -12,7 +12,7 @@ import pytest
 from features.home import Home
 from models.configuration import load_configuration
 from models.experiment import arm_of
-from models.promotions import promotions_file, read_promotions
+from models.promotion_log import promotions_file, read_promotions
 from tests.integration.serving.test_process import KEY, Service
 from tests.lived import lived_home
 from tests.recorded import NAME

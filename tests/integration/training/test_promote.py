@@ -20,7 +20,7 @@ from models.bundle import compiled, write_bundle
 from models.configuration import load_configuration
 from models.decision import dump_record, load_record
 from models.forest import raw_scores_block
-from models.promotions import promotions_file, read_promotions
+from models.promotion_log import promotions_file, read_promotions
 from models.record_store import SqlRecordStore
 from models.registry import CHALLENGER, CHAMPION, LocalRegistry
 from tests.boosters import ROWS, fitted_heads, lineage

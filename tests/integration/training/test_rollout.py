@@ -12,7 +12,7 @@ import pytest
 
 from features.home import Home
 from models.configuration import load_configuration
-from models.promotions import promotions_file, read_promotions
+from models.promotion_log import promotions_file, read_promotions
 from models.registry import CHALLENGER, CHAMPION, LocalRegistry, model_name
 from models.rollouts import write_share
 from tests.doors import World

@@ -24,7 +24,8 @@ from features.schema import feature_set
 from features.subjects import SUBJECTS_FILE, subject_buckets
 from models.bundle import load_bundle
 from models.configuration import load_configuration
-from models.promotions import Promoter, Shares
+from models.promotion_log import Shares
+from models.promotions import Promoter
 from models.registry import LocalRegistry, read_champion
 from models.rollouts import write_share
 from models.scoring import Scorer

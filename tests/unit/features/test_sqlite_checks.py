@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from features.event_store import LAYOUT, SqlEventLog
+from features.event_log_tables import LAYOUT
+from features.event_store import SqlEventLog
 from features.sqlite_checks import layout, one_writer, pages, sqlite_version
 
 WRITE = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); print(1, flush=True); sys.stdin.read()"

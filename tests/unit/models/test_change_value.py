@@ -7,7 +7,7 @@ import pytest
 
 from models.change_value import value_of_change
 from models.logged_choices import LoggedChoices
-from models.off_policy import Guard
+from models.off_policy_log import Guard
 
 GUARD = Guard(smallest_ess=50.0, smallest_ess_share=0.02)
 

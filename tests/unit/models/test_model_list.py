@@ -10,7 +10,8 @@ import pytest
 
 from models.bundle import MANIFEST
 from models.model_list import headline_metrics, registered_models
-from models.promotions import Promoter, promotions_file
+from models.promotion_log import promotions_file
+from models.promotions import Promoter
 from models.registry import CHALLENGER, CHAMPION, LocalRegistry
 from tests.boosters import FEATURES, small_bundle
 

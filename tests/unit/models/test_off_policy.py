@@ -13,18 +13,20 @@ from features.errors import NotEnoughData
 from models.off_policy import (
     EstimateParams,
     EstimatorName,
+    doubly_robust_responses,
+    dr_with_shrinkage,
+    ips,
+    off_policy_estimates,
+    snips,
+    switch_dr,
+)
+from models.off_policy_log import (
     Guard,
     Logged,
     UnsupportedPolicy,
-    doubly_robust_responses,
-    dr_with_shrinkage,
     effective_sample_size,
-    ips,
     logged_decisions,
-    off_policy_estimates,
     refusals,
-    snips,
-    switch_dr,
     weight_tail,
 )
 

@@ -11,15 +11,8 @@ import pytest
 
 from features.errors import BundleError, HomeLocked, Refused, UnknownObject
 from models.bundle import FOREST
-from models.promotions import (
-    Entry,
-    Promoter,
-    champions_before,
-    had_its_turn,
-    history_of,
-    promotions_file,
-    read_promotions,
-)
+from models.promotion_log import Entry, champions_before, history_of, promotions_file, read_promotions
+from models.promotions import Promoter, had_its_turn
 from models.registry import CHALLENGER, CHAMPION, LocalRegistry, read_champions
 from tests.boosters import small_bundle
 

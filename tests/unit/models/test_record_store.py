@@ -207,12 +207,12 @@ def test_consents_of_the_first_layout_are_kept(path: Path) -> None:
 
 def test_no_read_goes_through_all_decisions(path: Path) -> None:
     """Searches and deletions are bounded by an index: the plans name one, and sort nothing but ties."""
-    from models import job_store, record_store
+    from models import contact_rows, decision_rows, job_store
 
     SqlRecordStore(path).close()
     statements = (
-        *(record_store._NEWEST_OF_ALL, record_store._NEWEST_OF_CUSTOMER, record_store._OF_DECISION),
-        *(record_store._OLDEST, record_store._DELETE_DECISION, record_store._DELETE_CONTACTS),
+        *(decision_rows._NEWEST_OF_ALL, decision_rows._NEWEST_OF_CUSTOMER, contact_rows._OF_DECISION),
+        *(decision_rows._OLDEST, decision_rows._DELETE_DECISION, contact_rows._DELETE_CONTACTS),
         *(job_store._NEWEST, job_store._NEWEST_OF_SOURCE, job_store._BY_REQUEST, job_store._COUNT_QUEUED),
         *(job_store._ALL_RUNNING, job_store._LONG_OVER),
     )

@@ -12,7 +12,8 @@ from features.home import Home
 from features.yaml_files import read_yaml
 from models.configuration import built_in_configuration, install_texts, load_configuration
 from models.policy import Policy
-from models.promotions import Entry, Placed, Promoter, Shares, Step
+from models.promotion_log import Entry, Placed, Shares, Step
+from models.promotions import Promoter
 from models.registry import CHALLENGER, CHAMPION, LocalRegistry
 from models.rollouts import WAITING, Rollout, alias_of_new, rollout_of, with_share, write_share
 from tests.boosters import small_bundle

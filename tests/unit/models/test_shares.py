@@ -11,7 +11,8 @@ import pytest
 
 from features.errors import BundleError, Refused, StoreUnavailable
 from models.bundle import FOREST
-from models.promotions import Entry, Promoter, Shares, champions_before, history_of, promotions_file, read_promotions
+from models.promotion_log import Entry, Shares, champions_before, history_of, promotions_file, read_promotions
+from models.promotions import Promoter
 from models.registry import CHALLENGER, CHAMPION, LocalRegistry
 from tests.boosters import small_bundle
 

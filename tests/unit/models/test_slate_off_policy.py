@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from features.errors import NotEnoughData
-from models.off_policy import EstimateParams, Guard, UnsupportedPolicy
+from models.off_policy import EstimateParams
+from models.off_policy_log import Guard, UnsupportedPolicy
 from models.slate_off_policy import Slates, slate_estimates, slate_refusals, slot_weights
 
 PARAMS = EstimateParams(guard=Guard(smallest_ess=0, smallest_ess_share=0, weight_errors=np.inf), resamples=20)

@@ -8,7 +8,7 @@ import pytest
 from models.baseline_policies import Arbitrated
 from models.experiment_statistics import Looks, always_valid_multiplier
 from models.logged_choices import LoggedChoices, policy_scores
-from models.off_policy import Guard
+from models.off_policy_log import Guard
 from training.experiment_policies import clustered_mean, compared_policies
 
 N = 3_000
