@@ -64,6 +64,9 @@ def test_what_the_money_is_made_of_adds_up() -> None:
     assert gain == pytest.approx(0.08 * value)
     assert net == pytest.approx(gain + sum(costs))
     assert len(costs) == 3
+    assert [float(one) for one in re.findall(r"EUR (\S+) to (\S+)\n", table)[0]] == pytest.approx(
+        [(0.08 + sign * 1.96 * 0.03) * value + sum(costs) for sign in (-1, 1)], abs=0.005
+    )
 
 
 @pytest.mark.slow
