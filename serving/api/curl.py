@@ -18,7 +18,7 @@ _OPENING: Final = """# Every call, by curl
 
 Made from the examples in the description of the API by `python -m serving.api.curl > docs/reference/curl.md`; a test
 runs them from top to bottom. What each call takes and answers is in the [reference](api.md), what to do when something
-fails in [how to call it](../how-to/caller.md#7-when-something-fails). `--fail-with-body` shows the problem, and ends
+fails in [how to call it](../how-to/caller.md#8-when-something-fails). `--fail-with-body` shows the problem, and ends
 with the exit code 22.
 
 ```sh

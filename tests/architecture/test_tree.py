@@ -14,6 +14,9 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("features", "models", "training", "serving")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
+ANCHOR = re.compile(r"\]\((?!https?://)([^)#\s]*)#([^)\s]+)\)")
+FENCED = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)
 
 
 def _name(path: Path) -> str:
@@ -71,9 +74,25 @@ def test_importing_reads_no_environment_and_opens_nothing(path: Path) -> None:
     assert _environment_reads_at_import(path) == []
 
 
-@pytest.mark.parametrize("page", sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")]), ids=lambda p: p.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     """Every relative link of the docs names a file that is there."""
     targets = [page.parent / link for link in LINK.findall(page.read_text())]
 
     assert [str(target) for target in targets if not target.exists()] == []
+
+
+def _anchors(page: Path) -> set[str]:
+    """What a link may name of a page: its headings, as GitHub writes them."""
+    headings = re.findall(r"^#+ (.*)$", FENCED.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", re.sub(r"\]\(.*?\)", "", one.lower())).replace(" ", "-") for one in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_into_pages_name_a_heading(page: Path) -> None:
+    """A heading that gets another number or word takes its links with it."""
+    named = [
+        ((page.parent / file if file else page).resolve(), anchor) for file, anchor in ANCHOR.findall(page.read_text())
+    ]
+
+    assert [f"{file.name}#{one}" for file, one in named if file.suffix == ".md" and one not in _anchors(file)] == []

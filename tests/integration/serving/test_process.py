@@ -50,7 +50,7 @@ class Service:
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self.home = Home(home)
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = home / "serve.log"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADWAY_")}
@@ -117,7 +117,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         service.kill()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as found:
         port: int = found.getsockname()[1]
         return port
@@ -329,7 +330,7 @@ def test_only_the_home_is_written(service: Service) -> None:
 def test_a_second_service_on_the_home_is_refused(service: Service) -> None:
     """It says who holds the stores, and the first goes on."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADWAY_")}
-    environment |= {"HEADWAY_HOME": str(service.home.root), "HEADWAY_PORT": str(_free_port())}
+    environment |= {"HEADWAY_HOME": str(service.home.root), "HEADWAY_PORT": str(free_port())}
 
     done = subprocess.run(
         [sys.executable, "-c", "from features.cli import main; main()", "serve"],
