@@ -86,7 +86,7 @@ def parse_audience(
     request = AudienceRequest(
         journey_id=journey_id,
         customer_ids=customer_ids if is_listed else None,
-        conditions=tuple(conditions.get("all_of") or ()) if isinstance(conditions, dict) else (),
+        conditions=_conditions(conditions),
         channels=_known(
             fields, "channels", fields.texts("channels", MAX_NAMES), tuple(configuration.taxonomy.channels)
         ),
@@ -102,6 +102,12 @@ def parse_audience(
     )
     fields.refuse("the audience has invalid fields")
     return request_id, request
+
+
+def _conditions(given: object) -> tuple[dict[str, object], ...]:
+    """The conditions of a filter; none of what was noted to be none."""
+    found = given.get("all_of") if isinstance(given, dict) else None
+    return tuple(found) if isinstance(found, list) else ()
 
 
 def _net_value(fields: Fields) -> float:
