@@ -278,6 +278,7 @@ def test_what_is_no_list_is_refused(client: Client, headway: Headway, body: obje
         (b"customer_id\nc-1\n", "?format=xlsx", 422, "/?format"),
         (b"customer_id\nc-1\n", "?name=x", 422, "/?name"),
         (b"customer_id\n\xff\n", "", 400, None),
+        (b'customer_id\n"c-1\nc-2\nc-3\n', "", 400, None),
         (b"customer_id\n" + b"x\n" * (MOST_ROWS + 1), "", 422, "/rows"),
     ],
 )
