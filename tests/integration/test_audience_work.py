@@ -134,7 +134,7 @@ def test_listed_people_are_read_one_by_one_to_the_same_end(home: Home, tmp_path:
     found = {row["customer_id"]: row for row in rows_of(home, tmp_path / "some", customer_ids=listed)}
 
     assert found.keys() == {alias(10), customer_id(3), customer_id(1), "nobody"}
-    assert found["nobody"]["reason"] in ("not_in_journey", "holdout")
+    assert found["nobody"]["reason"] == "unknown_customer"
     for asked_as, canonical in ((alias(10), customer_id(10)), (customer_id(3),) * 2, (customer_id(1),) * 2):
         expected = everybody[canonical] | {"customer_id": asked_as, "rank": found[asked_as]["rank"]}
         assert found[asked_as] == expected
