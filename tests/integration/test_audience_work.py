@@ -379,6 +379,20 @@ def test_a_sample_holds_the_truth_in_its_intervals(home: Home, tmp_path: Path, l
     assert estimate(home, sample=60, **changes) == found
 
 
+@pytest.mark.parametrize("most", [1, 3, 30])
+def test_an_estimate_of_a_few_customers_of_many(home: Home, tmp_path: Path, most: int) -> None:
+    """Fewer than the sample has a share of are not none, and no more than were asked for."""
+    summary = audience_summary(made(home, tmp_path, asked(max_customers=most)))
+
+    found = estimate(home, sample=30, max_customers=most)
+
+    assert summary["selected"] == most
+    for name, truth in (("selected", most), ("net_value", summary["net_value"])):
+        assert found[name]["low"] <= truth <= found[name]["high"]
+    assert 0 < found["selected"]["estimate"] <= found["selected"]["high"] <= most
+    assert found["net_value"]["low"] < found["net_value"]["estimate"] < 2 * summary["net_value"]
+
+
 def test_an_estimate_of_nobody(home: Home) -> None:
     """Nobody is selected by what nobody is."""
     found = estimate(home, conditions=({"field": "attribute:tenure_years", "at_least": 1_000},))
