@@ -169,7 +169,7 @@ def test_csv_and_parquet_tell_the_same(home: Home, tmp_path: Path) -> None:
     write_audience(audience, tmp_path / "audience.csv")
     with (tmp_path / "audience.csv").open(newline="") as file:
         plain = list(csv.DictReader(file))
-    framed = pd.read_csv(tmp_path / "audience.csv", dtype={"customer_id": str})
+    framed = pd.read_csv(tmp_path / "audience.csv", converters={"customer_id": str})
     parquet = rows_of(home, tmp_path)
 
     ids = [row["customer_id"] for row in parquet]
@@ -180,6 +180,16 @@ def test_csv_and_parquet_tell_the_same(home: Home, tmp_path: Path) -> None:
         row["net_value"] for row in parquet if row["net_value"] is not None
     ]
     assert (tmp_path / "audience.csv").stat().st_mode & 0o077 == 0
+
+
+def test_pandas_reads_ids_back_as_the_reference_says(home: Home, tmp_path: Path) -> None:
+    """Also those that look like a number or like nothing, and those with a line end, a quote or a comma inside."""
+    listed = ("007", "NA", "null", "nan", "1e5", "12345678901234567890123", "a\nb", "a\r\nb", 'a"b', "a,b", "\ufeffé")
+    write_audience(made(home, tmp_path, asked(customer_ids=listed)), tmp_path / "audience.csv")
+
+    recipe = 'converters={"customer_id": str}'
+    assert f"pandas.read_csv(file, {recipe})" in (ROOT / "docs" / "reference" / "audiences.md").read_text()
+    assert pd.read_csv(tmp_path / "audience.csv", converters={"customer_id": str})["customer_id"].tolist() == list(listed)
 
 
 def test_ids_that_a_spreadsheet_would_run_are_quoted(home: Home, tmp_path: Path) -> None:
