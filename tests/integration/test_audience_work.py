@@ -189,7 +189,9 @@ def test_pandas_reads_ids_back_as_the_reference_says(home: Home, tmp_path: Path)
 
     recipe = 'converters={"customer_id": str}'
     assert f"pandas.read_csv(file, {recipe})" in (ROOT / "docs" / "reference" / "audiences.md").read_text()
-    assert pd.read_csv(tmp_path / "audience.csv", converters={"customer_id": str})["customer_id"].tolist() == list(listed)
+    assert pd.read_csv(tmp_path / "audience.csv", converters={"customer_id": str})["customer_id"].tolist() == list(
+        listed
+    )
 
 
 def test_ids_that_a_spreadsheet_would_run_are_quoted(home: Home, tmp_path: Path) -> None:
