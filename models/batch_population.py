@@ -53,8 +53,8 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         arm: of the experiment.
-        reason: why nothing may be done, None where something may: ``holdout``, ``unknown_customer`` for somebody of whom
-            nothing was ever told, or the stage of the funnel at which the last candidates fell.
+        reason: why nothing may be done, None where something may: ``unknown_customer`` where nothing was ever told,
+            ``holdout``, or the stage of the funnel at which the last candidates fell.
         removal: the same in a marketer's word.
         rule_ids: of the first candidate that fell there: every rule of that stage that failed.
         stage: of the journey, None where it was never entered.
