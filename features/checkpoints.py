@@ -29,6 +29,16 @@ class Checkpoints:
         self._folder = folder
         folder.mkdir(mode=_OWNERS_FOLDER, parents=True, exist_ok=True)
 
+    @classmethod
+    def of_release(cls, folder: Path, release: str) -> Checkpoints:
+        """The steps that a release made: another one may divide the work otherwise, or write other bytes.
+
+        Args:
+            folder: has the steps of all releases.
+            release: of the software.
+        """
+        return cls(folder / f"release-{release}")
+
     def data(self, name: str, make: Callable[[], bytes]) -> bytes:
         """What a step came to.
 

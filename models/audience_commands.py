@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
@@ -55,7 +56,7 @@ def make() -> None:
         from models.audiences import AudienceSpec
 
         spec = _converted(work.spec, AudienceSpec)
-        steps = Checkpoints(work.checkpoints)
+        steps = Checkpoints.of_release(work.checkpoints, version("headway"))
         made = made_audience(home, spec, steps, tell=_telling(work.tell))
         name = f"{AUDIENCE_FILE}.{spec.request.format}"
         work.tell("writing")
@@ -73,7 +74,7 @@ def screen_list() -> None:
         from models.screening_work import screened_list, screening_summary, write_screened
 
         spec = _converted(work.spec, ScreenSpec)
-        steps = Checkpoints(work.checkpoints)
+        steps = Checkpoints.of_release(work.checkpoints, version("headway"))
         verdicts = screened_list(home, spec, steps, tell=_telling(work.tell))
         name = f"{SCREENED_FILE}.{spec.request.format}"
         work.tell("writing")

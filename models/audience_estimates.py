@@ -93,9 +93,9 @@ def estimated_audience(
     ranking = ranking_of(population, scene, taken=taken, sharing=replace(request.sharing, part=part))
     left = constraints_of(scene.rulebook, taken)
     return {
-        **_estimates(population, ranking, scene, found.n_kept, found.n_seen),
+        **_estimates(population, ranking, scene, found.n_kept, found.n_seen, request.max_customers),
         "capacities": {
-            one: {"used": ranking.used[one] / part, "left": most}
+            one: {"used": min(ranking.used[one] / part, most), "left": most}
             for one, most in zip(left.ids, left.most.tolist(), strict=True)
             if one in ranking.used
         },
@@ -154,40 +154,44 @@ def _considered(
         yield considered_block(lambda observed=observed: observed, request, pins, scene, log, records)  # type: ignore[misc]  # bound now
 
 
-def _estimates(population: Population, ranking: Ranking, scene: Scene, n: int, n_all: int) -> dict[str, Any]:
+def _estimates(
+    population: Population, ranking: Ranking, scene: Scene, n: int, n_all: int, most_customers: int | None
+) -> dict[str, Any]:
     actions, channels = chosen_counts(ranking, scene)
+    most = n_all if most_customers is None else min(most_customers, n_all)
 
-    def counts(found: Mapping[str, int]) -> dict[str, Any]:
-        return {name: _count(number, n, n_all) for name, number in found.items()}
+    def counts(found: Mapping[str, int], most: int = n_all) -> dict[str, Any]:
+        return {name: _count(number, n, n_all, most=most) for name, number in found.items()}
 
     return {
         "population": n_all,
         "sampled": n,
         "is_exact": n == n_all,
-        "customers": _count(len(population.customer_ids), n, n_all),
-        "selected": _count(sum(actions.values()), n, n_all),
+        "customers": _count(len(population.customer_ids), n, n_all, most=n_all),
+        "selected": _count(sum(actions.values()), n, n_all, most=most),
         "reasons": counts(removal_counts(population, ranking)),
-        "actions": counts(actions),
-        "channels": counts(channels),
-        "net_value": _money(ranking, n, n_all),
+        "actions": counts(actions, most),
+        "channels": counts(channels, most),
+        "net_value": _money(ranking, n, n_all, most=most),
     }
 
 
-def _count(k: int, n: int, n_all: int) -> dict[str, float]:
-    """How many there are of all, with an interval, where k of n in the sample are."""
+def _count(k: int, n: int, n_all: int, *, most: int) -> dict[str, float]:
+    """How many there are of all, which are no more than ``most``, with an interval, where k of n in the sample are."""
     if n == n_all:
         return {"estimate": k, "low": k, "high": k}
     low, high = wilson(k / n, n * (n_all - 1) / (n_all - n))
-    return {"estimate": n_all * k / n, "low": max(k, n_all * low), "high": min(n_all - (n - k), n_all * high)}
+    found = {"estimate": n_all * k / n, "low": max(k, n_all * low), "high": min(n_all - (n - k), n_all * high)}
+    return {name: min(number, most) for name, number in found.items()}
 
 
-def _money(ranking: Ranking, n: int, n_all: int) -> dict[str, float]:
-    """The total of net values before the prices of what is scarce, with an interval."""
+def _money(ranking: Ranking, n: int, n_all: int, *, most: int) -> dict[str, float]:
+    """The total of net values before the prices of what is scarce, with an interval, where ``most`` get an action."""
     is_chosen = ranking.allocation.choice != NOTHING
     each = np.zeros(n)
     each[: int(is_chosen.sum())] = (ranking.net_value + ranking.paid)[is_chosen]
     sigmas = ranking.net_value_sigma[is_chosen]
-    scale = n_all / n if n else 1.0
+    scale = min(n_all / n, most / max(1, len(sigmas))) if n else 1.0
     total, model = float(each.sum()) * scale, float(sigmas.sum()) * scale
     sampling = 0.0
     if 1 < n < n_all:

@@ -25,6 +25,8 @@ FileFormat = Literal["csv", "parquet"]
 
 MOST_LISTED: Final = 100_000
 MOST_CONDITIONS: Final = 32
+MOST_FILTER_BYTES: Final = 32_768
+"""Of a filter as JSON: it is read as the conditions of a file are, which takes seconds for each megabyte."""
 SAMPLE: Final = 5_000
 """So many customers an estimate looks at; of more a sample."""
 
@@ -116,6 +118,8 @@ def filter_problems(content: object, names: Names, journey_id: str, *, path: str
         journey_id: in which journey.
         path: where the filter stands.
     """
+    if (n_bytes := len(msgspec.json.encode(content))) > MOST_FILTER_BYTES:
+        return [Problem(path, f"{n_bytes} bytes", f"at most {MOST_FILTER_BYTES} bytes of JSON")]
     loaded = read_yaml(AudienceFilter, dump_yaml(content), file="")
     found = list(loaded.problems)
     if loaded.value is not None:

@@ -36,6 +36,7 @@ BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
 
 HOLDOUT: Final = "holdout"
+UNKNOWN: Final = "unknown_customer"
 NO_CANDIDATES: Final = "no_candidates"
 _STAGES: Final[tuple[DropStage, ...]] = get_args(DropStage)
 
@@ -52,8 +53,8 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         arm: of the experiment.
-        reason: why nothing may be done, None where something may: ``holdout``, or the stage of the funnel at which the
-            last candidates fell.
+        reason: why nothing may be done, None where something may: ``unknown_customer`` where nothing was ever told,
+            ``holdout``, or the stage of the funnel at which the last candidates fell.
         removal: the same in a marketer's word.
         rule_ids: of the first candidate that fell there: every rule of that stage that failed.
         stage: of the journey, None where it was never entered.
@@ -131,7 +132,9 @@ def considered_population(
         if not selects(situation):
             continue
         stop: _Stop = (HOLDOUT, "holdout", ())
-        if arm != "no_contact_holdout":
+        if profile is None:
+            stop = (UNKNOWN, "unknown_customer", ())
+        elif arm != "no_contact_holdout":
             stop = _passed(considered_in(situation, inputs, scene.rulebook), left[row], scene.rulebook.policy)
         chosen.append(row)
         standings.append(_standing(arm, stop, situation))

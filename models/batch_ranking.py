@@ -139,7 +139,9 @@ def _constraints(rulebook: Rulebook, taken: Mapping[str, float], sharing: Sharin
             takes=np.vstack([given.takes, np.ones((1, n_candidates), dtype=np.bool_)]),
             is_money=np.append(given.is_money, False),
         )
-    return replace(given, most=given.most * sharing.part)
+    most = given.most * sharing.part
+    # Of a few units a small part is less than one: nobody of the part would get what somebody of all gets.
+    return replace(given, most=np.where(given.is_money, most, np.maximum(most, np.minimum(given.most, 1.0))))
 
 
 def _mandatory(rulebook: Rulebook) -> BoolArray:

@@ -134,7 +134,7 @@ def test_listed_people_are_read_one_by_one_to_the_same_end(home: Home, tmp_path:
     found = {row["customer_id"]: row for row in rows_of(home, tmp_path / "some", customer_ids=listed)}
 
     assert found.keys() == {alias(10), customer_id(3), customer_id(1), "nobody"}
-    assert found["nobody"]["reason"] in ("not_in_journey", "holdout")
+    assert found["nobody"]["reason"] == "unknown_customer"
     for asked_as, canonical in ((alias(10), customer_id(10)), (customer_id(3),) * 2, (customer_id(1),) * 2):
         expected = everybody[canonical] | {"customer_id": asked_as, "rank": found[asked_as]["rank"]}
         assert found[asked_as] == expected
@@ -169,7 +169,7 @@ def test_csv_and_parquet_tell_the_same(home: Home, tmp_path: Path) -> None:
     write_audience(audience, tmp_path / "audience.csv")
     with (tmp_path / "audience.csv").open(newline="") as file:
         plain = list(csv.DictReader(file))
-    framed = pd.read_csv(tmp_path / "audience.csv", dtype={"customer_id": str})
+    framed = pd.read_csv(tmp_path / "audience.csv", converters={"customer_id": str})
     parquet = rows_of(home, tmp_path)
 
     ids = [row["customer_id"] for row in parquet]
@@ -180,6 +180,18 @@ def test_csv_and_parquet_tell_the_same(home: Home, tmp_path: Path) -> None:
         row["net_value"] for row in parquet if row["net_value"] is not None
     ]
     assert (tmp_path / "audience.csv").stat().st_mode & 0o077 == 0
+
+
+def test_pandas_reads_ids_back_as_the_reference_says(home: Home, tmp_path: Path) -> None:
+    """Also those that look like a number or like nothing, and those with a line end, a quote or a comma inside."""
+    listed = ("007", "NA", "null", "nan", "1e5", "12345678901234567890123", "a\nb", "a\r\nb", 'a"b', "a,b", "\ufeffé")
+    write_audience(made(home, tmp_path, asked(customer_ids=listed)), tmp_path / "audience.csv")
+
+    recipe = 'converters={"customer_id": str}'
+    assert f"pandas.read_csv(file, {recipe})" in (ROOT / "docs" / "reference" / "audiences.md").read_text()
+    assert pd.read_csv(tmp_path / "audience.csv", converters={"customer_id": str})["customer_id"].tolist() == list(
+        listed
+    )
 
 
 def test_ids_that_a_spreadsheet_would_run_are_quoted(home: Home, tmp_path: Path) -> None:
@@ -377,6 +389,20 @@ def test_a_sample_holds_the_truth_in_its_intervals(home: Home, tmp_path: Path, l
     assert abs(money["estimate"] - summary["net_value"]) < 3 * money["sampling_error"]
     assert money["low"] < summary["net_value"] < money["high"]
     assert estimate(home, sample=60, **changes) == found
+
+
+@pytest.mark.parametrize("most", [1, 3, 30])
+def test_an_estimate_of_a_few_customers_of_many(home: Home, tmp_path: Path, most: int) -> None:
+    """Fewer than the sample has a share of are not none, and no more than were asked for."""
+    summary = audience_summary(made(home, tmp_path, asked(max_customers=most)))
+
+    found = estimate(home, sample=30, max_customers=most)
+
+    assert summary["selected"] == most
+    for name, truth in (("selected", most), ("net_value", summary["net_value"])):
+        assert found[name]["low"] <= truth <= found[name]["high"]
+    assert 0 < found["selected"]["estimate"] <= found["selected"]["high"] <= most
+    assert found["net_value"]["low"] < found["net_value"]["estimate"] < 2 * summary["net_value"]
 
 
 def test_an_estimate_of_nobody(home: Home) -> None:

@@ -233,7 +233,7 @@ def test_only_the_customers_in_a_file(home: Home, tmp_path: Path, capsys: pytest
     with output.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["customer_id"] for row in rows} == {*some, "'=cmd()"}
-    assert next(row for row in rows if row["customer_id"] == "'=cmd()")["reason"] in {"eligibility", "holdout"}
+    assert next(row for row in rows if row["customer_id"] == "'=cmd()")["reason"] == "unknown_customer"
     assert headway("--output", str(output), "--at", at) == 2
     assert "add --force" in capsys.readouterr().err
 

@@ -116,6 +116,9 @@ def test_the_same_request_is_the_same_job(client: Client, world: World) -> None:
         ({"filter": {"all_of": [{"field": "attribute:email_hash", "equals": "x"}]}}, "/filter/all_of/0/field"),
         ({"filter": {"all_of": [{"field": "stage", "equals": "used_up"}]}}, "/filter/all_of/0/equals"),
         ({"filter": []}, "/filter"),
+        ({"filter": {"all_of": 5}}, "/filter/all_of"),
+        ({"filter": {"all_of": True}}, "/filter/all_of"),
+        ({"filter": {"all_of": [{"field": "attribute:region", "one_of": ["x" * 200] * 200}]}}, "/filter"),
         ({"channels": ["pigeon"]}, "/channels/0"),
         ({"candidates": {"include": ["fly"]}}, "/candidates/include/0"),
         ({"candidates": {"issues": ["growth"]}}, "/candidates/issues/0"),
@@ -275,6 +278,7 @@ def test_what_is_no_list_is_refused(client: Client, headway: Headway, body: obje
         (b"customer_id\nc-1\n", "?format=xlsx", 422, "/?format"),
         (b"customer_id\nc-1\n", "?name=x", 422, "/?name"),
         (b"customer_id\n\xff\n", "", 400, None),
+        (b'customer_id\n"c-1\nc-2\nc-3\n', "", 400, None),
         (b"customer_id\n" + b"x\n" * (MOST_ROWS + 1), "", 422, "/rows"),
     ],
 )

@@ -30,6 +30,13 @@ def test_what_is_damaged_is_made_anew(tmp_path: Path, damage: bytes) -> None:
     assert steps.data("first", lambda: b"3") == b"2"
 
 
+def test_a_step_of_another_release_is_made_anew(tmp_path: Path) -> None:
+    """Blocks of another size, or in another form, are no part of this one's work."""
+    assert Checkpoints.of_release(tmp_path, "0.1.0").data("block-000000", lambda: b"1") == b"1"
+    assert Checkpoints.of_release(tmp_path, "0.2.0").data("block-000000", lambda: b"2") == b"2"
+    assert Checkpoints.of_release(tmp_path, "0.1.0").data("block-000000", lambda: b"3") == b"1"
+
+
 def test_a_step_that_fails_is_not_done(tmp_path: Path) -> None:
     """Nor one that was killed before its digest was written."""
     steps = Checkpoints(tmp_path)
