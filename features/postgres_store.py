@@ -19,7 +19,8 @@ from psycopg.pq import TransactionStatus
 from features.commit_figures import CommitFigures
 from features.database_location import VARIABLE, DatabaseLocation
 from features.errors import Refused, StoreCorrupted, StoreError, StoreUnavailable, UnknownObject
-from features.group_commit import GroupCommit, NoWriter
+from features.group_commit import GroupCommit
+from features.no_writer import NoWriter
 from features.sql_text import Cursor, SqlConnection, Statement, Values, written
 from features.sqlite_files import UNKEEPABLE, Durability
 

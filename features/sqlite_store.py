@@ -13,8 +13,9 @@ from sqlalchemy import MetaData
 
 from features.commit_figures import CommitFigures
 from features.errors import StoreUnavailable
-from features.group_commit import GroupCommit, NoWriter
+from features.group_commit import GroupCommit
 from features.home import FileLock, lock_file
+from features.no_writer import NoWriter
 from features.sql_text import SqlConnection, SqliteConnection, open_layout
 from features.sqlite_files import Durability, Readers, check_version
 from features.store_head import check_is_there
