@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from sqlalchemy import MetaData
 
@@ -22,6 +23,9 @@ from features.store_head import check_is_there
 from features.vouched_transactions import VouchedTransactions
 
 T = TypeVar("T")
+
+LEAST_FREE_BYTES: Final = 1 << 20
+"""With less room on its disk a store does not count as one that can be written."""
 
 
 class SqliteStore:
@@ -128,8 +132,10 @@ class SqliteStore:
     def check_writes(self, *, within_seconds: float = 2.0) -> None:
         """Write something that changes nothing: a disk that is full or read-only still reads.
 
+        What was given back within the files has room for that even on a full disk, so the disk's own room is looked at.
+
         Raises:
-            StoreUnavailable: it cannot be written, or not in time.
+            StoreUnavailable: it cannot be written, or not in time, or the disk has no room for more.
         """
         statement = f"PRAGMA user_version = {self._version}"
         try:
@@ -138,6 +144,11 @@ class SqliteStore:
             raise StoreUnavailable(f"{self.path} takes longer than {within_seconds:g} s to write") from error
         if self._transactions is not None:
             self._transactions.check_head()
+        free = shutil.disk_usage(self.path.parent).free
+        if free < LEAST_FREE_BYTES:
+            raise StoreUnavailable(
+                f"the disk of {self.path} has {free:,} bytes left, expected at least {LEAST_FREE_BYTES:,}: make room"
+            )
 
     @property
     def commits(self) -> CommitFigures:
