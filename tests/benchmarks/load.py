@@ -26,8 +26,10 @@ class Plan:
     Attributes:
         requests: whole HTTP requests by kind; each kind goes through its own again and again.
         order: kinds in the order in which they are sent, again and again.
-        rate: requests a second; 0: each connection sends its next request once it has an answer.
+        rate: requests a second, over connections that are opened as they are needed; 0: each connection sends its
+            next request once it has an answer.
         seconds: for so long.
+        connections: so many, at most.
         deadline: seconds; an answer that comes later is none.
         probe: a request that is sent every half second beside the others, on a connection of its own.
     """
@@ -111,6 +113,7 @@ class _Sender:
         self._idle: list[_Connection] = []
         self._waiting: deque[tuple[str, float]] = deque()
         self._opening: list[asyncio.Future[None]] = []
+        self._connections = 0
         self.found = Found()
 
     @property
@@ -139,10 +142,16 @@ class _Sender:
         self._idle.append(connection)
 
     def lost(self, connection: _Connection) -> None:
-        """Open another connection in place of one that the server closed, as it does with idle ones."""
+        """Do without a connection that the server closed, as it does with idle ones."""
+        self._connections -= 1
         if connection in self._idle:
             self._idle.remove(connection)
-        if not self._is_over:
+        if not self._is_over and (self._plan.rate == 0 or self._waiting):
+            self._open_one()
+
+    def _open_one(self) -> None:
+        if self._connections < self._plan.connections:
+            self._connections += 1
             self._opening.append(asyncio.ensure_future(self._opened()))
 
     async def _opened(self) -> None:
@@ -161,7 +170,8 @@ class _Sender:
         """Send all of it, and wait for what is on its way."""
         plan = self._plan
         probing = asyncio.create_task(self._probe())
-        for _ in range(plan.connections):
+        for _ in range(plan.connections if plan.rate == 0 else 0):
+            self._connections += 1
             await self._opened()
         self._started = started = time.perf_counter()
         while plan.rate and not self._is_over:
@@ -173,6 +183,7 @@ class _Sender:
                 self._send(self._idle.pop(), kind, due)
             else:
                 self._waiting.append((kind, due))
+                self._open_one()
         await asyncio.sleep(plan.deadline + (0 if plan.rate else plan.seconds))
         for kind, _ in self._waiting:
             self.found.note(kind, "missed", 0.0)
