@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -490,6 +491,9 @@ def test_a_swap_under_load_fails_no_request(tmp_path: Path) -> None:
         )
         promote(world, contacts % 2 + 1)
         champions.refresh()
+        asked, until = len(answers), time.monotonic() + 60
+        while len(answers) <= asked + len(threads) and time.monotonic() < until and not failures:
+            time.sleep(0.01)  # one that was begun afterwards is among them
     stop.set()
     for thread in threads:
         thread.join()
