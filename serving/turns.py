@@ -24,7 +24,8 @@ SHARE: Final = 4.0
 
 LONGEST_SECONDS: Final = 0.004
 """So long a round works at most. A decision takes about six rounds from its arrival to its answer, and the loop accepts
-one new connection a round: with rounds of 20 ms a crowd of new connections waited for seconds, health checks behind it."""
+one new connection a round: with rounds of 20 ms a crowd of new connections waited for seconds, and health checks behind
+it."""
 
 _WEIGHT: Final = 0.05
 """Of the newest piece of work in the running mean of their times."""
