@@ -44,3 +44,6 @@ SCREENED: dict[str, Any] = {
         }
     ],
 }
+
+PRINTED: dict[tuple[str, ...], dict[str, Any]] = {("audience", "estimate"): ESTIMATE, ("audience", "screen"): SCREENED}
+"""By the words of the command."""

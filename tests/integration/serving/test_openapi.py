@@ -24,16 +24,13 @@ from serving.auth import ROLES
 from serving.child_commands import Finished
 from serving.outcomes import _KEYS as OUTCOME_KEYS
 from serving.problems import PROBLEM_TYPES
-from tests.audience_answers import ESTIMATE, SCREENED
+from tests.audience_answers import PRINTED
 from tests.doors import Client, World
 from tests.json_schema import resolved, violations
 
 DOCS = Path(__file__).parents[3] / "docs"
 REFERENCE = DOCS / "reference" / "api.md"
 CALLERS = DOCS / "how-to" / "caller.md"
-PRINTED = {("audience", "estimate"): ESTIMATE, ("audience", "screen"): SCREENED}
-"""What commands print."""
-
 PAGES = {"/", "/docs", "/docs/assets/{name:str}", "/docs/problems/{slug:str}", "/openapi.json"}
 
 

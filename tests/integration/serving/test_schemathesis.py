@@ -21,6 +21,7 @@ from serving.access import rule_of
 from serving.api.openapi import OPERATIONS, api_document
 from serving.child_commands import Command, Finished
 from serving.problems import CommandRefused
+from tests.audience_answers import PRINTED
 from tests.doors import BOOTSTRAP, JOURNEY
 from tests.integration.serving.test_customers import _lived
 from tests.served import REPORT, reported_world, served
@@ -55,6 +56,8 @@ class _Served:
 def _headway(command: Command) -> Finished:
     """What the console script may come to, by how long its line is."""
     errors = (UnknownObject("no version 9"), CommandRefused("no champion before"), NotEnoughData("no decision"))
+    if command.words[:2] in PRINTED:
+        return Finished(is_done=True, document=PRINTED[command.words[:2]])
     outcome = sum(len(word) for word in command.words) % 5
     if outcome < len(errors):
         raise errors[outcome]
