@@ -29,7 +29,6 @@ _ORDINARY: Final = re.compile(
 """Lines of a head: each a header (RFC 9112, section 5), none that changes how a request is read or answered. At others,
 such as folded ones, the parser ends the connection, since nobody knows where the request ends."""
 
-
 _DECIDING: Final = tuple(
     f"{rule.method} {rule.path.partition('{')[0]}{end}".encode()
     for rule in RULES
