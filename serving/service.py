@@ -18,9 +18,10 @@ from typing import Any, Final, cast
 
 import bentoml
 from starlette.responses import Response
-from uvicorn.config import HTTP_PROTOCOLS
+from uvicorn.config import HTTP_PROTOCOLS, LOOP_FACTORIES
 
 from features.home import Home, telemetry_off, use_numba_cache
+from serving import accepting
 from serving.api.app import application
 from serving.api.calls import ARRIVED, JSON, RUNTIME
 from serving.api.failures import failure_of
@@ -137,5 +138,7 @@ class Protocol(SheddingProtocol):
         return None if runtime is None else cast(Runtime, runtime).refusals
 
 
-HTTP_PROTOCOLS["auto"] = f"{__name__}:{Protocol.__name__}"  # BentoML lets uvicorn choose
+# BentoML lets uvicorn choose both.
+HTTP_PROTOCOLS["auto"] = f"{__name__}:{Protocol.__name__}"
+LOOP_FACTORIES["auto"] = f"{accepting.__name__}:{accepting.loop_factory.__name__}"
 cast(Any, HeadwayService).add_asgi_middleware(Gate, runtime=_runtime, api=app)

@@ -22,10 +22,8 @@ T = TypeVar("T")
 SHARE: Final = 4.0
 """So many times as long as a round took for everything else, the next may work; within the bound below."""
 
-LONGEST_SECONDS: Final = 0.004
-"""So long a round works at most. A decision takes about six rounds from its arrival to its answer, and the loop accepts
-one new connection a round: with rounds of 20 ms a crowd of new connections waited for seconds, and health checks behind
-it."""
+LONGEST_SECONDS: Final = 0.01
+"""So long a round works at most: health checks wait for a few rounds, and new connections are accepted in each."""
 
 _WEIGHT: Final = 0.05
 """Of the newest piece of work in the running mean of their times."""

@@ -50,7 +50,7 @@ class Found:
 
     Attributes:
         results: how many by kind and result: ``good`` within the deadline, ``weak`` without a choice for lack of time,
-            ``late``, ``missed``, or the status.
+            ``late``, ``missed``, ``after`` the end of the plan, or the status.
         good_seconds: times of good answers by kind, from the moment when they were due.
         probe_seconds: times of the probes; infinite where none came.
     """
@@ -125,6 +125,8 @@ class _Sender:
         result = status
         if status == "200":
             result = "weak" if b'"deadline_exceeded"' in body else "good" if seconds <= self._plan.deadline else "late"
+        if result == "good" and self._is_over:
+            result = "after"  # what waited at the end would come on top of what can be done in the time
         self.found.note(kind, result, seconds)
 
     def free(self, connection: _Connection) -> None:

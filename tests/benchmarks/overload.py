@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from collections import Counter
+from dataclasses import asdict, dataclass
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -19,6 +21,8 @@ DEADLINE_SECONDS = 1.0
 CALLERS = 32
 CONNECTIONS = 1_000
 LEVELS = (1, 2, 4)
+ROUNDS = 9
+"""Of a peak and what comes behind it, for each level: a machine's own pace moves by a third within minutes."""
 SHARES = {"decisions": 85, "events": 12, "explanations": 3}
 """Of a hundred requests."""
 
@@ -36,19 +40,40 @@ def measures(worlds: Worlds) -> list[Measure]:
             requests=requests,
             order=["decisions"],
             rate=0.0,
-            seconds=1.0 if worlds.quick else 8.0,
+            seconds=1.0 if worlds.quick else 4.0,
             connections=CALLERS,
             deadline=DEADLINE_SECONDS,
             probe=request("GET", "/livez", KEY),
         )
         _sent(plan)  # the first requests find nothing warm
-        peaks, found = {}, {}
-        for (
-            level
-        ) in LEVELS:  # each behind a peak of its own: the more contacts customers have, the longer decisions take
-            peaks[level] = _good_rate(_sent(plan), plan)
-            found[level] = _sent(_at(plan, level * peaks[level]))
-    return list(_told(found, plan, peaks))
+        rounds = [_rounds(plan, level, 1 if worlds.quick else ROUNDS) for level in LEVELS]
+    return [told for level, of_level in zip(LEVELS, rounds, strict=True) for told in _told(level, of_level)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """What became of requests at several times the peak, between two peaks.
+
+    Attributes:
+        peak: good decisions a second of callers who each wait for an answer before they ask again: the mean of just
+            before and just after, since decisions take longer the more contacts customers have.
+        good: good decisions a second.
+    """
+
+    peak: float
+    good: float
+    found: dict[str, Any]
+
+
+def _rounds(plan: Plan, level: int, count: int) -> list[_Round]:
+    rounds = []
+    before = _good_rate(_sent(plan), plan)
+    for _ in range(count):
+        found = _sent(_at(plan, level * before))
+        after = _good_rate(_sent(plan), plan)
+        rounds.append(_Round((before + after) / 2, _good_rate(found, plan), found))
+        before = after
+    return rounds
 
 
 def _at(plan: Plan, decisions: float) -> Plan:
@@ -94,33 +119,29 @@ def _good_rate(found: dict[str, Any], plan: Plan) -> float:
     return float(found["results"]["decisions"].get("good", 0)) / plan.seconds
 
 
-def _refused(found: dict[str, Any], kind: str) -> float:
-    results = found["results"].get(kind, {})
-    return float(results.get("429", 0) + results.get("503", 0)) / max(1, sum(results.values()))
+def _refused(found: list[dict[str, Any]], kind: str) -> float:
+    results: Counter[str] = sum((Counter(one["results"].get(kind, {})) for one in found), Counter())
+    return (results["429"] + results["503"]) / max(1, results.total())
 
 
-def _told(found: dict[int, dict[str, Any]], plan: Plan, peaks: dict[int, float]) -> list[Measure]:
-    good = {level: _good_rate(one, plan) for level, one in found.items()}
-    worst = found[max(LEVELS)]
-    seconds = worst["good_seconds"].get("decisions") or [DEADLINE_SECONDS]
-    unit = "decisions/s"
+def _told(level: int, rounds: list[_Round]) -> list[Measure]:
+    ratios = sorted(one.good / one.peak for one in rounds)
+    found = [one.found for one in rounds]
+    seconds = [time for one in found for time in one["good_seconds"].get("decisions", ())] or [DEADLINE_SECONDS]
+    probes = [time for one in found for time in one["probe_seconds"]]
+    named = partial(absolute, target=None, at_most=True)
     return [
-        *[
-            Measure(
-                name=f"good_at_{level}x_against_the_peak_of_32_callers",
-                unit=unit,
-                ours=good[level],
-                baseline=peaks[level],
-                ratio=good[level] / peaks[level],
-                target=0.8,
-                at_most=False,
-            )
-            for level in LEVELS
-        ],
-        absolute("median_at_4x", 1000 * median(seconds), unit="ms", target=None, at_most=True),
-        absolute("slowest_health_at_4x", 1000 * max(worst["probe_seconds"]), unit="ms", target=None, at_most=True),
-        *[
-            absolute(f"{kind}_refused_at_4x", _refused(worst, kind), unit="share", target=None, at_most=True)
-            for kind in SHARES
-        ],
+        Measure(
+            name=f"good_at_{level}x_against_the_peak_of_{CALLERS}_callers",
+            unit="decisions/s",
+            ours=median(one.good for one in rounds),
+            baseline=median(one.peak for one in rounds),
+            ratio=median(ratios),
+            target=0.8,
+            at_most=False,
+            spread=(ratios[0], median(ratios), ratios[-1]),
+        ),
+        named(f"median_at_{level}x", 1000 * median(seconds), unit="ms"),
+        named(f"slowest_health_at_{level}x", 1000 * max(probes), unit="ms"),
+        *[named(f"{kind}_refused_at_{level}x", _refused(found, kind), unit="share") for kind in SHARES],
     ]

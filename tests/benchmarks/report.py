@@ -21,7 +21,7 @@ class Measure:
         ratio: what ``target`` is about, if it is relative; above or below 1 as the target is put.
         target: of the ratio, or of ``ours`` where there is no baseline; None where the figure is only told.
         at_most: whether the target is a bound from above.
-        spread: least, median and most of ours.
+        spread: least, median and most of ours; of the ratio, where each of several rounds had a baseline of its own.
     """
 
     name: str

@@ -295,10 +295,11 @@ def test_what_is_refused_is_counted(service: Service) -> None:
 
 
 def test_the_service_speaks_by_it() -> None:
-    """BentoML lets uvicorn choose its protocol, and uvicorn chooses this one."""
+    """BentoML lets uvicorn choose its protocol and its loop, and uvicorn chooses these."""
     program = (
-        "import uvicorn, serving.service as service; config = uvicorn.Config(service.app, log_config=None); "
-        "config.load(); print(config.http_protocol_class is service.Protocol)"
+        "import uvicorn, serving.service as service, serving.accepting as accepting; "
+        "config = uvicorn.Config(service.app, log_config=None); config.load(); "
+        "print(config.http_protocol_class is service.Protocol and config.get_loop_factory() is accepting.Loop)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
