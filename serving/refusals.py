@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -29,6 +30,9 @@ _ORDINARY: Final = re.compile(
 """Lines of a head: each a header (RFC 9112, section 5), none that changes how a request is read or answered. At others,
 such as folded ones, the parser ends the connection, since nobody knows where the request ends."""
 
+_LONGEST_KEPT: Final = 1_024
+"""Bytes of a head that is remembered; bounds what a crowd of strangers can fill memory with."""
+
 _DECIDING: Final = tuple(
     f"{rule.method} {rule.path.partition('{')[0]}{end}".encode()
     for rule in RULES
@@ -46,16 +50,26 @@ def whole_request(data: bytes) -> tuple[str, str] | None:
     >>> whole_request(b"POST /v1/events HTTP/1.1\r\nContent-Length: 3\r\n\r\n{}") is None
     True
     """
-    line = _REQUEST_LINE.match(data)
-    head, blank, body = data.partition(b"\r\n\r\n")
-    if line is None or not blank or not _ORDINARY.fullmatch(head, line.end() - len(_LINE_END)):
+    head, blank, body = data.partition(_LINE_END + _LINE_END)
+    called = _ordinary_head(head) if len(head) > _LONGEST_KEPT else _kept_head(head)
+    if called is None or not blank or len(body) != called[2]:
+        return None
+    return called[:2]
+
+
+def _ordinary_head(head: bytes) -> tuple[str, str, int] | None:
+    """Method and path of a request, and the length of its body; None where its head is out of the ordinary."""
+    line = _REQUEST_LINE.match(head + _LINE_END)
+    if line is None or not _ORDINARY.fullmatch(head, line.end() - len(_LINE_END)):
         return None
     lengths = _LENGTH.findall(head)
     if head.lower().count(b"content-length") != len(lengths) or len(lengths) > 1:
         return None
-    if len(body) != (int(lengths[0]) if lengths else 0):
-        return None
-    return line[1].decode(), line[2].decode().partition("?")[0]
+    return line[1].decode(), line[2].decode().partition("?")[0], int(lengths[0]) if lengths else 0
+
+
+_kept_head: Final = lru_cache(maxsize=256)(_ordinary_head)
+"""A caller sends the same head again and again: reading it anew took more than half of a refusal."""
 
 
 class Refusals:

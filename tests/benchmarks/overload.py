@@ -45,6 +45,7 @@ def measures(worlds: Worlds) -> list[Measure]:
             deadline=DEADLINE_SECONDS,
             probe=request("GET", "/livez", KEY),
         )
+        client.get(f"{DECISIONS}/{answer['decision_id']}/explanation")  # starts the process that explains
         _sent(plan)  # the first requests find nothing warm
         rounds = [_rounds(plan, level, 1 if worlds.quick else ROUNDS) for level in LEVELS]
     return [told for level, of_level in zip(LEVELS, rounds, strict=True) for told in _told(level, of_level)]

@@ -77,9 +77,16 @@ class Client:
         self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
 
-    def post(self, path: str, body: Any) -> bytes:
+    def get(self, path: str) -> bytes:
         """The body of a successful answer."""
-        self._connection.request("POST", path, body=json.dumps(body), headers=self._headers)
+        return self._answer("GET", path, None)
+
+    def post(self, path: str, body: Any) -> bytes:
+        """Likewise."""
+        return self._answer("POST", path, json.dumps(body))
+
+    def _answer(self, method: str, path: str, body: str | None) -> bytes:
+        self._connection.request(method, path, body=body, headers=self._headers)
         answer = self._connection.getresponse()
         data = answer.read()
         if answer.status != 200:
