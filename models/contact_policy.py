@@ -207,10 +207,11 @@ def cap_limits(caps: Iterable[Cap], channel: str | None, action_id: str, at: int
 
 def contacts_under(cap: CapLimit, contacts: Iterable[Contact]) -> int:
     """How many of these contacts and live leases count under a cap."""
-    return sum(
-        contact.at >= cap.since and contact.status != "released" and cap.covers(contact.channel, contact.action_id)
-        for contact in contacts
-    )
+    since, covers = cap.since, cap.covers
+    counted = [one for one in contacts if one.at >= since and one.status != "released"]
+    if cap.channel is None and cap.action_ids is None:
+        return len(counted)
+    return sum([covers(one.channel, one.action_id) for one in counted])
 
 
 def held_by(suppression: Suppression, contacts: Iterable[Contact], catalogue: Catalogue, *, at: int) -> frozenset[Held]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
+from msgspec import structs
+
 from models.caps import check_caps
 from models.records import Contact, LeaseEnded, Reservation
 
@@ -42,7 +44,7 @@ def activated(
         is_given_away = asked.action_id in given_back
         if contact is None or contact.status == "released" or contact.expires_at <= at or is_given_away:
             raise LeaseEnded(asked.action_id, contact)
-        found.append((replace(contact, status="confirmed", at=at), treatment_id))
+        found.append((structs.replace(contact, status="confirmed", at=at), treatment_id))
     becoming = {(contact.decision_id, contact.action_id) for contact, _ in found}
     contacts = tuple(contact for contact, _ in found)
     checked = replace(reservation, contacts=contacts, treatment_ids=tuple(treatment_id for _, treatment_id in found))

@@ -6,7 +6,8 @@ import bisect
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
+
+from msgspec import structs
 
 from features.commit_figures import CommitFigures
 from features.errors import Conflict
@@ -157,10 +158,10 @@ class MemoryRecordStore:
         with self._guard:
             for contact in contacts:
                 key = _key(contact)
-                known = self._contacts.get(key, replace(contact, status="lease"))
+                known = self._contacts.get(key, structs.replace(contact, status="lease"))
                 if known.status != "confirmed":
                     channel = contact.channel or known.channel
-                    self._contacts[key] = replace(known, status="confirmed", at=contact.at, channel=channel)
+                    self._contacts[key] = structs.replace(known, status="confirmed", at=contact.at, channel=channel)
             self._ledger.confirm(decided_contacts(contacts))
 
     def note_responses(self, responses: Sequence[ContactResponse]) -> None:
@@ -172,7 +173,7 @@ class MemoryRecordStore:
                 for key, contact in self._contacts.items():
                     is_answered = contact.decision_id == response.decision_id and contact.customer_id in ids
                     if is_answered and response.outweighs(contact):
-                        self._contacts[key] = replace(contact, response=response.kind, response_at=response.at)
+                        self._contacts[key] = structs.replace(contact, response=response.kind, response_at=response.at)
 
     def activate(self, reservation: Reservation, *, at: int) -> tuple[Contact, ...]:
         """Turn leases into contacts, all of them or none."""
@@ -308,7 +309,7 @@ class MemoryRecordStore:
             if known.action_id == NO_ACTION:
                 del self._contacts[key]
             elif known.status == "lease":
-                self._contacts[key] = replace(known, status="released")
+                self._contacts[key] = structs.replace(known, status="released")
 
     def _keep(self, stored: Stored) -> None:
         record = stored.record

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
+
+import msgspec
+from msgspec import structs
 
 from features.commit_figures import CommitFigures
 from features.identity import Span
@@ -22,8 +25,7 @@ NOBODY_AVAILABLE: Final = "capacity.nobody_available"
 """The rule that drops an action whose queue has people, none of whom can take it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Contact:
+class Contact(msgspec.Struct, frozen=True):
     """A contact that was counted, or a lease on one.
 
     Attributes:
@@ -49,7 +51,7 @@ class Contact:
 
 def as_known(contact: Contact, at: int) -> Contact:
     """A contact as it was known at a moment in the past: without what came back for it later."""
-    return contact if contact.response_at < at else replace(contact, response=NO_RESPONSE, response_at=0)
+    return contact if contact.response_at < at else structs.replace(contact, response=NO_RESPONSE, response_at=0)
 
 
 @dataclass(frozen=True, slots=True)

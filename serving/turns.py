@@ -22,8 +22,9 @@ T = TypeVar("T")
 SHARE: Final = 4.0
 """So many times as long as a round took for everything else, the next may work; within the bound below."""
 
-LONGEST_SECONDS: Final = 0.01
-"""So long a round works at most: health checks wait for a few rounds, and new connections are accepted in each."""
+LONGEST_SECONDS: Final = 0.004
+"""So long a round works at most. A decision takes about six rounds from its arrival to its answer, and so does a health
+check; new connections are accepted a few a round."""
 
 _WEIGHT: Final = 0.05
 """Of the newest piece of work in the running mean of their times."""

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from msgspec import structs
 
 from features.sql_store import Place
 from models.memory_records import MemoryRecordStore
@@ -131,7 +132,7 @@ def test_a_confirmed_lease_takes_for_good(store: RecordStore) -> None:
     """Once, however often it is told."""
     lease = decide(store, 1, need(3), status="lease")
     for _ in range(3):
-        store.confirm_contacts([replace(lease, status="confirmed")])
+        store.confirm_contacts([structs.replace(lease, status="confirmed")])
     assert taken(store, now=DECIDED_AT + 500) == 1.0
 
 
@@ -140,7 +141,7 @@ def test_a_lease_that_is_confirmed_late_takes_again(store: RecordStore) -> None:
     lease = decide(store, 1, need(), status="lease")
     decide(store, 2, need(), decided_at=DECIDED_AT + 200)
     for _ in range(2):
-        store.confirm_contacts([replace(lease, at=DECIDED_AT + 300)])
+        store.confirm_contacts([structs.replace(lease, at=DECIDED_AT + 300)])
 
     assert taken(store, now=DECIDED_AT + 300) == 2.0
     with pytest.raises(LostRace):
@@ -153,7 +154,7 @@ def test_a_lease_whose_unit_was_given_away_is_not_activated(store: RecordStore) 
     decide(store, 2, need(), decided_at=lease.expires_at)
 
     with pytest.raises(LeaseEnded):
-        store.activate(reservation(replace(lease, status="confirmed")), at=lease.expires_at - 1)
+        store.activate(reservation(structs.replace(lease, status="confirmed")), at=lease.expires_at - 1)
 
     assert taken(store, now=lease.expires_at) == 1.0
 
@@ -161,14 +162,14 @@ def test_a_lease_whose_unit_was_given_away_is_not_activated(store: RecordStore) 
 def test_a_lease_that_ended_unseen_is_confirmed_once(store: RecordStore) -> None:
     """Where nobody has given it back yet, it is not taken twice."""
     lease = decide(store, 1, need(), status="lease")
-    store.confirm_contacts([replace(lease, at=DECIDED_AT + 300)])
+    store.confirm_contacts([structs.replace(lease, at=DECIDED_AT + 300)])
     assert taken(store, now=DECIDED_AT + 300) == 1.0
 
 
 def test_what_nothing_was_reserved_for_takes_nothing(store: RecordStore) -> None:
     """An exposure without a decision, or of another action than the selected one, counts under the caps alone."""
     lease = decide(store, 1, need(5), status="lease")
-    store.confirm_contacts([replace(lease, decision_id=""), replace(lease, action_id="other")])
+    store.confirm_contacts([structs.replace(lease, decision_id=""), structs.replace(lease, action_id="other")])
     assert taken(store, now=DECIDED_AT + 500) == 0.0
 
 

@@ -10,6 +10,7 @@ from itertools import permutations
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from features.errors import Conflict
 from features.identity import EARLIEST, Span
@@ -134,7 +135,7 @@ def test_contacts_of_everybody_are_told_by_customer(store: RecordStore) -> None:
         made = record(number, customer_id=customer_id)
         mail, text = contact(made), contact(made, action_id="offer", status="lease", expires_at=DECIDED_AT + 10)
         store.commit(made, b"{}", reservation(mail, text))
-    store.confirm_contacts([replace(contact(record(9)), decision_id="", at=DECIDED_AT + at) for at in (5, 6)])
+    store.confirm_contacts([structs.replace(contact(record(9)), decision_id="", at=DECIDED_AT + at) for at in (5, 6)])
 
     for now, since in ((DECIDED_AT, 0), (DECIDED_AT + 10, 0), (DECIDED_AT, DECIDED_AT + 3)):
         for page in (1, 2, 100):
@@ -161,7 +162,7 @@ def test_a_lease_is_confirmed(store: RecordStore) -> None:
 
     store.confirm_contacts([happened])
 
-    assert _contacts(store, now=DECIDED_AT + 500) == (replace(lease, status="confirmed", at=DECIDED_AT + 500),)
+    assert _contacts(store, now=DECIDED_AT + 500) == (structs.replace(lease, status="confirmed", at=DECIDED_AT + 500),)
 
 
 def test_a_contact_is_confirmed_once(store: RecordStore) -> None:
@@ -183,8 +184,8 @@ def test_a_lease_keeps_its_channel_where_none_is_told(store: RecordStore) -> Non
 
 def test_contacts_without_a_decision_are_told_apart_by_time(store: RecordStore) -> None:
     """A contact that no decision made counts once per moment, as confirmed whatever it says."""
-    outside = replace(contact(record(), at=DECIDED_AT, status="lease"), decision_id="")
-    for each in (outside, outside, replace(outside, at=DECIDED_AT + 1)):
+    outside = structs.replace(contact(record(), at=DECIDED_AT, status="lease"), decision_id="")
+    for each in (outside, outside, structs.replace(outside, at=DECIDED_AT + 1)):
         store.confirm_contacts([each])
     assert [(each.at, each.status) for each in _contacts(store)] == [
         (DECIDED_AT, "confirmed"),
@@ -418,7 +419,7 @@ def test_an_answer_by_another_id_finds_the_contact(store: RecordStore) -> None:
     """Who was decided on stands in the decision, whatever id they answer by; nobody else's contact is touched."""
     made = record()
     store.commit(made, b"", reservation(contact(made)))
-    store.confirm_contacts([replace(contact(made), customer_id="stranger")])
+    store.confirm_contacts([structs.replace(contact(made), customer_id="stranger")])
 
     store.note_responses([ContactResponse("d-000001", "cookie", "negative", DECIDED_AT + 9)])
 
@@ -557,7 +558,7 @@ def _lease(made: DecisionRecord, *, expires_after: int = 1_000, **changes: Any) 
 
 
 def _becoming(lease: Contact, *caps: CapLimit, at: int) -> Reservation:
-    return reservation(replace(lease, status="confirmed", at=at), caps=caps)
+    return reservation(structs.replace(lease, status="confirmed", at=at), caps=caps)
 
 
 def test_a_live_lease_is_activated_once(store: RecordStore) -> None:
@@ -570,7 +571,7 @@ def test_a_live_lease_is_activated_once(store: RecordStore) -> None:
     first = store.activate(_becoming(lease, at=at), at=at)
     again = store.activate(_becoming(lease, at=at + 10_000), at=at + 10_000)
 
-    assert first == again == (replace(lease, status="confirmed", at=at),)
+    assert first == again == (structs.replace(lease, status="confirmed", at=at),)
     assert _contacts(store, now=DECIDED_AT + DAY_US) == first
 
 
@@ -599,7 +600,7 @@ def test_a_lease_that_another_decision_replaced_is_not_activated(store: RecordSt
     with pytest.raises(LeaseEnded) as ended:
         store.activate(_becoming(lease, at=DECIDED_AT + 10), at=DECIDED_AT + 10)
 
-    assert ended.value.contact == replace(lease, status="released")
+    assert ended.value.contact == structs.replace(lease, status="released")
 
 
 def test_a_decision_without_a_lease_has_none_to_activate(store: RecordStore) -> None:
@@ -620,7 +621,7 @@ def test_all_leases_of_a_decision_are_activated_or_none(store: RecordStore) -> N
     live, ended = _lease(made), _lease(made, action_id="offer", channel="email", expires_after=1)
     store.commit(made, b"", reservation(live, ended))
     at = DECIDED_AT + 500
-    both = reservation(*(replace(one, status="confirmed", at=at) for one in (live, ended)))
+    both = reservation(*(structs.replace(one, status="confirmed", at=at) for one in (live, ended)))
 
     with pytest.raises(LeaseEnded, match="offer"):
         store.activate(both, at=at)
