@@ -38,7 +38,7 @@ BODY = json.dumps({"customer_id": "c-1", "request_id": "r-1"}).encode()
     ("status", "body", "headers", "query"),
     [
         (200, BODY, KEY, ""),
-        (200, gzip.compress(BODY), KEY | {"Content-Encoding": "gzip"}, ""),
+        (200, gzip.compress(BODY, mtime=0), KEY | {"Content-Encoding": "gzip"}, ""),
         (200, b'{"customer_id": "c-1"}', KEY | {"Idempotency-Key": "r-1"}, ""),
         (401, BODY, {}, ""),
         (401, BODY, {"Authorization": "Bearer hw_wrong_wrong_wrong"}, ""),
