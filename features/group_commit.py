@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -266,9 +267,11 @@ class GroupCommit(Generic[C]):
             begun = self._await_turn()
             try:
                 if begun is not None:
-                    self._keep(begun)
+                    with suppress(BaseException):  # whoever waits was told, and the thread must go on for the others
+                        self._keep(begun)
                 while self._waiting and (begun is None or not is_open):
-                    self._commit(self._taken())
+                    with suppress(BaseException):
+                        self._commit(self._taken())
             finally:
                 self._end_turn()
         self._transactions.close()

@@ -351,6 +351,20 @@ def test_an_interrupted_caller_leaves_the_writer_sound(writer: GroupCommit[sqlit
     assert _numbers(path) == [2]
 
 
+def test_a_job_that_ends_the_thread_ends_no_writing(writer: GroupCommit[sqlite3.Connection], path: Path) -> None:
+    """Whatever is raised in the writing thread is told to whoever waits, and the thread goes on."""
+
+    def leave(connection: sqlite3.Connection) -> None:
+        _insert(connection, 1)
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        writer.submit(leave).result(10)
+
+    assert writer.submit(lambda c: _insert(c, 2)).result(10) == 2
+    assert _numbers(path) == [2]
+
+
 def test_a_lone_job_that_raises_leaves_nothing_and_harms_no_later_one(
     writer: GroupCommit[sqlite3.Connection], path: Path
 ) -> None:
