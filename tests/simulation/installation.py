@@ -125,6 +125,7 @@ class Installation:
         if (kind == "postgres") != (database is not None):
             raise ValueError(f"stores of the kind {kind} with database {database}; expected one for postgres alone")
         self._folder, self._kind = folder, kind
+        self._seed = seed
         self._chance = Random(seed)  # noqa: S311  # the same bytes in every run
         self._ticks = 0
         self._stamps = NOW * 1000
@@ -134,6 +135,10 @@ class Installation:
         self.home = replace(new_home(folder / "home-1", variant), database=database)
         self.raw: RawStores | None = None
         self._open()
+
+    def draw_anew(self, occasion: str) -> None:
+        """Have what chance gives from here on depend on the seed and on this alone, and on nothing drawn before."""
+        self._chance.seed(f"{self._seed} {occasion}")
 
     @property
     def stores(self) -> RawStores:

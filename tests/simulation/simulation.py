@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -92,11 +93,17 @@ def warmed_up() -> None:
 def _run(plan: Plan, course: Course) -> Run:
     """Do all steps, then look at everything; the first promise that is not kept ends it."""
     trace: list[str] = []
+    done: Counter[str] = Counter()
     place = 0
     try:
         for place, step in enumerate(plan.steps):
+            said = json.dumps(step, sort_keys=True)
+            done[said] += 1
+            course.there.draw_anew(
+                f"{said} {done[said]}"
+            )  # so that leaving out other steps changes no draw of this one
             told = _done(course, step)
-            trace.append(f"{place} {json.dumps(step, sort_keys=True)} -> {told}")
+            trace.append(f"{place} {said} -> {told}")
         place = len(plan.steps)
         trace.append(f"end -> {_ended(course)}")
     except Broken as broken:
