@@ -78,6 +78,7 @@ def scene_of(request: AudienceRequest, pins: Pins, home: Home, configuration: Co
         include=frozenset(request.include),
         exclude=frozenset(request.exclude),
         issues=frozenset(request.issues),
+        contact_at=request.contact_at,
     )
 
 

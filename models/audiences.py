@@ -58,6 +58,7 @@ class AudienceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         rank_by: what is to be most in total, and puts the customers in order.
         min_net_value: of what is worth doing, money.
         within_capacity: under what is left of the policy's capacities and budgets.
+        contact_at: when they are to be contacted, microseconds since the epoch; None for at once.
         columns: of the file, in order.
     """
 
@@ -72,6 +73,7 @@ class AudienceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     rank_by: RankBy = "priority"
     min_net_value: float = 0.0
     within_capacity: bool = True
+    contact_at: int | None = None
     format: FileFormat = "csv"
     columns: tuple[str, ...] = DEFAULT_COLUMNS
 

@@ -42,6 +42,7 @@ class Scene:
         include: only these actions; empty for all.
         exclude: none of these actions.
         issues: only actions of these issues; empty for all.
+        contact_at: when they are to be contacted, which quiet hours are about; None for at once.
     """
 
     rulebook: Rulebook
@@ -52,6 +53,7 @@ class Scene:
     include: frozenset[str] = frozenset()
     exclude: frozenset[str] = frozenset()
     issues: frozenset[str] = frozenset()
+    contact_at: int | None = None
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -68,6 +70,7 @@ class Scene:
             include=self.include,
             exclude=self.exclude,
             issues=self.issues,
+            contact_at=self.contact_at,
         )
 
     def terms(self, prices: Mapping[str, float] | None = None) -> CandidateTerms:

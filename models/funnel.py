@@ -33,6 +33,7 @@ class Question:
         placements: places to fill, ``channel/name``; without any there is one slot.
         lost: treatments that lost a race for a contact just now, with the cap or capacity that was reached.
         out_of_time: the caller's deadline has passed: whatever is left after the other rules is dropped at scoring.
+        contact_at: when the customer is to be contacted, which quiet hours are about; None for at once.
     """
 
     at: int
@@ -44,6 +45,7 @@ class Question:
     placements: tuple[str, ...] = ()
     lost: Mapping[str, str] = field(default_factory=dict)
     out_of_time: bool = False
+    contact_at: int | None = None
 
     @property
     def is_narrow(self) -> bool:
@@ -166,8 +168,9 @@ class _Shared:
     room: Room
 
     def failing_moment(self, reach: Reach) -> tuple[str, ...]:
-        """Ids of what stands against reaching the customer now, whatever was done before."""
+        """Ids of what stands against reaching the customer, whatever was done before."""
         channel, is_transactional = reach
+        contact_at = self.question.contact_at
         return failing_moment(
             channel,
             transactional=is_transactional,
@@ -175,7 +178,7 @@ class _Shared:
             channel_is_outbound=self.taxonomy.channels[channel].outbound,
             policy=self.policy.contact_policy,
             records=self.records,
-            at=self.question.at,
+            at=self.question.at if contact_at is None else contact_at,
             time_zone=self.time_zone,
         )
 

@@ -48,7 +48,7 @@ MEANINGS: Final[Mapping[Removal, str]] = {
     "suppressed": "what came back for earlier contacts holds this one back",
     "over_contacted": "a contact cap has no room for one more contact",
     "not_reachable": "nobody is reached out to over the channel",
-    "quiet_hours": "it is quiet on the channel now, on the person's own clock",
+    "quiet_hours": "it is quiet on the channel at the moment of contact, on the person's own clock",
     "no_capacity": "a capacity or a budget is used up, or others are worth more of it",
     "no_estimate": "nobody knows what it would change: no model, and no prior in the catalogue",
     "not_worth_it": "nothing is worth doing: no action is the best action",

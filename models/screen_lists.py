@@ -28,10 +28,15 @@ class ScreenRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class ScreenRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A list as it was sent, once it was found to be valid."""
+    """A list as it was sent, once it was found to be valid.
+
+    Attributes:
+        contact_at: when they are to be contacted, microseconds since the epoch; None for at once.
+    """
 
     journey_id: str
     rows: tuple[ScreenRow, ...]
+    contact_at: int | None = None
     format: FileFormat = "csv"
 
 

@@ -89,7 +89,7 @@ def _scene(home: Home, request: ScreenRequest, pins: Pins) -> Scene:
     configuration = pinned_configuration(home, pins)
     rulebook = rulebooks_of(configuration, feature_sets_of(configuration))[request.journey_id]
     scorer = scorer_of_label(home, configuration, rulebook, pins.bundle)
-    return Scene(rulebook=rulebook, scorer=scorer, at=pins.at, is_past=True)
+    return Scene(rulebook=rulebook, scorer=scorer, at=pins.at, is_past=True, contact_at=request.contact_at)
 
 
 def screened_blocks(

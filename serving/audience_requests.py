@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, get_args
 from msgspec import structs
 
 from features.errors import InvalidInput, Problem
+from features.events import parse_timestamp
 from features.yaml_files import one_of
 from models.audience_columns import COLUMN_NAMES, DEFAULT_COLUMNS
 from models.audiences import MOST_LISTED, AudienceRequest, FileFormat, filter_problems
@@ -28,11 +29,13 @@ if TYPE_CHECKING:  # it knows jitted code, for which the composition root choose
     from models.rule_checks import Names
 
 ROW_COLUMNS: Final = ("customer_id", "action_id", "channel")
-LIST_WORDS: Final = ("request_id", "journey_id", "action_id", "channel", "format")
+LIST_WORDS: Final = ("request_id", "journey_id", "action_id", "channel", "contact_at", "format")
 LARGEST_NET_VALUE: Final = 1e9
+CONTACT_WITHIN_DAYS: Final = 366
+_DAY_US: Final = 86_400_000_000
 _AUDIENCE_FIELDS: Final = (
     *("request_id", "journey_id", "customer_ids", "filter", "channels", "candidates", "max_customers", "rank_by"),
-    *("min_net_value", "within_capacity", "format", "columns"),
+    *("min_net_value", "within_capacity", "contact_at", "format", "columns"),
 )
 _FORMATS: Final = get_args(FileFormat)
 
@@ -51,7 +54,7 @@ class Sent:
 
 
 def parse_audience(
-    document: object, configuration: Configuration, names: Names, *, idempotency_key: str | None = None
+    document: object, configuration: Configuration, names: Names, *, now: int, idempotency_key: str | None = None
 ) -> tuple[str | None, AudienceRequest]:
     """The request id and the audience that a decoded body means.
 
@@ -59,6 +62,7 @@ def parse_audience(
         document: the body.
         configuration: in force.
         names: what conditions of the filter may refer to.
+        now: microseconds since the epoch.
         idempotency_key: the header.
 
     Raises:
@@ -98,6 +102,7 @@ def parse_audience(
         rank_by=cast(RankBy, fields.choice("rank_by", get_args(RankBy), "priority")),
         min_net_value=_net_value(fields),
         within_capacity=fields.flag("within_capacity", True),
+        contact_at=_contact_at(fields, now),
         format=cast(FileFormat, fields.choice("format", _FORMATS, "csv")),
         columns=columns or DEFAULT_COLUMNS,
     )
@@ -118,6 +123,15 @@ def _net_value(fields: Fields) -> float:
     if number is not None and not 0 <= number <= LARGEST_NET_VALUE:
         fields.add("min_net_value", number, f"a number from 0 to {LARGEST_NET_VALUE:.0f}")
     return number or 0.0
+
+
+def _contact_at(fields: Fields, now: int) -> int | None:
+    text = fields.timestamp("contact_at")
+    moment = None if text is None else parse_timestamp(text)
+    # In the past too: whoever sends the same request again is given the same job.
+    if moment is not None and abs(moment - now) > CONTACT_WITHIN_DAYS * _DAY_US:
+        fields.add("contact_at", text, f"a moment within {CONTACT_WITHIN_DAYS} days from now")
+    return moment
 
 
 def sent_document(document: object) -> Sent:
@@ -181,13 +195,14 @@ def sent_table(body: bytes, words: Words) -> Sent:
 
 
 def parse_list(
-    sent: Sent, configuration: Configuration, *, idempotency_key: str | None = None
+    sent: Sent, configuration: Configuration, *, now: int, idempotency_key: str | None = None
 ) -> tuple[str | None, ScreenRequest]:
     """The request id, and the list to be screened.
 
     Args:
         sent: the list as it came.
         configuration: in force.
+        now: microseconds since the epoch.
         idempotency_key: the header.
 
     Raises:
@@ -205,9 +220,14 @@ def parse_list(
         row = Fields(one, f"rows[{place}].", fields.problems)
         asked = structs.replace(for_all, customer_id=row.required_text("customer_id"))
         rows.append(_row(row, actions, channels, asked))
-    form = cast(FileFormat, fields.choice("format", _FORMATS, "csv"))
+    request = ScreenRequest(
+        journey_id=journey_id,
+        rows=tuple(rows),
+        contact_at=_contact_at(fields, now),
+        format=cast(FileFormat, fields.choice("format", _FORMATS, "csv")),
+    )
     fields.refuse("the list has invalid fields")
-    return request_id, ScreenRequest(journey_id=journey_id, rows=tuple(rows), format=form)
+    return request_id, request
 
 
 def _row(fields: Fields, actions: Mapping[str, Action], channels: Sequence[str], default: ScreenRow) -> ScreenRow:

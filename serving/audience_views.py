@@ -44,6 +44,8 @@ class AudienceBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         rank_by: what is to be most in total, and what the rows are put in order by.
         min_net_value: of what is worth doing, money.
         within_capacity: under what is left of capacities and budgets.
+        contact_at: when they are to be contacted, ISO 8601 with an offset, which quiet hours are about; at once if not
+            given.
         format: of the file.
         columns: of the file, in order; a useful choice if not given.
     """
@@ -58,6 +60,7 @@ class AudienceBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     rank_by: RankBy = "priority"
     min_net_value: Annotated[float, Meta(ge=0)] | None = None
     within_capacity: bool = True
+    contact_at: Timestamp | None = None
     format: FileFormat = "csv"
     columns: list[str] = []
 
@@ -147,6 +150,8 @@ class ListBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         journey_id: may be left out where there is one.
         action_id: what everybody is to get who has no other in their row; anything if not given.
         channel: over which, likewise.
+        contact_at: when they are to be contacted, ISO 8601 with an offset, which quiet hours are about; at once if not
+            given.
         format: of the file, where the list is long enough for a job.
     """
 
@@ -155,6 +160,7 @@ class ListBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     journey_id: str | None = None
     action_id: Text | None = None
     channel: Text | None = None
+    contact_at: Timestamp | None = None
     format: FileFormat = "csv"
 
 

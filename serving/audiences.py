@@ -68,7 +68,7 @@ class AudienceDesk:
         """
         configuration = self._configurations.in_force.configuration
         request_id, request = parse_audience(
-            document, configuration, self._names(configuration), idempotency_key=idempotency_key
+            document, configuration, self._names(configuration), now=self._now()[0], idempotency_key=idempotency_key
         )
         spec = AudienceSpec(request=request, pins=self._pins(configuration, request.journey_id))
         return self._submitted(AUDIENCE, spec, msgspec.to_builtins(request), principal, request_id)
@@ -83,7 +83,7 @@ class AudienceDesk:
             StoreUnavailable: it could not be made.
         """
         configuration = self._configurations.in_force.configuration
-        _, request = parse_audience(document, configuration, self._names(configuration))
+        _, request = parse_audience(document, configuration, self._names(configuration), now=self._now()[0])
         asked = self._asked(request, configuration, request.journey_id)
         command = Command(
             kind="audience estimate",
@@ -109,7 +109,8 @@ class AudienceDesk:
             StoreUnavailable: it could not be done.
         """
         configuration = self._configurations.in_force.configuration
-        request_id, request = parse_list(sent, configuration, idempotency_key=idempotency_key)
+        now, _ = self._now()
+        request_id, request = parse_list(sent, configuration, now=now, idempotency_key=idempotency_key)
         if len(request.rows) > MOST_AT_ONCE:
             spec = ScreenSpec(request=request, pins=self._pins(configuration, request.journey_id))
             return self._submitted(SCREENING, spec, msgspec.to_builtins(request), principal, request_id)

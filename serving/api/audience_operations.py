@@ -69,6 +69,7 @@ AUDIENCE_OPERATIONS: Final = (
             _of_table("journey_id", "May be left out where there is one."),
             _of_table("action_id", "What everybody is to get who has no other in their row."),
             _of_table("channel", "Over which, likewise."),
+            _of_table("contact_at", "When they are to be contacted.", format="date-time"),
             _of_table("format", "Of the file.", enum=list(get_args(FileFormat))),
         ),
         failures=(*KEYED, problems.IN_FLIGHT, problems.REUSED, *WRITING),

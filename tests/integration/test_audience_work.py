@@ -163,6 +163,22 @@ def test_bounds_are_kept(home: Home, tmp_path: Path) -> None:
     assert reasons["no_capacity"] == 0
 
 
+def test_quiet_hours_are_those_of_the_moment_of_contact(home: Home, tmp_path: Path) -> None:
+    """Tonight nobody is sent a text message, tomorrow everybody is who would be now; all else is as of now."""
+    now, tonight, tomorrow = (
+        rows_of(home, tmp_path / name, channels=("sms",), contact_at=contact_at)
+        for name, contact_at in (("now", None), ("tonight", NOW + 10 * HOUR_US), ("tomorrow", NOW + 24 * HOUR_US))
+    )
+
+    assert now == tomorrow
+    assert {row["rank"] for row in tonight} == {None}
+    chosen = {row["customer_id"] for row in now if row["rank"]}
+    quiet = {row["customer_id"] for row in tonight if row["reason"] == "quiet_hours"}
+    assert chosen
+    assert chosen <= quiet
+    assert {row["as_of"] for row in tonight} == {row["as_of"] for row in now}
+
+
 def test_csv_and_parquet_tell_the_same(home: Home, tmp_path: Path) -> None:
     """To the csv module, to pandas and to pyarrow; numbers stay numbers."""
     audience = made(home, tmp_path, asked())

@@ -36,6 +36,7 @@ from models.screening_work import (
 )
 from tests.audience_homes import (
     CUSTOMERS,
+    HOUR_US,
     JOURNEY,
     NOW,
     alias,
@@ -224,6 +225,20 @@ def test_a_long_list_comes_to_the_same_as_a_short_one(tmp_path: Path) -> None:
     assert summary["rows"] == len(ROWS) == summary["kept"] + summary["removed"]
     assert summary["reasons"] == {one: n for one, n in Counter(one.reason for one in found).items() if one}
     assert {"holdout", "no_consent", "over_contacted", "duplicate_row", "unknown_customer"} == summary["reasons"].keys()
+
+
+def test_quiet_hours_of_a_list_are_those_of_the_moment_of_contact(home: Home) -> None:
+    """Who is kept by day falls for quiet hours by night, and for nothing else."""
+    rows = tuple(row(number, channel="sms") for number in FREE)
+    by_day, by_night = (
+        screened_at_once(home, ScreenRequest(journey_id=JOURNEY, rows=rows, contact_at=at), pins(home), tell=silent)
+        for at in (NOW + 24 * HOUR_US, NOW + 10 * HOUR_US)
+    )
+
+    kept = [one.kept for one in by_day]
+    assert any(kept)
+    assert [one.reason == "quiet_hours" for one in by_night] == kept
+    assert not any(one.kept for one in by_night)
 
 
 def test_the_file_of_a_screening(home: Home, tmp_path: Path) -> None:

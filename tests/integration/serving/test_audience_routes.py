@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import msgspec
 import pytest
 
 from features.errors import InFlight, StoreUnavailable
+from features.events import moment_of, parse_timestamp
 from models.audience_columns import DEFAULT_COLUMNS
 from models.audiences import AudienceSpec
 from models.screen_lists import MOST_ROWS, ScreenSpec
@@ -91,6 +93,20 @@ def test_everything_may_be_left_out(client: Client, world: World) -> None:
     assert (spec.request.journey_id, spec.request.format, spec.request.rank_by) == (JOURNEY, "csv", "priority")
 
 
+def test_a_later_moment_of_contact_is_asked_for(client: Client, world: World) -> None:
+    """In whatever offset it comes; a retry after that moment is still the same job."""
+    at = moment_of(world.now + 3_600_000_000).astimezone(timezone(timedelta(hours=5)))
+    body = {"request_id": "morning", "contact_at": at.isoformat()}
+
+    first = client.post("/v1/audiences", body).json()
+    world.now += 7_200_000_000
+
+    assert msgspec.json.decode(spec_of(world, first), type=AudienceSpec).request.contact_at == parse_timestamp(
+        at.isoformat()
+    )
+    assert client.post("/v1/audiences", body).json()["job_id"] == first["job_id"]
+
+
 def test_the_same_request_is_the_same_job(client: Client, world: World) -> None:
     """By body or header, also after time has passed and events have come; another body is another matter."""
     first = client.post("/v1/audiences", AUDIENCE_EXAMPLE).json()
@@ -127,6 +143,10 @@ def test_the_same_request_is_the_same_job(client: Client, world: World) -> None:
         ({"rank_by": "uplift"}, "/rank_by"),
         ({"min_net_value": -1}, "/min_net_value"),
         ({"within_capacity": "yes"}, "/within_capacity"),
+        ({"contact_at": "tomorrow"}, "/contact_at"),
+        ({"contact_at": "2026-03-01T09:30:00"}, "/contact_at"),
+        ({"contact_at": "9999-12-31T23:59:59Z"}, "/contact_at"),
+        ({"contact_at": "0001-01-01T00:00:00Z"}, "/contact_at"),
         ({"format": "xlsx"}, "/format"),
         ({"columns": ["customer_id", "email"]}, "/columns/1"),
         ({"columns": ["rank", "rank"]}, "/columns"),
@@ -209,10 +229,13 @@ def test_a_list_may_be_a_table(client: Client, headway: Headway) -> None:
     headway.says = Finished(is_done=True, document=SCREENED)
     table = "\ufeffchannel, customer_id\r\nemail,c-1\r\n,c-2\r\n"
 
-    answer = client.post("/v1/audiences/screen?channel=sms&action_id=remind_next_step", table.encode(), headers=CSV)
+    query = "channel=sms&action_id=remind_next_step&contact_at=2026-03-02T09:00:00Z"
+    answer = client.post(f"/v1/audiences/screen?{query}", table.encode(), headers=CSV)
 
     assert answer.status_code == 200
-    rows = json.loads(headway.asked[0].files[0][1])["request"]["rows"]
+    request = json.loads(headway.asked[0].files[0][1])["request"]
+    assert request["contact_at"] == parse_timestamp("2026-03-02T09:00:00Z")
+    rows = request["rows"]
     assert [(one["customer_id"], one["channel"], one["action_id"]) for one in rows] == [
         ("c-1", "email", "remind_next_step"),
         ("c-2", "sms", "remind_next_step"),

@@ -34,7 +34,7 @@ def test_names_are_guessed_at_only_where_the_answer_lists_them() -> None:
     rows = [{"customer_id": "c", "action_id": "offer_protectio", "channel": "emial"}] * MOST_ERRORS
 
     with pytest.raises(InvalidInput) as refused:
-        parse_list(sent_document({"rows": rows}), built_in_configuration())
+        parse_list(sent_document({"rows": rows}), built_in_configuration(), now=0)
 
     assert len(refused.value.problems) == 2 * MOST_ERRORS
     guessed = ["did you mean" in problem.expected for problem in refused.value.problems]
