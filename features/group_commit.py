@@ -267,7 +267,7 @@ class GroupCommit(Generic[C]):
             begun = self._await_turn()
             try:
                 if begun is not None:
-                    with suppress(BaseException):  # whoever waits was told, and the thread must go on for the others
+                    with suppress(BaseException):  # whoever waits is told, and the thread must go on for the others
                         self._keep(begun)
                 while self._waiting and (begun is None or not is_open):
                     with suppress(BaseException):
@@ -323,10 +323,19 @@ class GroupCommit(Generic[C]):
                 outcome.future.set_exception(outcome.error)
 
     def _lose(self, group: list[_Job], error: BaseException) -> None:
-        self._transactions.roll_back()
-        self._writing_since = None
-        for job in group:
-            job.future.set_exception(self._transactions.failure(error))
+        """Undo a transaction, and tell each job of it; what ends a thread or a process is told as a lost write."""
+        lost: BaseException = StoreUnavailable(
+            f"{self._name}: a write was interrupted by {type(error).__name__}; expected none: send again"
+        )
+        lost.__cause__ = error
+        try:
+            self._transactions.roll_back()
+            if isinstance(error, Exception):
+                lost = self._transactions.failure(error)
+        finally:
+            self._writing_since = None
+            for job in group:
+                job.future.set_exception(lost)
 
     def _done(self, group: list[_Job]) -> list[_Done]:
         """What became of each job, all of them in one transaction that is still open."""

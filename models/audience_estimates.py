@@ -39,7 +39,7 @@ from models.audience_work import (
     removal_counts,
     scene_of,
 )
-from models.audiences import SAMPLE, AudienceRequest, Pins
+from models.audiences import SAMPLE, AudienceRequest, Pins, contact_moment
 from models.batch_home import opened_records
 from models.batch_observation import CUSTOMERS_PER_BLOCK, Observed, Scene, customer_blocks, listed_customers
 from models.batch_population import Population, joined
@@ -101,6 +101,7 @@ def estimated_audience(
         },
         "journey_id": request.journey_id,
         "as_of": dump_timestamp(pins.at),
+        "contact_at": contact_moment(request.contact_at, pins),
         "currency": configuration.taxonomy.currency,
         "versions": {**pins.versions, "bundle": pins.bundle},
     }

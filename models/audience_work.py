@@ -23,7 +23,7 @@ from features.events import dump_timestamp
 from features.home import Home
 from features.identity import Identities, Person
 from models.audience_selection import is_selected, selection_of
-from models.audiences import AudienceRequest, AudienceSpec, Pins
+from models.audiences import AudienceRequest, AudienceSpec, Pins, contact_moment
 from models.batch_home import opened_records, scorer_of_label
 from models.batch_observation import CUSTOMERS_PER_BLOCK, Asked, Scene, customer_blocks, listed_customers
 from models.batch_population import CountedContacts, Population, considered_population, joined
@@ -254,6 +254,7 @@ def audience_summary(audience: Audience) -> dict[str, Any]:
     return {
         "journey_id": rulebook.journey.id,
         "as_of": dump_timestamp(audience.pins.at),
+        "contact_at": contact_moment(audience.request.contact_at, audience.pins),
         "log_position": audience.pins.log_position,
         "customers": len(population.customer_ids),
         "selected": sum(actions.values()),

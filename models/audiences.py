@@ -15,6 +15,7 @@ from pydantic import Field
 
 from features.config_model import ConfigModel
 from features.errors import Problem
+from features.events import dump_timestamp
 from features.yaml_files import YamlDocument, dump_yaml, read_yaml
 from models.actions import Condition
 from models.audience_columns import DEFAULT_COLUMNS
@@ -86,6 +87,11 @@ class AudienceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             most_customers=self.max_customers,
             within_capacity=self.within_capacity,
         )
+
+
+def contact_moment(contact_at: int | None, pins: Pins) -> str:
+    """When somebody is to be contacted, as it is told: the moment of contact, or at once."""
+    return dump_timestamp(pins.at if contact_at is None else contact_at)
 
 
 class Pins(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

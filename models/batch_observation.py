@@ -42,7 +42,8 @@ class Scene:
         include: only these actions; empty for all.
         exclude: none of these actions.
         issues: only actions of these issues; empty for all.
-        contact_at: when they are to be contacted, which quiet hours are about; None for at once.
+        contact_at: when they are to be contacted, which quiet hours and the validity of actions are about; None for at
+            once.
     """
 
     rulebook: Rulebook

@@ -33,7 +33,8 @@ class Question:
         placements: places to fill, ``channel/name``; without any there is one slot.
         lost: treatments that lost a race for a contact just now, with the cap or capacity that was reached.
         out_of_time: the caller's deadline has passed: whatever is left after the other rules is dropped at scoring.
-        contact_at: when the customer is to be contacted, which quiet hours are about; None for at once.
+        contact_at: when the customer is to be contacted, which quiet hours and the validity of actions are about; None
+            for at once.
     """
 
     at: int
@@ -46,6 +47,11 @@ class Question:
     lost: Mapping[str, str] = field(default_factory=dict)
     out_of_time: bool = False
     contact_at: int | None = None
+
+    @property
+    def reached_at(self) -> int:
+        """When the customer is to be contacted."""
+        return self.at if self.contact_at is None else self.contact_at
 
     @property
     def is_narrow(self) -> bool:
@@ -170,7 +176,6 @@ class _Shared:
     def failing_moment(self, reach: Reach) -> tuple[str, ...]:
         """Ids of what stands against reaching the customer, whatever was done before."""
         channel, is_transactional = reach
-        contact_at = self.question.contact_at
         return failing_moment(
             channel,
             transactional=is_transactional,
@@ -178,7 +183,7 @@ class _Shared:
             channel_is_outbound=self.taxonomy.channels[channel].outbound,
             policy=self.policy.contact_policy,
             records=self.records,
-            at=self.question.at if contact_at is None else contact_at,
+            at=self.question.reached_at,
             time_zone=self.time_zone,
         )
 
@@ -239,7 +244,7 @@ def _ids(rules: StageRules, situation: Situation, failing: frozenset[str]) -> tu
 def _failing_catalogue(action: Action, question: Question) -> tuple[str, ...]:
     valid_from, valid_to = action.validity
     failing = []
-    if not valid_from <= question.at < valid_to:
+    if not valid_from <= question.reached_at < valid_to:
         failing.append("catalogue.validity")
     if action.id in question.exclude or (question.include and action.id not in question.include):
         failing.append("request.candidates")

@@ -19,7 +19,7 @@ from features.home import Home
 from features.identity import Person
 from features.log_files import log_writer
 from models.audience_work import Tell, people_behind, pinned_configuration
-from models.audiences import Pins
+from models.audiences import Pins, contact_moment
 from models.batch_home import opened_records, scorer_of_label
 from models.batch_observation import Scene, listed_customers
 from models.batch_population import CountedContacts
@@ -142,6 +142,7 @@ def screening_summary(verdicts: Sequence[Verdict], request: ScreenRequest, pins:
     return {
         "journey_id": request.journey_id,
         "as_of": dump_timestamp(pins.at),
+        "contact_at": contact_moment(request.contact_at, pins),
         "rows": len(verdicts),
         "kept": kept,
         "removed": len(verdicts) - kept,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import uvloop
 
@@ -28,8 +28,18 @@ class Loop(uvloop.Loop):
         if sock is None:
             return await super().create_server(protocol_factory, *args, **options)
         listening = [sock, *(sock.dup() for _ in range(LISTENERS - 1))]
-        make = super().create_server
-        return _Servers([await make(protocol_factory, *args, sock=one, **options) for one in listening])
+        servers: list[asyncio.AbstractServer] = []
+        try:
+            for one in listening:
+                server = await super().create_server(protocol_factory, *args, sock=one, **options)
+                servers.append(server)  # where one fails, those before it are closed
+        except BaseException:
+            for server in servers:
+                server.close()
+            for one in listening[max(1, len(servers)) :]:  # nobody closes these, and the first is the caller's
+                one.close()
+            raise
+        return _Servers(servers)
 
 
 class _Servers(asyncio.AbstractServer):
@@ -37,6 +47,11 @@ class _Servers(asyncio.AbstractServer):
 
     def __init__(self, servers: Sequence[asyncio.AbstractServer]) -> None:
         self._servers = servers
+
+    @property
+    def sockets(self) -> tuple[Any, ...]:
+        """What they listen on."""
+        return tuple(one for server in self._servers for one in cast(asyncio.Server, server).sockets)
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """The loop of all of them."""

@@ -32,6 +32,7 @@ ROW_COLUMNS: Final = ("customer_id", "action_id", "channel")
 LIST_WORDS: Final = ("request_id", "journey_id", "action_id", "channel", "contact_at", "format")
 LARGEST_NET_VALUE: Final = 1e9
 CONTACT_WITHIN_DAYS: Final = 366
+ASKED_AGAIN_DAYS: Final = 7
 _DAY_US: Final = 86_400_000_000
 _AUDIENCE_FIELDS: Final = (
     *("request_id", "journey_id", "customer_ids", "filter", "channels", "candidates", "max_customers", "rank_by"),
@@ -128,9 +129,10 @@ def _net_value(fields: Fields) -> float:
 def _contact_at(fields: Fields, now: int) -> int | None:
     text = fields.timestamp("contact_at")
     moment = None if text is None else parse_timestamp(text)
-    # In the past too: whoever sends the same request again is given the same job.
-    if moment is not None and abs(moment - now) > CONTACT_WITHIN_DAYS * _DAY_US:
-        fields.add("contact_at", text, f"a moment within {CONTACT_WITHIN_DAYS} days from now")
+    # A little in the past too: whoever sends the same request again is given the same job.
+    if moment is not None and not -ASKED_AGAIN_DAYS * _DAY_US <= moment - now <= CONTACT_WITHIN_DAYS * _DAY_US:
+        expected = f"a moment of the next {CONTACT_WITHIN_DAYS} days, or of the last {ASKED_AGAIN_DAYS}"
+        fields.add("contact_at", text, expected)
     return moment
 
 

@@ -44,8 +44,8 @@ class AudienceBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         rank_by: what is to be most in total, and what the rows are put in order by.
         min_net_value: of what is worth doing, money.
         within_capacity: under what is left of capacities and budgets.
-        contact_at: when they are to be contacted, ISO 8601 with an offset, which quiet hours are about; at once if not
-            given.
+        contact_at: when they are to be contacted, ISO 8601 with an offset: quiet hours and the validity of actions are
+            those of that moment; at once if not given.
         format: of the file.
         columns: of the file, in order; a useful choice if not given.
     """
@@ -99,6 +99,7 @@ class AudienceEstimate(msgspec.Struct, frozen=True, kw_only=True):
     """What an audience would come to.
 
     Attributes:
+        contact_at: the moment of contact that quiet hours and the validity of actions are about.
         population: people who were listed, or whose journey is open: exact.
         sampled: so many of them were looked at.
         is_exact: all of them were.
@@ -114,6 +115,7 @@ class AudienceEstimate(msgspec.Struct, frozen=True, kw_only=True):
 
     journey_id: str
     as_of: Timestamp
+    contact_at: Timestamp
     population: int
     sampled: int
     is_exact: bool
@@ -150,8 +152,8 @@ class ListBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         journey_id: may be left out where there is one.
         action_id: what everybody is to get who has no other in their row; anything if not given.
         channel: over which, likewise.
-        contact_at: when they are to be contacted, ISO 8601 with an offset, which quiet hours are about; at once if not
-            given.
+        contact_at: when they are to be contacted, ISO 8601 with an offset: quiet hours and the validity of actions are
+            those of that moment; at once if not given.
         format: of the file, where the list is long enough for a job.
     """
 
@@ -188,6 +190,7 @@ class ScreenAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a list: each row is kept, or removed for one reason.
 
     Attributes:
+        contact_at: the moment of contact that quiet hours and the validity of actions are about.
         rows: how many there are: kept and removed together.
         reasons: how many rows were removed, by reason.
         versions: of the configuration's files and of the model, by name.
@@ -196,6 +199,7 @@ class ScreenAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     journey_id: str
     as_of: Timestamp
+    contact_at: Timestamp
     rows: int
     kept: int
     removed: int

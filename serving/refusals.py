@@ -51,10 +51,10 @@ def whole_request(data: bytes) -> tuple[str, str] | None:
     True
     """
     head, blank, body = data.partition(_LINE_END + _LINE_END)
-    called = _ordinary_head(head) if len(head) > _LONGEST_KEPT else _kept_head(head)
-    if called is None or not blank or len(body) != called[2]:
+    if not blank:
         return None
-    return called[:2]
+    called = _ordinary_head(head) if len(head) > _LONGEST_KEPT else _kept_head(head)
+    return None if called is None or len(body) != called[2] else called[:2]
 
 
 def _ordinary_head(head: bytes) -> tuple[str, str, int] | None:
@@ -69,7 +69,8 @@ def _ordinary_head(head: bytes) -> tuple[str, str, int] | None:
 
 
 _kept_head: Final = lru_cache(maxsize=256)(_ordinary_head)
-"""A caller sends the same head again and again: reading it anew took more than half of a refusal."""
+"""A caller sends the same head again and again: reading it anew took more than half of a refusal. Heads hold keys and
+ids; they stay in memory until others come, and go nowhere else."""
 
 
 class Refusals:

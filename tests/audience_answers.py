@@ -10,6 +10,7 @@ NUMBER = {"estimate": 3.0, "low": 2.0, "high": 4.0}
 ESTIMATE: dict[str, Any] = {
     "journey_id": JOURNEY,
     "as_of": "2026-03-01T12:00:00.000000Z",
+    "contact_at": "2026-03-02T09:00:00.000000Z",
     "population": 9,
     "sampled": 5,
     "is_exact": False,
@@ -26,6 +27,7 @@ ESTIMATE: dict[str, Any] = {
 SCREENED: dict[str, Any] = {
     "journey_id": JOURNEY,
     "as_of": "2026-03-01T12:00:00.000000Z",
+    "contact_at": "2026-03-02T09:00:00.000000Z",
     "rows": 1,
     "kept": 0,
     "removed": 1,

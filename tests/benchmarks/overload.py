@@ -59,6 +59,7 @@ class _Round:
         peak: good decisions a second of callers who each wait for an answer before they ask again: the mean of just
             before and just after, since decisions take longer the more contacts customers have.
         good: good decisions a second.
+        found: what became of them.
     """
 
     peak: float
@@ -130,7 +131,7 @@ def _told(level: int, rounds: list[_Round]) -> list[Measure]:
     found = [one.found for one in rounds]
     seconds = [time for one in found for time in one["good_seconds"].get("decisions", ())] or [DEADLINE_SECONDS]
     probes = [time for one in found for time in one["probe_seconds"]]
-    named = partial(absolute, target=None, at_most=True)
+    only_told = partial(absolute, target=None, at_most=True)
     return [
         Measure(
             name=f"good_at_{level}x_against_the_peak_of_{CALLERS}_callers",
@@ -142,7 +143,7 @@ def _told(level: int, rounds: list[_Round]) -> list[Measure]:
             at_most=False,
             spread=(ratios[0], median(ratios), ratios[-1]),
         ),
-        named(f"median_at_{level}x", 1000 * median(seconds), unit="ms"),
-        named(f"slowest_health_at_{level}x", 1000 * max(probes), unit="ms"),
-        *[named(f"{kind}_refused_at_{level}x", _refused(found, kind), unit="share") for kind in SHARES],
+        only_told(f"median_at_{level}x", 1000 * median(seconds), unit="ms"),
+        only_told(f"slowest_health_at_{level}x", 1000 * max(probes), unit="ms"),
+        *[only_told(f"{kind}_refused_at_{level}x", _refused(found, kind), unit="share") for kind in SHARES],
     ]

@@ -8,7 +8,7 @@ import httptools
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from serving.refusals import whole_request
+from serving.refusals import _LONGEST_KEPT, whole_request
 
 LINES = st.sampled_from(
     [
@@ -103,6 +103,7 @@ def test_the_parser_agrees(first: str, lines: list[str], body: str) -> None:
     """It finds that one request, whole, nothing behind it, on a connection that stays open and asks for no more."""
     data = _bytes(first, lines, body)
     called = whole_request(data)
+    assert whole_request(data) == called  # by what is remembered of the head
     if called is None:
         return
 
@@ -127,3 +128,24 @@ def test_what_clients_send_is_whole_and_no_part_of_it_is(lines: list[str], body:
     assert whole_request(data) == ("POST", "/v1/decisions")
     assert whole_request(data[: -min(cut, len(data))]) is None
     assert whole_request(data + data) is None
+
+
+@given(first=FIRST, lines=st.lists(LINES, max_size=5), body=BODIES, other=BODIES)
+def test_what_is_remembered_of_a_head_says_nothing_of_a_body(
+    first: str, lines: list[str], body: str, other: str
+) -> None:
+    """The same head with another body is another request; so is one without the line that ends it."""
+    data, changed = _bytes(first, lines, body), _bytes(first, lines, other)
+    called = whole_request(data)
+
+    if called is not None and len(other) != len(body):
+        assert whole_request(changed) is None
+    assert whole_request(data.partition(b"\r\n\r\n")[0]) is None
+
+
+@given(first=FIRST, lines=st.lists(LINES, max_size=5), body=BODIES)
+def test_a_long_head_is_read_like_a_short_one(first: str, lines: list[str], body: str) -> None:
+    """Though it is not remembered."""
+    padding = f"X-Padding: {'x' * _LONGEST_KEPT}"
+
+    assert whole_request(_bytes(first, [*lines, padding], body)) == whole_request(_bytes(first, [*lines, "X: x"], body))

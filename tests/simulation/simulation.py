@@ -99,12 +99,12 @@ def _run(plan: Plan, course: Course) -> Run:
         for place, step in enumerate(plan.steps):
             said = json.dumps(step, sort_keys=True)
             done[said] += 1
-            course.there.draw_anew(
-                f"{said} {done[said]}"
-            )  # so that leaving out other steps changes no draw of this one
+            # So that no other step, left out, changes what this one draws.
+            course.there.draw_anew(f"{said} {done[said]}")
             told = _done(course, step)
             trace.append(f"{place} {said} -> {told}")
         place = len(plan.steps)
+        course.there.draw_anew("end")
         trace.append(f"end -> {_ended(course)}")
     except Broken as broken:
         return Run(tuple(trace), Failure(broken.promise, str(broken), place))

@@ -22,7 +22,7 @@ from models.record_store import SqlRecordStore
 from models.records import Stored
 from serving import activations, decide, sends
 from tests.postgres_servers import postgres_database
-from tests.simulation.drawing import plan_of
+from tests.simulation.drawing import Plan, plan_of
 from tests.simulation.installation import StoreKind
 from tests.simulation.seeds import failing_seeds
 from tests.simulation.shrinking import shrunk
@@ -124,6 +124,20 @@ def test_another_process_gives_the_same_trace() -> None:
 def digest_of(seed: int) -> str:
     """The digest of a run of 120 steps."""
     return simulated(plan_of(seed, steps=120)).digest
+
+
+def test_leaving_out_a_step_changes_nothing_of_what_others_draw() -> None:
+    """So that what chance makes fail still fails in a shorter run."""
+    asked = [
+        {"do": "decide", "request": {"request_id": f"q-{number}", "customer_id": f"c-{number}", "mode": "dry_run"}}
+        for number in range(3)
+    ]
+    whole = Plan(7, 0, tuple(asked))
+
+    def drawn(plan: Plan) -> list[str]:
+        return [line.partition(" -> ")[2] for line in simulated(plan).trace]
+
+    assert drawn(replace(whole, steps=tuple(asked[1:]))) == drawn(whole)[1:]
 
 
 def _kinds(seed: int) -> set[str]:

@@ -352,17 +352,44 @@ def test_an_interrupted_caller_leaves_the_writer_sound(writer: GroupCommit[sqlit
 
 
 def test_a_job_that_ends_the_thread_ends_no_writing(writer: GroupCommit[sqlite3.Connection], path: Path) -> None:
-    """Whatever is raised in the writing thread is told to whoever waits, and the thread goes on."""
+    """All that shared its transaction are told that nothing was written, and the thread goes on; no caller is ended."""
 
     def leave(connection: sqlite3.Connection) -> None:
         _insert(connection, 1)
         raise SystemExit(3)
 
-    with pytest.raises(SystemExit):
-        writer.submit(leave).result(10)
+    gate = _Gate()
+    held = writer.submit(gate)
+    gate.entered.wait(10)
+    together = [writer.submit(lambda c: _insert(c, 5)), writer.submit(leave), writer.submit(lambda c: _insert(c, 6))]
+    gate.opened.set()
 
+    held.result(10)
+    for one in together:
+        with pytest.raises(StoreUnavailable, match="interrupted by SystemExit"):
+            one.result(10)
     assert writer.submit(lambda c: _insert(c, 2)).result(10) == 2
     assert _numbers(path) == [2]
+
+
+def test_whoever_waits_is_told_where_even_undoing_fails(path: Path) -> None:
+    """A driver that fails in every way keeps nobody waiting."""
+
+    class Broken(SqliteTransactions[sqlite3.Connection]):
+        def roll_back(self) -> None:
+            super().roll_back()
+            raise MemoryError
+
+    connection = connect_writer(path)
+    writer = GroupCommit(str(path), lambda: Broken(path, connection, connection))
+
+    def fail(connection: sqlite3.Connection) -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(StoreUnavailable):
+        writer.submit(fail).result(10)
+    assert writer.submit(lambda c: _insert(c, 2)).result(10) == 2
+    writer.close()
 
 
 def test_a_lone_job_that_raises_leaves_nothing_and_harms_no_later_one(

@@ -21,7 +21,7 @@ from models.contact_policy import (
     longest_period,
 )
 from models.policy import Consent, ContactPolicy, Fatigue, QuietHours, Suppression
-from models.records import Contact, CustomerRecords
+from models.records import CapLimit, Contact, CustomerRecords
 from tests.decisions import DAY_US, action, contact
 from tests.histories import START_AT
 
@@ -170,6 +170,30 @@ def test_caps_are_about_issues_groups_and_actions(
     by_action = {one: contacts_under(found.at(START_AT), [contact(action_id=one)]) for one in counted + others}
 
     assert by_action == dict.fromkeys(counted, 1) | dict.fromkeys(others, 0)
+
+
+@pytest.mark.parametrize("channel", [None, "phone", "email"])
+@pytest.mark.parametrize("action_ids", [None, frozenset({"nudge"}), frozenset({"sell", "nudge"}), frozenset[str]()])
+def test_a_cap_counts_what_falls_under_it(channel: str | None, action_ids: frozenset[str] | None) -> None:
+    """From its moment on, over its channel, with its actions, and nothing that was given back."""
+    cap = CapLimit("cap", 1, START_AT, channel, action_ids)
+    contacts = [
+        contact(at=START_AT + shift, status=status, channel=over, action_id=with_action)
+        for shift in (-1, 0, 1)
+        for status in ("confirmed", "lease", "released")
+        for over in ("phone", "email")
+        for with_action in ("nudge", "sell")
+    ]
+
+    counted = [
+        one
+        for one in contacts
+        if one.at >= cap.since
+        and one.status in ("confirmed", "lease")
+        and (channel is None or one.channel == channel)
+        and (action_ids is None or one.action_id in action_ids)
+    ]
+    assert contacts_under(cap, contacts) == len(counted)
 
 
 IGNORED_TWICE = {"after": "ignored", "times": 2, "within": "30d", "ignored_after": "7d", "hold": "60d"}

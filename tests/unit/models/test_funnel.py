@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from features.events import dump_timestamp
 from models.actions import Action
 from models.funnel import Considered, Question, considered_candidates, every_failing_rule
 from models.records import CustomerRecords
 from models.situation import Situation
-from tests.decisions import action, condition, contact, policy, question, rule, rulebook, situation
+from tests.decisions import DAY_US, action, condition, contact, policy, question, rule, rulebook, situation
 from tests.histories import START_AT
 
 _ON_THE_PHONE = {"id": "t", "channel": "phone", "contact_cost": 0}
@@ -84,6 +85,20 @@ def test_each_stage_drops_with_its_reason(
     (only,) = _considered(action("a", **changes), asked=question(**asked))
 
     assert (only.dropped, only.rule_ids) == drop
+
+
+def test_a_later_moment_of_contact_is_the_one_that_an_action_is_valid_at() -> None:
+    """What ends before it is out, and what begins until then is in."""
+    later = START_AT + 2 * DAY_US
+    ending = {"valid_to": dump_timestamp(START_AT + DAY_US)}
+    beginning = {"valid_from": dump_timestamp(START_AT + DAY_US)}
+
+    def dropped(**asked: Any) -> list[str | None]:
+        found = _considered(action("a", **ending), action("b", **beginning), asked=question(**asked))
+        return [one.dropped for one in found]
+
+    assert dropped() == [None, "catalogue"]
+    assert dropped(contact_at=later) == ["catalogue", None]
 
 
 def test_the_first_failing_stage_names_the_drop() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import socket
 from contextlib import ExitStack
 from typing import cast
@@ -70,6 +71,43 @@ def test_a_closed_server_accepts_nobody() -> None:
     listening.close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address, timeout=5)
+
+
+def test_where_a_listener_fails_nothing_is_left_open() -> None:
+    """Nobody is let in by those that were there before it, and the caller's socket is still the caller's."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def open_files() -> set[str]:
+        return set(os.listdir("/proc/self/fd"))
+
+    async def refused() -> set[str]:
+        loop = asyncio.get_running_loop()
+        before = open_files()
+        with pytest.raises(TypeError):
+            await loop.create_server(asyncio.Protocol, sock=listening, ssl="no context")  # type: ignore[arg-type]
+        await asyncio.sleep(0.01)  # the loop closes files in a round of its own
+        return open_files() - before
+
+    with asyncio.Runner(loop_factory=LOOP) as runner:
+        assert runner.run(refused()) == set()
+    assert listening.fileno() > 0
+    listening.close()
+
+
+def test_it_tells_what_it_listens_on() -> None:
+    """As uvicorn asks of a socket that it was given by its number."""
+
+    async def told() -> set[tuple[str, int]]:
+        server = await asyncio.get_running_loop().create_server(asyncio.Protocol, sock=listening)
+        names = {one.getsockname() for one in server.sockets}
+        server.close()
+        await server.wait_closed()
+        return names
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    address = listening.getsockname()
+    with asyncio.Runner(loop_factory=LOOP) as runner:
+        assert runner.run(told()) == {address}
 
 
 def test_an_address_is_served_as_ever() -> None:
