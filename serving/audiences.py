@@ -67,10 +67,11 @@ class AudienceDesk:
             StoreUnavailable: it is unknown whether it was taken: asking again with the same request id tells.
         """
         configuration = self._configurations.in_force.configuration
+        at, position = self._now()
         request_id, request = parse_audience(
-            document, configuration, self._names(configuration), now=self._now()[0], idempotency_key=idempotency_key
+            document, configuration, self._names(configuration), now=at, idempotency_key=idempotency_key
         )
-        spec = AudienceSpec(request=request, pins=self._pins(configuration, request.journey_id))
+        spec = AudienceSpec(request=request, pins=self._pins(configuration, request.journey_id, at, position))
         return self._submitted(AUDIENCE, spec, msgspec.to_builtins(request), principal, request_id)
 
     def estimate(self, document: object) -> AudienceEstimate:
@@ -83,7 +84,8 @@ class AudienceDesk:
             StoreUnavailable: it could not be made.
         """
         configuration = self._configurations.in_force.configuration
-        _, request = parse_audience(document, configuration, self._names(configuration), now=self._now()[0])
+        at, _ = self._now()
+        _, request = parse_audience(document, configuration, self._names(configuration), now=at)
         asked = self._asked(request, configuration, request.journey_id)
         command = Command(
             kind="audience estimate",
@@ -109,10 +111,10 @@ class AudienceDesk:
             StoreUnavailable: it could not be done.
         """
         configuration = self._configurations.in_force.configuration
-        now, _ = self._now()
-        request_id, request = parse_list(sent, configuration, now=now, idempotency_key=idempotency_key)
+        at, position = self._now()
+        request_id, request = parse_list(sent, configuration, now=at, idempotency_key=idempotency_key)
         if len(request.rows) > MOST_AT_ONCE:
-            spec = ScreenSpec(request=request, pins=self._pins(configuration, request.journey_id))
+            spec = ScreenSpec(request=request, pins=self._pins(configuration, request.journey_id, at, position))
             return self._submitted(SCREENING, spec, msgspec.to_builtins(request), principal, request_id)
         asked = self._asked(request, configuration, request.journey_id)
         command = Command(
@@ -135,8 +137,7 @@ class AudienceDesk:
         )
         return self._jobs.view(submitted.job)
 
-    def _pins(self, configuration: Configuration, journey_id: str) -> Pins:
-        at, position = self._now()
+    def _pins(self, configuration: Configuration, journey_id: str, at: int, position: int) -> Pins:
         return Pins(
             at=at,
             log_position=position,
